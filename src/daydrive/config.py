@@ -1,0 +1,323 @@
+"""Every setting, typed: loading from YAML, `extends`, dotted overrides, and errors that name file, line and key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from daydrive.errors import UserError, did_you_mean
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class EncoderConfig(Settings):
+    """stages: channels of each stage, fine to coarse; num_heads: attention heads in the coarser half of them."""
+
+    stages: list[PositiveInt] = Field([64, 128, 256, 512], min_length=1)
+    num_heads: PositiveInt = 4
+
+
+class DynamicsConfig(Settings):
+    num_layers: PositiveInt = 4
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class DecoderConfig(Settings):
+    """stages: channels of each stage, coarse to fine; init_size: shorter side of the latent grid that it starts from."""
+
+    stages: list[PositiveInt] = Field([512, 256, 128, 64], min_length=1)
+    init_size: PositiveInt = 16
+
+
+class ModelConfig(Settings):
+    """latent_dim: channels of the latent grid; hidden_dim: channels of the dynamics and of its memory.
+
+    image_size: (height, width) in pixels; training takes it from the store.
+    """
+
+    latent_dim: PositiveInt = 256
+    action_dim: PositiveInt = 4
+    hidden_dim: PositiveInt = 512
+    encoder: EncoderConfig = EncoderConfig()
+    dynamics: DynamicsConfig = DynamicsConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    image_size: tuple[PositiveInt, PositiveInt] | None = None
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelConfig:
+        stages = self.encoder.stages
+        for width in stages[(len(stages) + 1) // 2 :]:
+            if width % self.encoder.num_heads:
+                raise ValueError(
+                    f"model.encoder.num_heads = {self.encoder.num_heads} does not divide the stage of {width} channels"
+                )
+        return self
+
+
+class UnrollPhase(Settings):
+    """From the share `start` of the training on, the dream is unrolled over `steps` frames."""
+
+    start: float = Field(ge=0, lt=1)
+    steps: PositiveInt
+
+
+class TrainingConfig(Settings):
+    """num_epochs or max_steps, whichever ends first; a step is an optimizer update.
+
+    context_frames: real frames before the dream begins. unroll: how its length grows; without it, all of the clip.
+    """
+
+    batch_size: PositiveInt = 16
+    num_epochs: PositiveInt = 100
+    max_steps: PositiveInt | None = None
+    use_amp: bool = True
+    gradient_accumulation: PositiveInt = 1
+    max_grad_norm: float = Field(1.0, gt=0)
+    seed: int = Field(0, ge=0)
+    context_frames: int = Field(4, ge=2)
+    unroll: list[UnrollPhase] = []
+    use_gradient_checkpointing: bool = False
+
+
+class OptimizerConfig(Settings):
+    """lr: for every part that has no rate of its own. betas: of AdamW, which with 'muon' trains what Muon doesn't."""
+
+    type: Literal["adamw", "muon"] = "adamw"
+    lr: float = Field(1e-4, gt=0)
+    encoder_lr: float | None = Field(None, gt=0)
+    dynamics_lr: float | None = Field(None, gt=0)
+    decoder_lr: float | None = Field(None, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    @model_validator(mode="after")
+    def _betas_in_range(self) -> OptimizerConfig:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"optimizer.betas = {list(self.betas)} must both lie in [0, 1)")
+        return self
+
+
+class SchedulerConfig(Settings):
+    type: Literal["cosine"] = "cosine"
+    warmup_steps: int = Field(1000, ge=0)
+    min_lr: float = Field(1e-6, ge=0)
+
+
+class LossConfig(Settings):
+    """perceptual: 'structure' needs no weights; 'vgg16' and 'alexnet' need theirs, from `perceptual_weights` or the cache.
+
+    recon_frames: how many frames of a clip are reconstructed in a training step; without it, all.
+    """
+
+    recon_weight: float = Field(1.0, ge=0)
+    pred_weight: float = Field(1.0, ge=0)
+    perceptual_weight: float = Field(0.1, ge=0)
+    latent_reg_weight: float = Field(0.01, ge=0)
+    temporal_weight: float = Field(0.1, ge=0)
+    perceptual: Literal["structure", "vgg16", "alexnet"] = "structure"
+    perceptual_weights: Path | None = None
+    recon_frames: PositiveInt | None = None
+
+
+class DataConfig(Settings):
+    """root: the store. sequence_length: frames of a clip, `frame_skip` apart."""
+
+    root: Path | None = None
+    num_workers: int = Field(4, ge=0)
+    pin_memory: bool = True
+    sequence_length: int = Field(10, ge=3)
+    frame_skip: PositiveInt = 1
+
+
+class LoggingConfig(Settings):
+    """Intervals in steps. num_samples: clips drawn for TensorBoard."""
+
+    log_interval: PositiveInt = 100
+    eval_interval: PositiveInt = 1000
+    save_interval: PositiveInt = 5000
+    num_samples: PositiveInt = 8
+
+
+class Config(Settings):
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    loss: LossConfig = LossConfig()
+    data: DataConfig = DataConfig()
+    logging: LoggingConfig = LoggingConfig()
+
+    @model_validator(mode="after")
+    def _clip_holds_context_and_dream(self) -> Config:
+        context, length = self.training.context_frames, self.data.sequence_length
+        longest = max((phase.steps for phase in self.training.unroll), default=1)
+        if context + longest > length:
+            raise ValueError(
+                f"data.sequence_length = {length} is too short for training.context_frames = {context} and a dream of "
+                f"{longest} steps; {context + longest} or more would do"
+            )
+        if self.scheduler.min_lr > self.optimizer.lr:
+            raise ValueError(
+                f"scheduler.min_lr = {self.scheduler.min_lr:g} is above optimizer.lr = {self.optimizer.lr:g}"
+            )
+        return self
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 numbers: `1e-4` is one."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+Origin = dict[tuple[str, ...], str]
+"""Where each key was written: `file:line` or the override itself."""
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file and all it `extends`, then apply overrides such as `optimizer.lr=3e-4`.
+
+    Raises UserError with file, line and key.
+    """
+    origin: Origin = {}
+    values = _read(Path(path), origin, ())
+    for override in overrides:
+        _override(values, override, origin)
+    return parse_config(values, origin, str(path))
+
+
+def parse_config(values: dict[str, Any], origin: Origin | None = None, source: str = "config") -> Config:
+    """Check a tree of plain values. `source` names it in errors where `origin` doesn't know a key."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_sentence(error, origin or {}, source)) from None
+
+
+def as_tree(config: Config) -> dict[str, Any]:
+    """The resolved settings as plain values that `parse_config` reads back."""
+    tree: dict[str, Any] = config.model_dump(mode="json")
+    return tree
+
+
+def _read(path: Path, origin: Origin, chain: tuple[Path, ...]) -> dict[str, Any]:
+    resolved = path.resolve()
+    if resolved in chain:
+        loop = " → ".join(str(p.name) for p in (*chain[chain.index(resolved) :], resolved))
+        raise UserError(f"{path}: 'extends' goes round in a circle: {loop}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = did_you_mean(path.name, (p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
+        raise UserError(f"there is no config file {path}{near}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} can't be read as text: {error}") from None
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        values = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise UserError(f"{path}:1: a config holds sections such as 'training:', not a {type(values).__name__}")
+
+    parents = values.pop("extends", [])
+    if isinstance(parents, str):
+        parents = [parents]
+    if not (isinstance(parents, list) and all(isinstance(p, str) for p in parents)):
+        raise UserError(f"{path}: 'extends' takes the name of a file, or a list of them")
+    merged: dict[str, Any] = {}
+    for parent in parents:
+        target = path.parent / parent
+        if not target.is_file():
+            raise UserError(f"{path}: 'extends' names {parent}, and there is no {target}")
+        merged = _merge(merged, _read(target, origin, (*chain, resolved)))
+    _note_lines(node, (), path, origin)
+    return _merge(merged, values)
+
+
+def _merge(base: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """`new` over `base`, section by section."""
+    merged = dict(base)
+    for key, value in new.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _note_lines(node: yaml.Node | None, prefix: tuple[str, ...], path: Path, origin: Origin) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen = set()
+    for key, value in node.value:
+        here = (*prefix, str(key.value))
+        if here in seen:
+            raise UserError(f"{path}:{key.start_mark.line + 1}: '{'.'.join(here)}' is set twice")
+        seen.add(here)
+        origin[here] = f"{path}:{key.start_mark.line + 1}"
+        _note_lines(value, here, path, origin)
+
+
+def _override(values: dict[str, Any], override: str, origin: Origin) -> None:
+    key, equals, text = override.partition("=")
+    keys = tuple(key.split("."))
+    if not equals or not all(keys):
+        raise UserError(f"override '{override}' must look like section.key=value, as in optimizer.lr=3e-4")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        raise UserError(f"override '{override}': '{text}' is not a YAML value") from None
+    place = values
+    for part in keys[:-1]:
+        inner = place.get(part)
+        place[part] = dict(inner) if isinstance(inner, dict) else {}
+        place = place[part]
+    place[keys[-1]] = value
+    origin[keys] = f"override {override}"
+
+
+def _sentence(error: ValidationError, origin: Origin, source: str) -> str:
+    """The first thing wrong, in one sentence."""
+    problems = error.errors(include_url=False)
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    keys = tuple(str(part) for part in problem["loc"] if not isinstance(part, int))
+    indexed = ".".join(str(part) for part in problem["loc"])
+    where = next((origin[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in origin), source)
+    if problem["type"] == "extra_forbidden":
+        siblings = _known_keys(keys[:-1])
+        prefix = ".".join(keys[:-1])
+        known = [f"{prefix}.{name}" if prefix else name for name in siblings]
+        return f"{where}: unknown key '{indexed}'{did_you_mean('.'.join(keys), known)}"
+    if problem["type"] == "value_error":
+        return f"{where}: {str(problem['msg']).removeprefix('Value error, ')}"
+    given = problem["input"]
+    shown = f" (given: {given!r})" if not isinstance(given, dict) else ""
+    message = str(problem["msg"])
+    if problem["type"] == "model_type":
+        message = "a section with keys of its own belongs here"
+    return f"{where}: '{indexed}': {message[0].lower()}{message[1:]}{shown}"
+
+
+def _known_keys(path: Sequence[str]) -> list[str]:
+    """The keys of the section at `path`."""
+    section: type[BaseModel] = Config
+    for part in path:
+        field = section.model_fields.get(part)
+        if field is None:
+            return []
+        found = [t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type)]
+        models = [t for t in found if issubclass(t, BaseModel)]
+        if not models:
+            return []
+        section = models[0]
+    return list(section.model_fields)

@@ -1,0 +1,1 @@
+"""From raw drives to batches: sources → prepare → store → clips → loader."""

@@ -1,0 +1,107 @@
+"""Clips: where training examples lie in a store, and how they are read as a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from daydrive.data.images import decode_all
+from daydrive.data.store import AGAIN, Actions, Store
+from daydrive.errors import UserError
+from daydrive.types import Batch, Clip
+
+
+class ClipIndex:
+    """All clips of a split by number: `sequence_length` frames, `frame_skip` apart, a new one every `stride` frames.
+
+    Clips never cross from one drive to the next. Finding one takes the logarithm of the number of drives.
+    """
+
+    def __init__(self, store: Store, split: str, sequence_length: int, frame_skip: int = 1, stride: int = 1) -> None:
+        for key, value in (("data.sequence_length", sequence_length), ("data.frame_skip", frame_skip)):
+            if value < 1:
+                raise UserError(f"{key} has to be at least 1, not {value}.")
+        self.sequence_length, self.frame_skip, self.stride = sequence_length, frame_skip, stride
+        self.drives = store.split(split)
+        span = (sequence_length - 1) * frame_skip + 1
+        frames = np.array([drive.frames for drive in self.drives], dtype=np.int64)
+        counts = np.maximum((frames - span) // stride + 1, 0)
+        self._ends = np.cumsum(counts)
+        if len(self) == 0:
+            raise UserError(_none_long_enough(store, split, int(frames.max(initial=0)), sequence_length, frame_skip))
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def clip(self, index: int, length: int | None = None) -> Clip:
+        """Clip number `index`, 0 <= index < len, or its first `length` frames."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        if length is not None and not 1 <= length <= self.sequence_length:
+            raise ValueError(f"a clip of {length} frames out of {self.sequence_length}")
+        place = int(np.searchsorted(self._ends, index, side="right"))
+        before = int(self._ends[place - 1]) if place else 0
+        drive = self.drives[place]
+        start = drive.start + (index - before) * self.stride
+        return Clip(drive.name, start, length or self.sequence_length, self.frame_skip)
+
+
+def read_clips(store: Store, clips: Sequence[Clip]) -> Batch:
+    """Clips of one length and frame_skip as a batch, images uint8 (B, T, 3, H, W), actions float32 (B, T-1, 4).
+
+    One read of the table for all pictures; with a frame_skip of more than 1 a second one for the actions of the frames
+    in between (see `combine`), whose pictures are not touched. UserError naming the frame for a damaged picture.
+    """
+    length, skip = clips[0].length, clips[0].frame_skip
+    if any((clip.length, clip.frame_skip) != (length, skip) for clip in clips):
+        raise ValueError("the clips of a batch have one length and one frame_skip")
+    starts = np.array([clip.start for clip in clips], dtype=np.int64)[:, None]
+    rows = starts + skip * np.arange(length)
+    jpegs, actions = store.read(rows)
+    if skip == 1:
+        between = actions.reshape(len(clips), length, 4)[:, :-1]
+    else:
+        every = starts + np.arange(skip * (length - 1))
+        between = combine(store.read_actions(every).reshape(len(clips), -1, 4), skip)
+    height, width = store.image_size
+    pictures = np.empty((rows.size, height, width, 3), dtype=np.uint8)
+    try:
+        decode_all(jpegs, pictures)
+    except ValueError as error:
+        index, reason = error.args
+        drive, frame = store.locate(int(rows.flat[index]))
+        raise UserError(
+            f"The store {store.path} has a damaged picture: drive '{drive.name}', frame {frame} ({reason}); {AGAIN}."
+        ) from error
+    images = torch.from_numpy(pictures).permute(0, 3, 1, 2).reshape(len(clips), length, 3, height, width).contiguous()
+    return Batch(images, torch.from_numpy(np.ascontiguousarray(between)), list(clips))
+
+
+def combine(actions: Actions, skip: int) -> Actions:
+    """Actions (B, K * skip, 4) of every frame → (B, K, 4) of every `skip`-th: steering, throttle and brake are
+    averaged, the gear is the last one."""
+    groups = actions.reshape(len(actions), -1, skip, 4)
+    combined = groups.mean(axis=2, dtype=np.float32)
+    combined[..., 3] = groups[:, :, -1, 3]
+    return combined
+
+
+def fixed_clips(store: Store, split: str, length: int, count: int, frame_skip: int = 1) -> list[Clip]:
+    """Up to `count` different clips spread evenly over a split, the same ones every time; for evaluation."""
+    index = ClipIndex(store, split, length, frame_skip)
+    chosen = np.unique(np.linspace(0, len(index) - 1, min(count, len(index))).round().astype(np.int64))
+    return [index.clip(int(i)) for i in chosen]
+
+
+def _none_long_enough(store: Store, split: str, longest: int, length: int, skip: int) -> str:
+    if longest == 0:
+        there = ", ".join(sorted({drive.split for drive in store.drives})) or "none"
+        return f"The split '{split}' of {store.path} has no drives (splits with drives: {there})."
+    apart = f", {skip} frames apart (data.frame_skip)," if skip > 1 else ""
+    fits = (longest - 1) // skip + 1
+    return (
+        f"The split '{split}' of {store.path} has no drive long enough for clips of {length} frames{apart}: the "
+        f"longest has {longest} frames; lower data.sequence_length to at most {fits}."
+    )

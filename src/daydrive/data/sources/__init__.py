@@ -1,0 +1,22 @@
+"""Raw formats by name."""
+
+from __future__ import annotations
+
+from daydrive.data.sources.base import Option, Options, Source, read_options
+from daydrive.data.sources.folder import FolderSource
+from daydrive.data.sources.gym import GymSource
+from daydrive.data.sources.road import RoadSource
+from daydrive.data.sources.udacity import UdacitySource
+from daydrive.errors import UserError, did_you_mean
+
+_ALL: tuple[Source, ...] = (RoadSource(), GymSource(), UdacitySource(), FolderSource())
+SOURCES: dict[str, Source] = {source.name: source for source in _ALL}
+
+__all__ = ["SOURCES", "Option", "Options", "Source", "get", "read_options"]
+
+
+def get(name: str) -> Source:
+    """The source of this name; UserError with the nearest one where there is none."""
+    if name not in SOURCES:
+        raise UserError(f"There is no dataset '{name}'{did_you_mean(name, SOURCES)}")
+    return SOURCES[name]

@@ -1,0 +1,184 @@
+"""Anybody's own recordings.
+
+    <root>/<split>/<drive>/   or   <root>/<drive>/ (the split is then made by drive)
+        actions.csv           header steering,throttle,brake,gear and optionally time (s), speed; a row for each frame
+        images/*.jpg|png      in natural order of their names, or one video (mp4, mkv, avi, mov) in place of images/
+
+The rate comes from the time column, from the video, or from `--hz`. Recordings with times are put on an even clock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from daydrive.data import clock, video
+from daydrive.data.images import read_image
+from daydrive.data.sources.base import Option, Options, action
+from daydrive.data.sources.table import ActionTable, read_actions
+from daydrive.data.store import SPLITS
+from daydrive.errors import UserError
+from daydrive.types import Drive, Frame, Image
+
+ACTIONS = "actions.csv"
+IMAGES = "images"
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+DEFAULT_HZ = 10.0
+SAME_RATE = 1.05
+"""drives whose rates differ by less than this are all put on the clock of the slowest"""
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """One drive's folder, checked. times: (N,) s."""
+
+    folder: Path
+    video: Path | None
+    images: list[Path]
+    table: ActionTable
+    times: npt.NDArray[np.float64]
+
+    @classmethod
+    def read(cls, folder: Path, hz: float | None) -> _Recording:
+        table = read_actions(folder / ACTIONS)
+        movie = _video(folder)
+        images = [] if movie else _images(folder)
+        rows = len(table.actions)
+        if movie is None and len(images) != rows:
+            raise UserError(f"{folder / ACTIONS} has {rows} rows for the {len(images)} pictures in {folder / IMAGES}.")
+        if table.times is not None:
+            times = table.times
+        else:
+            rate = video.frame_rate(movie) if movie else hz or DEFAULT_HZ
+            times = np.arange(rows) / rate
+        return cls(folder, movie, images, table, times)
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """Reads run number `run` of a recording on a clock of `hz`."""
+
+    folder: Path
+    given_hz: float | None
+    hz: float
+    run: int
+    image_size: tuple[int, int]
+
+    def __call__(self) -> Iterator[Frame]:
+        recording = _Recording.read(self.folder, self.given_hz)
+        table = recording.table
+        chosen = clock.resample(recording.times, self.hz)[self.run]
+        actions = clock.held_mean(table.actions, recording.times, chosen)
+        actions[:-1, 3] = table.actions[np.maximum(chosen[1:] - 1, chosen[:-1]), 3]
+        for k, (index, image) in enumerate(_pictures(recording, chosen, self.image_size)):
+            speed = float("nan") if table.speed is None else float(table.speed[index])
+            yield Frame(image, actions[k].astype(np.float32), k / self.hz, {"speed": speed})
+
+
+class FolderSource:
+    name = "folder"
+    needs_root = True
+    split: Literal["drive", "time"] = "drive"
+    options: tuple[Option, ...] = (
+        Option("hz", float, None, "frames a second; default: the recordings' own rate, 10 where they have none", 0.1),
+        Option("seed", int, 0, "of the split by drive", minimum=0),
+    )
+
+    def describe(self, options: Options) -> dict[str, Any]:
+        mean = "as it is; the mean where the clock is slower than the recording"
+        return {
+            "actions": {
+                "steering": action("as given", "positive to the right", "[-1, 1]", mean),
+                "throttle": action("as given", "positive forwards", "[0, 1]", mean),
+                "brake": action("as given", "positive slows down", "[0, 1]", mean),
+                "gear": action("direction", "1 forwards, -1 backwards", "{-1, 0, 1}", "as it is; the last one"),
+            },
+            "values": {"speed": "as given"},
+        }
+
+    def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
+        given = options["hz"]
+        folders = _drive_folders(root)
+        recordings = [(split, folder, _Recording.read(folder, given).times) for split, folder in folders]
+        rates = [clock.native_hz(times) for _, _, times in recordings]
+        slowest = min(rates)
+        drives = []
+        for (split, folder, times), rate in zip(recordings, rates, strict=True):
+            if given and given > rate * SAME_RATE:
+                raise UserError(f"{folder} has {rate:g} frames a second, too few for --hz {given:g}.")
+            hz = given or (slowest if rate < slowest * SAME_RATE else rate)
+            name = folder.relative_to(root).as_posix()
+            runs = clock.resample(times, hz)
+            kept = [(run, len(chosen)) for run, chosen in enumerate(runs) if len(chosen) >= 2]
+            for run, length in kept:
+                label = name if len(runs) == 1 else f"{name}.{run}"
+                drives.append(Drive(label, hz, _Frames(folder, given, hz, run, image_size), split, length))
+        if not drives:
+            raise UserError(f"{root} has no two frames without a gap in time between them.")
+        return drives
+
+
+def _drive_folders(root: Path) -> list[tuple[str | None, Path]]:
+    folders = _subfolders(root)
+    splits = [folder for folder in folders if folder.name in SPLITS]
+    if splits and len(splits) < len(folders):
+        other = next(folder.name for folder in folders if folder.name not in SPLITS)
+        raise UserError(f"{root} mixes splits ({splits[0].name}) and other folders ({other}); give one or the other.")
+    found: list[tuple[str | None, Path]] = [(None, folder) for folder in folders]
+    if splits:
+        found = []
+        for split in sorted(splits, key=lambda folder: SPLITS.index(folder.name)):
+            inside = _subfolders(split)
+            if not inside:
+                raise UserError(f"The split {split} has no drives; a drive is a folder with {ACTIONS} and {IMAGES}/.")
+            found += [(split.name, folder) for folder in inside]
+    if not found:
+        raise UserError(f"{root} has no drives; a drive is a folder with {ACTIONS} and {IMAGES}/ or a video.")
+    for _, folder in found:
+        if not (folder / ACTIONS).is_file():
+            raise UserError(f"{folder} is not a drive: it has no {ACTIONS} (steering,throttle,brake,gear).")
+    return found
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted((f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")), key=_natural)
+
+
+def _images(folder: Path) -> list[Path]:
+    images = folder / IMAGES
+    if not images.is_dir():
+        raise UserError(f"{folder} is not a drive: it has neither {IMAGES}/ nor a video beside {ACTIONS}.")
+    found = sorted((file for file in images.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
+    if not found:
+        raise UserError(f"{images} has no pictures ({', '.join(IMAGE_SUFFIXES)}).")
+    return found
+
+
+def _video(folder: Path) -> Path | None:
+    videos = sorted(file for file in folder.iterdir() if file.suffix.lower() in video.SUFFIXES)
+    if len(videos) > 1:
+        raise UserError(f"{folder} has {len(videos)} videos ({videos[0].name}, {videos[1].name}); a drive has one.")
+    if videos and (folder / IMAGES).is_dir():
+        raise UserError(f"{folder} has both {IMAGES}/ and the video {videos[0].name}; a drive has one of them.")
+    return videos[0] if videos else None
+
+
+def _pictures(
+    recording: _Recording, chosen: npt.NDArray[np.int64], size: tuple[int, int]
+) -> Iterator[tuple[int, Image | bytes]]:
+    file = recording.folder / ACTIONS
+    if recording.video is not None:
+        yield from video.frames(recording.video, chosen.tolist(), len(recording.times), file)
+        return
+    for index in chosen.tolist():
+        yield index, read_image(recording.images[index], f"{file}, row {index + 2}", size)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]

@@ -1,0 +1,169 @@
+"""Any gymnasium environment that shows a picture, recorded while a seeded policy drives it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from daydrive.data.sources.base import Option, Options, action
+from daydrive.data.sources.policies import Action, Policy, car_racing_policy, random_policy
+from daydrive.data.sources.road import drive_seed
+from daydrive.errors import UserError, did_you_mean
+from daydrive.types import ACTION_HIGH, ACTION_LOW, ACTION_NAMES, Drive, Frame
+
+DEFAULT_HZ = 10.0
+CAR_RACING_ZOOM = 1.0
+"""seconds at the start of CarRacing in which the camera flies in; they are driven and not recorded"""
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """One drive; it ends early where the environment ends the episode."""
+
+    env: str
+    seed: int
+    frames: int
+    hz: float
+    repeat: int
+
+    def __call__(self) -> Iterator[Frame]:
+        env = _make(self.env)
+        try:
+            picture, _ = env.reset(seed=self.seed)
+            policy = _policy(env, self.env, np.random.default_rng(self.seed), self.hz)
+            convert, _ = _conversion(env.action_space, self.env)
+            ended = False
+            if _is_car_racing(self.env):
+                for _ in range(round(CAR_RACING_ZOOM * self.hz)):
+                    picture, _, ended = _advance(env, convert(policy()), self.repeat)
+            for k in range(self.frames):
+                if ended:
+                    return
+                act = policy()
+                following, reward, ended = _advance(env, convert(act), self.repeat)
+                yield Frame(picture, act, k / self.hz, {"reward": reward})
+                picture = following
+        finally:
+            env.close()
+
+
+class GymSource:
+    name = "gym"
+    needs_root = False
+    split: Literal["drive", "time"] = "drive"
+    options: tuple[Option, ...] = (
+        Option("env", str, None, "id of the environment, such as CarRacing-v3"),
+        Option("drives", int, 24, "number of drives", minimum=1),
+        Option("frames", int, 200, "frames of each drive, fewer where the episode ends", minimum=2),
+        Option("seed", int, 0, "of the environment, the driver and the split", minimum=0),
+        Option("hz", float, None, "frames a second, by repeating actions; default: about 10", minimum=0.1),
+    )
+
+    def describe(self, options: Options) -> dict[str, Any]:
+        env = _make(options["env"])
+        try:
+            _, told = _conversion(env.action_space, options["env"])
+        finally:
+            env.close()
+        return {
+            "actions": {
+                "steering": action("share of the largest", "positive to the right", "[-1, 1]", told),
+                "throttle": action("share of the largest", "positive forwards", "[0, 1]", told),
+                "brake": action("share of the largest", "positive slows down", "[0, 1]", told),
+                "gear": action("direction", "1 forwards", "-", "always 1"),
+            },
+            "values": {"reward": "the environment's, summed up to the next frame"},
+        }
+
+    def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
+        name, frames = options["env"], int(options["frames"])
+        env = _make(name)
+        try:
+            _check_picture(env.observation_space, name)
+            _conversion(env.action_space, name)
+            fps = float(env.metadata.get("render_fps") or options["hz"] or DEFAULT_HZ)
+        finally:
+            env.close()
+        wished = float(options["hz"] or min(DEFAULT_HZ, fps))
+        repeat = round(fps / wished)
+        if repeat < 1 or (options["hz"] and abs(fps / repeat - wished) > 0.01 * wished):
+            raise UserError(f"{name} makes {fps:g} steps a second; --hz has to divide that, and {wished:g} does not.")
+        hz = round(fps / repeat, 4)
+        label, seed = name.split("/")[-1], options["seed"]
+        return [
+            Drive(f"{label}_{i:05d}", hz, _Frames(name, drive_seed(seed, i), frames, hz, repeat))
+            for i in range(options["drives"])
+        ]
+
+
+def _make(name: str | None) -> Any:
+    import gymnasium
+
+    import daydrive.sim  # noqa: F401  registers Road-v0
+
+    if name is None:
+        raise UserError("The dataset 'gym' needs --env, the id of a gymnasium environment such as CarRacing-v3.")
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    try:
+        return gymnasium.make(name, max_episode_steps=-1)
+    except gymnasium.error.UnregisteredEnv as error:
+        raise UserError(f"There is no environment '{name}'{did_you_mean(name, gymnasium.registry)}") from error
+    except (gymnasium.error.Error, ImportError) as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise UserError(f"The environment '{name}' cannot be made: {reason}.") from error
+
+
+def _check_picture(space: Any, name: str) -> None:
+    shape = getattr(space, "shape", None)
+    if shape is None or len(shape) != 3 or shape[2] != 3 or space.dtype != np.uint8:
+        raise UserError(f"{name} does not show a picture: its observation is {space}, not a uint8 Box of (H, W, 3).")
+
+
+def _policy(env: Any, name: str, rng: np.random.Generator, hz: float) -> Policy:
+    return car_racing_policy(env, rng, hz) if _is_car_racing(name) else random_policy(rng, hz)
+
+
+def _is_car_racing(name: str) -> bool:
+    return name.split("/")[-1].startswith("CarRacing")
+
+
+def _conversion(space: Any, name: str) -> tuple[Callable[[Action], Any], str]:
+    """How daydrive's action becomes one of the environment's, and that in words."""
+    from gymnasium.spaces import Box, Discrete
+
+    if isinstance(space, Discrete):
+        count, first = int(space.n), int(space.start)
+        return (
+            lambda a: first + min(int((float(a[0]) + 1.0) / 2.0 * count), count - 1),
+            f"steering from -1 to 1 in {count} equal parts is the number of the action; the others are not used",
+        )
+    if not isinstance(space, Box) or space.shape not in ((1,), (2,), (3,), (4,)) or not space.is_bounded():
+        raise UserError(f"{name} cannot be driven: its action is {space}, not a Discrete or a bounded Box of 1 to 4.")
+    size = space.shape[0]
+    low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+    if size >= 3 and np.array_equal(low, ACTION_LOW[:size]) and np.array_equal(high, ACTION_HIGH[:size]):
+        return lambda a: a[:size], "as it is"
+    own_low, own_high = (ACTION_LOW[:size], ACTION_HIGH[:size]) if size >= 3 else (-np.ones(size), np.ones(size))
+
+    def scale(a: Action) -> Action:
+        values = np.array([a[0], a[1] - a[2]])[:size] if size < 3 else a[:size]
+        return np.asarray(low + (values - own_low) / (own_high - own_low) * (high - low), dtype=np.float32)
+
+    parts = ("steering", "throttle minus brake") if size < 3 else ACTION_NAMES
+    told = f"the environment takes ({', '.join(parts[:size])}), each range stretched to {low.tolist()}..{high.tolist()}"
+    return scale, told
+
+
+def _advance(env: Any, act: Any, repeat: int) -> tuple[Any, float, bool]:
+    total = 0.0
+    for _ in range(repeat):
+        picture, reward, terminated, truncated, _ = env.step(act)
+        total += float(reward)
+        if terminated or truncated:
+            return picture, total, True
+    return picture, total, False

@@ -1,0 +1,82 @@
+"""Numbers in CSV files, checked."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from daydrive.errors import UserError
+from daydrive.types import ACTION_HIGH, ACTION_LOW, ACTION_NAMES
+
+
+@dataclass(frozen=True)
+class ActionTable:
+    """actions (N, 4) in the range of `Frame.action`; times (N,) s, strictly increasing; speed (N,) in any unit."""
+
+    actions: npt.NDArray[np.float64]
+    times: npt.NDArray[np.float64] | None
+    speed: npt.NDArray[np.float64] | None
+
+
+def read_actions(file: Path) -> ActionTable:
+    """A CSV with a header that has steering, throttle, brake, gear and optionally time, speed; other columns are
+    ignored. UserError with file and row (the header is row 1)."""
+    rows: list[list[float]] = []
+    with file.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
+        reader = csv.reader(stream)
+        header = [cell.strip() for cell in next(reader, [])]
+        wanted = _columns(header, file)
+        for row, cells in enumerate(reader, start=2):
+            where = f"{file}, row {row}"
+            if len(cells) != len(header):
+                raise UserError(f"{where}: there are {len(cells)} cells where the header has {len(header)}.")
+            rows.append([_cell(cells[place], name, where) for name, place in wanted.items()])
+            if "time" in wanted and len(rows) > 1 and rows[-1][4] <= rows[-2][4]:
+                raise UserError(f"{where}: the time {rows[-1][4]:g} does not come after {rows[-2][4]:g}.")
+    if len(rows) < 2:
+        raise UserError(f"{file} has {len(rows)} rows below its header; a drive needs at least 2.")
+    values = dict(zip(wanted, np.array(rows).T, strict=True))
+    actions = np.stack([values[name] for name in ACTION_NAMES], axis=1)
+    return ActionTable(actions, values.get("time"), values.get("speed"))
+
+
+def number(text: str, column: str, where: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """The number in a cell, within [low, high]; UserError naming `where` for text, NaN or a value out of range."""
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise UserError(f"{where}: {column} is '{text.strip()[:40]}' where a number belongs.") from error
+    if not math.isfinite(value):
+        raise UserError(f"{where}: {column} is {value}, which is not a finite number.")
+    if not low <= value <= high:
+        raise UserError(f"{where}: {column} is {value:g}, outside [{low:g}, {high:g}].")
+    return value
+
+
+def _columns(header: Sequence[str], file: Path) -> dict[str, int]:
+    wanted = {}
+    for name in (*ACTION_NAMES, "time", "speed"):
+        if name in header:
+            wanted[name] = header.index(name)
+        elif name in ACTION_NAMES:
+            near = difflib.get_close_matches(name, [cell.lower() for cell in header], n=1, cutoff=0.5)
+            hint = f"; is it '{near[0]}'? Rename it" if near else f"; the header has to be {','.join(ACTION_NAMES)}"
+            raise UserError(f"{file}, row 1: there is no column '{name}'{hint}.")
+    return wanted
+
+
+def _cell(text: str, column: str, where: str) -> float:
+    if column not in ACTION_NAMES:
+        return number(text, column, where)
+    place = ACTION_NAMES.index(column)
+    value = number(text, column, where, float(ACTION_LOW[place]), float(ACTION_HIGH[place]))
+    if column == "gear" and not value.is_integer():
+        raise UserError(f"{where}: gear is {value:g}, not one of -1, 0, 1.")
+    return value

@@ -1,0 +1,162 @@
+"""Recordings of Udacity's self-driving-car simulator.
+
+    <root>/driving_log.csv   centre, left, right picture, steering, throttle, brake, speed; no header
+    <root>/IMG/center_YYYY_MM_DD_HH_MM_SS_mmm.jpg
+
+The log names its pictures by their paths on the machine that recorded; only the file name counts. The time of a row is
+in that name.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path, PureWindowsPath
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from daydrive.data import clock
+from daydrive.data.images import read_image
+from daydrive.data.sources.base import Option, Options, action
+from daydrive.data.sources.table import number
+from daydrive.errors import UserError
+from daydrive.types import Drive, Frame
+
+LOG = "driving_log.csv"
+COLUMNS = 7
+STEERING, THROTTLE, BRAKE, SPEED = 3, 4, 5, 6
+SHORTEST_RUN = 1.0
+"""seconds; what remains of a recording between two gaps and is shorter than this is left out"""
+
+_STAMP = re.compile(r"_(\d{4})_(\d\d)_(\d\d)_(\d\d)_(\d\d)_(\d\d)_(\d{3})\.jpe?g$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Log:
+    """names (N,) of pictures; times (N,) s since `began`; readings (N, 4) steering, throttle, brake, speed."""
+
+    names: list[str]
+    began: datetime
+    times: npt.NDArray[np.float64]
+    readings: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """Reads the chosen rows of a recording."""
+
+    folder: Path
+    log: Path
+    names: list[str]
+    rows: list[int]
+    actions: npt.NDArray[np.float32]
+    speed: npt.NDArray[np.float64]
+    period: float
+    image_size: tuple[int, int]
+
+    def __call__(self) -> Iterator[Frame]:
+        for k, name in enumerate(self.names):
+            row = self.rows[k]
+            image = read_image(self.folder / name, f"{self.log}, row {row}", self.image_size)
+            yield Frame(image, self.actions[k], k * self.period, {"speed": float(self.speed[k]), "row": float(row)})
+
+
+class UdacitySource:
+    name = "udacity"
+    needs_root = True
+    split: Literal["drive", "time"] = "time"
+    options: tuple[Option, ...] = (
+        Option("hz", float, None, "frames a second of the store; default: the recording's own rate", minimum=0.1),
+    )
+
+    def describe(self, options: Options) -> dict[str, Any]:
+        held = "mean over the interval between two frames; a row's reading holds until the next row"
+        return {
+            "actions": {
+                "steering": action("share of the largest angle (25 degrees)", "positive to the right", "[-1, 1]", held),
+                "throttle": action("share of full throttle", "positive forwards", "[0, 1]", held),
+                "brake": action("share of full brake", "positive slows down", "[0, 1]", held),
+                "gear": action("not recorded", "1 forwards", "-", "always 1"),
+            },
+            "values": {"speed": "mph", "row": "line of driving_log.csv that the picture comes from, from 1"},
+        }
+
+    def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
+        log_file, folder = root / LOG, root / "IMG"
+        if not log_file.is_file() or not folder.is_dir():
+            raise UserError(
+                f"{root} is not a recording of the Udacity simulator: it needs {LOG} and a folder IMG beside it."
+            )
+        log = _read_log(log_file)
+        native = clock.native_hz(log.times)
+        hz = float(options["hz"] or native)
+        if hz > native * 1.05:
+            raise UserError(f"{log_file} has {native:g} pictures a second, too few for --hz {hz:g}; give at most that.")
+        drives = []
+        for chosen in clock.resample(log.times, hz):
+            if len(chosen) < max(2.0, SHORTEST_RUN * hz):
+                continue
+            held = clock.held_mean(log.readings[:, :3], log.times, chosen)
+            frames = _Frames(
+                folder,
+                log_file,
+                [log.names[row] for row in chosen.tolist()],
+                [row + 1 for row in chosen.tolist()],
+                np.column_stack([held, np.ones(len(chosen))]).astype(np.float32),
+                log.readings[chosen, 3],
+                1.0 / hz,
+                image_size,
+            )
+            began = log.began + timedelta(seconds=float(log.times[chosen[0]]))
+            drives.append(Drive(began.strftime("%Y-%m-%d_%H-%M-%S"), hz, frames, length=len(chosen)))
+        if not drives:
+            raise UserError(f"{log_file} has no run of {SHORTEST_RUN:g} s without a gap at {hz:g} Hz.")
+        return drives
+
+
+def _read_log(file: Path) -> _Log:
+    names: list[str] = []
+    stamps: list[datetime] = []
+    readings: list[list[float]] = []
+    with file.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
+        for row, cells in enumerate(csv.reader(stream), start=1):
+            where = f"{file}, row {row}"
+            if len(cells) != COLUMNS:
+                raise UserError(
+                    f"{where}: there are {len(cells)} columns where the simulator's log has {COLUMNS} "
+                    "(centre, left, right, steering, throttle, brake, speed)."
+                )
+            name = PureWindowsPath(cells[0].strip()).name
+            stamp = _time_in(name, where)
+            if stamps and stamp <= stamps[-1]:
+                raise UserError(f"{where}: the time in '{name}' does not come after the row before; sort the log.")
+            names.append(name)
+            stamps.append(stamp)
+            readings.append(
+                [
+                    number(cells[STEERING], "steering", where, -1.0, 1.0),
+                    number(cells[THROTTLE], "throttle", where, 0.0, 1.0),
+                    number(cells[BRAKE], "brake", where, 0.0, 1.0),
+                    number(cells[SPEED], "speed", where),
+                ]
+            )
+    if len(names) < 2:
+        raise UserError(f"{file} has {len(names)} rows; a drive needs at least 2.")
+    times = np.array([(stamp - stamps[0]).total_seconds() for stamp in stamps])
+    return _Log(names, stamps[0], times, np.array(readings))
+
+
+def _time_in(name: str, where: str) -> datetime:
+    match = _STAMP.search(name)
+    if match is None:
+        raise UserError(f"{where}: '{name}' does not end in a time like _2018_07_16_17_11_43_382.jpg.")
+    year, month, day, hour, minute, second, millisecond = map(int, match.groups())
+    try:
+        return datetime(year, month, day, hour, minute, second, millisecond * 1000)
+    except ValueError as error:
+        raise UserError(f"{where}: the time in '{name}' is impossible ({error}).") from error

@@ -1,0 +1,107 @@
+"""The folder beside the target where a preparation works, and the last step that makes it a store."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from daydrive.data.parts import WorkerLostError
+from daydrive.data.store import METADATA_FILE, read_metadata
+from daydrive.data.writer import write_json
+from daydrive.errors import UserError
+
+PLAN = "plan.json"
+FINISHED = "store"
+
+
+def is_prepared(target: Path, request: dict[str, Any], overwrite: bool) -> bool:
+    """Whether the store that `request` describes is at `target` already; with `overwrite` it never counts.
+
+    UserError where something else is there and may not be replaced.
+    """
+    if not target.exists() and not target.is_symlink():
+        return False
+    if not target.is_dir():
+        raise UserError(f"The output {target} is a file; give a folder.")
+    if not any(target.iterdir()):
+        return False
+    if not (target / METADATA_FILE).is_file():
+        raise UserError(f"The output {target} is a folder of something else; give one that is empty or not there yet.")
+    if overwrite:
+        return False
+    there, wanted = _flat(read_metadata(target).get("request", {})), _flat(request)
+    said = [
+        f"its {key} is {_short(there.get(key))}, not {_short(wanted[key])}"
+        for key in wanted
+        if there.get(key) != wanted[key]
+    ]
+    if said:
+        raise UserError(f"There is another store at {target}: {'; '.join(said)}; give another --output or --overwrite.")
+    return True
+
+
+@contextmanager
+def workspace(target: Path, plan: dict[str, Any]) -> Iterator[Path]:
+    """`<target>.partial`, locked for this process, with what an earlier run of the same plan has finished.
+
+    It is removed at the end and after an error; an interruption (Ctrl-C, a kill) leaves it for the next run.
+    """
+    folder = partial(target)
+    absent = [parent for parent in folder.parents if not parent.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"Another process is preparing {target} at this moment.") from error
+        try:
+            _begin(folder, plan)
+            yield folder
+        except (KeyboardInterrupt, WorkerLostError):
+            raise
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            for parent in absent:
+                parent.rmdir()
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def partial(target: Path) -> Path:
+    return target.with_name(target.name + ".partial")
+
+
+def publish(folder: Path, target: Path) -> None:
+    """Renames the finished store in the workspace to its place; what is at `target` makes way first."""
+    if target.exists() and any(target.iterdir()):
+        os.rename(target, folder / "replaced")
+    os.rename(folder / FINISHED, target)
+
+
+def _begin(folder: Path, plan: dict[str, Any]) -> None:
+    file = folder / PLAN
+    plan = json.loads(json.dumps(plan))
+    try:
+        same = json.loads(file.read_text(encoding="utf-8")) == plan
+    except (OSError, ValueError):
+        same = False
+    for entry in folder.iterdir():
+        if entry.name != "lock" and not (same and entry.suffix in (".arrow", ".json")):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    write_json(file, plan)
+
+
+def _flat(request: dict[str, Any]) -> dict[str, Any]:
+    options = {f"--{name}": value for name, value in request.get("options", {}).items()}
+    return {key.replace("_", " "): value for key, value in request.items() if key != "options"} | options
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."

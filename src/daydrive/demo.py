@@ -1,0 +1,70 @@
+"""The whole way once: drives are drawn, a store prepared, a model trained and measured on roads it never saw."""
+
+from __future__ import annotations
+
+import resource
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from daydrive import checkpoint
+from daydrive.config import load_config
+from daydrive.data.prepare import prepare
+from daydrive.data.store import Store
+from daydrive.evaluation import evaluate, margins_markdown, margins_table
+from daydrive.files import read_json, write_text
+from daydrive.training.run import train_run
+
+DRIVES = 72
+
+
+def run_demo(run: Path, data_root: Path, config_file: Path) -> int:
+    """Each part is done once: a second call skips what is there, a call after an interruption goes on. The exit code."""
+    console = Console(highlight=False, soft_wrap=True)
+    began = time.monotonic()
+    console.print("[bold]1/3 drives[/bold]")
+    prepare("road", None, data_root, (64, 64), drives=DRIVES)
+
+    console.print("[bold]2/3 training[/bold]")
+    if _finished(run):
+        console.print(f"{run} is trained already, nothing to do.")
+    else:
+        code = train_run(load_config(config_file), config_file, data_root, run, True, torch.device("cpu"))
+        if code:
+            return code
+
+    console.print("[bold]3/3 evaluation on roads it never saw[/bold]")
+    output = run / "evaluation"
+    result = _evaluation_of(output, run, data_root)
+    if result is None:
+        result = evaluate(run, data_root, "test", output, with_counterfactual=True)
+        write_text(output / "margins.md", margins_markdown(result))
+    console.print(margins_table(result))
+    console.print(f"real, predicted, copied: {output / 'strip.png'}")
+    console.print(f"the same as a film:      {output / 'rollouts.mp4'}")
+    console.print(f"curves with floors:      {output / 'horizon.png'}")
+    console.print(f"left, straight, right:   {output / 'counterfactual.png'}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    console.print(f"{(time.monotonic() - began) / 60:.1f} minutes, peak memory {peak / 2**20:.1f} GiB")
+    return 0
+
+
+def _finished(run: Path) -> bool:
+    if not (run / "checkpoints" / "last").is_file():
+        return False
+    state = checkpoint.read_state(checkpoint.find(run, "last"))
+    return bool(state["step"] == state.get("total_steps"))
+
+
+def _evaluation_of(output: Path, run: Path, data_root: Path) -> dict | None:
+    """The figures that are there, if they are of this checkpoint and this store."""
+    file = output / "evaluation.json"
+    if not file.is_file():
+        return None
+    result = read_json(file, "evaluation")
+    same = result.get("checkpoint") == str(checkpoint.find(run)) and (
+        result.get("store_fingerprint") == Store.open(data_root).fingerprint
+    )
+    return result if same else None

@@ -1,0 +1,22 @@
+"""Which device computes."""
+
+from __future__ import annotations
+
+import torch
+
+from daydrive.errors import UserError
+
+
+def find_device(name: str) -> torch.device:
+    """'auto', 'cpu', 'cuda', 'cuda:1', … → a device that is there; raises UserError otherwise."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device {name}: there is no such device; cpu, cuda, cuda:1 and auto are understood") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: cpu, cuda, cuda:1 and auto are understood")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} GPUs that PyTorch can use")
+    return device

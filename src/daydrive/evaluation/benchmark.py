@@ -1,0 +1,82 @@
+"""How fast a model dreams, and whether it stays fast and sound for a thousand frames."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from daydrive.models import WorldModel
+from daydrive.rollout import dream_frames
+
+REAL_TIME_HZ = 10.0
+_EDGE = 100
+_MEGABYTE = 2**20
+
+
+def dream_speed(
+    model: WorldModel,
+    image_size: tuple[int, int],
+    frames: int = 1000,
+    context: int = 4,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """Dreams `frames` frames (at least 2), one after another with batch 1, from noise and a swaying wheel.
+
+    Each frame is timed until it is on the CPU, as a viewer waits for it.
+    `fps_first`, `fps_last`: frames a second over the first and last 100 (at most half of `frames`); `flatness`: last
+    over first. `real_time`: how many times faster than 10 Hz. `latency_ms_p50`, `latency_ms_p99`: of one frame.
+    `finite`, `in_range` ([-1, 1]): whether every frame was. `peak_rss_mb`: the process's memory; `rss_growth_mb`: from
+    the end of the first frames to the peak after them. `peak_device_mb`: on CUDA, else None.
+    """
+    if frames < 2:
+        raise ValueError(f"at least 2 frames are needed, not {frames}")
+    device = torch.device(device)
+    edge = min(_EDGE, frames // 2)
+    generator = torch.Generator().manual_seed(0)
+    seen = torch.rand((1, context, 3, *image_size), generator=generator).mul_(2).sub_(1).to(device)
+    process = psutil.Process()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    model.eval()
+    seconds, memory = np.zeros(frames), np.zeros(frames)
+    finite = in_range = True
+    dream = dream_frames(model, seen, _swaying(context - 1 + frames).to(device))
+    for i in range(frames):
+        began = time.perf_counter()
+        picture = next(dream).cpu()
+        seconds[i] = time.perf_counter() - began
+        memory[i] = process.memory_info().rss / _MEGABYTE
+        finite = finite and bool(picture.isfinite().all())
+        in_range = in_range and bool(((picture >= -1) & (picture <= 1)).all())
+    total = float(seconds.sum())
+    first, last = edge / float(seconds[:edge].sum()), edge / float(seconds[-edge:].sum())
+    return {
+        "frames": frames,
+        "image_size": list(image_size),
+        "device": str(device),
+        "fps": frames / total,
+        "fps_first": first,
+        "fps_last": last,
+        "flatness": last / first,
+        "real_time": frames / total / REAL_TIME_HZ,
+        "latency_ms_p50": float(np.percentile(seconds, 50)) * 1e3,
+        "latency_ms_p99": float(np.percentile(seconds, 99)) * 1e3,
+        "finite": finite,
+        "in_range": in_range,
+        "peak_rss_mb": float(memory.max()),
+        "rss_growth_mb": float(memory[edge:].max() - memory[edge - 1]),
+        "peak_device_mb": torch.cuda.max_memory_allocated(device) / _MEGABYTE if device.type == "cuda" else None,
+    }
+
+
+def _swaying(steps: int) -> Tensor:
+    """Actions (1, steps, 4): the wheel goes left and right once in 6 s of 10 Hz, the throttle stays."""
+    steering = torch.sin(torch.arange(steps) * (2 * torch.pi / 60)) * 0.5
+    actions = torch.zeros(1, steps, 4)
+    actions[0, :, 0], actions[0, :, 1], actions[0, :, 3] = steering, 0.3, 1.0
+    return actions

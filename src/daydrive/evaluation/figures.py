@@ -1,0 +1,125 @@
+"""The evaluation in pictures: curves with their floors, a strip of frames, a film."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image as Pillow
+
+from daydrive.evaluation.horizon import Rollout
+from daydrive.pictures import contact_sheet, difference, overlay_action, side_by_side, to_pictures, write_on, write_png
+from daydrive.types import Image
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+STRIP_STEPS = (1, 2, 3, 5, 8, 10, 15, 20, 30)
+_MODEL, _COPY, _SHUFFLED = "#0072B2", "#D55E00", "#4D4D4D"
+_FAINT = "#6E727A"
+
+
+def horizon_curves(path: Path, evaluation: dict[str, Any]) -> None:
+    """PSNR, SSIM and sharpness over the steps; lines differ in colour, lightness, dash and marker."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    horizons = evaluation["horizons"]
+    steps = [h["step"] for h in horizons]
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 3)
+    _curves(
+        axes[0],
+        "PSNR (dB)",
+        steps,
+        {
+            "model": [h["psnr"] for h in horizons],
+            "last frame copied": [h["copy_last_psnr"] for h in horizons],
+            "model, another clip's actions": [h["shuffled_actions_psnr"] for h in horizons],
+        },
+    )
+    _curves(
+        axes[1],
+        "SSIM",
+        steps,
+        {"model": [h["ssim"] for h in horizons], "last frame copied": [h["copy_last_ssim"] for h in horizons]},
+    )
+    _curves(axes[2], "sharpness, real = 1", steps, {"model": [h["sharpness"] or np.nan for h in horizons]})
+    axes[2].axhline(1.0, color=_SHUFFLED, linewidth=1.2, linestyle=(0, (1, 2)))
+    axes[2].annotate("real frames", (steps[0], 1.0), (0, 5), textcoords="offset points", color=_SHUFFLED, fontsize=9)
+    axes[2].set_ylim(0, max(1.15, axes[2].get_ylim()[1]))
+    axes[0].legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="upper right")
+    for axis in axes:
+        axis.set_xlabel(f"steps ahead ({evaluation['hz']:g} a second)", color=_FAINT)
+    title = f"{evaluation['clips']} clips, split '{evaluation['split']}', {evaluation['context']} frames of context"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    buffer = io.BytesIO()
+    canvas.print_figure(buffer, dpi=130, facecolor="white")
+    write_png(path, np.asarray(Pillow.open(buffer).convert("RGB")))
+
+
+def _curves(axis: Axes, name: str, steps: Sequence[int], curves: dict[str, list[float]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    styles = ((_MODEL, "-", "o", 2.2), (_COPY, "--", "s", 1.8), (_SHUFFLED, ":", "^", 1.8))
+    every = max(1, len(steps) // 10)
+    for (label, values), (colour, dash, marker, width) in zip(curves.items(), styles, strict=False):
+        axis.plot(
+            steps, values, color=colour, linestyle=dash, linewidth=width, marker=marker, markersize=5, markevery=every,
+            label=label,
+        )  # fmt: skip
+    axis.set_title(name, loc="left", fontsize=11)
+    axis.grid(axis="y", color="#E4E6EA", linewidth=0.8)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.tick_params(colors=_FAINT, length=0)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axis.set_xlim(min(steps) - 0.5, max(steps) + 0.5)
+
+
+def strip(path: Path, shown: Sequence[Rollout], hz: float, clips: int) -> None:
+    """Real, predicted and copied frames at growing distance, for a few clips."""
+    steps = [step for step in STRIP_STEPS if step <= len(shown[0].real)]
+    rows, labels = [], []
+    for rollout in shown:
+        real, predicted = to_pictures(rollout.real), to_pictures(rollout.predicted)
+        last = to_pictures(rollout.last)
+        rows += [[real[t - 1] for t in steps], [predicted[t - 1] for t in steps], [last] * len(steps)]
+        labels += ["real", "predicted", "last frame copied"]
+    h, w = shown[0].real.shape[-2:]
+    sheet = contact_sheet(
+        rows,
+        labels,
+        [f"+{step}  {step / hz:.2f} s" for step in steps],
+        title=f"{len(shown)} of {clips} clips, evenly chosen",
+        height=max(48, min(112, 160 * h // w)),
+        group=3,
+    )
+    write_png(path, sheet)
+
+
+def film(shown: Sequence[Rollout], hz: float, height: int = 288) -> Iterator[Image]:
+    """Frames of a film: each clip's context, then real, dream and their difference, with what the driver does below."""
+    for number, rollout in enumerate(shown, start=1):
+        seen, real, predicted = (to_pictures(x) for x in (rollout.seen, rollout.real, rollout.predicted))
+        context = len(seen)
+        actions = rollout.actions.numpy()
+        for t in range(context + len(real)):
+            ahead = t - context + 1
+            truth = seen[t] if ahead <= 0 else real[ahead - 1]
+            dream = truth if ahead <= 0 else predicted[ahead - 1]
+            footer = height // 5
+            canvas = side_by_side(
+                [truth, dream, difference(truth, dream)],
+                ["real", "dream" if ahead > 0 else "context", "difference ×2"],
+                height=height,
+                footer=footer,
+            )
+            canvas = overlay_action(canvas, actions[max(t - 1, 0)], footer)
+            state = f"+{ahead} ({ahead / hz:.2f} s)" if ahead > 0 else "context, as recorded"
+            text = f"{number}/{len(shown)}   {rollout.clip.drive}   {state}"
+            where = (canvas.shape[1] - height // 24, canvas.shape[0] - footer / 2)
+            yield write_on(canvas, [(text, where, "rm")], size=max(11, height // 18), colour=(196, 200, 208))

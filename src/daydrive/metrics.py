@@ -1,0 +1,79 @@
+"""How near two pictures are, and how sharp one is: pure functions, one figure per frame.
+
+Every function takes (..., C, H, W) in any dtype and returns float32 (...) (float64 for float64 pictures). A frame's
+figure depends on that frame alone, and NaN in a picture gives NaN for its frame.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+PSNR_CAP = 100.0
+"""dB; stands for the infinity of two identical pictures, so that means and curves stay finite (one value of a 256x256
+picture wrong by one level of 255 is 101 dB)."""
+
+_WINDOW, _SIGMA = 11, 1.5
+_K1, _K2 = 0.01, 0.03
+
+
+def psnr(a: Tensor, b: Tensor, data_range: float) -> Tensor:
+    """Peak signal-to-noise ratio in dB, from the mean squared error over (C, H, W); at most `PSNR_CAP`.
+
+    data_range: largest minus smallest possible value: 255 for uint8, 2 for [-1, 1], 1 for [0, 1].
+    """
+    a, b = _pair(a, b)
+    mse = (a - b).square().flatten(-3).mean(-1)
+    return (10.0 * torch.log10(data_range**2 / mse)).clamp(max=PSNR_CAP)
+
+
+def ssim(a: Tensor, b: Tensor, data_range: float) -> Tensor:
+    """Structural similarity, at most 1 (Wang et al. 2004), mean over channels and window positions.
+
+    Gaussian window of 11x11 with sigma 1.5, K1 = 0.01, K2 = 0.03, population covariance, windows wholly inside the
+    picture: the figure of `skimage.metrics.structural_similarity(gaussian_weights=True, use_sample_covariance=False)`.
+    (torchmetrics 1.9 computes the same map and averages over a reflected border of 5 pixels as well.)
+    A side shorter than 11 gets the longest odd window that fits, its weights renormalised.
+    """
+    a, b = _pair(a, b)
+    mean_a, mean_b, aa, bb, ab = (_blur(_blur(x, -2), -1) for x in (a, b, a * a, b * b, a * b))
+    c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a * mean_a + mean_b * mean_b + c1)
+    structure = (2 * (ab - mean_a * mean_b) + c2) / ((aa - mean_a * mean_a) + (bb - mean_b * mean_b) + c2)
+    return (luminance * structure).flatten(-3).mean(-1)
+
+
+def sharpness(x: Tensor) -> Tensor:
+    """Mean gradient magnitude by forward differences, per channel, in the picture's own units per pixel.
+
+    Its ratio to the real frame's says how much detail a prediction kept. Pictures of at least 2x2.
+    """
+    if min(x.shape[-2:]) < 2:
+        raise ValueError(f"sharpness needs pictures of at least 2x2 pixels, not {tuple(x.shape[-2:])}")
+    x = _floating(x)
+    here = x[..., :-1, :-1]
+    return torch.hypot(x[..., :-1, 1:] - here, x[..., 1:, :-1] - here).flatten(-3).mean(-1)
+
+
+def _blur(x: Tensor, dim: int) -> Tensor:
+    """Gaussian window along one dimension, without padding. Shifted sums, not a convolution: as fast here, and neither
+    autocast nor TF32 takes digits away from a difference of squares."""
+    size = min(_WINDOW, x.shape[dim] - 1 + x.shape[dim] % 2)
+    offsets = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    weights = torch.exp(-0.5 * (offsets / _SIGMA) ** 2)
+    first, *others = (weights / weights.sum()).tolist()
+    length = x.shape[dim] - size + 1
+    total = x.narrow(dim, 0, length) * first
+    for k, weight in enumerate(others, start=1):
+        total.add_(x.narrow(dim, k, length), alpha=weight)
+    return total
+
+
+def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    if a.shape != b.shape or a.dim() < 3:
+        raise ValueError(f"two pictures (..., C, H, W) of one shape are needed, not {tuple(a.shape)}, {tuple(b.shape)}")
+    return _floating(a), _floating(b)
+
+
+def _floating(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

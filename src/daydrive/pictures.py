@@ -1,0 +1,210 @@
+"""Drawing for people: labelled sheets of frames, the driver's action as a wheel and pedals, PNG and MP4 files.
+
+A picture is uint8 (H, W, 3) RGB everywhere. Colours differ in lightness too, so that sheets read in grey.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+from torch import Tensor
+
+from daydrive.files import replacing
+from daydrive.types import Image
+
+Colour = tuple[int, int, int]
+Pictures = npt.NDArray[np.uint8]
+
+INK, PAPER, FAINT = (24, 26, 30), (255, 255, 255), (110, 114, 122)
+_DARK, _RIM, _SLOT = (22, 24, 28), (236, 238, 242), (70, 74, 82)
+_THROTTLE, _BRAKE = (86, 190, 160), (222, 94, 30)
+_LOCK = 120.0
+"""Degrees that the drawn wheel turns at full steering."""
+
+
+def to_pictures(frames: Tensor) -> Pictures:
+    """uint8 (..., 3, H, W) → uint8 (..., H, W, 3), contiguous, on the CPU."""
+    return np.ascontiguousarray(frames.movedim(-3, -1).cpu().numpy())
+
+
+def enlarge(picture: Image, height: int) -> Image:
+    """To `height` with its proportions: cubic when it grows, area when it shrinks."""
+    h, w = picture.shape[:2]
+    size = (max(1, round(w * height / h)), height)
+    return np.asarray(
+        cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC if height > h else cv2.INTER_AREA), dtype=np.uint8
+    )
+
+
+def difference(a: Image, b: Image, gain: float = 2.0) -> Image:
+    """Mean absolute difference over the channels times `gain`, dark where equal, bright where not."""
+    gap = np.abs(a.astype(np.float32) - b.astype(np.float32)).mean(-1) * gain
+    heat = cv2.applyColorMap(gap.clip(0, 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    return np.asarray(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def write_on(
+    picture: Image,
+    texts: Iterable[tuple[str, tuple[float, float], str]],
+    *,
+    size: int,
+    colour: Colour = INK,
+    bold: bool = False,
+) -> Image:
+    """A copy with texts (text, (x, y), anchor) on it; anchors as in Pillow: 'lm' left middle, 'mm' centre."""
+    canvas = Pillow.fromarray(picture)
+    pen = ImageDraw.Draw(canvas)
+    for text, xy, anchor in texts:
+        pen.text(xy, text, fill=colour, font=_font(size, bold), anchor=anchor)
+    return np.array(canvas)
+
+
+def text_width(text: str, size: int) -> int:
+    """Pixels that a line of text takes."""
+    return int(np.ceil(_font(size, False).getlength(text)))
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[Image]],
+    row_labels: Sequence[str],
+    column_labels: Sequence[str] = (),
+    *,
+    title: str = "",
+    height: int = 112,
+    group: int = 0,
+) -> Image:
+    """Rows of pictures on white paper, labelled on the left and on top.
+
+    height: of every tile; pictures of one column share their proportions.
+    group: leaves more room after every so many rows.
+    """
+    assert rows and len(rows) == len(row_labels)
+    tiles = [[enlarge(picture, height) for picture in row] for row in rows]
+    width, columns = tiles[0][0].shape[1], max(map(len, tiles))
+    gap, size = 3, max(11, height // 8)
+    margin = size
+    left = margin + max(text_width(label, size) for label in row_labels) + size
+    top = margin + (2 * size if title else 0) + (round(1.6 * size) if column_labels else 0)
+    ys, y = [], top
+    for i in range(len(tiles)):
+        y += 4 * gap if group and i and i % group == 0 else 0
+        ys.append(y)
+        y += height + gap
+    needed = max(left + columns * (width + gap), text_width(title, size) + 2 * margin)
+    sheet: Image = np.full((y + margin - gap, needed + margin - gap, 3), 255, np.uint8)
+    for y, row in zip(ys, tiles, strict=True):
+        for j, tile in enumerate(row):
+            x = left + j * (width + gap)
+            sheet[y : y + height, x : x + width] = tile
+    labels = [(label, (left - size, y + height / 2), "rm") for label, y in zip(row_labels, ys, strict=True)]
+    heads = [
+        (label, (left + j * (width + gap) + width / 2, top - 0.8 * size), "mm") for j, label in enumerate(column_labels)
+    ]
+    sheet = write_on(sheet, [*labels, *heads], size=size)
+    return write_on(sheet, [(title, (margin, margin + size / 2), "lm")], size=size, colour=FAINT) if title else sheet
+
+
+def side_by_side(pictures: Sequence[Image], labels: Sequence[str], *, height: int = 256, footer: int = 0) -> Image:
+    """Pictures in one row on a dark ground, each under its label; `footer` pixels are left free below."""
+    tiles = [enlarge(picture, height) for picture in pictures]
+    gap, size = max(4, height // 48), max(11, height // 16)
+    head = 2 * size
+    width = sum(tile.shape[1] for tile in tiles) + gap * (len(tiles) + 1)
+    canvas: Image = np.full((head + height + gap + footer, width, 3), _DARK, np.uint8)
+    texts, x = [], gap
+    for tile, label in zip(tiles, labels, strict=True):
+        canvas[head : head + height, x : x + tile.shape[1]] = tile
+        texts.append((label, (x, head / 2), "lm"))
+        x += tile.shape[1] + gap
+    return write_on(canvas, texts, size=size, colour=_RIM)
+
+
+def action_panel(action: npt.ArrayLike, height: int) -> Image:
+    """(height, 2 height) picture of an action: the wheel as the driver sees it, throttle (T), brake (B), gear.
+
+    action: steering, throttle, brake, gear, as in `daydrive.types`; values outside their range are drawn at its end.
+    """
+    steering, throttle, brake, gear = np.clip(np.asarray(action, dtype=np.float64), [-1, 0, 0, -1], 1)
+    scale = max(1, 256 // height)  # drawn large and shrunk: smooth edges at any size
+    s = height * scale
+    panel = np.full((s, 2 * s, 3), _DARK, np.uint8)
+    centre, radius, thick = (s // 2, s // 2), int(0.38 * s), max(1, int(0.07 * s))
+    cv2.circle(panel, centre, radius, _RIM, thick, cv2.LINE_AA)
+    for spoke in (0.0, 180.0, 90.0):
+        angle = np.deg2rad(spoke + _LOCK * steering)
+        end = (int(centre[0] + radius * np.cos(angle)), int(centre[1] + radius * np.sin(angle)))
+        cv2.line(panel, centre, end, _RIM, thick, cv2.LINE_AA)
+    cv2.ellipse(panel, centre, (radius, radius), _LOCK * steering - 90, -9, 9, _BRAKE, 2 * thick, cv2.LINE_AA)
+    cv2.circle(panel, centre, int(0.1 * s), _RIM, -1, cv2.LINE_AA)
+    top, bottom, wide = int(0.12 * s), int(0.72 * s), int(0.16 * s)
+    for x, value, colour in ((1.12, throttle, _THROTTLE), (1.42, brake, _BRAKE)):
+        x0 = int(x * s)
+        cv2.rectangle(panel, (x0, top), (x0 + wide, bottom), _SLOT, -1)
+        if value > 0:
+            cv2.rectangle(panel, (x0, bottom - round((bottom - top) * float(value))), (x0 + wide, bottom), colour, -1)
+    letters = [("T", (1.2 * s, 0.86 * s), "mm"), ("B", (1.5 * s, 0.86 * s), "mm")]
+    panel = write_on(panel, letters, size=int(0.17 * s), colour=_RIM)
+    gears = "RND"[int(np.rint(gear)) + 1]
+    panel = write_on(panel, [(gears, (1.8 * s, 0.42 * s), "mm")], size=int(0.26 * s), colour=_RIM, bold=True)
+    return np.asarray(cv2.resize(panel, (2 * height, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def overlay_action(picture: Image, action: npt.ArrayLike, height: int | None = None) -> Image:
+    """A copy with the action's panel, a quarter of the picture high unless told, in the lower left corner."""
+    h, w = picture.shape[:2]
+    tall = min(height or max(16, h // 4), h, w // 2)
+    out = picture.copy()
+    out[h - tall :, : 2 * tall] = action_panel(action, tall)
+    return out
+
+
+def write_png(path: Path, picture: Image) -> None:
+    """Writes a PNG whole or not at all; its folder is made where there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        Pillow.fromarray(picture).save(temporary, format="PNG", optimize=True)
+
+
+def write_video(path: Path, pictures: Iterable[Image], hz: float) -> int:
+    """Writes an MP4 (H.264, yuv420p, plays in any browser) whole or not at all, and returns its number of frames.
+
+    Pictures of one size, read one at a time; an odd side is made even by repeating its last line.
+    """
+    import av
+
+    count = 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    index_first = {"movflags": "+faststart"}
+    with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4", options=index_first) as container:
+        stream = container.add_stream(
+            "libx264", rate=Fraction(hz).limit_denominator(1000), options={"crf": "18", "preset": "medium"}
+        )
+        stream.pix_fmt = "yuv420p"
+        for picture in pictures:
+            h, w = picture.shape[:2]
+            even = np.pad(picture, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
+            if count == 0:
+                stream.height, stream.width = even.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+            count += 1
+        if count == 0:
+            raise ValueError(f"no pictures for {path}")
+        container.mux(stream.encode())
+    return count
+
+
+@functools.lru_cache(maxsize=32)
+def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
+    import matplotlib  # ships the font, so that pictures look alike on every machine
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", name), size)

@@ -1,0 +1,66 @@
+"""The camera behind the windscreen: a pinhole that looks along the car's heading."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from daydrive.errors import UserError
+
+FIELD_OF_VIEW = math.radians(75)
+HEIGHT = 1.35
+FORWARD = 1.2
+"""The camera sits this far (m) ahead of the rear axle."""
+NEAR, FAR = 0.4, 320.0
+SMALLEST, LARGEST = 64, 256
+
+
+@dataclass(frozen=True)
+class Lens:
+    """Picture size and projection: column = cx + focal * right / depth, row = cy + focal * down / depth."""
+
+    height: int
+    width: int
+
+    @property
+    def focal(self) -> float:
+        return self.width / 2 / self.spread
+
+    @property
+    def spread(self) -> float:
+        """Half the picture's width at a depth of 1."""
+        return math.tan(FIELD_OF_VIEW / 2)
+
+    @property
+    def cx(self) -> float:
+        return (self.width - 1) / 2
+
+    @property
+    def cy(self) -> float:
+        return 0.44 * self.height - 0.5
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the camera is (m), where it looks (rad, to the right positive) and the slope it looks up along."""
+
+    x: float
+    y: float
+    z: float
+    yaw: float
+    slope: float
+
+
+def check_image_size(image_size: tuple[int, int]) -> Lens:
+    """The lens for (H, W). Raises UserError unless square or 2:1, 64 to 256 px and a multiple of 16."""
+    try:
+        height, width = (int(v) for v in image_size)
+    except (TypeError, ValueError):
+        raise UserError(f"image_size must be (height, width), for example (64, 64), not {image_size!r}") from None
+    fits = all(SMALLEST <= v <= LARGEST and v % 16 == 0 for v in (height, width))
+    if not fits or width not in (height, 2 * height):
+        raise UserError(
+            f"image_size ({height}, {width}) must be square or twice as wide as high, each side a multiple of 16"
+            f" from {SMALLEST} to {LARGEST}, for example (64, 64) or (128, 256)"
+        )
+    return Lens(height, width)

@@ -1,0 +1,74 @@
+"""How a car moves: a kinematic bicycle with an engine, brakes, a gear and grip that ends.
+
+The bicycle model refers to the rear axle (Rajamani, Vehicle Dynamics and Control, section 2.2).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+WHEELBASE = 2.7
+GRAVITY = 9.81
+SUBSTEPS = 4
+FULL_LOCK = 0.55
+"""Largest angle of the front wheels (rad), at a standstill."""
+EASY_SPEED = 6.6
+"""The lock shrinks as 1 / (1 + (v / EASY_SPEED)^2), so that a full command stays near the limit of grip."""
+STEERING_LAG = 0.12
+GRIP_ROAD, GRIP_GRASS = 8.5, 5.5
+TOP_REVERSE = 6.0
+
+
+@dataclass(frozen=True)
+class CarState:
+    """x, y (m) of the rear axle, yaw (rad, to the right), speed (m/s, negative backwards), wheel angle (rad)."""
+
+    x: float
+    y: float
+    yaw: float
+    speed: float
+    wheel: float
+    yaw_rate: float = 0.0
+    acceleration: float = 0.0
+
+
+def full_lock(speed: float) -> float:
+    """Wheel angle (rad) of steering = 1 at a speed (m/s)."""
+    return FULL_LOCK / (1 + (speed / EASY_SPEED) ** 2)
+
+
+def _force(speed: float, throttle: float, brake: float, gear: int, slope: float, off_road: bool) -> float:
+    """Acceleration (m/s²) along the car, before the brakes bring it to rest."""
+    pull = 4.2 / (1 + (abs(speed) / 18) ** 2)
+    if gear < 0:
+        pull *= max(0.0, 1 + min(speed, 0.0) / TOP_REVERSE)
+    drive = gear * throttle * pull * (0.6 if off_road else 1.0)
+    resist = 0.10 + 0.0009 * speed * speed + (0.9 if off_road else 0.0)
+    return drive - GRAVITY * slope - math.copysign(min(resist + 8.0 * brake, abs(speed) * 40), speed)
+
+
+def advance(car: CarState, action: tuple[float, float, float, int], dt: float, slope: float, off_road: bool) -> CarState:
+    """The car dt seconds later. action: steering, throttle, brake, gear. slope: rise per metre along the heading."""
+    steering, throttle, brake, gear = action
+    x, y, yaw, speed, wheel = car.x, car.y, car.yaw, car.speed, car.wheel
+    h = dt / SUBSTEPS
+    yaw_rate = 0.0
+    for _ in range(SUBSTEPS):
+        wheel += (steering * full_lock(speed) - wheel) * (1 - math.exp(-h / STEERING_LAG))
+        held = abs(speed) < 0.3 and (brake > 0.05 or throttle < 0.02)
+        if held:
+            speed = 0.0
+        else:
+            change = _force(speed, throttle, brake, gear, slope, off_road) * h
+            stops = brake > 0.05 and speed != 0 and (speed + change) * speed < 0
+            speed = 0.0 if stops else speed + change
+        grip = GRIP_GRASS if off_road else GRIP_ROAD
+        yaw_rate = speed * math.tan(wheel) / WHEELBASE
+        limit = grip / max(abs(speed), 0.1)
+        yaw_rate = min(max(yaw_rate, -limit), limit)
+        middle = yaw + yaw_rate * h / 2
+        x += speed * math.cos(middle) * h
+        y += speed * math.sin(middle) * h
+        yaw += yaw_rate * h
+    return CarState(x, y, yaw, speed, wheel, yaw_rate, (speed - car.speed) / dt)

@@ -1,0 +1,1 @@
+"""Training: a loop one reads top to bottom, and the rooms around it."""

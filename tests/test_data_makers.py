@@ -1,0 +1,68 @@
+"""Recordings in their real formats, made small; used by the other tests of the data room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import simplejpeg
+
+from daydrive.errors import UserError
+
+HEADER = "steering,throttle,brake,gear"
+
+
+def picture(number: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:
+    """uint8 (H, W, 3): a plain colour that tells its number (0 to 255) after JPEG too."""
+    return np.broadcast_to(np.array([number, 255 - number, 128], dtype=np.uint8), (*size, 3)).copy()
+
+
+def write_udacity(root: Path, milliseconds: Sequence[int], readings: Sequence[tuple[float, ...]] | None = None) -> Path:
+    """A recording with pictures at these times; readings: steering, throttle, brake, speed of each row."""
+    (root / "IMG").mkdir(parents=True)
+    lines = []
+    for k, time in enumerate(milliseconds):
+        moment = datetime(2020, 1, 2, 3, 4, 5) + timedelta(milliseconds=time)
+        name = moment.strftime("center_%Y_%m_%d_%H_%M_%S_") + f"{moment.microsecond // 1000:03d}.jpg"
+        (root / "IMG" / name).write_bytes(simplejpeg.encode_jpeg(picture(k % 256), 95))
+        reading = readings[k] if readings else (0.0, 0.5, 0.0, 10.0)
+        paths = [rf"C:\Users\someone\{side}\IMG\{name.replace('center', side)}" for side in ("center", "left", "right")]
+        lines.append(",".join([*paths, *map(str, reading)]))
+    (root / "driving_log.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def write_drive(
+    folder: Path, frames: int, rows: Sequence[str] | None = None, header: str = HEADER, size: tuple[int, int] = (40, 60)
+) -> Path:
+    """A drive of the folder format with JPEG and PNG pictures, frame k of `picture(k)`."""
+    (folder / "images").mkdir(parents=True)
+    for k in range(frames):
+        if k % 2:
+            cv2.imwrite(str(folder / "images" / f"f{k}.png"), picture(k % 256, size)[..., ::-1])
+        else:
+            (folder / "images" / f"f{k}.jpg").write_bytes(simplejpeg.encode_jpeg(picture(k % 256, size), 95))
+    lines = rows if rows is not None else [f"{k / 1000},0.5,0,1" for k in range(frames)]
+    (folder / "actions.csv").write_text("\n".join([header, *lines]) + "\n")
+    return folder
+
+
+def refuses(call: Callable[[], object], below: Path) -> str:
+    """The sentence of the UserError that `call` raises; nothing under `below` has changed after it."""
+    before = sorted(below.rglob("*"))
+    with pytest.raises(UserError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message and message[-1] in ".?" and len(message) < 600
+    assert sorted(below.rglob("*")) == before
+    return message
+
+
+def test_pictures_tell_their_number() -> None:
+    for number in (0, 77, 255):
+        decoded = simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(picture(number), 95))
+        assert abs(int(decoded[0, 0, 0]) - number) <= 3

@@ -1,0 +1,69 @@
+"""The speed test tells a flat dream from one that slows down, and a sound one from one that breaks."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from daydrive.evaluation import benchmark
+from daydrive.evaluation.benchmark import dream_speed
+
+Paint = Callable[[int], Tensor]
+
+
+def with_dream(monkeypatch: pytest.MonkeyPatch, paint: Paint) -> list[tuple[torch.Size, torch.Size]]:
+    """Dreams what `paint` makes of the frame's number; returns the shapes of the context and actions it was given."""
+    given = []
+
+    def frames(model: nn.Module, context: Tensor, actions: Tensor) -> Iterator[Tensor]:
+        given.append((context.shape, actions.shape))
+        assert context.min() >= -1 and context.max() <= 1 and actions[..., 0].abs().max() <= 1
+        for i in range(actions.shape[1] - context.shape[1] + 1):
+            yield paint(i)
+
+    monkeypatch.setattr(benchmark, "dream_frames", frames)
+    return given
+
+
+def flat(i: int) -> Tensor:
+    return torch.zeros(1, 3, 8, 8)
+
+
+def after(seconds: float) -> Tensor:
+    time.sleep(seconds)
+    return flat(0)
+
+
+def test_a_flat_dream(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = with_dream(monkeypatch, lambda i: after(0.002))
+    result = dream_speed(nn.Identity(), (8, 8), frames=40, context=4)  # type: ignore[arg-type]
+    assert given == [((1, 4, 3, 8, 8), (1, 43, 4))]
+    assert (result["frames"], result["finite"], result["in_range"]) == (40, True, True)
+    assert result["fps"] < 500 and result["real_time"] == pytest.approx(result["fps"] / 10)
+    assert 2 <= result["latency_ms_p50"] <= result["latency_ms_p99"]
+    assert result["peak_rss_mb"] > 10
+    json.dumps(result, allow_nan=False)
+
+
+def test_a_dream_that_slows_down_is_not_flat(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_dream(monkeypatch, lambda i: after(0.001 if i < 20 else 0.01))
+    assert dream_speed(nn.Identity(), (8, 8), frames=40)["flatness"] < 0.5  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("value", "finite", "in_range"), [(float("nan"), False, False), (float("inf"), False, False), (1.5, True, False)]
+)
+def test_one_bad_frame_is_seen(monkeypatch: pytest.MonkeyPatch, value: float, finite: bool, in_range: bool) -> None:
+    with_dream(monkeypatch, lambda i: flat(i) + (value if i == 7 else 0.0))
+    result = dream_speed(nn.Identity(), (8, 8), frames=20)  # type: ignore[arg-type]
+    assert (result["finite"], result["in_range"]) == (finite, in_range)
+
+
+def test_a_single_frame_is_no_measure() -> None:
+    with pytest.raises(ValueError, match="at least 2 frames"):
+        dream_speed(nn.Identity(), (8, 8), frames=1)  # type: ignore[arg-type]

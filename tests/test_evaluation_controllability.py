@@ -1,0 +1,95 @@
+"""The counterfactual test sees who steers: an oracle, one that ignores the wheel, one that mixes up left and right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+from torch import Tensor
+
+from daydrive.evaluation.controllability import BRANCHES, STEPS, Moment, compare, counterfactual, road_moments
+from daydrive.evaluation.horizon import Dream
+from daydrive.metrics import PSNR_CAP
+
+SIZE, CONTEXT, SEEDS = (64, 64), 3, [9_000_001, 9_000_002]
+
+
+@pytest.fixture(scope="module")
+def moments() -> list[Moment]:
+    return list(road_moments(SIZE, CONTEXT, 1, SEEDS))
+
+
+def oracle(moments: list[Moment], order: tuple[int, ...] = (0, 1, 2)) -> Dream:
+    known = {moment.seen.numpy().tobytes(): moment.real for moment in moments}
+    return lambda context, actions: known[context[0].contiguous().numpy().tobytes()][list(order)]
+
+
+def ignorant(context: Tensor, actions: Tensor) -> Tensor:
+    return context[:, -1:].expand(-1, STEPS, -1, -1, -1).clone()
+
+
+def test_the_branches_part_at_the_wheel_alone(moments: list[Moment]) -> None:
+    for moment in moments:
+        assert moment.seen.shape == (CONTEXT, 3, *SIZE) and moment.real.shape == (3, STEPS, 3, *SIZE)
+        actions = moment.actions
+        assert actions.shape == (3, CONTEXT - 1 + STEPS, 4) and actions.dtype == torch.float32
+        assert torch.equal(actions[0, : CONTEXT - 1], actions[2, : CONTEXT - 1])
+        left, straight, right = actions[:, CONTEXT - 1 :, 0]
+        assert (left < straight).all() and (straight < right).all()
+        assert (actions[0, :, 1:] == actions[2, :, 1:]).all()
+        assert (moment.real[0, -1] != moment.real[2, -1]).any()
+    assert not torch.equal(moments[0].seen, moments[1].seen)
+
+
+def test_moments_are_the_same_every_time_and_follow_on_from_the_context(moments: list[Moment]) -> None:
+    again = next(road_moments(SIZE, CONTEXT, 1, SEEDS))
+    assert all(torch.equal(a, b) for a, b in zip(again, moments[0], strict=True))
+    seen, first = moments[0].seen.float(), moments[0].real[1, 0].float()
+    between, onward = (seen[-1] - seen[-2]).abs().mean(), (first - seen[-1]).abs().mean()
+    assert 0 < onward < 3 * between
+
+
+def test_an_oracle_is_told_apart(moments: list[Moment]) -> None:
+    result = compare(oracle(moments), moments)
+    assert (result["moments"], result["steps"], list(result["branches"])) == (2, [1, 5, 10], list(BRANCHES))
+    assert result["told_apart"] == 1.0
+    for branch in result["branches"].values():
+        assert branch["psnr"] == [PSNR_CAP] * 3
+        assert branch["other_branches_psnr"][-1] < 40 and branch["copy_last_psnr"][-1] < 40
+
+
+def test_ignoring_the_wheel_is_seen(moments: list[Moment]) -> None:
+    result = compare(ignorant, moments)
+    assert result["told_apart"] == pytest.approx(result["told_apart_by_chance"], abs=1e-5)
+    own = np.mean([branch["psnr"] for branch in result["branches"].values()], axis=0)
+    others = np.mean([branch["other_branches_psnr"] for branch in result["branches"].values()], axis=0)
+    assert own == pytest.approx(others, abs=1e-5)
+    for branch in result["branches"].values():
+        assert branch["psnr"] == branch["copy_last_psnr"]
+
+
+def test_steering_the_wrong_way_is_seen(moments: list[Moment]) -> None:
+    result = compare(oracle(moments, (2, 1, 0)), moments)
+    assert result["told_apart"] == pytest.approx(1 / 3, abs=1e-5)
+    for name in ("left", "right"):
+        branch = result["branches"][name]
+        assert branch["psnr"][-1] < branch["other_branches_psnr"][-1]
+
+
+def test_frame_skip_keeps_the_clock(moments: list[Moment]) -> None:
+    moment = next(road_moments(SIZE, CONTEXT, 2, SEEDS))
+    assert moment.seen.shape == (CONTEXT, 3, *SIZE) and moment.actions.shape == (3, CONTEXT - 1 + STEPS, 4)
+    assert torch.equal(moment.seen[-1], moments[0].seen[-1])
+    assert torch.equal(moment.real[1, 0], moments[0].real[1, 1])
+
+
+def test_pictures_and_the_result(tmp_path: Path) -> None:
+    result = counterfactual(ignorant, SIZE, CONTEXT, moments=1, output=tmp_path)
+    assert result["hz"] == 10 and result["moments"] == 1
+    assert min(Pillow.open(tmp_path / "counterfactual.png").size) > 400
+    with av.open(str(tmp_path / "counterfactual.mp4")) as film:
+        assert sum(1 for _ in film.decode(video=0)) == CONTEXT + STEPS
