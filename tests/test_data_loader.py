@@ -15,6 +15,8 @@ from daydrive.data.store import Store
 from daydrive.errors import UserError
 from daydrive.types import Batch, Clip
 
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker:UserWarning")
+
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:

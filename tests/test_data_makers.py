@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import pytest
 import simplejpeg
 
+from daydrive.data.sources import Option, Options
 from daydrive.errors import UserError
+from daydrive.types import Drive, Frame
 
 HEADER = "steering,throttle,brake,gear"
 
@@ -25,8 +31,8 @@ def write_udacity(root: Path, milliseconds: Sequence[int], readings: Sequence[tu
     """A recording with pictures at these times; readings: steering, throttle, brake, speed of each row."""
     (root / "IMG").mkdir(parents=True)
     lines = []
-    for k, time in enumerate(milliseconds):
-        moment = datetime(2020, 1, 2, 3, 4, 5) + timedelta(milliseconds=time)
+    for k, offset in enumerate(milliseconds):
+        moment = datetime(2020, 1, 2, 3, 4, 5) + timedelta(milliseconds=offset)
         name = moment.strftime("center_%Y_%m_%d_%H_%M_%S_") + f"{moment.microsecond // 1000:03d}.jpg"
         (root / "IMG" / name).write_bytes(simplejpeg.encode_jpeg(picture(k % 256), 95))
         reading = readings[k] if readings else (0.0, 0.5, 0.0, 10.0)
@@ -49,6 +55,35 @@ def write_drive(
     lines = rows if rows is not None else [f"{k / 1000},0.5,0,1" for k in range(frames)]
     (folder / "actions.csv").write_text("\n".join([header, *lines]) + "\n")
     return folder
+
+
+@dataclass(frozen=True)
+class CountedFrames:
+    """`count` plain pictures; with DAYDRIVE_TEST_PAUSE seconds between them."""
+
+    first: int
+    count: int
+
+    def __call__(self) -> Iterator[Frame]:
+        for k in range(self.count):
+            time.sleep(float(os.environ.get("DAYDRIVE_TEST_PAUSE", "0")))
+            action = np.array([k / 100, 0.5, 0, 1], dtype=np.float32)
+            yield Frame(picture(self.first + k), action, k / 10, {"number": float(k)})
+
+
+class CountedSource:
+    """Stands in for a source that takes its time."""
+
+    name = "counted"
+    needs_root = False
+    split: Literal["drive", "time"] = "drive"
+    options: tuple[Option, ...] = (Option("drives", int, 8, "", minimum=1),)
+
+    def describe(self, options: Options) -> dict[str, Any]:
+        return {"actions": {}, "values": {"number": "-"}}
+
+    def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
+        return [Drive(f"c{i}", 10.0, CountedFrames(20 * i, 10 + i), length=10 + i) for i in range(options["drives"])]
 
 
 def refuses(call: Callable[[], object], below: Path) -> str:

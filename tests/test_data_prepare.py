@@ -12,27 +12,34 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from test_data_makers import refuses, write_drive
+from test_data_makers import CountedSource, refuses, write_drive
 
-from daydrive.data import parts, split
+from daydrive.data import parts, sources, split
 from daydrive.data import prepare as module
 from daydrive.data.prepare import prepare
+from daydrive.data.progress import PrepareProgress
 from daydrive.data.store import Store
-
-ROAD = {"drives": 10, "frames": 40, "seed": 3}
 
 SCRIPT = """
 from pathlib import Path
+from daydrive.data import sources
 from daydrive.data.prepare import prepare
+from test_data_makers import CountedSource
 if __name__ == "__main__":
-    prepare("road", None, Path({target!r}), (64, 64), workers={workers}, drives=10, frames=40, seed=3)
+    sources.SOURCES["counted"] = CountedSource()
+    prepare("counted", None, Path({target!r}), (24, 32), workers={workers})
 """
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Store:
+@pytest.fixture(autouse=True)
+def counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sources.SOURCES, "counted", CountedSource())
+
+
+@pytest.fixture
+def whole(tmp_path_factory: pytest.TempPathFactory, counted: None) -> Store:
     """What an undisturbed preparation gives."""
-    return Store.open(prepare("road", None, tmp_path_factory.mktemp("whole") / "store", (64, 64), workers=1, **ROAD))
+    return Store.open(prepare("counted", None, tmp_path_factory.mktemp("whole") / "store", (24, 32), workers=1))
 
 
 @pytest.fixture
@@ -43,7 +50,7 @@ def drives(tmp_path: Path) -> Path:
 
 
 def test_two_workers_write_the_same_store(whole: Store, tmp_path: Path) -> None:
-    store = Store.open(prepare("road", None, tmp_path / "store", (64, 64), workers=2, **ROAD))
+    store = Store.open(prepare("counted", None, tmp_path / "store", (24, 32), workers=2))
     assert store.fingerprint == whole.fingerprint and store.drives == whole.drives
     rows = np.arange(store.rows)
     (jpegs, actions), (others, same) = store.read(rows), whole.read(rows)
@@ -55,7 +62,9 @@ def test_killed_and_completed(whole: Store, tmp_path: Path, monkeypatch: pytest.
     target, partial = tmp_path / "store", tmp_path / "store.partial"
     script = tmp_path / "run.py"
     script.write_text(SCRIPT.format(target=str(target), workers=2))
-    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "DAYDRIVE_TEST_PAUSE": "0.1"}
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen([sys.executable, str(script)], env=environment, stdout=quiet, stderr=quiet)
     deadline = time.monotonic() + 400
     while not list(partial.glob("*.arrow")):
         assert process.poll() is None and time.monotonic() < deadline
@@ -70,8 +79,8 @@ def test_killed_and_completed(whole: Store, tmp_path: Path, monkeypatch: pytest.
     asked: list[int] = []
     write = parts.write_parts
     monkeypatch.setattr(parts, "write_parts", lambda jobs, *rest: (asked.append(len(jobs)), write(jobs, *rest)))
-    store = Store.open(prepare("road", None, target, (64, 64), workers=1, **ROAD))
-    assert asked == [10 - finished] and finished > 0
+    store = Store.open(prepare("counted", None, target, (24, 32), workers=1))
+    assert asked == [8 - finished] and finished > 0
     assert store.fingerprint == whole.fingerprint and not partial.exists()
 
 
@@ -144,9 +153,18 @@ def test_split_by_time_leaves_gaps_and_never_overlaps() -> None:
     ]
 
 
-def test_memory_does_not_grow_with_the_drive(tmp_path: Path) -> None:
+def test_a_drive_of_several_batches_keeps_its_order(tmp_path: Path) -> None:
     write_drive(tmp_path / "raw" / "d", 700, size=(16, 16))
     store = Store.open(prepare("folder", tmp_path / "raw", tmp_path / "store", (16, 16), workers=1))
     batches = list(store.dataset.to_batches(columns=["frame"]))
     frames = np.concatenate([batch.column("frame").to_numpy() for batch in batches])
     assert store.rows == len(frames) and (np.diff(frames) == 1).sum() == len(frames) - len(store.drives)
+
+
+def test_progress_in_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daydrive.data.progress.PLAIN_INTERVAL", -1.0)
+    with PrepareProgress([10, 10, 10, 10], [10, 10]) as progress:
+        progress.frames_done(10)
+        progress.drive_done()
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("drives 3/4, ") and "frames/s, 0:00 left" in last

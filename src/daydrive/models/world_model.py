@@ -147,7 +147,7 @@ def build_world_model(config: Config | ModelConfig) -> WorldModel:
     model = WorldModel(settings, settings.image_size or DEFAULT_IMAGE_SIZE)
     if isinstance(config, Config) and config.training.use_gradient_checkpointing:
         model.enable_gradient_checkpointing()
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _window(images: Tensor, t: int) -> Tensor:

@@ -31,7 +31,7 @@ class Style:
 def draw_style(rng: np.random.Generator) -> Style:
     """A driver's habits."""
     lively = rng.uniform(0.6, 1.5)
-    rates = {"brake": 0.028, "stand": 0.009, "swerve": 0.070, "leave": 0.020, "reverse": 0.011, "overtake": 0.018}
+    rates = {"brake": 0.028, "stand": 0.009, "swerve": 0.070, "leave": 0.020, "reverse": 0.020, "overtake": 0.018}
     return Style(
         cruise=rng.uniform(12, 29),
         lateral=rng.uniform(3.0, 5.6),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from daydrive.sim.arrays import clamp
 from daydrive.sim.camera import FAR, HEIGHT, Lens, Pose
 from daydrive.sim.road import Road
 from daydrive.sim.strip import ALONG, PERIOD, STEPS_ACROSS, STEPS_ALONG, Strip, row_of, rows_per_metre
@@ -21,7 +22,7 @@ CELLS_SMALL, CELLS_LARGE = 8, 16
 def visibility(depth: np.ndarray, sight: float) -> np.ndarray:
     """Share of an object's own colour that haze leaves at a depth (m); none at FAR, so that nothing pops up."""
     clear = np.exp(-((depth / sight) ** 1.5))
-    return clear * np.clip((FAR - depth) / 110, 0, 1)
+    return clear * clamp((FAR - depth) / 110, 0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +68,8 @@ class GroundView:
     def skyline_at(self, land: Land, depth: np.ndarray, column: np.ndarray) -> np.ndarray:
         """Highest row (N,) that land nearer than `depth` (m) covers at picture columns (px)."""
         k = np.log(np.maximum(depth, self.nearest) / self.nearest) / math.log(self.ratio)
-        j = np.clip(np.rint(column / self.cell + 0.5), 0, self.cells + 1).astype(np.intp)
-        return land.skyline[np.clip(k.astype(np.intp), 0, DEPTHS - 1), j]
+        j = clamp(np.rint(column / self.cell + 0.5), 0, self.cells + 1).astype(np.intp)
+        return land.skyline[clamp(k.astype(np.intp), 0, DEPTHS - 1), j]
 
     def _enlarge(self, grid: np.ndarray, how: int) -> np.ndarray:
         wide = cv2.resize(grid, ((self.cells + 2) * self.cell, len(grid)), interpolation=how)
@@ -82,13 +83,13 @@ class GroundView:
         keys = (offset[:, None] - land.skyline.T).ravel()
         rows = np.arange(first, self.lens.height, dtype=np.float64)
         after = np.searchsorted(keys, (offset[None] - rows[:, None]).ravel()).reshape(len(rows), columns)
-        k = np.clip(after - np.arange(columns) * DEPTHS - 1, 0, DEPTHS - 2)
+        k = clamp(after - np.arange(columns) * DEPTHS - 1, 0, DEPTHS - 2)
         j = np.arange(columns)[None]
         low, high = land.skyline[k, j], land.skyline[k + 1, j]
-        return k, np.clip((low - rows[:, None]) / np.maximum(low - high, 1e-6), 0, 1).astype(np.float32)
+        return k, clamp((low - rows[:, None]) / np.maximum(low - high, 1e-6), 0, 1).astype(np.float32)
 
     def paint(self, canvas: np.ndarray, land: Land, strip: Strip, weather: Weather, haze: np.ndarray, s: float) -> None:
-        """Draw the land over the sky. canvas: float32 (H, W, 3); haze: float32 (W, 3), the colour of distance."""
+        """Draw the land over the sky. canvas: float32 (H, W, 4); haze: float32 (W, 4), the colour of distance."""
         top = land.skyline[-1].astype(np.float32)[None]
         first = max(int(math.ceil(float(top.min()) - 0.5)), 0)
         k, share = self._rows(land, first)
@@ -102,7 +103,7 @@ class GroundView:
         s_at, d_at = between((land.s - origin).astype(np.float32)), between(land.d.astype(np.float32))
         depth = self.depths[k] * (1 + np.float32(self.ratio - 1) * share)
         clear = visibility(depth, weather.sight)
-        grid = np.stack([s_at, d_at, clear, clear, clear], axis=2)
+        grid = np.stack([s_at, d_at, clear], axis=2)
 
         def footprint(values: np.ndarray) -> np.ndarray:
             change = np.empty_like(values)
@@ -114,8 +115,8 @@ class GroundView:
 
         along = np.log2(np.maximum(footprint(s_at) * ALONG, 1.0))
         across = np.log2(np.maximum(footprint(d_at) * rows_per_metre(d_at), 1.0))
-        i = np.clip(np.rint(2 * along - 0.3), 0, STEPS_ALONG - 1).astype(np.intp)
-        level = np.clip(np.rint(across - 0.1), 0, STEPS_ACROSS - 1).astype(np.intp)
+        i = clamp(np.rint(2 * along - 0.3), 0, STEPS_ALONG - 1).astype(np.intp)
+        level = clamp(np.rint(across - 0.1), 0, STEPS_ACROSS - 1).astype(np.intp)
         which = strip.levels[i * STEPS_ACROSS + level]
 
         smooth = self._enlarge(grid, cv2.INTER_LINEAR)
@@ -124,21 +125,21 @@ class GroundView:
         along_m = along_m - PERIOD * np.floor(along_m * (1 / PERIOD))
         x = blocks[:, :, 0] + blocks[:, :, 1] * along_m
         y = blocks[:, :, 2] + blocks[:, :, 3] * row_of(np.ascontiguousarray(smooth[:, :, 1]))
-        texels = cv2.remap(strip.atlas, x, y, cv2.INTER_LINEAR).astype(np.float32)
-        ground = cv2.transform(texels, np.diag((*weather.light, 0))[:3])
+        texels = cv2.remap(strip.atlas, x, y, cv2.INTER_LINEAR)
+        ground = cv2.multiply(texels, (*weather.light, 0.0), dtype=cv2.CV_32F)
         if weather.lamps:
             ground *= self._headlamps(first, weather.lamps)
         if weather.wet:
-            flat = np.clip(depth * (1 / 26) + 0.08, 0, 0.85).astype(np.float32) * np.float32(weather.wet / 255)
+            flat = clamp(depth * (1 / 26) + 0.08, 0, 0.85).astype(np.float32) * np.float32(weather.wet / 255)
             mirror = texels[:, :, 3] * self._enlarge(flat, cv2.INTER_LINEAR)
             ground += (haze[None] * np.float32(0.92) - ground) * mirror[:, :, None]
         ground -= haze
-        ground *= smooth[:, :, 2:]
+        ground *= cv2.cvtColor(np.ascontiguousarray(smooth[:, :, 2]), cv2.COLOR_GRAY2RGBA)
         ground += haze
 
         edge = self._enlarge(top, cv2.INTER_LINEAR)
         solid = min(max(int(float(edge.max())) + 1, first), self.lens.height)
-        cover = np.clip(np.arange(first, solid, dtype=np.float32)[:, None] - edge + 0.5, 0, 1)[:, :, None]
+        cover = clamp(np.arange(first, solid, dtype=np.float32)[:, None] - edge + 0.5, 0, 1)[:, :, None]
         sky = canvas[first:solid]
         sky += (ground[: solid - first] - sky) * cover
         canvas[solid:] = ground[solid - first :]

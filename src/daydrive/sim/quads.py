@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from daydrive.sim.arrays import clamp, cross
 from daydrive.sim.camera import FAR, NEAR, Lens, Pose
 from daydrive.sim.ground import GroundView, Land, visibility
 from daydrive.sim.pictures import Picture
@@ -51,30 +52,12 @@ def billboard(x: float, y: float, z: float, width: float, height: float, picture
     return quad((x, y, z + height), (width, 0, 0), (0, 0, -height), picture, fade, BILLBOARD, (x, y, z))
 
 
-def _to_camera(vectors: np.ndarray, pose: Pose) -> np.ndarray:
-    """World vectors (3, N) in camera axes: right, down, forward."""
-    c, s = math.cos(pose.yaw), math.sin(pose.yaw)
-    result = np.empty_like(vectors)
-    result[2] = vectors[0] * c + vectors[1] * s
-    result[0] = vectors[1] * c - vectors[0] * s
-    result[1] = result[2] * pose.slope - vectors[2]
-    return result
-
-
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    result = np.empty_like(a)
-    result[0] = a[1] * b[2] - a[2] * b[1]
-    result[1] = a[2] * b[0] - a[0] * b[2]
-    result[2] = a[0] * b[1] - a[1] * b[0]
-    return result
-
-
 def _bounds(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Smallest and largest picture position, each (2, N), of homogeneous corners (4, 3, N), cut at NEAR."""
     depth = corners[:, 2]
     flat = corners[:, :2] / np.maximum(depth, NEAR)[:, None]
     low, high = flat.min(axis=0), flat.max(axis=0)
-    cut = np.flatnonzero(depth.min(axis=0) < NEAR)
+    cut = np.flatnonzero((depth.min(axis=0) < NEAR) & (depth.max(axis=0) > NEAR))
     if len(cut):
         corners, depth = corners[:, :, cut], depth[:, cut]
         after = np.roll(corners, -1, axis=0)
@@ -88,21 +71,23 @@ def _bounds(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def _place(quads: np.ndarray, pose: Pose, lens: Lens) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Homogeneous picture coordinates (3, N) of each quad's corner, right edge and downward edge."""
-    position = np.array([[pose.x], [pose.y], [pose.z]])
-    origin = _to_camera(quads[CORNER] - position, pose)
-    right, down = _to_camera(quads[RIGHT], pose), _to_camera(quads[DOWN], pose)
+def _place(quads: np.ndarray, pose: Pose, lens: Lens) -> np.ndarray:
+    """Homogeneous picture coordinates (3, 3, N): first index corner, right edge, downward edge of each quad."""
+    vectors = quads[:9].reshape(3, 3, -1).copy()
+    vectors[0] -= np.array([[pose.x], [pose.y], [pose.z]])
+    c, s = math.cos(pose.yaw), math.sin(pose.yaw)
+    forward = vectors[:, 0] * c + vectors[:, 1] * s
+    right = vectors[:, 1] * c - vectors[:, 0] * s
     turned = np.flatnonzero(quads[KIND] == BILLBOARD)
     width = quads[3, turned]
-    right[:, turned] = 0
-    right[0, turned] = width
-    origin[0, turned] -= width / 2
-    for vectors in (origin, right, down):
-        vectors[:2] *= lens.focal
-        vectors[0] += lens.cx * vectors[2]
-        vectors[1] += lens.cy * vectors[2]
-    return origin, right, down
+    forward[1, turned] = 0
+    right[1, turned] = width
+    right[0, turned] -= width / 2
+    down = forward * pose.slope - vectors[:, 2]
+    vectors[:, 0] = lens.focal * right + lens.cx * forward
+    vectors[:, 1] = lens.focal * down + lens.cy * forward
+    vectors[:, 2] = forward
+    return vectors
 
 
 def _in_view(quads: np.ndarray, pose: Pose, lens: Lens, limit: float) -> np.ndarray:
@@ -110,8 +95,9 @@ def _in_view(quads: np.ndarray, pose: Pose, lens: Lens, limit: float) -> np.ndar
     c, s = math.cos(pose.yaw), math.sin(pose.yaw)
     forward = quads[9] * c + quads[10] * s - (pose.x * c + pose.y * s)
     right = quads[10] * c - quads[9] * s - (pose.y * c - pose.x * s)
-    size = np.abs(quads[3]) + np.abs(quads[4]) + np.abs(quads[8])
-    reach = np.where(quads[KIND] == SOLID, SOLID_REACH, size)
+    wide = np.abs(quads[3]) + np.abs(quads[4])
+    size = wide + np.abs(quads[8])
+    reach = np.where(quads[KIND] == SOLID, SOLID_REACH, wide / 2)
     ahead = (forward > -reach) & (forward < limit) & (np.abs(right) < lens.spread * forward + 1.3 * reach)
     return quads[:, ahead & (lens.focal * size > quads[FADE] * (forward - reach))]
 
@@ -136,16 +122,18 @@ def visible(
     quads = _in_view(quads, pose, lens, limit)
     kind = quads[KIND]
     o, u, v = _place(quads, pose, lens)
-    corners = np.stack([o, o + u, o + u + v, o + v])
+    corners = np.empty((4, *o.shape))
+    corners[0], corners[1], corners[3] = o, o + u, o + v
+    corners[2] = corners[1] + v
     low, high = _bounds(corners)
     extent = high - low
     depth = corners[:, 2]
     nearest, farthest = depth.min(axis=0), depth.max(axis=0)
     size = np.where(kind == WALL, extent[1], np.maximum(extent[0], extent[1]))
-    normal = _cross(u, v)
+    normal = cross(u, v)
     facing = (o * normal).sum(axis=0)
-    x0, y0 = (np.clip(np.floor(low[axis]), 0, edge) for axis, edge in ((0, lens.width), (1, lens.height)))
-    x1, y1 = (np.clip(np.ceil(high[axis]) + 1, 0, edge) for axis, edge in ((0, lens.width), (1, lens.height)))
+    edge = np.array([[lens.width], [lens.height]])
+    (x0, y0), (x1, y1) = clamp(np.floor(low), 0, edge), clamp(np.ceil(high) + 1, 0, edge)
     skyline = view.skyline_at(land, nearest * 0.9, (x0 + x1) / 2)
     seen = (x1 > x0) & (y1 > y0) & (skyline > y0) & (size > quads[FADE]) & (np.minimum(extent[0], extent[1]) > 0.05)
     seen &= np.where(kind == SOLID, facing > 1e-3, (np.abs(facing) > 1e-3) & (farthest > NEAR))
@@ -160,24 +148,26 @@ def visible(
     x0, y0, x1, y1, size, kind = x0[keep], y0[keep], x1[keep], y1[keep], size[keep], kind[keep]
     index = quads[PICTURE, keep].astype(np.intp)
     full = sizes[:, index]
-    smaller = np.clip(np.rint(np.log2(full / np.maximum(extent[:, keep], 0.5)) - 0.2), 0, np.floor(np.log2(full / 2)))
+    smaller = clamp(np.rint(np.log2(full / np.maximum(extent[:, keep], 0.5)) - 0.2), 0, np.floor(np.log2(full / 2)))
     scaled = np.maximum(np.floor(full / 2**smaller), 1)
 
-    inverse = np.stack([_cross(v, o), _cross(o, u), normal]) / facing
+    inverse = np.empty((3, *o.shape))
+    inverse[0], inverse[1], inverse[2] = cross(v, o), cross(o, u), normal
+    inverse /= facing
     inverse[:, 2] += inverse[:, 0] * x0 + inverse[:, 1] * y0
     inverse[:2] *= scaled[:, None]
     inverse[:2] -= 0.5 * inverse[2]
     to_texel = np.ascontiguousarray(inverse.transpose(2, 0, 1))
 
     middle = np.maximum((nearest + farthest)[keep] / 2, 1.0)
-    strength = np.clip((size / quads[FADE, keep] - 1) / 0.8, 0, 1) * np.clip((limit - middle) / 60, 0, 1)
-    strength *= np.where(kind == BILLBOARD, np.clip((nearest[keep] - NEAR) / 0.6, 0, 1), 1)
+    strength = clamp((size / quads[FADE, keep] - 1) / 0.8, 0, 1) * clamp((limit - middle) / 60, 0, 1)
+    strength *= clamp((nearest[keep] - NEAR) / 0.6, kind != BILLBOARD, 1)
     clear = visibility(middle, weather.sight)
     light = strength * clear * (1 + 0.9 * weather.lamps * np.exp(-middle / 16))
     mix = np.zeros((len(keep), 4, 4), np.float32)
     mix[:, [0, 1, 2], [0, 1, 2]] = light[:, None] * np.array(weather.light)
     column = np.minimum((x0 + x1) / 2, lens.width - 1).astype(np.intp)
-    mix[:, :3, 3] = haze[column] * ((1 - clear) * strength)[:, None]
+    mix[:, :3, 3] = haze[column, :3] * ((1 - clear) * strength)[:, None]
     mix[:, 3, 3] = strength
 
     boxes = np.stack([x0, y0, x1, y1]).T.astype(int).tolist()

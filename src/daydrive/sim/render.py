@@ -27,7 +27,7 @@ from daydrive.sim.quads import (
     draw,
     visible,
 )
-from daydrive.sim.road import build_road
+from daydrive.sim.road import Road, build_road
 from daydrive.sim.scenery import scenery
 from daydrive.sim.sky import DENSITY, HIGHEST, LOWEST, Panorama, paint_panorama
 from daydrive.sim.strip import build_strip
@@ -40,15 +40,16 @@ TILT = 0.16
 
 @lru_cache(maxsize=8)
 def _panorama(seed: int, weather: str, focal: float) -> Panorama:
-    """The panorama of a seed, scaled so that a pixel of it is about a pixel of the picture."""
+    """The panorama of a seed, scaled to the pixels of the picture, with a fourth scratch channel as in all canvases."""
     full = paint_panorama(seed, WEATHERS[weather])
     height, width = full.picture.shape[:2]
     size = (round(2 * math.pi * focal), round(height * focal / DENSITY))
-    if size[0] >= width:
-        return full
-    picture = cv2.resize(full.picture, size, interpolation=cv2.INTER_AREA)
-    haze = cv2.resize(full.haze[None], (size[0], 1), interpolation=cv2.INTER_AREA)[0]
-    return Panorama(picture, haze)
+    if size[0] < width:
+        picture = cv2.resize(full.picture, size, interpolation=cv2.INTER_AREA)
+        haze = cv2.resize(full.haze[None], (size[0], 1), interpolation=cv2.INTER_AREA)
+        full = Panorama(picture, haze[0])
+    four = cv2.COLOR_RGB2RGBA
+    return Panorama(cv2.cvtColor(full.picture, four), cv2.cvtColor(full.haze[None], four)[0])
 
 
 class SkyView:
@@ -63,7 +64,7 @@ class SkyView:
         self.elevation = np.arctan((lens.cy - rows)[:, None] / lens.focal * np.cos(self.azimuth)[None]).astype(np.float32)
 
     def haze(self, panorama: Panorama, yaw: float) -> np.ndarray:
-        """Colour of distance per picture column, float32 (W, 3)."""
+        """Colour of distance per picture column, float32 (W, 4)."""
         width = len(panorama.haze)
         column = (self.azimuth + yaw) * (width / (2 * math.pi))
         return panorama.haze[np.floor(column).astype(np.intp) % width]
@@ -100,9 +101,8 @@ def _vehicle_template(pictures: Catalogue, kind: str, paint: int, braking: bool)
     return faces, np.array(lights).reshape(-1, QUAD).T
 
 
-def vehicle_quads(other: Other, seed: int, pictures: Catalogue) -> np.ndarray:
+def vehicle_quads(other: Other, road: Road, pictures: Catalogue) -> np.ndarray:
     """Quads (QUAD, N) of a vehicle where it stands on the road."""
-    road = build_road(seed)
     x, y = road.world(other.s, other.d)
     z = road.ground(other.s, other.d)
     lean = math.atan2(other.drift, max(other.speed, 3.0))
@@ -123,6 +123,10 @@ def vehicle_quads(other: Other, seed: int, pictures: Catalogue) -> np.ndarray:
     return np.concatenate([faces, lights], axis=1)
 
 
+LENS_BLUR = 0.45
+"""Standard deviation (px) of the point spread of lens and sensor; without it edges would alias as in no real picture."""
+
+
 class Renderer:
     """Draws one world for one lens. Holds nothing that changes a picture: the same moment gives the same bytes."""
 
@@ -136,15 +140,19 @@ class Renderer:
         weather = WEATHERS[weather_name]
         panorama = _panorama(seed, weather_name, self.lens.focal)
         haze = self.sky.haze(panorama, pose.yaw)
-        land = self.ground.trace(build_road(seed), s, pose)
-        canvas = np.empty((self.lens.height, self.lens.width, 3), np.float32)
+        road = build_road(seed)
+        land = self.ground.trace(road, s, pose)
+        canvas = np.empty((self.lens.height, self.lens.width, 4), np.float32)
         bottom = min(max(math.ceil(float(land.skyline[-1].max())) + 2, 1), self.lens.height)
         self.sky.paint(canvas, panorama, pose, bottom)
         self.ground.paint(canvas, land, build_strip(style), weather, haze, s)
         pictures = catalogue(style, weather.lamps > 0)
         quads = scenery(seed, style, weather.lamps > 0, s)
-        if others:
-            quads = np.concatenate([quads, *(vehicle_quads(other, seed, pictures) for other in others)], axis=1)
-        canvas = cv2.cvtColor(canvas, cv2.COLOR_RGB2RGBA)
+        facing = math.cos(pose.yaw - road.heading_at(s))
+        limit = 2.4 * weather.sight
+        ahead = [o for o in others if abs(o.s - s) < limit and ((o.s - s) * facing > -15 or abs(facing) < 0.3)]
+        if ahead:
+            quads = np.concatenate([quads, *(vehicle_quads(other, road, pictures) for other in ahead)], axis=1)
         draw(canvas, visible(quads, pictures.pictures, pictures.sizes(), self.lens, pose, self.ground, land, weather, haze))
+        canvas = cv2.GaussianBlur(canvas, (3, 3), LENS_BLUR)
         return cv2.cvtColor(cv2.convertScaleAbs(canvas), cv2.COLOR_RGBA2RGB)

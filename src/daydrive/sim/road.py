@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from daydrive.sim.arrays import clamp
 from daydrive.sim.noise import smooth_noise
 
 LANE_WIDTH = 3.5
@@ -31,10 +32,11 @@ X, Y, TX, TY, CURVATURE, HEIGHT, LEFT, RIGHT = range(8)
 
 @dataclass(frozen=True, eq=False)
 class Road:
-    """A road sampled every metre; `table` is (LENGTH, 8): x, y, tangent, curvature, height, banks."""
+    """A road sampled every metre; `table` is (LENGTH, 8): x, y, tangent, curvature, height, banks; `change` is to the next row."""
 
     seed: int
     table: np.ndarray
+    change: np.ndarray
     heading: np.ndarray
 
     def sample(self, s: float) -> list[float]:
@@ -78,24 +80,25 @@ class Road:
         first = max(int(s - reach), 0)
         coarse = self.table[first : int(s + reach) + 1 : COARSE]
         ox, oy = coarse[0, X], coarse[0, Y]
-        cx, cy = (coarse[:, X] - ox).astype(np.float32), (coarse[:, Y] - oy).astype(np.float32)
-        points = np.stack([x - ox, y - oy], axis=1).astype(np.float32)
-        distance = points @ np.stack([-2 * cx, -2 * cy])
-        distance += cx * cx + cy * cy
-        near = distance.argmin(axis=1)
+        centres = np.empty((3, len(coarse)), np.float32)
+        centres[0], centres[1] = coarse[:, X] - ox, coarse[:, Y] - oy
+        centres[2] = -0.5 * (centres[0] ** 2 + centres[1] ** 2)
+        points = np.ones((len(x), 3), np.float32)
+        points[:, 0], points[:, 1] = x - ox, y - oy
+        near = (points @ centres).argmax(axis=1)
         row = coarse[near]
         dx, dy = x - row[:, X], y - row[:, Y]
         along = dx * row[:, TX] + dy * row[:, TY]
         across = dy * row[:, TX] - dx * row[:, TY]
-        position = first + COARSE * near + np.clip(along / np.maximum(1 - row[:, CURVATURE] * across, 0.3), -13.0, 13.0)
-        position = np.clip(position, 0, LENGTH - 2.001)
+        position = first + COARSE * near + clamp(along / np.maximum(1 - row[:, CURVATURE] * across, 0.3), -13.0, 13.0)
+        position = clamp(position, 0, LENGTH - 2.001)
         index = position.astype(np.intp)
         row = self.table[index]
-        row += (self.table[index + 1] - row) * (position - index)[:, None]
+        row += self.change[index] * (position - index)[:, None]
         dx, dy = x - row[:, X], y - row[:, Y]
         across = dy * row[:, TX] - dx * row[:, TY]
         along = dx * row[:, TX] + dy * row[:, TY]
-        position += np.clip(along / np.maximum(1 - row[:, CURVATURE] * across, 0.5), -3.0, 3.0)
+        position += clamp(along / np.maximum(1 - row[:, CURVATURE] * across, 0.5), -3.0, 3.0)
         return position, across, row[:, HEIGHT] + bank(across, row[:, LEFT], row[:, RIGHT])
 
     def ground(self, s: float, d: float) -> float:
@@ -146,4 +149,5 @@ def build_road(seed: int) -> Road:
         height += relief * slope * wave / (2 * np.pi) * np.sin(2 * np.pi * s / wave + rng.uniform(0, 2 * np.pi))
     banks = [(smooth_noise(rng, 1, LENGTH, 1, LENGTH // 110)[0] * 2 - 0.75) * 8 * relief for _ in range(2)]
     table = np.stack([x, y, np.cos(heading), np.sin(heading), curvature, height, *banks], axis=1)
-    return Road(seed, np.ascontiguousarray(table), heading)
+    change = np.diff(table, axis=0, append=table[-1:])
+    return Road(seed, table, change, heading)

@@ -94,7 +94,7 @@ def _paint_asphalt(rng: np.random.Generator, d: np.ndarray, grey: float) -> np.n
         tone[y : y + width, x : x + length] *= rng.uniform(0.72, 1.06)
         cv2.rectangle(cracks, (x, y), (x + length, y + width), 0.7, 1)
     tone *= 1 - 0.4 * cracks
-    tone += rng.normal(0, 7, shape) + 5 * (rng.random(shape) > 0.97) * grey / 20
+    tone += rng.normal(0, 4, shape) + 3 * (rng.random(shape) > 0.97) * grey / 20
     return tone[:, :, None] * np.array([1.0, 1.0, 1.03])
 
 

@@ -1,0 +1,5 @@
+"""`python -m daydrive` is the command `daydrive`."""
+
+from daydrive.cli import main
+
+main()

@@ -1,0 +1,84 @@
+"""Losses: their values on cases worked out by hand, and that they are zero only where they should be."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from daydrive import losses
+from daydrive.errors import UserError
+from daydrive.perceptual import BACKBONES, LPIPS, build_perceptual, published_to_ours
+
+
+def pictures(seed: int = 0, frames: int = 3) -> torch.Tensor:
+    return torch.rand((2, frames, 3, 32, 32), generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_equal_pictures_cost_nothing() -> None:
+    x = pictures()
+    last = pictures(1)[:, 0]
+    assert losses.reconstruction_loss(x, x) == losses.prediction_loss(x, x) == losses.structure_loss(x, x) == 0
+    assert losses.temporal_loss(x, x, last) == 0
+
+
+def test_a_constant_shift_costs_its_size_but_no_structure() -> None:
+    x = pictures()
+    assert losses.prediction_loss(x + 0.25, x) == pytest.approx(0.25, abs=1e-6)
+    assert losses.structure_loss(x + 0.25, x) == pytest.approx(0, abs=1e-6)
+
+
+def test_temporal_loss_counts_a_shift_once_when_it_appears() -> None:
+    x = pictures()
+    assert losses.temporal_loss(x + 0.3, x, pictures(1)[:, 0]) == pytest.approx(0.1, abs=1e-6)
+
+
+def test_structure_loss_counts_an_edge() -> None:
+    edge = torch.zeros(1, 3, 4, 4)
+    edge[..., 2:] = 1
+    assert losses.structure_loss(edge, torch.zeros_like(edge), scales=1) == pytest.approx(1 / 3, abs=1e-6)
+    assert losses.structure_loss(edge, torch.zeros_like(edge), scales=2) == pytest.approx((1 / 3 + 1) / 2, abs=1e-6)
+
+
+def test_latent_regularisation_is_half_the_mean_square() -> None:
+    assert losses.latent_regularisation(torch.tensor([1.0, -3.0])) == pytest.approx(2.5)
+
+
+def test_lpips_is_zero_for_equal_pictures_and_grows_with_noise() -> None:
+    torch.manual_seed(0)
+    network = LPIPS(BACKBONES["alexnet"])
+    for weight in network.calibration:
+        torch.nn.init.uniform_(weight)
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    noise = torch.randn_like(x)
+    near, far = network(x, x + 0.05 * noise), network(x, x + 0.5 * noise)
+    assert network(x, x) == pytest.approx(0, abs=1e-7)
+    assert 0 < near < far
+
+
+@pytest.mark.parametrize(("kind", "convolutions"), [("vgg16", 13), ("alexnet", 5)])
+def test_published_weights_fit(kind: str, convolutions: int) -> None:
+    network = LPIPS(BACKBONES[kind])
+    own = [layer[0] for layer in network.layers if isinstance(layer, torch.nn.Sequential)]
+    assert len(own) == convolutions and len(network.calibration) == 5
+    published = {}
+    for i, layer in enumerate(own):
+        published[f"features.{2 * i}.weight"] = torch.randn_like(layer.weight)
+        published[f"features.{2 * i}.bias"] = torch.randn_like(layer.bias)
+    calibration = {f"lin{i}.model.1.weight": torch.rand(1, len(w), 1, 1) for i, w in enumerate(network.calibration)}
+    network.load_state_dict(published_to_ours(kind, published, calibration))
+    assert torch.equal(own[-1].weight, published[f"features.{2 * (convolutions - 1)}.weight"])
+
+
+def test_absent_weights_name_command_and_setting(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(UserError, match=r"daydrive fetch-weights vgg16.*loss\.perceptual_weights"):
+        build_perceptual("vgg16", None, torch.device("cpu"))
+
+
+def test_weights_come_from_a_local_file(tmp_path) -> None:
+    file = tmp_path / "alexnet.safetensors"
+    save_file(LPIPS(BACKBONES["alexnet"]).state_dict(), file)
+    x = torch.rand(1, 3, 64, 64)
+    assert build_perceptual("alexnet", file, torch.device("cpu"))(x, x) == 0
+    file.write_bytes(b"not weights")
+    with pytest.raises(UserError, match="not the weights of alexnet"):
+        build_perceptual("alexnet", file, torch.device("cpu"))

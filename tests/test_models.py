@@ -1,0 +1,203 @@
+"""The world model: shapes and ranges for all sizes, and that every setting and every input matters."""
+
+import pytest
+import torch
+
+from daydrive.config import DecoderConfig, DynamicsConfig, EncoderConfig, ModelConfig
+from daydrive.errors import UserError
+from daydrive.models import WorldModel, build_world_model
+from daydrive.models.geometry import ladder
+from daydrive.models.texture import Motion, fresh, move, render, sample
+
+TINY = ModelConfig(
+    latent_dim=8,
+    hidden_dim=16,
+    encoder=EncoderConfig(stages=[8, 16], num_heads=2),
+    dynamics=DynamicsConfig(num_layers=1, dropout=0.0),
+    decoder=DecoderConfig(stages=[16, 8], init_size=16),
+    image_size=(64, 64),
+)
+
+
+def tiny(**changes: object) -> WorldModel:
+    torch.manual_seed(0)
+    return build_world_model(TINY.model_copy(update=changes)).eval()
+
+
+def clip(size: tuple[int, int] = (64, 64), frames: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand((2, frames, 3, *size), generator=generator) * 2 - 1
+    return images, torch.rand((2, frames - 1, 4), generator=generator)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (128, 128), (256, 256), (64, 128), (128, 256)])
+def test_shapes_and_range(size: tuple[int, int]) -> None:
+    output = tiny(image_size=size)(*clip(size))
+    assert output["reconstructed"].shape == (2, 6, 3, *size)
+    assert output["predicted"].shape == (2, 2, 3, *size)
+    assert output["latents"].shape[:3] == (2, 6, 8)
+    assert output["foreseen"].shape == (2, 2, *output["latents"].shape[2:])
+    for name in ("reconstructed", "predicted"):
+        assert output[name].abs().max() <= 1 + 1e-5  # type: ignore[literal-required]
+
+
+def changed(**changes: object) -> dict[str, torch.Size]:
+    return {name: p.shape for name, p in tiny(**changes).named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "touched"),
+    [
+        ({"latent_dim": 12}, "dynamics.enter.weight"),
+        ({"action_dim": 5}, "dynamics.embed.0.weight"),
+        ({"hidden_dim": 24}, "dynamics.layers.0.mix.weight"),
+        ({"encoder": EncoderConfig(stages=[8, 24], num_heads=2)}, "encoder.enter.1.weight"),
+        ({"dynamics": DynamicsConfig(num_layers=2, dropout=0.0)}, "dynamics.layers.1.mix.weight"),
+        ({"decoder": DecoderConfig(stages=[24, 8], init_size=16)}, "decoder.enter_latent.weight"),
+        ({"decoder": DecoderConfig(stages=[16, 8], init_size=8)}, "dynamics.place"),
+    ],
+)
+def test_each_size_setting_changes_its_part(changes: dict[str, object], touched: str) -> None:
+    before, after = changed(), changed(**changes)
+    assert after[touched] != before.get(touched)
+
+
+def test_the_number_of_heads_changes_the_output() -> None:
+    torch.manual_seed(0)
+    two, four = tiny(), tiny(encoder=EncoderConfig(stages=[8, 16], num_heads=4))
+    attention = two.encoder.stages[1][1]
+    torch.nn.init.normal_(attention.out.weight)
+    four.load_state_dict(two.state_dict())
+    images, _ = clip()
+    assert not torch.allclose(two.encode(images), four.encode(images), atol=1e-4)
+
+
+def test_dropout_acts_in_training_only() -> None:
+    model = tiny(dynamics=DynamicsConfig(num_layers=1, dropout=0.5))
+    images, actions = clip()
+    assert torch.equal(model(images, actions)["foreseen"], model(images, actions)["foreseen"])
+    model.train()
+    assert not torch.equal(model(images, actions)["foreseen"], model(images, actions)["foreseen"])
+
+
+def test_init_size_is_the_shorter_side_of_the_latent_grid() -> None:
+    images, _ = clip((64, 128))
+    assert tiny(image_size=(64, 128)).encode(images).shape[-2:] == (16, 32)
+
+
+@pytest.mark.parametrize("size", [(60, 60), (16, 16), (64, 98)])
+def test_sizes_that_do_not_fit_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(UserError, match=f"init_size = 16 does not fit pictures of {size[0]}x{size[1]}"):
+        tiny(image_size=size)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (256, 256), (128, 256), (64, 128)])
+@pytest.mark.parametrize("stages", [1, 2, 3, 5])
+def test_the_ladder_reaches_the_grid_and_comes_back(size: tuple[int, int], stages: int) -> None:
+    config = TINY.model_copy(
+        update={
+            "encoder": EncoderConfig(stages=[8] * stages),
+            "decoder": DecoderConfig(stages=[8] * stages, init_size=16),
+        }
+    )
+    sizes = ladder(config, size)
+    down, up = 1, sizes.head
+    for factor in sizes.reductions:
+        down *= factor
+    for factor in sizes.enlargements:
+        up *= factor
+    assert down == up == min(size) // 16
+    assert sizes.head >= 2 or down == 1
+
+
+def test_a_reconstruction_sees_the_latent_alone() -> None:
+    model = tiny()
+    images, _ = clip()
+    latents = model.encode(images)
+    assert torch.equal(model.decode(latents), model(images, clip()[1])["reconstructed"])
+    before = model.decode(torch.zeros_like(latents))
+    images.mul_(-1)
+    assert torch.equal(model.decode(torch.zeros_like(latents)), before)
+
+
+def test_the_dream_never_sees_what_it_predicts() -> None:
+    model = tiny()
+    images, actions = clip()
+    other = images.clone()
+    other[:, 4:] = -other[:, 4:]
+    assert torch.equal(model(images, actions)["predicted"], model(other, actions)["predicted"])
+
+
+def test_the_dream_depends_on_context_and_actions() -> None:
+    torch.manual_seed(0)
+    model = tiny()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    images, actions = clip()
+    predicted = model(images, actions)["predicted"]
+    for t in (3, 4):
+        other = actions.clone()
+        other[:, t, 0] += 1
+        assert not torch.equal(model(images, other)["predicted"][:, -1], predicted[:, -1]), f"action {t}"
+    for t in (1, 2, 3):
+        other = images.clone()
+        other[:, t] *= -1
+        assert not torch.equal(model(other, actions)["predicted"][:, 0], predicted[:, 0]), f"frame {t}"
+
+
+def test_gradient_checkpointing_gives_the_same_gradients() -> None:
+    images, actions = clip()
+    gradients = []
+    for enabled in (False, True):
+        model = tiny().train()
+        model.enable_gradient_checkpointing(enabled)
+        model(images, actions)["predicted"].square().mean().backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_every_parameter_learns() -> None:
+    model = tiny().train()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    output = model(*clip())
+    loss = output["predicted"].square().mean() + output["reconstructed"].square().mean()
+    (loss + output["foreseen"].square().mean()).backward()
+    silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not silent
+
+
+def picture(frames: int = 1) -> torch.Tensor:
+    return torch.rand((frames, 3, 12, 16), generator=torch.Generator().manual_seed(2)) * 2 - 1
+
+
+def motion(dx: float, dy: float, mask: float = 0.0, content: float = 0.0) -> Motion:
+    flow = torch.tensor([dx, dy]).view(1, 2, 1, 1).expand(1, 2, 12, 16)
+    return Motion(flow, torch.full((1, 1, 12, 16), mask), torch.full((1, 3, 12, 16), content))
+
+
+def test_a_flow_of_whole_pixels_moves_the_picture_exactly() -> None:
+    x = picture()
+    moved = render(move(fresh(x), motion(3, -1)))
+    assert torch.allclose(moved[..., 1:, :-3], x[..., :-1, 3:], atol=1e-5)
+
+
+def test_half_steps_add_up_without_blur() -> None:
+    x = picture()
+    texture = fresh(x)
+    for _ in range(4):
+        texture = move(texture, motion(0.5, 0))
+    assert torch.allclose(render(texture)[..., :-3], x[..., 2:-1], atol=1e-4)
+
+
+def test_paint_covers_what_moves() -> None:
+    texture = move(fresh(picture()), motion(0, 0, mask=1.0, content=0.25))
+    assert torch.allclose(render(texture), torch.full((1, 3, 12, 16), 0.25))
+    half = move(fresh(picture()), motion(0, 0, mask=0.5, content=0.25))
+    assert torch.allclose(render(half), 0.5 * picture() + 0.125, atol=1e-5)
+
+
+def test_sampling_beyond_the_edge_repeats_it() -> None:
+    x = picture()
+    far = sample(x, torch.full((1, 2, 12, 16), 100.0))
+    assert torch.allclose(far, x[..., -1:, -1:].expand_as(x), atol=1e-5)
