@@ -32,10 +32,18 @@ def test_temporal_loss_counts_a_shift_once_when_it_appears() -> None:
 
 
 def test_structure_loss_counts_an_edge() -> None:
-    edge = torch.zeros(1, 3, 4, 4)
+    edge, flat = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
     edge[..., 2:] = 1
-    assert losses.structure_loss(edge, torch.zeros_like(edge), scales=1) == pytest.approx(1 / 3, abs=1e-6)
-    assert losses.structure_loss(edge, torch.zeros_like(edge), scales=2) == pytest.approx((1 / 3 + 1) / 2, abs=1e-6)
+    across = 1 / 3  # one of three differences at 4 px, the only one at 2 px
+    assert losses.structure_loss(edge, flat, scales=1) == pytest.approx(across + 0.5 * across, abs=1e-6)
+    assert losses.structure_loss(edge, flat, scales=2) == pytest.approx((across + 1) / 2 + 0.5 * across, abs=1e-6)
+
+
+def test_structure_loss_forgives_a_shifted_edge_its_strength() -> None:
+    edge = torch.zeros(1, 3, 8, 8)
+    edge[..., 4:] = 1
+    opposite = losses.structure_loss(-edge, edge, scales=1)
+    assert opposite == pytest.approx(2 / 7, abs=1e-6)
 
 
 def test_latent_regularisation_is_half_the_mean_square() -> None:

@@ -98,10 +98,17 @@ def find(path: Path, pointer: str = "best") -> Path:
     checkpoints = path if path.name == "checkpoints" else path / "checkpoints"
     for name in (pointer, *POINTERS):
         if (checkpoints / name).is_file():
-            return checkpoints / (checkpoints / name).read_text().strip()
+            return _named_by(checkpoints / name)
     if not path.exists():
         raise UserError(f"there is no checkpoint {path}; give a run folder, a checkpoint folder or a model.safetensors")
     raise UserError(f"{path} is no checkpoint: a run folder with 'checkpoints/last', or a model.safetensors, is expected")
+
+
+def _named_by(pointer: Path) -> Path:
+    name = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    if not name or Path(name).name != name or not (pointer.parent / name).is_dir():
+        raise UserError(f"{pointer} names no checkpoint beside it, but '{name[:40]}'")
+    return pointer.parent / name
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
@@ -127,8 +134,8 @@ def read_state(folder: Path) -> dict[str, Any]:
     state = read_json(file, "checkpoint's state")
     if not isinstance(state, dict) or not isinstance(state.get("step"), int):
         raise UserError(f"{file}: no whole number 'step' in the checkpoint's state")
-    if state.get("format", 0) > FORMAT:
-        raise UserError(f"{file}: written by a newer daydrive (format {state['format']}, this one reads {FORMAT})")
+    if state.get("format") != FORMAT:
+        raise UserError(f"{file}: written by another daydrive (format {state.get('format')}, this one reads {FORMAT})")
     return state
 
 

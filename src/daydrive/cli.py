@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -90,20 +92,17 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """A checkpoint → its margins over copying, with pictures."""
-    from rich.progress import Progress
-
     from daydrive.devices import find_device
     from daydrive.evaluation import evaluate as run
     from daydrive.evaluation import margins_table
 
     console = Console()
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("clips", total=None)
+    where = find_device(device)
+    with _bar(console, "clips") as progress:
         result = run(
             checkpoint, data_root, split, output,
-            horizon=horizon, clips=clips, batch_size=batch_size, seed=seed, device=find_device(device),
-            with_counterfactual=counterfactual,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            horizon=horizon, clips=clips, batch_size=batch_size, seed=seed, device=where,
+            with_counterfactual=counterfactual, progress=progress,
         )  # fmt: skip
     console.print(margins_table(result))
     for name in ("evaluation.json", "strip.png", "horizon.png", "rollouts.mp4", "counterfactual.png"):
@@ -153,6 +152,19 @@ def demo(
     raise typer.Exit(run_demo(folder, data_root, config))
 
 
+@contextmanager
+def _bar(console: Console, what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """What to tell how many of how many are done: drawn on a terminal, nothing elsewhere."""
+    from rich.progress import Progress
+
+    if not console.is_terminal:
+        yield None
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def main(command: str | None = None) -> None:
     """Run the command line, or one command of it; exits with the code of the outcome."""
     arguments = ([command] if command else []) + sys.argv[1:]
@@ -165,10 +177,21 @@ def main(command: str | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (UsageError, UserError) as error:
+    except (UsageError, UserError, OSError) as error:
         if debug:
             raise
-        sentence = str(error) if isinstance(error, UserError) else error.format_message()  # type: ignore[attr-defined]
-        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"error: {sentence}")
+        print(f"error: {_sentence(error)}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     sys.exit(code or 0)
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, on one line."""
+    if isinstance(error, UserError):
+        text = str(error)
+    elif isinstance(error, OSError):
+        text = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+    else:
+        text = error.format_message()  # type: ignore[attr-defined]
+        text = text[:1].lower() + text[1:].removesuffix(".")
+    return " ".join(text.split("\n"))

@@ -80,7 +80,7 @@ class TrainingConfig(Settings):
     use_amp: bool = True
     gradient_accumulation: PositiveInt = 1
     max_grad_norm: float = Field(1.0, gt=0)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     context_frames: int = Field(4, ge=2)
     unroll: list[UnrollPhase] = []
     use_gradient_checkpointing: bool = False
@@ -227,6 +227,8 @@ def _read(path: Path, origin: Origin, chain: tuple[Path, ...]) -> dict[str, Any]
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    except (ValueError, RecursionError) as error:  # a date that is none; too many brackets
+        raise UserError(f"{path}: not valid YAML: {error}") from None
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise UserError(f"{path}:1: a config holds sections such as 'training:', not a {type(values).__name__}")
@@ -275,7 +277,7 @@ def _override(values: dict[str, Any], override: str, origin: Origin) -> None:
         raise UserError(f"override '{override}' must look like section.key=value, as in optimizer.lr=3e-4")
     try:
         value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f"override '{override}': '{text}' is not a YAML value") from None
     place = values
     for part in keys[:-1]:

@@ -14,7 +14,7 @@ from daydrive.config import load_config
 from daydrive.data.prepare import prepare
 from daydrive.data.store import Store
 from daydrive.evaluation import evaluate, margins_markdown, margins_table
-from daydrive.files import read_json, write_text
+from daydrive.files import check_folder, read_json, write_text
 from daydrive.training.run import train_run
 
 DRIVES = 72
@@ -24,6 +24,8 @@ def run_demo(run: Path, data_root: Path, config_file: Path) -> int:
     """Each part is done once: a second call skips what is there, a call after an interruption goes on. The exit code."""
     console = Console(highlight=False, soft_wrap=True)
     began = time.monotonic()
+    settings = load_config(config_file)
+    check_folder(run, "run folder")
     console.print("[bold]1/3 drives[/bold]")
     prepare("road", None, data_root, (64, 64), drives=DRIVES)
 
@@ -31,7 +33,7 @@ def run_demo(run: Path, data_root: Path, config_file: Path) -> int:
     if _finished(run):
         console.print(f"{run} is trained already, nothing to do.")
     else:
-        code = train_run(load_config(config_file), config_file, data_root, run, True, torch.device("cpu"))
+        code = train_run(settings, config_file, data_root, run, True, torch.device("cpu"))
         if code:
             return code
 

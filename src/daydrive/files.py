@@ -5,24 +5,44 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from daydrive.errors import UserError
 
 
-def make_folder(path: Path, what: str) -> Path:
-    """Create a folder that can be written to; raises UserError naming `what` it is for."""
+def check_folder(path: Path, what: str) -> Path:
+    """The nearest folder that is there, `path` itself or one above it; leaves no trace.
+
+    Raises UserError naming `what` it is for where `path` can't become or be a folder that is written to.
+    """
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        if path.exists() and not path.is_dir():
+            raise UserError(f"the {what} {path} is a file; give a folder")
+        there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        with tempfile.TemporaryDirectory(prefix=".daydrive-", dir=there):
+            pass
     except OSError as error:
-        raise UserError(f"the {what} {path} can't be written: {error.strerror}") from None
-    return path
+        raise UserError(f"the {what} {path} can't be written: {error.strerror or error}") from None
+    return there
+
+
+@contextmanager
+def parents_made(path: Path) -> Iterator[None]:
+    """Make the folders above `path`; after an error those that were not there before, and are empty, are gone again."""
+    parents = path.absolute().parents
+    absent = [parent for parent in parents if not parent.exists()]
+    parents[0].mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for parent in absent:
+                parent.rmdir()
+        raise
 
 
 @contextmanager
@@ -40,8 +60,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_json(path: Path, value: Any) -> None:

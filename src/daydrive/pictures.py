@@ -45,6 +45,15 @@ def enlarge(picture: Image, height: int) -> Image:
     )
 
 
+def widen(pictures: Pictures, pixel_aspect: float) -> list[Image]:
+    """(T, H, W, 3) whose pixels are `pixel_aspect` times as wide as high → as they look with square ones."""
+    if pixel_aspect == 1:
+        return list(pictures)
+    h, w = pictures.shape[1:3]
+    size = (max(1, round(w * pixel_aspect)), h)
+    return [np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8) for picture in pictures]
+
+
 def difference(a: Image, b: Image, gain: float = 2.0) -> Image:
     """Mean absolute difference over the channels times `gain`, dark where equal, bright where not."""
     gap = np.abs(a.astype(np.float32) - b.astype(np.float32)).mean(-1) * gain

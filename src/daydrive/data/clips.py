@@ -22,7 +22,7 @@ class ClipIndex:
     def __init__(self, store: Store, split: str, sequence_length: int, frame_skip: int = 1, stride: int = 1) -> None:
         for key, value in (("data.sequence_length", sequence_length), ("data.frame_skip", frame_skip)):
             if value < 1:
-                raise UserError(f"{key} has to be at least 1, not {value}.")
+                raise UserError(f"{key} has to be at least 1, not {value}")
         self.sequence_length, self.frame_skip, self.stride = sequence_length, frame_skip, stride
         self.drives = store.split(split)
         span = (sequence_length - 1) * frame_skip + 1
@@ -73,7 +73,7 @@ def read_clips(store: Store, clips: Sequence[Clip]) -> Batch:
         index, reason = error.args
         drive, frame = store.locate(int(rows.flat[index]))
         raise UserError(
-            f"The store {store.path} has a damaged picture: drive '{drive.name}', frame {frame} ({reason}); {AGAIN}."
+            f"the store {store.path} has a damaged picture: drive '{drive.name}', frame {frame} ({reason}); {AGAIN}"
         ) from error
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2).reshape(len(clips), length, 3, height, width).contiguous()
     return Batch(images, torch.from_numpy(np.ascontiguousarray(between)), list(clips))
@@ -98,10 +98,10 @@ def fixed_clips(store: Store, split: str, length: int, count: int, frame_skip: i
 def _none_long_enough(store: Store, split: str, longest: int, length: int, skip: int) -> str:
     if longest == 0:
         there = ", ".join(sorted({drive.split for drive in store.drives})) or "none"
-        return f"The split '{split}' of {store.path} has no drives (splits with drives: {there})."
+        return f"the split '{split}' of {store.path} has no drives (splits with drives: {there})"
     apart = f", {skip} frames apart (data.frame_skip)," if skip > 1 else ""
     fits = (longest - 1) // skip + 1
     return (
-        f"The split '{split}' of {store.path} has no drive long enough for clips of {length} frames{apart}: the "
-        f"longest has {longest} frames; lower data.sequence_length to at most {fits}."
+        f"the split '{split}' of {store.path} has no drive long enough for clips of {length} frames{apart}: the "
+        f"longest has {longest} frames; lower data.sequence_length to at most {fits}"
     )

@@ -37,20 +37,23 @@ def read_image(path: Path, where: str, size: tuple[int, int]) -> Image | bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{where}: the picture {path} cannot be read ({error.strerror or error}).") from error
+        raise UserError(f"{where}: the picture {path} cannot be read ({error.strerror or error})") from error
     if not data:
-        raise UserError(f"{where}: the picture {path} is empty (0 bytes).")
+        raise UserError(f"{where}: the picture {path} is empty (0 bytes)")
     if data[:2] == b"\xff\xd8":
         try:
             image = simplejpeg.decode_jpeg(data, "RGB")
         except ValueError as error:
-            raise UserError(f"{where}: the picture {path} is a damaged JPEG ({_reason(error)}).") from error
+            raise UserError(f"{where}: the picture {path} is a damaged JPEG ({_reason(error)})") from error
         return data if image.shape[:2] == size else image
     if data[:8] == b"\x89PNG\r\n\x1a\n" and b"IEND" not in data[-12:]:
-        raise UserError(f"{where}: the picture {path} is a truncated PNG.")
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        raise UserError(f"{where}: the picture {path} is a truncated PNG")
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # more pixels than OpenCV takes
+        decoded = None
     if decoded is None:
-        raise UserError(f"{where}: {path} is not a picture that can be read.")
+        raise UserError(f"{where}: {path} is not a picture that can be read")
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 

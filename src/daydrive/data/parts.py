@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from daydrive.data.images import encode, resize
 from daydrive.errors import UserError
+from daydrive.files import replacing
 from daydrive.types import ACTION_HIGH, ACTION_LOW, Drive, Frame
 
 BATCH = 256
@@ -89,30 +90,25 @@ def write_part(job: Job, report: Callable[[int], None]) -> None:
 
     report: called with the number of frames since the last call; may raise to stop.
     """
-    temporary = job.file.with_suffix(".writing")
     frames = job.drive.frames()
     held: list[Frame] = []
     writer = None
-    try:
-        with pa.OSFile(str(temporary), "wb") as stream:
-            for frame in frames:
-                if writer is None:
-                    size = job.image_size if isinstance(frame.image, bytes) else frame.image.shape[:2]
-                    metadata = {"recorded_size": json.dumps(list(size))}
-                    writer = pa.ipc.new_file(stream, schema(job.values).with_metadata(metadata))
-                held.append(_prepared(frame, job))
-                report(1)
-                if len(held) == BATCH:
-                    writer.write_batch(_batch(held, job.values))
-                    held = []
+    with replacing(job.file) as temporary, pa.OSFile(str(temporary), "wb") as stream:
+        for frame in frames:
             if writer is None:
-                raise UserError(f"The drive '{job.drive.name}' has no frames.")
-            if held:
+                size = job.image_size if isinstance(frame.image, bytes) else frame.image.shape[:2]
+                metadata = {"recorded_size": json.dumps(list(size))}
+                writer = pa.ipc.new_file(stream, schema(job.values).with_metadata(metadata))
+            held.append(_prepared(frame, job))
+            report(1)
+            if len(held) == BATCH:
                 writer.write_batch(_batch(held, job.values))
-            writer.close()
-        os.replace(temporary, job.file)
-    finally:
-        temporary.unlink(missing_ok=True)
+                held = []
+        if writer is None:
+            raise UserError(f"the drive '{job.drive.name}' has no frames")
+        if held:
+            writer.write_batch(_batch(held, job.values))
+        writer.close()
 
 
 def write_parts(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
@@ -140,8 +136,8 @@ def write_parts(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
                 progress.drive_done()
     except BrokenProcessPool as error:
         raise WorkerLostError(
-            "A worker of the preparation was ended from outside (out of memory?); give fewer --workers, "
-            "the next run goes on with the drives that were finished."
+            "a worker of the preparation was ended from outside (out of memory?); give fewer --workers, "
+            "the next run goes on with the drives that were finished"
         ) from error
     finally:
         stop.set()

@@ -72,7 +72,7 @@ def prepare(
         _prepare(source, chosen, drives, request, size, processes, target)
     except OSError as error:
         reason = error.strerror or str(error).split("\n")[0][:200]
-        raise UserError(f"The store {target} cannot be written ({reason}).") from error
+        raise UserError(f"the store {target} cannot be written ({reason})") from error
     except KeyboardInterrupt:
         print(f"Stopped; the next run goes on with the drives that are finished in {partial(target)}.")
         raise
@@ -136,21 +136,21 @@ def _pieces(source: Source, jobs: Sequence[parts.Job], frames: Sequence[int], se
 
 def _check_root(source: Source, root: Path | None) -> None:
     if root is None:
-        raise UserError(f"The dataset '{source.name}' needs --data-root, the folder of its recordings.")
+        raise UserError(f"the dataset '{source.name}' needs --data-root, the folder of its recordings")
     if not root.exists():
-        raise UserError(f"The data root {root} does not exist.")
+        raise UserError(f"the data root {root} does not exist")
     if not root.is_dir():
-        raise UserError(f"The data root {root} is a file; give the folder of the recordings.")
+        raise UserError(f"the data root {root} is a file; give the folder of the recordings")
     if not any(root.iterdir()):
-        raise UserError(f"The data root {root} is empty.")
+        raise UserError(f"the data root {root} is empty")
 
 
 def _check_drives(source: Source, drives: Sequence[Drive]) -> None:
     rates = sorted({drive.hz for drive in drives})
     if len(rates) > 1:
         raise UserError(
-            f"The drives of '{source.name}' have different rates ({', '.join(f'{hz:g}' for hz in rates)} Hz); "
-            "give --hz to bring them to one."
+            f"the drives of '{source.name}' have different rates ({', '.join(f'{hz:g}' for hz in rates)} Hz); "
+            "give --hz to bring them to one"
         )
     assert drives and len({drive.name for drive in drives}) == len(drives)
 
@@ -159,7 +159,7 @@ def _image_size(size: tuple[int, int] | None) -> tuple[int, int]:
     height, width = size if size is not None else DEFAULT_IMAGE_SIZE
     if not (SMALLEST <= height <= LARGEST and SMALLEST <= width <= LARGEST):
         raise UserError(
-            f"--image-size {height} {width} is impossible; height and width go from {SMALLEST} to {LARGEST}."
+            f"--image-size {height} {width} is impossible; height and width go from {SMALLEST} to {LARGEST}"
         )
     return int(height), int(width)
 
@@ -168,7 +168,7 @@ def _workers(workers: int | None) -> int:
     if workers is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers < 0:
-        raise UserError(f"--workers has to be at least 0, not {workers}.")
+        raise UserError(f"--workers has to be at least 0, not {workers}")
     return workers
 
 

@@ -23,7 +23,7 @@ def batches_per_epoch(batch_size: int, count: int) -> int:
     """Whole batches in an epoch of `count` clips; the incomplete last one is dropped."""
     if count < batch_size:
         raise UserError(
-            f"A batch of {batch_size} clips is more than the {count} clips there are; lower training.batch_size."
+            f"a batch of {batch_size} clips is more than the {count} clips there are; lower training.batch_size"
         )
     return count // batch_size
 

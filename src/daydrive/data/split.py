@@ -24,11 +24,11 @@ class Part:
 def by_drive(count: int, seed: int) -> list[str]:
     """A split for each of `count` >= 3 drives, shuffled by `seed`.
 
-    From 8 drives on: max(2, N // 14) for val and max(4, N // 10) for test; below that about a quarter for test and
+    From 8 drives on: max(2, N // 14) for val and max(4, N // 6) for test; below that about a quarter for test and
     one drive for val. The rest is for training.
     """
     if count >= 8:
-        val, test = max(2, count // 14), max(4, count // 10)
+        val, test = max(2, count // 14), max(4, count // 6)
         if count - val - test < 1:
             raise AssertionError(f"{count} drives leave none for training")
     else:

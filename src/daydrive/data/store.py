@@ -10,6 +10,7 @@ frame to the next.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,22 +57,27 @@ class Store:
         self.metadata = metadata
         self.hz = float(metadata["hz"])
         self.image_size: tuple[int, int] = (int(metadata["image_size"][0]), int(metadata["image_size"][1]))
+        self.pixel_aspect = float(metadata.get("pixel_aspect", 1.0))
         self.source = str(metadata["source"])
         self.fingerprint = str(metadata["fingerprint"])
         self.drives = [DriveInfo(d["name"], d["split"], int(d["start"]), int(d["frames"])) for d in metadata["drives"]]
         self.rows = sum(drive.frames for drive in self.drives)
         self._starts = np.array([drive.start for drive in self.drives], dtype=np.int64)
+        if not all(0 < value < math.inf for value in (self.hz, self.pixel_aspect, *self.image_size)):
+            raise ValueError("hz, pixel_aspect and image_size are positive")
+        if self._starts.tolist() != [0, *np.cumsum([drive.frames for drive in self.drives])[:-1].tolist()]:
+            raise ValueError("the drives follow each other from row 0 on")
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
         path = Path(path)
         metadata = read_metadata(path)
         if not (path / TABLE).is_dir():
-            raise UserError(f"The store {path} has lost its table {TABLE}; {AGAIN}.")
+            raise UserError(f"the store {path} has lost its table {TABLE}; {AGAIN}")
         try:
             return cls(path, metadata)
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise UserError(f"{path / METADATA_FILE} is not a store's metadata ({error!r}); {AGAIN}.") from error
+            raise UserError(f"{path / METADATA_FILE} is not a store's metadata ({error!r}); {AGAIN}") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Store.open, (str(self.path),))
@@ -79,7 +85,7 @@ class Store:
     def split(self, name: str) -> list[DriveInfo]:
         """The drives of a split; UserError for a split's name that does not exist."""
         if name not in SPLITS:
-            raise UserError(f"There is no split '{name}'{did_you_mean(name, SPLITS)}")
+            raise UserError(f"there is no split '{name}'{did_you_mean(name, SPLITS)}")
         return [drive for drive in self.drives if drive.split == name]
 
     def locate(self, row: int) -> tuple[DriveInfo, int]:
@@ -97,8 +103,8 @@ class Store:
             rows = dataset.count_rows()
         if rows != self.rows:
             raise UserError(
-                f"The store {self.path} is truncated: its table has {rows} rows where {METADATA_FILE} "
-                f"says {self.rows}; {AGAIN}."
+                f"the store {self.path} is truncated: its table has {rows} rows where {METADATA_FILE} "
+                f"says {self.rows}; {AGAIN}"
             )
         return dataset
 
@@ -118,14 +124,14 @@ class Store:
         known = self.dataset.schema.names
         for name in names:
             if name not in known:
-                raise UserError(f"The store {self.path} has no column '{name}'{did_you_mean(name, known)}")
+                raise UserError(f"the store {self.path} has no column '{name}'{did_you_mean(name, known)}")
         table, back = self._take(rows, list(names))
         return {name: table.column(name).to_numpy()[back] for name in names}
 
     def _take(self, rows: npt.ArrayLike, columns: list[str]) -> tuple[pa.Table, npt.NDArray[np.int64]]:
         unique, back = np.unique(np.asarray(rows, dtype=np.int64).reshape(-1), return_inverse=True)
         if len(unique) and (unique[0] < 0 or unique[-1] >= self.rows):
-            raise UserError(f"The store {self.path} has rows 0 to {self.rows - 1}, not {unique[0]} to {unique[-1]}.")
+            raise UserError(f"the store {self.path} has rows 0 to {self.rows - 1}, not {unique[0]} to {unique[-1]}")
         dataset = self.dataset
         with self._reading():
             return dataset.take(unique, columns=columns), back
@@ -138,31 +144,31 @@ class Store:
             raise
         except BaseException as error:  # Lance's panics are no Exceptions
             reason = str(error).split("\n")[0].split(", /")[0].strip()[:200]
-            raise UserError(f"The table of the store {self.path} is damaged ({reason}); {AGAIN}.") from error
+            raise UserError(f"the table of the store {self.path} is damaged ({reason}); {AGAIN}") from error
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """`store.json` of a store; UserError where the folder is missing, foreign, damaged or of a newer version."""
     if not path.exists():
         raise UserError(
-            f"There is no store at {path}; make one with "
-            f"`python scripts/prepare_dataset.py --dataset <name> --data-root <folder> --output {path}`."
+            f"there is no store at {path}; make one with "
+            f"`python scripts/prepare_dataset.py --dataset <name> --data-root <folder> --output {path}`"
         )
     file = path / METADATA_FILE
     if not file.is_file():
         raise UserError(
             f"{path} is not a prepared store (it has no {METADATA_FILE}); make one from it with "
-            f"`python scripts/prepare_dataset.py --dataset <name> --data-root {path} --output <store>`."
+            f"`python scripts/prepare_dataset.py --dataset <name> --data-root {path} --output <store>`"
         )
     try:
         metadata = json.loads(file.read_text(encoding="utf-8"))
         version = int(metadata["format_version"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} cannot be read as a store's metadata; {AGAIN}.") from error
+        raise UserError(f"{file} cannot be read as a store's metadata; {AGAIN}") from error
     if version > FORMAT_VERSION:
         raise UserError(
-            f"The store {path} has format version {version} and this daydrive reads up to {FORMAT_VERSION}; "
-            f"update daydrive, or {AGAIN}."
+            f"the store {path} has format version {version} and this daydrive reads up to {FORMAT_VERSION}; "
+            f"update daydrive, or {AGAIN}"
         )
     return dict(metadata)
 

@@ -21,9 +21,9 @@ def frame_rate(file: Path) -> float:
         with av.open(str(file)) as container:
             rate = container.streams.video[0].average_rate
     except (av.FFmpegError, IndexError, OSError) as error:
-        raise UserError(f"The video {file} cannot be read ({error}).") from error
+        raise UserError(f"the video {file} cannot be read ({error})") from error
     if not rate:
-        raise UserError(f"The video {file} does not say its frame rate; add a time column to the CSV beside it.")
+        raise UserError(f"the video {file} does not say its frame rate; add a time column to the CSV beside it")
     return float(rate)
 
 
@@ -49,8 +49,8 @@ def frames(file: Path, chosen: Sequence[int], rows: int, table: Path) -> Iterato
                 if next_one is None and chosen[-1] < rows - 1:
                     return
                 if seen > rows:
-                    raise UserError(f"The video {file} has more frames than {table} has rows ({rows}).")
+                    raise UserError(f"the video {file} has more frames than {table} has rows ({rows})")
     except (av.FFmpegError, OSError) as error:
-        raise UserError(f"The video {file} cannot be read at frame {seen} ({error}).") from error
+        raise UserError(f"the video {file} cannot be read at frame {seen} ({error})") from error
     if seen < rows:
-        raise UserError(f"The video {file} has {seen} frames for the {rows} rows of {table}.")
+        raise UserError(f"the video {file} has {seen} frames for the {rows} rows of {table}")

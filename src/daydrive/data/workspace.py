@@ -13,8 +13,8 @@ from typing import Any
 
 from daydrive.data.parts import WorkerLostError
 from daydrive.data.store import METADATA_FILE, read_metadata
-from daydrive.data.writer import write_json
 from daydrive.errors import UserError
+from daydrive.files import parents_made, write_json
 
 PLAN = "plan.json"
 FINISHED = "store"
@@ -28,11 +28,11 @@ def is_prepared(target: Path, request: dict[str, Any], overwrite: bool) -> bool:
     if not target.exists() and not target.is_symlink():
         return False
     if not target.is_dir():
-        raise UserError(f"The output {target} is a file; give a folder.")
+        raise UserError(f"the output {target} is a file; give a folder")
     if not any(target.iterdir()):
         return False
     if not (target / METADATA_FILE).is_file():
-        raise UserError(f"The output {target} is a folder of something else; give one that is empty or not there yet.")
+        raise UserError(f"the output {target} is a folder of something else; give one that is empty or not there yet")
     if overwrite:
         return False
     there, wanted = _flat(read_metadata(target).get("request", {})), _flat(request)
@@ -42,7 +42,7 @@ def is_prepared(target: Path, request: dict[str, Any], overwrite: bool) -> bool:
         if there.get(key) != wanted[key]
     ]
     if said:
-        raise UserError(f"There is another store at {target}: {'; '.join(said)}; give another --output or --overwrite.")
+        raise UserError(f"there is another store at {target}: {'; '.join(said)}; give another --output or --overwrite")
     return True
 
 
@@ -53,13 +53,7 @@ def workspace(target: Path, plan: dict[str, Any]) -> Iterator[Path]:
     It is removed at the end and after an error; an interruption (Ctrl-C, a kill) leaves it for the next run.
     """
     folder = partial(target)
-    absent = [parent for parent in folder.parents if not parent.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"Another process is preparing {target} at this moment.") from error
+    with parents_made(folder), _locked(folder, target):
         try:
             _begin(folder, plan)
             yield folder
@@ -67,8 +61,6 @@ def workspace(target: Path, plan: dict[str, Any]) -> Iterator[Path]:
             raise
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
-            for parent in absent:
-                parent.rmdir()
             raise
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -82,6 +74,17 @@ def publish(folder: Path, target: Path) -> None:
     if target.exists() and any(target.iterdir()):
         os.rename(target, folder / "replaced")
     os.rename(folder / FINISHED, target)
+
+
+@contextmanager
+def _locked(folder: Path, target: Path) -> Iterator[None]:
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another process is preparing {target} at this moment") from error
+        yield
 
 
 def _begin(folder: Path, plan: dict[str, Any]) -> None:

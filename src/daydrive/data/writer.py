@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow as pa
 from daydrive.data import parts
 from daydrive.data.images import JPEG_QUALITY
 from daydrive.data.store import FORMAT_VERSION, METADATA_FILE, TABLE
+from daydrive.files import write_json
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,6 @@ def write_store(
     }
     write_json(target / METADATA_FILE, complete)
     return complete
-
-
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file whole or not at all."""
-    temporary = file.with_name(file.name + ".writing")
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
 
 
 class _Content:

@@ -11,7 +11,16 @@ import numpy as np
 from PIL import Image as Pillow
 
 from daydrive.evaluation.horizon import Rollout
-from daydrive.pictures import contact_sheet, difference, overlay_action, side_by_side, to_pictures, write_on, write_png
+from daydrive.pictures import (
+    contact_sheet,
+    difference,
+    overlay_action,
+    side_by_side,
+    to_pictures,
+    widen,
+    write_on,
+    write_png,
+)
 from daydrive.types import Image
 
 if TYPE_CHECKING:
@@ -80,16 +89,16 @@ def _curves(axis: Axes, name: str, steps: Sequence[int], curves: dict[str, list[
     axis.set_xlim(min(steps) - 0.5, max(steps) + 0.5)
 
 
-def strip(path: Path, shown: Sequence[Rollout], hz: float, clips: int) -> None:
-    """Real, predicted and copied frames at growing distance, for a few clips."""
+def strip(path: Path, shown: Sequence[Rollout], hz: float, clips: int, pixel_aspect: float = 1.0) -> None:
+    """Real, predicted and copied frames at growing distance, for a few clips. pixel_aspect: a pixel's width / height."""
     steps = [step for step in STRIP_STEPS if step <= len(shown[0].real)]
     rows, labels = [], []
     for rollout in shown:
-        real, predicted = to_pictures(rollout.real), to_pictures(rollout.predicted)
-        last = to_pictures(rollout.last)
+        real, predicted = (widen(to_pictures(x), pixel_aspect) for x in (rollout.real, rollout.predicted))
+        (last,) = widen(to_pictures(rollout.last[None]), pixel_aspect)
         rows += [[real[t - 1] for t in steps], [predicted[t - 1] for t in steps], [last] * len(steps)]
         labels += ["real", "predicted", "last frame copied"]
-    h, w = shown[0].real.shape[-2:]
+    h, w = rows[0][0].shape[:2]
     sheet = contact_sheet(
         rows,
         labels,
@@ -101,10 +110,14 @@ def strip(path: Path, shown: Sequence[Rollout], hz: float, clips: int) -> None:
     write_png(path, sheet)
 
 
-def film(shown: Sequence[Rollout], hz: float, height: int = 288) -> Iterator[Image]:
+def film(
+    shown: Sequence[Rollout], hz: float, pixel_aspect: float = 1.0, height: int = 288
+) -> Iterator[Image]:
     """Frames of a film: each clip's context, then real, dream and their difference, with what the driver does below."""
     for number, rollout in enumerate(shown, start=1):
-        seen, real, predicted = (to_pictures(x) for x in (rollout.seen, rollout.real, rollout.predicted))
+        seen, real, predicted = (
+            widen(to_pictures(x), pixel_aspect) for x in (rollout.seen, rollout.real, rollout.predicted)
+        )
         context = len(seen)
         actions = rollout.actions.numpy()
         for t in range(context + len(real)):

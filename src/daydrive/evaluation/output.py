@@ -12,19 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from daydrive.errors import UserError
+from daydrive.files import check_folder, parents_made
 
 
 def check_writable(output: Path, size: int = 0) -> None:
     """UserError where `output` can't become or be a folder with room for `size` bytes; leaves no trace."""
-    if output.exists() and not output.is_dir():
-        raise UserError(f"the output {output} is a file; give a folder")
-    there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
-    try:
-        with tempfile.TemporaryDirectory(prefix=".daydrive-", dir=there):
-            pass
-        free = shutil.disk_usage(there).free
-    except OSError as error:
-        raise UserError(f"the output {output} can't be written: {error.strerror or error} ({there})") from None
+    free = shutil.disk_usage(check_folder(output, "output")).free
     if free < size:
         raise UserError(
             f"the output {output} needs {size / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB left; fewer --clips "
@@ -35,8 +28,10 @@ def check_writable(output: Path, size: int = 0) -> None:
 @contextmanager
 def filling(output: Path) -> Iterator[Path]:
     """A temporary folder beside `output`; its files replace those in `output` at the end, and vanish after an error."""
-    output.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.absolute().parent) as name:
+    with (
+        parents_made(output),
+        tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.absolute().parent) as name,
+    ):
         yield Path(name)
         output.mkdir(exist_ok=True)
         for file in sorted(Path(name).iterdir()):

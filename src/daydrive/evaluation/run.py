@@ -94,7 +94,8 @@ def evaluate_dream(
 
     Memory does not grow with `clips`.
     """
-    for name, value, least in (("horizon", horizon, 1), ("clips", clips, 2), ("batch-size", batch_size, 1)):
+    least_values = (("horizon", horizon, 1), ("clips", clips, 2), ("batch-size", batch_size, 1), ("seed", seed, 0))
+    for name, value, least in least_values:
         if value < least:
             raise UserError(f"--{name} has to be at least {least}, not {value}")
     if with_counterfactual:
@@ -135,8 +136,8 @@ def evaluate_dream(
                 dream, store.image_size, context, frame_skip=frame_skip, output=folder, seed=seed
             )
         figures.horizon_curves(folder / "horizon.png", evaluation)
-        figures.strip(folder / "strip.png", shown, hz, len(chosen))
-        write_video(folder / "rollouts.mp4", figures.film(shown, hz), hz)
+        figures.strip(folder / "strip.png", shown, hz, len(chosen), store.pixel_aspect)
+        write_video(folder / "rollouts.mp4", figures.film(shown, hz, store.pixel_aspect), hz)
         evaluation = finite(evaluation)
         write_json(folder / "evaluation.json", evaluation)
     return evaluation
@@ -175,11 +176,12 @@ def choose_clips(
         span = (context + steps - 1) * frame_skip + 1
         return sum(max(0, drive.frames - span + 1) for drive in drives)
 
-    steps = next((n for n in range(horizon, 0, -1) if available(n) >= 2), 0)
+    longest = max(drive.frames for drive in drives)
+    steps = next((n for n in range(min(horizon, longest), 0, -1) if available(n) >= 2), 0)
     if steps == 0:
         raise UserError(
             f"the drives of split '{split}' of {store.path} are too short: {context} frames of context and 1 to dream, "
-            f"{frame_skip} apart, don't fit twice; the longest has {max(drive.frames for drive in drives)} frames"
+            f"{frame_skip} apart, don't fit twice; the longest has {longest} frames"
         )
     clips = fixed_clips(store, split, context + steps, count, frame_skip)
     notes = []

@@ -41,12 +41,12 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     return torch.stack([x, y])[None]
 
 
-def sample(picture: Tensor, displacement: Tensor) -> Tensor:
-    """Look up `picture` (B, C, H, W) at each place plus `displacement` (B, 2, H, W) pixels; bilinear, edges repeated."""
+def sample(picture: Tensor, displacement: Tensor, mode: str = "bilinear") -> Tensor:
+    """Look up `picture` (B, C, H, W) at each place plus `displacement` (B, 2, H, W) pixels; edges are repeated."""
     height, width = picture.shape[-2:]
     size = displacement.new_tensor([width, height]).view(1, 2, 1, 1)
     where = (2 * (pixel_grid(height, width, picture) + displacement) + 1) / size - 1
-    return F.grid_sample(picture, where.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
+    return F.grid_sample(picture, where.permute(0, 2, 3, 1), mode=mode, padding_mode="border", align_corners=False)
 
 
 def fresh(picture: Tensor) -> Texture:
@@ -67,5 +67,5 @@ def move(texture: Texture, motion: Motion) -> Texture:
 
 
 def render(texture: Texture) -> Tensor:
-    """The picture that the memory shows."""
-    return texture.opacity * sample(texture.source, texture.displacement) + texture.paint
+    """The picture that the memory shows. Cubic, for the source is sampled once and its detail is worth keeping."""
+    return texture.opacity * sample(texture.source, texture.displacement, "bicubic").clamp(-1, 1) + texture.paint

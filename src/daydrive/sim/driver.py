@@ -31,13 +31,13 @@ class Style:
 def draw_style(rng: np.random.Generator) -> Style:
     """A driver's habits."""
     lively = rng.uniform(0.6, 1.5)
-    rates = {"brake": 0.028, "stand": 0.009, "swerve": 0.070, "leave": 0.020, "reverse": 0.020, "overtake": 0.018}
+    rates = {"brake": 0.028, "stand": 0.009, "swerve": 0.100, "leave": 0.020, "reverse": 0.020, "overtake": 0.018}
     return Style(
-        cruise=rng.uniform(12, 29),
+        cruise=rng.uniform(9, 24),
         lateral=rng.uniform(3.0, 5.6),
-        wander=rng.uniform(0.15, 0.75),
+        wander=rng.uniform(0.3, 1.0),
         period=rng.uniform(4.0, 9.0),
-        tremor=rng.uniform(0.03, 0.13),
+        tremor=rng.uniform(0.05, 0.16),
         rates={name: rate * lively * rng.uniform(0.5, 1.5) for name, rate in rates.items()},
     )
 

@@ -14,9 +14,9 @@ from daydrive.sim.road import Road
 from daydrive.sim.strip import ALONG, PERIOD, STEPS_ACROSS, STEPS_ALONG, Strip, row_of, rows_per_metre
 from daydrive.sim.weather import Weather
 
-DEPTHS = 48
-CELLS_SMALL, CELLS_LARGE = 8, 16
-"""The land is traced along this many columns, and one more at each side; pixels between them are interpolated."""
+SMALL, LARGE = (40, 8), (56, 16)
+"""Depths and columns along which the land is traced for pictures below and from 128 px wide; in between it is
+interpolated. One more column lies outside each side."""
 
 
 def visibility(depth: np.ndarray, sight: float) -> np.ndarray:
@@ -29,8 +29,8 @@ def visibility(depth: np.ndarray, sight: float) -> np.ndarray:
 class Land:
     """The traced land of one frame.
 
-    skyline: (DEPTHS, columns), the highest picture row that land up to each depth reaches, per traced column.
-    s, d, z: road coordinates and depth (m) along the traces, each (DEPTHS, columns).
+    skyline: (depths, columns), the highest picture row that land up to each depth reaches, per traced column.
+    s, d: road coordinates (m) along the traces, each (depths, columns).
     """
 
     skyline: np.ndarray
@@ -43,13 +43,13 @@ class GroundView:
 
     def __init__(self, lens: Lens) -> None:
         self.lens = lens
-        self.cells = CELLS_SMALL if lens.width < 128 else CELLS_LARGE
+        self.depths, self.cells = SMALL if lens.width < 128 else LARGE
         self.cell = lens.width // self.cells
         nearest = 0.75 * lens.focal * HEIGHT / (lens.height - lens.cy + 0.12 * lens.focal)
-        self.nearest, self.ratio = nearest, (FAR / nearest) ** (1 / (DEPTHS - 1))
-        self.z = nearest * self.ratio ** np.arange(DEPTHS)
+        self.nearest, self.ratio = nearest, (FAR / nearest) ** (1 / (self.depths - 1))
+        self.z = nearest * self.ratio ** np.arange(self.depths)
         column = (np.arange(self.cells + 2) - 0.5) * self.cell - 0.5
-        self.depths = self.z.astype(np.float32)
+        self.z32 = self.z.astype(np.float32)
         self.u = (column - lens.cx) / lens.focal
         self.forward = np.repeat(self.z[:, None], self.cells + 2, axis=1)
         self.right = self.z[:, None] * self.u[None]
@@ -69,7 +69,7 @@ class GroundView:
         """Highest row (N,) that land nearer than `depth` (m) covers at picture columns (px)."""
         k = np.log(np.maximum(depth, self.nearest) / self.nearest) / math.log(self.ratio)
         j = clamp(np.rint(column / self.cell + 0.5), 0, self.cells + 1).astype(np.intp)
-        return land.skyline[clamp(k.astype(np.intp), 0, DEPTHS - 1), j]
+        return land.skyline[clamp(k.astype(np.intp), 0, self.depths - 1), j]
 
     def _enlarge(self, grid: np.ndarray, how: int) -> np.ndarray:
         wide = cv2.resize(grid, ((self.cells + 2) * self.cell, len(grid)), interpolation=how)
@@ -83,7 +83,7 @@ class GroundView:
         keys = (offset[:, None] - land.skyline.T).ravel()
         rows = np.arange(first, self.lens.height, dtype=np.float64)
         after = np.searchsorted(keys, (offset[None] - rows[:, None]).ravel()).reshape(len(rows), columns)
-        k = clamp(after - np.arange(columns) * DEPTHS - 1, 0, DEPTHS - 2)
+        k = clamp(after - np.arange(columns) * self.depths - 1, 0, self.depths - 2)
         j = np.arange(columns)[None]
         low, high = land.skyline[k, j], land.skyline[k + 1, j]
         return k, clamp((low - rows[:, None]) / np.maximum(low - high, 1e-6), 0, 1).astype(np.float32)
@@ -101,7 +101,7 @@ class GroundView:
             return near + (values[k + 1, j] - near) * share
 
         s_at, d_at = between((land.s - origin).astype(np.float32)), between(land.d.astype(np.float32))
-        depth = self.depths[k] * (1 + np.float32(self.ratio - 1) * share)
+        depth = self.z32[k] * (1 + np.float32(self.ratio - 1) * share)
         clear = visibility(depth, weather.sight)
         grid = np.stack([s_at, d_at, clear], axis=2)
 

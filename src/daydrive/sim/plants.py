@@ -71,7 +71,7 @@ def _leaves(
         for _ in range(11):
             ox, oy = rng.normal(0, 0.6, 2) * size
             lit = -0.42 * (px[i] + ox / radii[0]) - 0.62 * (py[i] + 1.6 * oy / radii[1]) + rng.normal(0, 0.10)
-            shade = np.clip(0.80 + 0.48 * lit, 0.36, 1.35)
+            shade = min(max(0.80 + 0.48 * lit, 0.36), 1.35)
             canvas.circle(x + ox, y + oy, size * rng.uniform(0.22, 0.42), green * shade)
 
 
@@ -112,7 +112,7 @@ def conifer(seed: int, green: tuple[int, int, int]) -> np.ndarray:
             out = rng.uniform(-1, 1)
             end = (x + out * reach, y + abs(out) * 8 * (1 - 0.6 * t) + rng.normal(0, 2.0))
             shade = 0.82 - 0.34 * out + 0.16 * t + rng.normal(0, 0.12)
-            canvas.line((x + out * reach * 0.25, y - 6), end, 1.7, tint * np.clip(shade, 0.35, 1.4))
+            canvas.line((x + out * reach * 0.25, y - 6), end, 1.7, tint * min(max(shade, 0.35), 1.4))
     return canvas.finish()
 
 

@@ -52,12 +52,20 @@ def billboard(x: float, y: float, z: float, width: float, height: float, picture
     return quad((x, y, z + height), (width, 0, 0), (0, 0, -height), picture, fade, BILLBOARD, (x, y, z))
 
 
-def _bounds(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest picture position, each (2, N), of homogeneous corners (4, 3, N), cut at NEAR."""
+def _bounds(corners: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest picture position, each (2, N), of homogeneous corners (4, 3, N), cut at NEAR.
+
+    Those that reach behind the camera but leave the picture at its sides get empty bounds.
+    """
     depth = corners[:, 2]
     flat = corners[:, :2] / np.maximum(depth, NEAR)[:, None]
     low, high = flat.min(axis=0), flat.max(axis=0)
     cut = np.flatnonzero((depth.min(axis=0) < NEAR) & (depth.max(axis=0) > NEAR))
+    if len(cut):
+        x, z = corners[:, 0, cut], depth[:, cut]
+        outside = (x < 0).all(axis=0) | (x > width * z).all(axis=0)
+        high[:, cut[outside]] = -1
+        cut = cut[~outside]
     if len(cut):
         corners, depth = corners[:, :, cut], depth[:, cut]
         after = np.roll(corners, -1, axis=0)
@@ -120,32 +128,32 @@ def visible(
     """
     limit = min(FAR, 2.4 * weather.sight)
     quads = _in_view(quads, pose, lens, limit)
-    kind = quads[KIND]
+    solid, upright = quads[KIND] == SOLID, quads[KIND] == BILLBOARD
     o, u, v = _place(quads, pose, lens)
     corners = np.empty((4, *o.shape))
     corners[0], corners[1], corners[3] = o, o + u, o + v
     corners[2] = corners[1] + v
-    low, high = _bounds(corners)
+    low, high = _bounds(corners, lens.width)
     extent = high - low
     depth = corners[:, 2]
     nearest, farthest = depth.min(axis=0), depth.max(axis=0)
-    size = np.where(kind == WALL, extent[1], np.maximum(extent[0], extent[1]))
+    size = np.where(quads[KIND] == WALL, extent[1], np.maximum(extent[0], extent[1]))
     normal = cross(u, v)
     facing = (o * normal).sum(axis=0)
     edge = np.array([[lens.width], [lens.height]])
     (x0, y0), (x1, y1) = clamp(np.floor(low), 0, edge), clamp(np.ceil(high) + 1, 0, edge)
     skyline = view.skyline_at(land, nearest * 0.9, (x0 + x1) / 2)
     seen = (x1 > x0) & (y1 > y0) & (skyline > y0) & (size > quads[FADE]) & (np.minimum(extent[0], extent[1]) > 0.05)
-    seen &= np.where(kind == SOLID, facing > 1e-3, (np.abs(facing) > 1e-3) & (farthest > NEAR))
-    seen &= (kind != BILLBOARD) | (nearest > NEAR)
-    far = np.where(kind == SOLID, np.hypot(quads[9] - pose.x, quads[10] - pose.y) - 0.01 * quads[ORDER], farthest)
+    seen &= np.where(solid, facing > 1e-3, (np.abs(facing) > 1e-3) & (farthest > NEAR))
+    seen &= ~upright | (nearest > NEAR)
+    far = np.where(solid, np.hypot(quads[9] - pose.x, quads[10] - pose.y) - 0.01 * quads[ORDER], farthest)
     keep = np.flatnonzero(seen)
     keep = keep[np.argsort(-far[keep], kind="stable")]
     if not len(keep):
         return
 
     o, u, v, normal, facing = o[:, keep], u[:, keep], v[:, keep], normal[:, keep], facing[keep]
-    x0, y0, x1, y1, size, kind = x0[keep], y0[keep], x1[keep], y1[keep], size[keep], kind[keep]
+    x0, y0, x1, y1 = x0[keep], y0[keep], x1[keep], y1[keep]
     index = quads[PICTURE, keep].astype(np.intp)
     full = sizes[:, index]
     smaller = clamp(np.rint(np.log2(full / np.maximum(extent[:, keep], 0.5)) - 0.2), 0, np.floor(np.log2(full / 2)))
@@ -160,8 +168,8 @@ def visible(
     to_texel = np.ascontiguousarray(inverse.transpose(2, 0, 1))
 
     middle = np.maximum((nearest + farthest)[keep] / 2, 1.0)
-    strength = clamp((size / quads[FADE, keep] - 1) / 0.8, 0, 1) * clamp((limit - middle) / 60, 0, 1)
-    strength *= clamp((nearest[keep] - NEAR) / 0.6, kind != BILLBOARD, 1)
+    strength = clamp((size[keep] / quads[FADE, keep] - 1) / 0.8, 0, 1) * clamp((limit - middle) / 60, 0, 1)
+    strength *= clamp((nearest[keep] - NEAR) / 0.6, ~upright[keep], 1)
     clear = visibility(middle, weather.sight)
     light = strength * clear * (1 + 0.9 * weather.lamps * np.exp(-middle / 16))
     mix = np.zeros((len(keep), 4, 4), np.float32)

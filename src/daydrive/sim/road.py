@@ -122,7 +122,7 @@ def _curvature(rng: np.random.Generator) -> np.ndarray:
     while s < LENGTH:
         length = int(rng.uniform(50, 170))
         if s > MARGIN - 60 and rng.random() > 0.22:
-            turn = min(sharpness / rng.uniform(75, 330), 1 / 70)
+            turn = min(sharpness / rng.uniform(55, 240), 1 / 50)
             sign = 1.0 if rng.random() < 0.5 else -1.0
             if abs(heading) > 0.45:
                 sign = -math.copysign(1.0, heading)

@@ -98,7 +98,7 @@ def _forest(p: _Piece) -> None:
     kinds = (3, 4, 3, 4, 5) if needles else (0, 1, 2, 5, 3)
     for side in (-1, 1):
         picture = p.pictures.find("forest", int(p.rng.integers(3)), needles)
-        p.run(p.start - 0.3, p.start + CHUNK + 0.3, side * 17.5, 9.5, picture, 2.0)
+        p.run(p.start - 0.3, p.start + CHUNK + 0.3, side * 17.5, 9.5, picture, 3.0)
         for k in range(2):
             if p.rng.random() < 0.75:
                 p.tree(p.start + 12 * k + p.rng.uniform(0, 11), side * p.rng.uniform(9.5, 15.0), kinds)
@@ -181,7 +181,7 @@ def _furniture(p: _Piece) -> None:
     for _ in range(4):
         side = 1 if p.rng.random() < 0.5 else -1
         s, d = p.start + p.rng.uniform(0, CHUNK), side * p.rng.uniform(5.6, 8.2)
-        p.stand(s, d, p.rng.uniform(0.35, 0.7), p.pictures.find("tuft", int(p.rng.integers(2))), 3.0)
+        p.stand(s, d, p.rng.uniform(0.35, 0.7), p.pictures.find("tuft", int(p.rng.integers(2))), 4.0)
 
 
 FURNISH = {"forest": _forest, "farm": _farm, "village": _village, "open": _open}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from daydrive.files import write_text
 from daydrive.types import Image
 
 
@@ -43,9 +44,7 @@ def _keep_until(jsonl: Path, step: int) -> None:
         record = _record(line)
         if record is not None and record["step"] <= step:
             kept.append(line)
-    temporary = jsonl.with_suffix(".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    temporary.replace(jsonl)
+    write_text(jsonl, "".join(kept))
 
 
 def _record(line: str) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from daydrive import checkpoint
 from daydrive.config import Config, as_tree
 from daydrive.data.store import Store
 from daydrive.errors import UserError
-from daydrive.files import make_folder
+from daydrive.training.meter import Meter
 
 FREE_TO_CHANGE = ("logging.", "data.num_workers", "data.pin_memory", "data.root", "training.use_gradient_checkpointing")
 """What a run may go on with otherwise: it changes no weight."""
@@ -24,13 +24,21 @@ def prepare_run(config: Config, store: Store, run: Path, resume: bool) -> tuple[
     taken = (run / "checkpoints" / "last").is_file()
     if taken and not resume:
         raise UserError(f"{run} holds a training already; --resume goes on with it, --run-dir names another folder")
-    make_folder(run, "run folder")
     checkpoint.remove_leftovers(run)
     if not taken:
         return config, None
     begun = checkpoint.find(run, "last")
     refuse_changes(as_tree(checkpoint.read_config(begun)), as_tree(config), begun)
     return config, begun
+
+
+def read_progress(begun: Path) -> tuple[int, checkpoint.Best, Meter]:
+    """Steps done, the best validation and the running means of a checkpoint."""
+    state = checkpoint.read_state(begun)
+    try:
+        return state["step"], checkpoint.Best(**state["best"]), Meter(state["meter"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{begun / 'state.json'}: not the state of a training ({error!r})") from None
 
 
 def fit_to_store(config: Config, store: Store) -> Config:

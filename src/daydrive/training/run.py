@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 
 from daydrive.config import Config
 from daydrive.errors import UserError
+from daydrive.files import check_folder, parents_made
 from daydrive.training.trainer import train
 
 RUNS = Path("runs")
@@ -17,12 +19,24 @@ RUNS = Path("runs")
 def train_run(
     config: Config, config_file: Path, data_root: Path | None, run_dir: Path | None, resume: bool, device: torch.device
 ) -> int:
-    """Find the store and the run folder, then train; the exit code."""
+    """Find the store and the run folder, then train; the exit code.
+
+    Bad input that is found before there is a checkpoint leaves no run folder behind.
+    """
     store = data_root or config.data.root
     if store is None:
         raise UserError(f"which drives? --data-root names a store, or data.root in {config_file}")
     config = config.model_copy(update={"data": config.data.model_copy(update={"root": store.resolve()})})
-    return train(config, store, run_dir or run_folder(config_file.stem, resume), resume, device)
+    run = run_dir or run_folder(config_file.stem, resume)
+    check_folder(run, "run folder")
+    new = not run.exists()
+    with parents_made(run):
+        try:
+            return train(config, store, run, resume, device)
+        except UserError:
+            if new and not (run / "checkpoints" / "last").is_file():
+                shutil.rmtree(run, ignore_errors=True)
+            raise
 
 
 def run_folder(name: str, resume: bool) -> Path:

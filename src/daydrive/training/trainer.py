@@ -6,7 +6,7 @@ import functools
 import signal
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from daydrive.training.loggers import RunLogger
 from daydrive.training.meter import Meter
 from daydrive.training.optim import build_optimizers, learning_rates, set_learning_rates
 from daydrive.training.progress import Progress
-from daydrive.training.resume import prepare_run
+from daydrive.training.resume import prepare_run, read_progress
 from daydrive.training.schedule import unroll_steps
 from daydrive.training.step import evaluate_batch
 from daydrive.training.validation import Validation, picture_metrics, reconstruction_sheet, sample_sheet
@@ -48,8 +48,7 @@ def train(config: Config, store_path: Path, run: Path, resume: bool, device: tor
     if begun is not None:
         checkpoint.load_weights(model, begun)
         checkpoint.load_optimizers(optimizers, model, begun)
-        state = checkpoint.read_state(begun)
-        first, best, meter = state["step"], checkpoint.Best(**state["best"]), Meter(state["meter"])
+        first, best, meter = read_progress(begun)
 
     loader = functools.partial(
         ClipLoader,
@@ -69,11 +68,15 @@ def train(config: Config, store_path: Path, run: Path, resume: bool, device: tor
     length_of = functools.partial(clip_length, config=config, total=total)
     batches = iter(loader(clip_length=length_of))
 
+    run.mkdir(exist_ok=True)
     if begun is None:
         provenance.record(run, config, store_path, store.fingerprint, device)
-    logger = RunLogger(run, first)
     parameters = sum(p.numel() for p in model.parameters())
-    with Progress(first, total, steps_per_epoch, device) as progress, _interrupts() as interrupted:
+    with (
+        closing(RunLogger(run, first)) as logger,
+        Progress(first, total, steps_per_epoch, device) as progress,
+        _interrupts() as interrupted,
+    ):
         progress.say(f"{parameters:,} parameters, {store.image_size[0]}x{store.image_size[1]} px, {total} steps → {run}")
         if best.step:
             progress.best(best.psnr, best.step // steps_per_epoch + 1)
@@ -123,7 +126,6 @@ def train(config: Config, store_path: Path, run: Path, resume: bool, device: tor
             if interrupted:
                 progress.say(f"stopped after step {step}; --resume --run-dir {run} goes on from there")
                 break
-    logger.close()
     return INTERRUPTED if interrupted else 0
 
 

@@ -18,5 +18,5 @@ __all__ = ["SOURCES", "Option", "Options", "Source", "get", "read_options"]
 def get(name: str) -> Source:
     """The source of this name; UserError with the nearest one where there is none."""
     if name not in SOURCES:
-        raise UserError(f"There is no dataset '{name}'{did_you_mean(name, SOURCES)}")
+        raise UserError(f"there is no dataset '{name}'{did_you_mean(name, SOURCES)}")
     return SOURCES[name]

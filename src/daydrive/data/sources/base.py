@@ -67,7 +67,7 @@ def read_options(source: Source, given: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if name not in known:
             takes = ", ".join(f"--{option}" for option in known) or "none of its own"
-            raise UserError(f"The dataset '{source.name}' does not take --{name}; it takes {takes}.")
+            raise UserError(f"the dataset '{source.name}' does not take --{name}; it takes {takes}")
         values[name] = _checked(known[name], value)
     return values
 
@@ -79,7 +79,7 @@ def _checked(option: Option, value: Any) -> int | float | str:
             raise ValueError
     except (TypeError, ValueError) as error:
         kind = {int: "a whole number", float: "a number", str: "a text"}[option.type]
-        raise UserError(f"--{option.name} has to be {kind}, not {value!r}.") from error
+        raise UserError(f"--{option.name} has to be {kind}, not {value!r}") from error
     if option.minimum is not None and not (isinstance(result, str) or option.minimum <= result < float("inf")):
-        raise UserError(f"--{option.name} has to be at least {option.minimum:g}, not {value!r}.")
+        raise UserError(f"--{option.name} has to be at least {option.minimum:g}, not {value!r}")
     return result

@@ -51,7 +51,7 @@ class _Recording:
         images = [] if movie else _images(folder)
         rows = len(table.actions)
         if movie is None and len(images) != rows:
-            raise UserError(f"{folder / ACTIONS} has {rows} rows for the {len(images)} pictures in {folder / IMAGES}.")
+            raise UserError(f"{folder / ACTIONS} has {rows} rows for the {len(images)} pictures in {folder / IMAGES}")
         if table.times is not None:
             times = table.times
         else:
@@ -111,7 +111,7 @@ class FolderSource:
         drives = []
         for (split, folder, times), rate in zip(recordings, rates, strict=True):
             if given and given > rate * SAME_RATE:
-                raise UserError(f"{folder} has {rate:g} frames a second, too few for --hz {given:g}.")
+                raise UserError(f"{folder} has {rate:g} frames a second, too few for --hz {given:g}")
             hz = given or (slowest if rate < slowest * SAME_RATE else rate)
             name = folder.relative_to(root).as_posix()
             runs = clock.resample(times, hz)
@@ -120,7 +120,7 @@ class FolderSource:
                 label = name if len(runs) == 1 else f"{name}.{run}"
                 drives.append(Drive(label, hz, _Frames(folder, given, hz, run, image_size), split, length))
         if not drives:
-            raise UserError(f"{root} has no two frames without a gap in time between them.")
+            raise UserError(f"{root} has no two frames without a gap in time between them")
         return drives
 
 
@@ -129,20 +129,20 @@ def _drive_folders(root: Path) -> list[tuple[str | None, Path]]:
     splits = [folder for folder in folders if folder.name in SPLITS]
     if splits and len(splits) < len(folders):
         other = next(folder.name for folder in folders if folder.name not in SPLITS)
-        raise UserError(f"{root} mixes splits ({splits[0].name}) and other folders ({other}); give one or the other.")
+        raise UserError(f"{root} mixes splits ({splits[0].name}) and other folders ({other}); give one or the other")
     found: list[tuple[str | None, Path]] = [(None, folder) for folder in folders]
     if splits:
         found = []
         for split in sorted(splits, key=lambda folder: SPLITS.index(folder.name)):
             inside = _subfolders(split)
             if not inside:
-                raise UserError(f"The split {split} has no drives; a drive is a folder with {ACTIONS} and {IMAGES}/.")
+                raise UserError(f"the split {split} has no drives; a drive is a folder with {ACTIONS} and {IMAGES}/")
             found += [(split.name, folder) for folder in inside]
     if not found:
-        raise UserError(f"{root} has no drives; a drive is a folder with {ACTIONS} and {IMAGES}/ or a video.")
+        raise UserError(f"{root} has no drives; a drive is a folder with {ACTIONS} and {IMAGES}/ or a video")
     for _, folder in found:
         if not (folder / ACTIONS).is_file():
-            raise UserError(f"{folder} is not a drive: it has no {ACTIONS} (steering,throttle,brake,gear).")
+            raise UserError(f"{folder} is not a drive: it has no {ACTIONS} (steering,throttle,brake,gear)")
     return found
 
 
@@ -153,19 +153,19 @@ def _subfolders(folder: Path) -> list[Path]:
 def _images(folder: Path) -> list[Path]:
     images = folder / IMAGES
     if not images.is_dir():
-        raise UserError(f"{folder} is not a drive: it has neither {IMAGES}/ nor a video beside {ACTIONS}.")
+        raise UserError(f"{folder} is not a drive: it has neither {IMAGES}/ nor a video beside {ACTIONS}")
     found = sorted((file for file in images.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
     if not found:
-        raise UserError(f"{images} has no pictures ({', '.join(IMAGE_SUFFIXES)}).")
+        raise UserError(f"{images} has no pictures ({', '.join(IMAGE_SUFFIXES)})")
     return found
 
 
 def _video(folder: Path) -> Path | None:
     videos = sorted(file for file in folder.iterdir() if file.suffix.lower() in video.SUFFIXES)
     if len(videos) > 1:
-        raise UserError(f"{folder} has {len(videos)} videos ({videos[0].name}, {videos[1].name}); a drive has one.")
+        raise UserError(f"{folder} has {len(videos)} videos ({videos[0].name}, {videos[1].name}); a drive has one")
     if videos and (folder / IMAGES).is_dir():
-        raise UserError(f"{folder} has both {IMAGES}/ and the video {videos[0].name}; a drive has one of them.")
+        raise UserError(f"{folder} has both {IMAGES}/ and the video {videos[0].name}; a drive has one of them")
     return videos[0] if videos else None
 
 

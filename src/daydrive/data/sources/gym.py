@@ -92,7 +92,7 @@ class GymSource:
         wished = float(options["hz"] or min(DEFAULT_HZ, fps))
         repeat = round(fps / wished)
         if repeat < 1 or (options["hz"] and abs(fps / repeat - wished) > 0.01 * wished):
-            raise UserError(f"{name} makes {fps:g} steps a second; --hz has to divide that, and {wished:g} does not.")
+            raise UserError(f"{name} makes {fps:g} steps a second; --hz has to divide that, and {wished:g} does not")
         hz = round(fps / repeat, 4)
         label, seed = name.split("/")[-1], options["seed"]
         return [
@@ -107,21 +107,21 @@ def _make(name: str | None) -> Any:
     import daydrive.sim  # noqa: F401  registers Road-v0
 
     if name is None:
-        raise UserError("The dataset 'gym' needs --env, the id of a gymnasium environment such as CarRacing-v3.")
+        raise UserError("the dataset 'gym' needs --env, the id of a gymnasium environment such as CarRacing-v3")
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     try:
         return gymnasium.make(name, max_episode_steps=-1)
     except gymnasium.error.UnregisteredEnv as error:
-        raise UserError(f"There is no environment '{name}'{did_you_mean(name, gymnasium.registry)}") from error
+        raise UserError(f"there is no environment '{name}'{did_you_mean(name, gymnasium.registry)}") from error
     except (gymnasium.error.Error, ImportError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
-        raise UserError(f"The environment '{name}' cannot be made: {reason}.") from error
+        raise UserError(f"the environment '{name}' cannot be made: {reason}") from error
 
 
 def _check_picture(space: Any, name: str) -> None:
     shape = getattr(space, "shape", None)
     if shape is None or len(shape) != 3 or shape[2] != 3 or space.dtype != np.uint8:
-        raise UserError(f"{name} does not show a picture: its observation is {space}, not a uint8 Box of (H, W, 3).")
+        raise UserError(f"{name} does not show a picture: its observation is {space}, not a uint8 Box of (H, W, 3)")
 
 
 def _policy(env: Any, name: str, rng: np.random.Generator, hz: float) -> Policy:
@@ -143,7 +143,7 @@ def _conversion(space: Any, name: str) -> tuple[Callable[[Action], Any], str]:
             f"steering from -1 to 1 in {count} equal parts is the number of the action; the others are not used",
         )
     if not isinstance(space, Box) or space.shape not in ((1,), (2,), (3,), (4,)) or not space.is_bounded():
-        raise UserError(f"{name} cannot be driven: its action is {space}, not a Discrete or a bounded Box of 1 to 4.")
+        raise UserError(f"{name} cannot be driven: its action is {space}, not a Discrete or a bounded Box of 1 to 4")
     size = space.shape[0]
     low, high = space.low.astype(np.float32), space.high.astype(np.float32)
     if size >= 3 and np.array_equal(low, ACTION_LOW[:size]) and np.array_equal(high, ACTION_HIGH[:size]):

@@ -36,12 +36,12 @@ def read_actions(file: Path) -> ActionTable:
         for row, cells in enumerate(reader, start=2):
             where = f"{file}, row {row}"
             if len(cells) != len(header):
-                raise UserError(f"{where}: there are {len(cells)} cells where the header has {len(header)}.")
+                raise UserError(f"{where}: there are {len(cells)} cells where the header has {len(header)}")
             rows.append([_cell(cells[place], name, where) for name, place in wanted.items()])
             if "time" in wanted and len(rows) > 1 and rows[-1][4] <= rows[-2][4]:
-                raise UserError(f"{where}: the time {rows[-1][4]:g} does not come after {rows[-2][4]:g}.")
+                raise UserError(f"{where}: the time {rows[-1][4]:g} does not come after {rows[-2][4]:g}")
     if len(rows) < 2:
-        raise UserError(f"{file} has {len(rows)} rows below its header; a drive needs at least 2.")
+        raise UserError(f"{file} has {len(rows)} rows below its header; a drive needs at least 2")
     values = dict(zip(wanted, np.array(rows).T, strict=True))
     actions = np.stack([values[name] for name in ACTION_NAMES], axis=1)
     return ActionTable(actions, values.get("time"), values.get("speed"))
@@ -52,11 +52,11 @@ def number(text: str, column: str, where: str, low: float = -math.inf, high: flo
     try:
         value = float(text)
     except ValueError as error:
-        raise UserError(f"{where}: {column} is '{text.strip()[:40]}' where a number belongs.") from error
+        raise UserError(f"{where}: {column} is '{text.strip()[:40]}' where a number belongs") from error
     if not math.isfinite(value):
-        raise UserError(f"{where}: {column} is {value}, which is not a finite number.")
+        raise UserError(f"{where}: {column} is {value}, which is not a finite number")
     if not low <= value <= high:
-        raise UserError(f"{where}: {column} is {value:g}, outside [{low:g}, {high:g}].")
+        raise UserError(f"{where}: {column} is {value:g}, outside [{low:g}, {high:g}]")
     return value
 
 
@@ -68,7 +68,7 @@ def _columns(header: Sequence[str], file: Path) -> dict[str, int]:
         elif name in ACTION_NAMES:
             near = difflib.get_close_matches(name, [cell.lower() for cell in header], n=1, cutoff=0.5)
             hint = f"; is it '{near[0]}'? Rename it" if near else f"; the header has to be {','.join(ACTION_NAMES)}"
-            raise UserError(f"{file}, row 1: there is no column '{name}'{hint}.")
+            raise UserError(f"{file}, row 1: there is no column '{name}'{hint}")
     return wanted
 
 
@@ -78,5 +78,5 @@ def _cell(text: str, column: str, where: str) -> float:
     place = ACTION_NAMES.index(column)
     value = number(text, column, where, float(ACTION_LOW[place]), float(ACTION_HIGH[place]))
     if column == "gear" and not value.is_integer():
-        raise UserError(f"{where}: gear is {value:g}, not one of -1, 0, 1.")
+        raise UserError(f"{where}: gear is {value:g}, not one of -1, 0, 1")
     return value

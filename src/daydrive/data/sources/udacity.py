@@ -90,13 +90,13 @@ class UdacitySource:
         log_file, folder = root / LOG, root / "IMG"
         if not log_file.is_file() or not folder.is_dir():
             raise UserError(
-                f"{root} is not a recording of the Udacity simulator: it needs {LOG} and a folder IMG beside it."
+                f"{root} is not a recording of the Udacity simulator: it needs {LOG} and a folder IMG beside it"
             )
         log = _read_log(log_file)
         native = clock.native_hz(log.times)
         hz = float(options["hz"] or native)
         if hz > native * 1.05:
-            raise UserError(f"{log_file} has {native:g} pictures a second, too few for --hz {hz:g}; give at most that.")
+            raise UserError(f"{log_file} has {native:g} pictures a second, too few for --hz {hz:g}; give at most that")
         drives = []
         for chosen in clock.resample(log.times, hz):
             if len(chosen) < max(2.0, SHORTEST_RUN * hz):
@@ -115,7 +115,7 @@ class UdacitySource:
             began = log.began + timedelta(seconds=float(log.times[chosen[0]]))
             drives.append(Drive(began.strftime("%Y-%m-%d_%H-%M-%S"), hz, frames, length=len(chosen)))
         if not drives:
-            raise UserError(f"{log_file} has no run of {SHORTEST_RUN:g} s without a gap at {hz:g} Hz.")
+            raise UserError(f"{log_file} has no run of {SHORTEST_RUN:g} s without a gap at {hz:g} Hz")
         return drives
 
 
@@ -129,12 +129,12 @@ def _read_log(file: Path) -> _Log:
             if len(cells) != COLUMNS:
                 raise UserError(
                     f"{where}: there are {len(cells)} columns where the simulator's log has {COLUMNS} "
-                    "(centre, left, right, steering, throttle, brake, speed)."
+                    "(centre, left, right, steering, throttle, brake, speed)"
                 )
             name = PureWindowsPath(cells[0].strip()).name
             stamp = _time_in(name, where)
             if stamps and stamp <= stamps[-1]:
-                raise UserError(f"{where}: the time in '{name}' does not come after the row before; sort the log.")
+                raise UserError(f"{where}: the time in '{name}' does not come after the row before; sort the log")
             names.append(name)
             stamps.append(stamp)
             readings.append(
@@ -146,7 +146,7 @@ def _read_log(file: Path) -> _Log:
                 ]
             )
     if len(names) < 2:
-        raise UserError(f"{file} has {len(names)} rows; a drive needs at least 2.")
+        raise UserError(f"{file} has {len(names)} rows; a drive needs at least 2")
     times = np.array([(stamp - stamps[0]).total_seconds() for stamp in stamps])
     return _Log(names, stamps[0], times, np.array(readings))
 
@@ -154,9 +154,9 @@ def _read_log(file: Path) -> _Log:
 def _time_in(name: str, where: str) -> datetime:
     match = _STAMP.search(name)
     if match is None:
-        raise UserError(f"{where}: '{name}' does not end in a time like _2018_07_16_17_11_43_382.jpg.")
+        raise UserError(f"{where}: '{name}' does not end in a time like _2018_07_16_17_11_43_382.jpg")
     year, month, day, hour, minute, second, millisecond = map(int, match.groups())
     try:
         return datetime(year, month, day, hour, minute, second, millisecond * 1000)
     except ValueError as error:
-        raise UserError(f"{where}: the time in '{name}' is impossible ({error}).") from error
+        raise UserError(f"{where}: the time in '{name}' is impossible ({error})") from error
