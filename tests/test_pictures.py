@@ -19,6 +19,7 @@ from daydrive.pictures import (
     overlay_action,
     side_by_side,
     to_pictures,
+    widen,
     write_png,
     write_video,
 )
@@ -126,3 +127,12 @@ def test_a_film_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
         write_video(path, [], 10.0)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_widen_gives_pixels_their_shape() -> None:
+    picture = np.zeros((2, 16, 16, 3), np.uint8)
+    picture[:, :, 8:] = 255
+    (wide, _) = widen(picture, 2.0)
+    assert wide.shape == (16, 32, 3)
+    assert wide[0, 4, 0] == 0 and wide[0, 28, 0] == 255
+    assert np.array_equal(widen(picture, 1.0), picture)

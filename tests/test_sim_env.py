@@ -20,9 +20,9 @@ from daydrive.sim.weather import WEATHERS
 CRUISE = np.array([0, 0.35, 0, 1], np.float32)
 STOP = np.array([0, 0, 1, 1], np.float32)
 INFO = {
-    "lane_offset", "lateral", "heading_error", "curvature", "curvature_ahead", "bend_ahead", "speed", "acceleration", "yaw",
-    "yaw_rate", "wheel_angle", "x", "y", "s", "time", "off_road", "collision", "weather", "world", "vehicles", "lead_gap",
-    "lead_speed", "oncoming_gap", "beside_gap",
+    "lane_offset", "lateral", "heading_error", "curvature", "curvature_ahead", "bend_ahead", "speed",
+    "acceleration", "yaw", "yaw_rate", "wheel_angle", "x", "y", "s", "time", "off_road", "collision", "weather",
+    "world", "vehicles", "lead_gap", "lead_speed", "oncoming_gap", "beside_gap",
 }  # fmt: skip
 
 
@@ -79,7 +79,11 @@ def test_bad_action_is_refused() -> None:
 def test_same_bytes_in_another_process() -> None:
     code = "import sys; sys.path[:0] = sys.argv[1:]; from test_sim_env import digest; print(digest(5, 25))"
     output = subprocess.run(
-        [sys.executable, "-c", code, *sys.path], capture_output=True, text=True, check=True, cwd=__file__.rpartition("/")[0]
+        [sys.executable, "-c", code, *sys.path],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=__file__.rpartition("/")[0],
     )
     assert output.stdout.strip() == digest(5, 25)
     assert digest(6, 3) != digest(7, 3)

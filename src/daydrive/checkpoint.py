@@ -1,7 +1,7 @@
 """Checkpoints: folders of safetensors and JSON, written whole, found by a pointer file that is swapped in one move.
 
-    run/checkpoints/step-00000500/   model.safetensors  optimizer.safetensors  config.json  state.json
-    run/checkpoints/last             the name of the newest folder; `best` likewise
+run/checkpoints/step-00000500/   model.safetensors  optimizer.safetensors  config.json  state.json
+run/checkpoints/last             the name of the newest folder; `best` likewise
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def save(
     optimizers: Sequence[torch.optim.Optimizer],
     state: dict[str, Any],
 ) -> Path:
-    """Write the checkpoint of `step` and let `last` point to it. `state` is what the loop needs to go on: plain JSON."""
+    """Write the checkpoint of `step` and let `last` point to it. `state`: what the loop needs to go on, plain JSON."""
     folder = run / "checkpoints" / f"step-{step:08d}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     if not folder.exists():
@@ -101,7 +101,9 @@ def find(path: Path, pointer: str = "best") -> Path:
             return _named_by(checkpoints / name)
     if not path.exists():
         raise UserError(f"there is no checkpoint {path}; give a run folder, a checkpoint folder or a model.safetensors")
-    raise UserError(f"{path} is no checkpoint: a run folder with 'checkpoints/last', or a model.safetensors, is expected")
+    raise UserError(
+        f"{path} is no checkpoint: a run folder with 'checkpoints/last', or a model.safetensors, is expected"
+    )
 
 
 def _named_by(pointer: Path) -> Path:

@@ -20,7 +20,7 @@ from daydrive.errors import UserError, did_you_mean
 BAD_INPUT, INTERRUPTED = 2, 130
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
-"""What typer raises for a wrong command line; some of its versions bring their own copy of click, which has no public name."""
+"""What typer raises for a wrong command line; some versions bring their own copy of click, without a public name."""
 
 app = typer.Typer(
     add_completion=False,

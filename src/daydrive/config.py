@@ -30,7 +30,7 @@ class DynamicsConfig(Settings):
 
 
 class DecoderConfig(Settings):
-    """stages: channels of each stage, coarse to fine; init_size: shorter side of the latent grid that it starts from."""
+    """stages: channels of each stage, coarse to fine; init_size: shorter side of the latent grid it starts from."""
 
     stages: list[PositiveInt] = Field([512, 256, 128, 64], min_length=1)
     init_size: PositiveInt = 16
@@ -111,9 +111,9 @@ class SchedulerConfig(Settings):
 
 
 class LossConfig(Settings):
-    """perceptual: 'structure' needs no weights; 'vgg16' and 'alexnet' need theirs, from `perceptual_weights` or the cache.
+    """perceptual: 'structure' needs no weights; 'vgg16', 'alexnet' need theirs, from `perceptual_weights` or the cache.
 
-    recon_frames: how many frames of a clip are reconstructed in a training step; without it, all.
+    recon_frames: how many of the newest context frames are reconstructed in a training step; without it, the whole clip.
     """
 
     recon_weight: float = Field(1.0, ge=0)

@@ -21,7 +21,7 @@ DRIVES = 72
 
 
 def run_demo(run: Path, data_root: Path, config_file: Path) -> int:
-    """Each part is done once: a second call skips what is there, a call after an interruption goes on. The exit code."""
+    """Each part is done once: a second call skips what is there, one after an interruption goes on. The exit code."""
     console = Console(highlight=False, soft_wrap=True)
     began = time.monotonic()
     settings = load_config(config_file)

@@ -51,7 +51,9 @@ def widen(pictures: Pictures, pixel_aspect: float) -> list[Image]:
         return list(pictures)
     h, w = pictures.shape[1:3]
     size = (max(1, round(w * pixel_aspect)), h)
-    return [np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8) for picture in pictures]
+    return [
+        np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8) for picture in pictures
+    ]
 
 
 def difference(a: Image, b: Image, gain: float = 2.0) -> Image:

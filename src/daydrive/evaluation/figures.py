@@ -90,7 +90,7 @@ def _curves(axis: Axes, name: str, steps: Sequence[int], curves: dict[str, list[
 
 
 def strip(path: Path, shown: Sequence[Rollout], hz: float, clips: int, pixel_aspect: float = 1.0) -> None:
-    """Real, predicted and copied frames at growing distance, for a few clips. pixel_aspect: a pixel's width / height."""
+    """Real, predicted and copied frames at growing distance, for a few clips. pixel_aspect: width / height."""
     steps = [step for step in STRIP_STEPS if step <= len(shown[0].real)]
     rows, labels = [], []
     for rollout in shown:
@@ -110,9 +110,7 @@ def strip(path: Path, shown: Sequence[Rollout], hz: float, clips: int, pixel_asp
     write_png(path, sheet)
 
 
-def film(
-    shown: Sequence[Rollout], hz: float, pixel_aspect: float = 1.0, height: int = 288
-) -> Iterator[Image]:
+def film(shown: Sequence[Rollout], hz: float, pixel_aspect: float = 1.0, height: int = 288) -> Iterator[Image]:
     """Frames of a film: each clip's context, then real, dream and their difference, with what the driver does below."""
     for number, rollout in enumerate(shown, start=1):
         seen, real, predicted = (

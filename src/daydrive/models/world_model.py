@@ -20,21 +20,17 @@ from daydrive.models.texture import Texture, fresh, move, render
 
 DEFAULT_IMAGE_SIZE = (256, 256)
 
-REFRESH_STEPS = 10**9
-
 
 class DreamState(NamedTuple):
     """All that the dream knows, constant in size.
 
     pictures: (B, HISTORY, 3, H, W), the newest last; memory: of the dynamics; texture: what the picture is made of;
-    age: steps since the texture's source was taken; latent: (B, latent_dim, h, w) foreseen for the newest picture, None
-    before the first step.
+    latent: (B, latent_dim, h, w) foreseen for the newest picture, None before the first step.
     """
 
     pictures: Tensor
     memory: Memory
     texture: Texture
-    age: int
     latent: Tensor | None
 
     @property
@@ -76,7 +72,7 @@ class WorldModel(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """images (B, T, 3, H, W) in [-1, 1] → latents (B, T, latent_dim, h, w), each of a frame and those before it."""
-        return self._encode_frames(images, range(images.shape[1]))
+        return self._latents(images, range(images.shape[1]), {})
 
     def decode(self, latents: Tensor) -> Tensor:
         """latents (..., latent_dim, h, w) → pictures (..., 3, H, W), painted from the latent alone."""
@@ -92,18 +88,11 @@ class WorldModel(nn.Module):
         for t in range(min(HISTORY - 1, last), last):
             encoding = self.encoder(_window(context, t))
             memory = self.dynamics(encoding.latent, actions[:, t], memory).memory
-        return DreamState(_window(context, last), memory, fresh(context[:, last]), 0, None)
+        return DreamState(_window(context, last), memory, fresh(context[:, last]), None)
 
     def predict(self, state: DreamState, action: Tensor) -> DreamState:
         """One step of the dream: action (B, action_dim) is what the driver does from the newest picture to the next."""
-        encoding: Encoding = self.encoder(state.pictures)
-        step: DynamicsStep = self.dynamics(encoding.latent, action, state.memory)
-        features = [None if i is None else encoding.features[i] for i in self._skips]
-        motion = self.decoder.motion(step.latent, step.hidden, features, step.condition)
-        tired = state.age >= REFRESH_STEPS
-        texture = move(fresh(state.picture) if tired else state.texture, motion)
-        pictures = torch.cat([state.pictures[:, 1:], render(texture)[:, None]], dim=1)
-        return DreamState(pictures, step.memory, texture, 1 if tired else state.age + 1, step.latent)
+        return self._advance(state, self.encoder(state.pictures), action)
 
     def forward(
         self,
@@ -117,25 +106,40 @@ class WorldModel(nn.Module):
         reconstruct: the frames to paint from their latents; all without it.
         """
         frames = list(range(images.shape[1]) if reconstruct is None else reconstruct)
-        state = self.begin(images[:, :context_frames], actions[:, : context_frames - 1])
-        pictures, foreseen = [], []
-        for t in range(context_frames - 1, images.shape[1] - 1):
+        last = context_frames - 1
+        state = self.begin(images[:, :context_frames], actions[:, :last])
+        newest: Encoding = self.encoder(state.pictures)
+        state = self._advance(state, newest, actions[:, last])
+        states = [state]
+        for t in range(context_frames, images.shape[1] - 1):
             state = self.predict(state, actions[:, t])
-            assert state.latent is not None
-            pictures.append(state.picture)
-            foreseen.append(state.latent)
-        latents = self._encode_frames(images, frames)
+            states.append(state)
+        latents = self._latents(images, frames, {last: newest.latent})
         return {
             "reconstructed": self.decode(latents),
             "reconstructed_frames": frames,
-            "predicted": torch.stack(pictures, dim=1),
+            "predicted": torch.stack([s.picture for s in states], dim=1),
             "latents": latents,
-            "foreseen": torch.stack(foreseen, dim=1),
+            "foreseen": torch.stack([s.latent for s in states if s.latent is not None], dim=1),
         }
 
-    def _encode_frames(self, images: Tensor, frames: Sequence[int]) -> Tensor:
-        windows = torch.stack([_window(images, t) for t in frames], dim=1)
-        return self.encoder(windows.flatten(0, 1)).latent.unflatten(0, (-1, len(frames)))
+    def _advance(self, state: DreamState, encoding: Encoding, action: Tensor) -> DreamState:
+        step: DynamicsStep = self.dynamics(encoding.latent, action, state.memory)
+        features = [None if i is None else encoding.features[i] for i in self._skips]
+        motion = self.decoder.motion(step.latent, step.hidden, features, step.condition)
+        texture = move(state.texture, motion)
+        pictures = torch.cat([state.pictures[:, 1:], render(texture)[:, None]], dim=1)
+        return DreamState(pictures, step.memory, texture, step.latent)
+
+    def _latents(self, images: Tensor, frames: Sequence[int], known: dict[int, Tensor]) -> Tensor:
+        """Latents of some frames (B, len(frames), …); those that are `known` are not computed again."""
+        found = dict(known)
+        missing = [t for t in frames if t not in known]
+        if missing:
+            windows = torch.stack([_window(images, t) for t in missing], dim=1)
+            latents = self.encoder(windows.flatten(0, 1)).latent.unflatten(0, (-1, len(missing)))
+            found |= {t: latents[:, i] for i, t in enumerate(missing)}
+        return torch.stack([found[t] for t in frames], dim=1)
 
 
 def build_world_model(config: Config | ModelConfig) -> WorldModel:

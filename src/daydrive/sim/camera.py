@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from daydrive.errors import UserError
 
@@ -22,20 +23,20 @@ class Lens:
     height: int
     width: int
 
-    @property
+    @cached_property
     def focal(self) -> float:
         return self.width / 2 / self.spread
 
-    @property
+    @cached_property
     def spread(self) -> float:
         """Half the picture's width at a depth of 1."""
         return math.tan(FIELD_OF_VIEW / 2)
 
-    @property
+    @cached_property
     def cx(self) -> float:
         return (self.width - 1) / 2
 
-    @property
+    @cached_property
     def cy(self) -> float:
         return 0.44 * self.height - 0.5
 

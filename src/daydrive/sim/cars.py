@@ -11,7 +11,8 @@ from daydrive.sim.props import SHINE
 
 Colour = tuple[int, int, int]
 PAINTS: tuple[Colour, ...] = (
-    (190, 30, 32), (226, 228, 230), (40, 44, 52), (36, 76, 150), (150, 154, 160), (196, 158, 40), (30, 96, 80), (110, 60, 44),
+    (190, 30, 32), (226, 228, 230), (40, 44, 52), (36, 76, 150), (150, 154, 160), (196, 158, 40), (30, 96, 80),
+    (110, 60, 44),
 )  # fmt: skip
 GLASS = (46, 60, 74)
 TYRE = (24, 24, 26)
@@ -60,26 +61,48 @@ def side_face(body: Body, paint: Colour, kind: str) -> np.ndarray:
 
     waist, top = body.waist, body.height
     if body.box:
-        canvas.polygon([at(0, 0.35), at(0, top), at(body.length - 0.25, top), at(body.length, waist), at(body.length, 0.35)], paint)
+        canvas.polygon(
+            [at(0, 0.35), at(0, top), at(body.length - 0.25, top), at(body.length, waist), at(body.length, 0.35)], paint
+        )
         if kind == "bus":
-            canvas.polygon([at(0.3, 1.5), at(0.3, top - 0.45), at(body.length - 0.5, top - 0.45), at(body.length - 0.3, 1.5)], GLASS)
+            canvas.polygon(
+                [at(0.3, 1.5), at(0.3, top - 0.45), at(body.length - 0.5, top - 0.45), at(body.length - 0.3, 1.5)],
+                GLASS,
+            )
             for i in range(1, 8):
-                canvas.rectangle(i * 1.3 * p - 1, height - (top - 0.45) * p, i * 1.3 * p + 1, height - 1.5 * p, _shade(paint, 0.7))
+                canvas.rectangle(
+                    i * 1.3 * p - 1, height - (top - 0.45) * p, i * 1.3 * p + 1, height - 1.5 * p, _shade(paint, 0.7)
+                )
         else:
             cab = body.length - (1.9 if kind == "lorry" else 1.5)
             canvas.rectangle(cab * p - 1, height - top * p, cab * p + 1, height - 0.4 * p, _shade(paint, 0.5))
             low, high = (1.7, 2.6) if kind == "lorry" else (1.25, 2.0)
-            canvas.polygon([at(cab + 0.3, low), at(cab + 0.3, high), at(body.length - 0.3, high), at(body.length - 0.1, low)], GLASS)
+            canvas.polygon(
+                [at(cab + 0.3, low), at(cab + 0.3, high), at(body.length - 0.3, high), at(body.length - 0.1, low)],
+                GLASS,
+            )
     else:
         front, rear = body.length - body.bonnet, body.boot
-        canvas.polygon([at(0, 0.3), at(0.02, waist), at(front, waist), at(body.length, waist - 0.18), at(body.length, 0.3)], paint)
-        canvas.polygon([at(rear, waist), at(rear + body.rear_window, top), at(front - body.windscreen, top), at(front, waist)], paint)
         canvas.polygon(
-            [at(rear + 0.22, waist), at(rear + body.rear_window + 0.1, top - 0.1), at(front - body.windscreen - 0.02, top - 0.1), at(front - 0.2, waist)],
+            [at(0, 0.3), at(0.02, waist), at(front, waist), at(body.length, waist - 0.18), at(body.length, 0.3)], paint
+        )
+        canvas.polygon(
+            [at(rear, waist), at(rear + body.rear_window, top), at(front - body.windscreen, top), at(front, waist)],
+            paint,
+        )
+        canvas.polygon(
+            [
+                at(rear + 0.22, waist),
+                at(rear + body.rear_window + 0.1, top - 0.1),
+                at(front - body.windscreen - 0.02, top - 0.1),
+                at(front - 0.2, waist),
+            ],
             GLASS,
         )
         middle = (rear + front) / 2 - 0.1
-        canvas.rectangle(middle * p - 1.5, height - top * p + 2, middle * p + 1.5, height - waist * p, _shade(paint, 0.8))
+        canvas.rectangle(
+            middle * p - 1.5, height - top * p + 2, middle * p + 1.5, height - waist * p, _shade(paint, 0.8)
+        )
         canvas.rectangle(2, height - waist * p + 1, front * p, height - waist * p + 2.5, _shade(paint, 1.25))
     canvas.rectangle(0, height - 0.52 * p, width, height - 0.30 * p, _shade(paint, 0.55))
     canvas.rectangle(0, height - (waist - 0.02) * p, 0.14 * p, height - (waist - 0.28) * p, (150, 20, 20))
@@ -142,12 +165,14 @@ def flat_face(paint: Colour, shade: float) -> np.ndarray:
 
 def shadow_face() -> np.ndarray:
     """The dark ground under a vehicle."""
-    rows, columns = np.mgrid[-1 : 1 : 32j, -1 : 1 : 48j].astype(np.float32)
+    rows, columns = np.mgrid[-1:1:32j, -1:1:48j].astype(np.float32)
     edge = np.clip((1 - np.maximum(np.abs(rows), np.abs(columns))) * 5, 0, 1) * 0.62
     return np.concatenate([np.zeros((32, 48, 3), np.float32), edge[:, :, None]], axis=2)
 
 
-def faces(kind: str) -> list[tuple[str, tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]]:
+def faces(
+    kind: str,
+) -> list[tuple[str, tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]]:
     """Rectangles of a vehicle: (face, corner, right edge, downward edge), each seen from outside.
 
     Local axes: forward, right, up; the origin is on the ground under the middle.

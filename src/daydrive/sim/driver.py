@@ -31,13 +31,13 @@ class Style:
 def draw_style(rng: np.random.Generator) -> Style:
     """A driver's habits."""
     lively = rng.uniform(0.6, 1.5)
-    rates = {"brake": 0.028, "stand": 0.009, "swerve": 0.100, "leave": 0.020, "reverse": 0.020, "overtake": 0.018}
+    rates = {"brake": 0.028, "stand": 0.003, "swerve": 0.130, "leave": 0.020, "reverse": 0.008, "overtake": 0.018}
     return Style(
-        cruise=rng.uniform(9, 24),
+        cruise=rng.uniform(10, 20),
         lateral=rng.uniform(3.0, 5.6),
-        wander=rng.uniform(0.3, 1.0),
+        wander=rng.uniform(0.4, 1.1),
         period=rng.uniform(4.0, 9.0),
-        tremor=rng.uniform(0.05, 0.16),
+        tremor=rng.uniform(0.08, 0.22),
         rates={name: rate * lively * rng.uniform(0.5, 1.5) for name, rate in rates.items()},
     )
 
@@ -159,7 +159,9 @@ class Driver:
         wanted = min(max(-0.55 * (info["lateral"] - self._wanted_lateral()) / v, -0.42), 0.42)
         curvature = info["curvature_ahead"] + 2.1 * (wanted - info["heading_error"]) / v
         steering = math.atan(WHEELBASE * curvature) / full_lock(speed)
-        self.tremor += -self.tremor * DT / 0.45 + self.style.tremor * math.sqrt(2 * DT / 0.45) * float(self.rng.normal())
+        self.tremor += -self.tremor * DT / 0.45 + self.style.tremor * math.sqrt(2 * DT / 0.45) * float(
+            self.rng.normal()
+        )
         steering += self.tremor
         if self.task == "swerve":
             steering += self.side * (0.35 + 0.5 * self.strength)
@@ -190,7 +192,9 @@ class Driver:
         return acceleration
 
 
-def drive(seed: int, frames: int, image_size: tuple[int, int]) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, Any]]]:
+def drive(
+    seed: int, frames: int, image_size: tuple[int, int]
+) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, Any]]]:
     """One scripted drive: its own road, weather, traffic and driver, all from the seed.
 
     Yields (frame uint8 (H, W, 3), the action float32 (4,) applied after it, the info of that frame).
@@ -205,5 +209,3 @@ def drive(seed: int, frames: int, image_size: tuple[int, int]) -> Iterator[tuple
         action = driver.act(info)
         yield frame, action, info
         frame, _, ended, _, info = env.step(action)
-
-

@@ -16,7 +16,7 @@ from daydrive.sim.noise import unit
 from daydrive.sim.render import Renderer
 from daydrive.sim.road import ASPHALT_EDGE, LANE_CENTRE, LENGTH, MARGIN, build_road
 from daydrive.sim.strip import STYLES
-from daydrive.sim.traffic import Ego, Other, dump, first_traffic, load, step_traffic
+from daydrive.sim.traffic import Ego, dump, first_traffic, load, step_traffic
 from daydrive.sim.vehicle import WHEELBASE, CarState, advance
 from daydrive.sim.weather import WEATHERS, choose_weather
 
@@ -26,6 +26,8 @@ LOST = 60.0
 NO_ONE = 300.0
 """Reported as the gap to a vehicle that isn't there."""
 CAR_LENGTH, CAR_WIDTH = 4.3, 1.8
+ACTION_LOW = np.array([-1, 0, 0, -1], np.float32)
+ACTION_HIGH = np.array([1, 1, 1, 1], np.float32)
 
 State = dict[str, Any]
 
@@ -59,8 +61,7 @@ class RoadEnv(gym.Env[np.ndarray, np.ndarray]):
         self.weather = None if weather is None else _known_weather(weather)
         self.render_mode = render_mode
         self.observation_space = gym.spaces.Box(0, 255, (lens.height, lens.width, 3), np.uint8)
-        low, high = np.array([-1, 0, 0, -1], np.float32), np.array([1, 1, 1, 1], np.float32)
-        self.action_space = gym.spaces.Box(low, high, dtype=np.float32)
+        self.action_space = gym.spaces.Box(ACTION_LOW, ACTION_HIGH, dtype=np.float32)
         self.renderer = Renderer(lens)
         self._begin(0, self.weather)
 
@@ -78,19 +79,22 @@ class RoadEnv(gym.Env[np.ndarray, np.ndarray]):
         self._car = CarState(x - FORWARD * math.cos(heading), y - FORWARD * math.sin(heading), heading, speed, 0.0)
         self._others, self._number = first_traffic(world, self._s)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """A new world: the same for the same seed. options: {'weather': name}."""
         super().reset(seed=seed)
         unknown = set(options or ()) - {"weather"}
         if unknown:
-            raise UserError(f"reset option {sorted(unknown)[0]!r} is not known{did_you_mean(sorted(unknown)[0], ['weather'])}")
+            name = min(unknown)
+            raise UserError(f"reset option {name!r} is not known{did_you_mean(name, ['weather'])}")
         weather = (options or {}).get("weather")
         self._begin(int(self.np_random.integers(2**31)), self.weather if weather is None else _known_weather(weather))
         return self.observe(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """A tenth of a second. Values outside the action space are clipped."""
-        values = np.clip(np.asarray(action, np.float64), self.action_space.low, self.action_space.high)
+        values = np.clip(np.asarray(action, np.float64), ACTION_LOW, ACTION_HIGH)
         if values.shape != (4,) or not np.isfinite(values).all():
             raise UserError(f"action must be four finite numbers (steering, throttle, brake, gear), not {action!r}")
         steering, throttle, brake, gear = values.tolist()
@@ -116,7 +120,7 @@ class RoadEnv(gym.Env[np.ndarray, np.ndarray]):
         """The picture of this moment, uint8 (H, W, 3)."""
         return self.renderer.render(self._world, self._style, self._weather, self._pose(), self._s, self._others)
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         return self.observe() if self.render_mode == "rgb_array" else None
 
     def get_state(self) -> State:
@@ -210,14 +214,13 @@ class RoadEnv(gym.Env[np.ndarray, np.ndarray]):
         """
         speed = self._car.speed
         error = self._heading_error()
-        bend = max(abs(self._road.curvature_at(self._s + k)) for k in range(0, int(14 + speed * speed / 7), 6))
         return {
             "lane_offset": self._d - LANE_CENTRE,
             "lateral": self._d,
             "heading_error": error,
             "curvature": self._road.curvature_at(self._s),
             "curvature_ahead": self._road.curvature_at(self._s + 0.35 * speed),
-            "bend_ahead": bend,
+            "bend_ahead": self._road.sharpest(self._s, 14 + speed * speed / 7),
             "speed": speed,
             "acceleration": self._car.acceleration,
             "yaw": self._car.yaw,

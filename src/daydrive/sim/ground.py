@@ -76,7 +76,7 @@ class GroundView:
         return wide[:, self.cell : self.cell + self.lens.width]
 
     def _rows(self, land: Land, first: int) -> tuple[np.ndarray, np.ndarray]:
-        """Which two depths surround each picture row: index (R, columns) of the nearer, and the share of the farther."""
+        """The two depths around each picture row: index (R, columns) of the nearer, share of the farther."""
         columns = land.skyline.shape[1]
         span = 4096.0
         offset = np.arange(columns) * span
@@ -91,7 +91,7 @@ class GroundView:
     def paint(self, canvas: np.ndarray, land: Land, strip: Strip, weather: Weather, haze: np.ndarray, s: float) -> None:
         """Draw the land over the sky. canvas: float32 (H, W, 4); haze: float32 (W, 4), the colour of distance."""
         top = land.skyline[-1].astype(np.float32)[None]
-        first = max(int(math.ceil(float(top.min()) - 0.5)), 0)
+        first = max(math.ceil(float(top.min()) - 0.5), 0)
         k, share = self._rows(land, first)
         j = np.arange(k.shape[1])[None]
         origin = PERIOD * math.floor(s / PERIOD)
@@ -126,7 +126,7 @@ class GroundView:
         x = blocks[:, :, 0] + blocks[:, :, 1] * along_m
         y = blocks[:, :, 2] + blocks[:, :, 3] * row_of(np.ascontiguousarray(smooth[:, :, 1]))
         texels = cv2.remap(strip.atlas, x, y, cv2.INTER_LINEAR)
-        ground = cv2.multiply(texels, (*weather.light, 0.0), dtype=cv2.CV_32F)
+        ground: np.ndarray = cv2.multiply(texels, np.array((*weather.light, 0.0)), dtype=cv2.CV_32F)
         if weather.lamps:
             ground *= self._headlamps(first, weather.lamps)
         if weather.wet:
@@ -134,7 +134,7 @@ class GroundView:
             mirror = texels[:, :, 3] * self._enlarge(flat, cv2.INTER_LINEAR)
             ground += (haze[None] * np.float32(0.92) - ground) * mirror[:, :, None]
         ground -= haze
-        ground *= cv2.cvtColor(np.ascontiguousarray(smooth[:, :, 2]), cv2.COLOR_GRAY2RGBA)
+        cv2.multiply(ground, cv2.cvtColor(np.ascontiguousarray(smooth[:, :, 2]), cv2.COLOR_GRAY2RGBA), ground)
         ground += haze
 
         edge = self._enlarge(top, cv2.INTER_LINEAR)
@@ -149,5 +149,5 @@ class GroundView:
         rows = np.arange(first, self.lens.height, dtype=np.float32)[:, None]
         depth = self.lens.focal * HEIGHT / np.maximum(rows - self.lens.cy, 1.0)
         u = ((np.arange(self.lens.width, dtype=np.float32) - self.lens.cx) / self.lens.focal)[None]
-        beam = np.exp(-((depth - 9) / 14) ** 2) * np.exp(-((u / 0.42) ** 2))
+        beam = np.exp(-(((depth - 9) / 14) ** 2)) * np.exp(-((u / 0.42) ** 2))
         return (1 + 1.1 * strength * beam)[:, :, None]

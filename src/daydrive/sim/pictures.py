@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 
 import cv2
 import numpy as np
@@ -137,7 +137,7 @@ class Catalogue:
         return cars.flat_face(colour, 1.12 if face == "roof" else 1.04)
 
 
-@lru_cache(maxsize=None)  # eight at most; placed scenery keeps indices into them
+@cache  # eight at most; placed scenery keeps indices into them
 def catalogue(style: int, lit: bool) -> Catalogue:
     """The pictures of a style of land, shared by every world that uses it."""
     return Catalogue(style, lit)

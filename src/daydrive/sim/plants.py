@@ -16,12 +16,16 @@ class Canvas:
         self.colour = np.zeros((height * SUPER, width * SUPER, 3), np.float32)
         self.alpha = np.zeros((height * SUPER, width * SUPER), np.float32)
 
-    def polygon(self, points: list[tuple[float, float]], colour: np.ndarray | tuple[float, ...], alpha: float = 1.0) -> None:
+    def polygon(
+        self, points: list[tuple[float, float]], colour: np.ndarray | tuple[float, ...], alpha: float = 1.0
+    ) -> None:
         corners = [np.round(np.array(points) * SUPER).astype(np.int32)]
         cv2.fillPoly(self.colour, corners, tuple(float(c) for c in colour))
         cv2.fillPoly(self.alpha, corners, alpha)
 
-    def rectangle(self, x0: float, y0: float, x1: float, y1: float, colour: tuple[float, ...], alpha: float = 1.0) -> None:
+    def rectangle(
+        self, x0: float, y0: float, x1: float, y1: float, colour: tuple[float, ...], alpha: float = 1.0
+    ) -> None:
         top, bottom, left, right = (max(round(v * SUPER), 0) for v in (y0, y1, x0, x1))
         self.colour[top:bottom, left:right] = colour
         self.alpha[top:bottom, left:right] = alpha
@@ -31,7 +35,9 @@ class Canvas:
         cv2.circle(self.colour, centre, r, tuple(float(c) for c in colour), -1)
         cv2.circle(self.alpha, centre, r, 1.0, -1)
 
-    def line(self, a: tuple[float, float], b: tuple[float, float], width: float, colour: np.ndarray | tuple[float, ...]) -> None:
+    def line(
+        self, a: tuple[float, float], b: tuple[float, float], width: float, colour: np.ndarray | tuple[float, ...]
+    ) -> None:
         start, end = (tuple(round(v * SUPER) for v in p) for p in (a, b))
         thickness = max(round(width * SUPER), 1)
         cv2.line(self.colour, start, end, tuple(float(c) for c in colour), thickness)
@@ -55,12 +61,18 @@ def _trunk(canvas: Canvas, x: float, bottom: float, top: float, width: float, ba
         shade = 1.15 - 0.17 * i
         left, right = -width + 2 * width * i / 5, -width + 2 * width * (i + 1) / 5
         canvas.polygon(
-            [(x + left * 1.25, bottom), (x + right * 1.25, bottom), (x + right * 0.6, top), (x + left * 0.6, top)], bark * shade
+            [(x + left * 1.25, bottom), (x + right * 1.25, bottom), (x + right * 0.6, top), (x + left * 0.6, top)],
+            bark * shade,
         )
 
 
 def _leaves(
-    canvas: Canvas, rng: np.random.Generator, centre: tuple[float, float], radii: tuple[float, float], clumps: int, green: np.ndarray
+    canvas: Canvas,
+    rng: np.random.Generator,
+    centre: tuple[float, float],
+    radii: tuple[float, float],
+    clumps: int,
+    green: np.ndarray,
 ) -> None:
     """A crown of leaf clumps, lit from the upper left, dark inside and below."""
     angle, reach = rng.uniform(0, 2 * np.pi, clumps), np.sqrt(rng.uniform(0, 1, clumps)) * 0.86
@@ -170,7 +182,9 @@ def forest_edge(seed: int, trees: list[np.ndarray]) -> np.ndarray:
     ragged = 44 + 10 * np.sin(np.arange(width) * 2 * np.pi / width * 3 + rng.uniform(0, 6))
     inside = np.arange(height)[:, None] > ragged[None]
     wall[inside] = (20, 30, 18, 1)
-    for row, (count, low, high, shade) in enumerate(((16, 0.5, 0.62, 0.55), (16, 0.55, 0.7, 0.75), (12, 0.45, 0.66, 0.95))):
+    for row, (count, low, high, shade) in enumerate(
+        ((16, 0.5, 0.62, 0.55), (16, 0.55, 0.7, 0.75), (12, 0.45, 0.66, 0.95))
+    ):
         for i in range(count):
             tree = trees[int(rng.integers(len(trees)))]
             size = rng.uniform(low, high) * 150 / len(tree)

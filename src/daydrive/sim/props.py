@@ -77,7 +77,9 @@ def chevron(right: bool) -> np.ndarray:
     for x in (10, 42):
         tip, back = (x + 26, x) if right else (x, x + 26)
         mid = back + (12 if right else -12)
-        canvas.polygon([(back, 6), (mid, 6), (tip, 28), (mid, 50), (back, 50), (tip - (mid - back), 28)], (240, 240, 236))
+        canvas.polygon(
+            [(back, 6), (mid, 6), (tip, 28), (mid, 50), (back, 50), (tip - (mid - back), 28)], (240, 240, 236)
+        )
     return canvas.finish()
 
 
@@ -108,7 +110,10 @@ def power_pole() -> np.ndarray:
     canvas = Canvas(192, 64)
     canvas.shadow(32, 188, 14, 3, 0.45)
     for i in range(4):
-        canvas.polygon([(28.5 + 2 * i, 190), (30.5 + 2 * i, 190), (31.6 + i * 1.2, 2), (30.4 + i * 1.2, 2)], (112 - 14 * i, 92 - 12 * i, 72 - 10 * i))
+        canvas.polygon(
+            [(28.5 + 2 * i, 190), (30.5 + 2 * i, 190), (31.6 + i * 1.2, 2), (30.4 + i * 1.2, 2)],
+            (112 - 14 * i, 92 - 12 * i, 72 - 10 * i),
+        )
     canvas.rectangle(8, 16, 56, 20, (92, 76, 60))
     for x in (12, 32, 52):
         canvas.rectangle(x - 1.5, 9, x + 1.5, 16, (188, 196, 190))
@@ -120,7 +125,9 @@ def glow(colour: tuple[float, float, float]) -> np.ndarray:
     yy, xx = np.mgrid[-1:1:48j, -1:1:48j].astype(np.float32)
     radius = np.hypot(xx, yy)
     strength = np.clip(1 - radius, 0, 1) ** 2.2 * 0.55 + np.clip(1 - radius / 0.28, 0, 1) ** 1.5
-    return np.concatenate([strength[:, :, None] * np.array(colour, np.float32), np.zeros((48, 48, 1), np.float32)], axis=2)
+    return np.concatenate(
+        [strength[:, :, None] * np.array(colour, np.float32), np.zeros((48, 48, 1), np.float32)], axis=2
+    )
 
 
 def guard_rail() -> np.ndarray:
@@ -144,7 +151,9 @@ def fence() -> np.ndarray:
     return canvas.finish()
 
 
-def _window(canvas: Canvas, x: float, y: float, w: float, h: float, lit: bool, shutters: tuple[int, int, int] | None) -> None:
+def _window(
+    canvas: Canvas, x: float, y: float, w: float, h: float, lit: bool, shutters: tuple[int, int, int] | None
+) -> None:
     if shutters:
         canvas.rectangle(x - w * 0.5, y - 1, x + w * 1.5, y + h + 1, shutters)
     canvas.rectangle(x - 1.5, y - 1.5, x + w + 1.5, y + h + 2.5, (228, 226, 220))
@@ -205,7 +214,11 @@ def roof(seed: int, colour: tuple[int, int, int]) -> np.ndarray:
     canvas.alpha[:] = 1
     rows, columns = np.mgrid[0 : height * SUPER, 0 : width * SUPER]
     course = (rows // (5 * SUPER)).astype(int)
-    tone = 1 - 0.22 * ((rows % (5 * SUPER)) / (5 * SUPER)) + 0.05 * np.sin((columns + course * 5) * 2 * np.pi / (6 * SUPER))
+    tone = (
+        1
+        - 0.22 * ((rows % (5 * SUPER)) / (5 * SUPER))
+        + 0.05 * np.sin((columns + course * 5) * 2 * np.pi / (6 * SUPER))
+    )
     tone *= 0.92 + 0.14 * rng.random((height * SUPER // 10 + 1, width))[course, columns // SUPER]
     canvas.colour[:] = np.array(colour) * tone[:, :, None]
     return canvas.finish()

@@ -23,7 +23,7 @@ CORNER, RIGHT, DOWN, CENTRE = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12
 PICTURE, ORDER, FADE, KIND, QUAD = 12, 13, 14, 15, 16
 """ORDER: within a solid, later faces are drawn over earlier ones. FADE: size (px) below which it is not drawn."""
 BILLBOARD, WALL, SOLID = 0, 1, 2
-"""A wall is sorted by its far end; the faces of a solid by its centre, and only those turned to the camera are drawn."""
+"""A wall is sorted by its far end; faces of a solid by its centre, and only those turned to the camera are drawn."""
 SOLID_REACH = 9.0
 """No face of a solid extends farther (m) than this from the solid's centre."""
 THROUGH = np.array([[0, 0, 0, -1, 1]] * 4, np.float32)

@@ -61,7 +61,9 @@ class SkyView:
         self.azimuth = np.arctan(u)
         self.pad = math.ceil(TILT * lens.focal) + 2
         rows = np.arange(-self.pad, lens.height + self.pad)
-        self.elevation = np.arctan((lens.cy - rows)[:, None] / lens.focal * np.cos(self.azimuth)[None]).astype(np.float32)
+        self.elevation = np.arctan((lens.cy - rows)[:, None] / lens.focal * np.cos(self.azimuth)[None]).astype(
+            np.float32
+        )
 
     def haze(self, panorama: Panorama, yaw: float) -> np.ndarray:
         """Colour of distance per picture column, float32 (W, 4)."""
@@ -123,8 +125,8 @@ def vehicle_quads(other: Other, road: Road, pictures: Catalogue) -> np.ndarray:
     return np.concatenate([faces, lights], axis=1)
 
 
-LENS_BLUR = 0.45
-"""Standard deviation (px) of the point spread of lens and sensor; without it edges would alias as in no real picture."""
+LENS_BLUR = 0.55
+"""Standard deviation (px) of the point spread of lens and sensor; without it, edges alias as in no real picture."""
 
 
 class Renderer:
@@ -153,6 +155,9 @@ class Renderer:
         ahead = [o for o in others if abs(o.s - s) < limit and ((o.s - s) * facing > -15 or abs(facing) < 0.3)]
         if ahead:
             quads = np.concatenate([quads, *(vehicle_quads(other, road, pictures) for other in ahead)], axis=1)
-        draw(canvas, visible(quads, pictures.pictures, pictures.sizes(), self.lens, pose, self.ground, land, weather, haze))
-        canvas = cv2.GaussianBlur(canvas, (3, 3), LENS_BLUR)
-        return cv2.cvtColor(cv2.convertScaleAbs(canvas), cv2.COLOR_RGBA2RGB)
+        draw(
+            canvas,
+            visible(quads, pictures.pictures, pictures.sizes(), self.lens, pose, self.ground, land, weather, haze),
+        )
+        picture = cv2.cvtColor(cv2.convertScaleAbs(canvas), cv2.COLOR_RGBA2RGB)
+        return cv2.GaussianBlur(picture, (3, 3), LENS_BLUR).astype(np.uint8, copy=False)

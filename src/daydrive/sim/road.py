@@ -32,7 +32,11 @@ X, Y, TX, TY, CURVATURE, HEIGHT, LEFT, RIGHT = range(8)
 
 @dataclass(frozen=True, eq=False)
 class Road:
-    """A road sampled every metre; `table` is (LENGTH, 8): x, y, tangent, curvature, height, banks; `change` is to the next row."""
+    """A road sampled every metre.
+
+    table: (LENGTH, 8): x, y, tangent x and y, curvature, height, banks left and right. change: to the next row.
+    heading: (LENGTH,).
+    """
 
     seed: int
     table: np.ndarray
@@ -42,9 +46,12 @@ class Road:
     def sample(self, s: float) -> list[float]:
         """Row of `table` at arc length s (m), linearly interpolated."""
         i = min(max(int(s), 0), LENGTH - 2)
-        low, high = self.table[i].tolist(), self.table[i + 1].tolist()
         f = s - i
-        return [a + (b - a) * f for a, b in zip(low, high, strict=True)]
+        return [a + b * f for a, b in zip(self.table[i].tolist(), self.change[i].tolist(), strict=True)]
+
+    def _value(self, s: float, column: int) -> float:
+        i = min(max(int(s), 0), LENGTH - 2)
+        return self.table.item(i, column) + self.change.item(i, column) * (s - i)
 
     def heading_at(self, s: float) -> float:
         i = min(max(int(s), 0), LENGTH - 2)
@@ -52,7 +59,12 @@ class Road:
         return low + (high - low) * (s - i)
 
     def curvature_at(self, s: float) -> float:
-        return float(self.table[min(max(int(s), 0), LENGTH - 1), CURVATURE])
+        return self.table.item(min(max(int(s), 0), LENGTH - 1), CURVATURE)
+
+    def sharpest(self, s: float, reach: float) -> float:
+        """Largest absolute curvature within `reach` metres after s."""
+        first = min(max(int(s), 0), LENGTH - 2)
+        return float(np.abs(self.table[first : first + max(int(reach), 1) : 6, CURVATURE]).max())
 
     def world(self, s: float, d: float) -> tuple[float, float]:
         """World (x, y) of the road coordinates (s, d)."""
@@ -72,7 +84,9 @@ class Road:
             s = min(max(s, 1.0), LENGTH - 2.0)
         return s, d
 
-    def project(self, x: np.ndarray, y: np.ndarray, s: float, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def project(
+        self, x: np.ndarray, y: np.ndarray, s: float, reach: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Road coordinates and ground height of many world points.
 
         x, y: (N,) within `reach` metres of the road at arc length s. Returns s, d, z, each (N,).
@@ -103,9 +117,10 @@ class Road:
 
     def ground(self, s: float, d: float) -> float:
         """Height of the ground (m) at road coordinates (s, d)."""
-        row = self.sample(s)
-        beyond = max(abs(d) - BANK_START, 0.0)
-        return row[HEIGHT] + (row[RIGHT] if d > 0 else row[LEFT]) * (1 - math.exp(-beyond / 35))
+        height = self._value(s, HEIGHT)
+        if abs(d) <= BANK_START:
+            return height
+        return height + self._value(s, RIGHT if d > 0 else LEFT) * (1 - math.exp((BANK_START - abs(d)) / 35))
 
 
 def bank(d: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -56,7 +56,11 @@ def paint_panorama(seed: int, weather: Weather) -> Panorama:
         cosine = np.cos(elevation - sun_height)[:, None] + np.cos(elevation)[:, None] * (around[None] - 1) * 0.9
         angle = np.arccos(np.clip(cosine, -1, 1))
         glow = weather.sun * (0.6 * np.exp(-angle / 0.16) + 1.2 * np.exp(-((angle / 0.045) ** 2)))
-        sky += (np.array((255, 238, 205), np.float32) - sky) * np.clip(glow, 0, 1)[:, :, None] * (1 - 0.6 * density[:, :, None])
+        sky += (
+            (np.array((255, 238, 205), np.float32) - sky)
+            * np.clip(glow, 0, 1)[:, :, None]
+            * (1 - 0.6 * density[:, :, None])
+        )
 
     clearness = min(weather.sight / 300, 1.0) ** 2
     light = np.array(weather.light, np.float32)

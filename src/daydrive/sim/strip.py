@@ -30,12 +30,12 @@ STEPS_ALONG = 15
 """Copies along the road, each smaller by sqrt(2); across, each is smaller by 2."""
 STEPS_ACROSS = 8
 
-# name: grass light, grass dark, verge, four field colours, asphalt grey, centre line yellow?, dash length, dash period
+# Grass light and dark; the four colours of the fields; dash: length and period of the centre line (m).
 STYLES: tuple[dict, ...] = (
     {"grass": ((104, 134, 58), (62, 98, 40)), "verge": (146, 136, 118), "asphalt": 92, "yellow": False, "dash": (6, 12),
      "fields": ((112, 142, 60), (188, 172, 96), (84, 122, 52), (128, 104, 76))},
-    {"grass": ((142, 140, 76), (104, 112, 54)), "verge": (168, 148, 116), "asphalt": 112, "yellow": True, "dash": (4, 12),
-     "fields": ((196, 180, 108), (172, 152, 92), (142, 146, 74), (206, 190, 120))},
+    {"grass": ((142, 140, 76), (104, 112, 54)), "verge": (168, 148, 116), "asphalt": 112, "yellow": True,
+     "dash": (4, 12), "fields": ((196, 180, 108), (172, 152, 92), (142, 146, 74), (206, 190, 120))},
     {"grass": ((84, 122, 52), (52, 84, 38)), "verge": (122, 116, 106), "asphalt": 76, "yellow": False, "dash": (4, 8),
      "fields": ((78, 116, 50), (96, 134, 56), (70, 104, 48), (108, 138, 70))},
     {"grass": ((134, 122, 62), (100, 92, 48)), "verge": (138, 120, 98), "asphalt": 100, "yellow": False, "dash": (3, 9),

@@ -46,6 +46,10 @@ class Ego:
     length: float = 4.3
 
 
+Thing = tuple[int, float, float, float, float]
+"""What others heed of a vehicle: number (-1 for the car), s, d, speed along the road, half its length."""
+
+
 def _new(seed: int, number: int, s: float, direction: int, faster: bool) -> Other:
     kind = KINDS[int(unit(seed, 61, number) * len(KINDS))]
     cruise = (10 + 9 * unit(seed, 62, number)) if not faster else 24 + 5 * unit(seed, 62, number)
@@ -67,28 +71,28 @@ def first_traffic(seed: int, s: float) -> tuple[list[Other], int]:
     return others, len(others)
 
 
-def _leader(me: Other, others: list[Other], ego: Ego) -> tuple[float, float]:
+def _leader(me: Other, things: list[Thing]) -> tuple[float, float]:
     """Free gap (m) and speed along my direction of what drives or stands before me in my path."""
     gap, speed = math.inf, me.cruise
     mine = BODIES[me.kind].length / 2
-    things = [(o.s, o.d, o.speed * o.direction, BODIES[o.kind].length / 2) for o in others if o.number != me.number]
-    things.append((ego.s, ego.d, ego.speed, ego.length / 2))
-    for s, d, v, half in things:
-        ahead = (s - me.s) * me.direction
-        in_path = min(abs(d - me.d), abs(d - me.target)) < 1.9
-        if ahead > 0 and in_path and ahead - half - mine < gap:
-            gap, speed = ahead - half - mine, v * me.direction
+    for number, s, d, v, half in things:
+        free = (s - me.s) * me.direction - half - mine
+        ahead = (s - me.s) * me.direction > 0 and number != me.number
+        if ahead and free < gap and min(abs(d - me.d), abs(d - me.target)) < 1.9:
+            gap, speed = free, v * me.direction
     return max(gap, 0.1), speed
 
 
-def _other_lane_free(me: Other, others: list[Other], ego: Ego, behind: float, ahead: float, lane: float) -> bool:
+def _lane_free(me: Other, things: list[Thing], behind: float, ahead: float, lane: float) -> bool:
     """No one within reach in a lane, counted along my direction."""
-    things = [(o.s, o.d) for o in others if o.number != me.number] + [(ego.s, ego.d)]
-    return not any(-behind < (s - me.s) * me.direction < ahead and abs(d - lane) < 1.9 for s, d in things)
+    for number, s, d, _, _ in things:
+        if -behind < (s - me.s) * me.direction < ahead and abs(d - lane) < 1.9 and number != me.number:
+            return False
+    return True
 
 
-def _drive(me: Other, seed: int, time: float, others: list[Other], ego: Ego, road: Road, dt: float) -> Other:
-    gap, lead = _leader(me, others, ego)
+def _drive(me: Other, seed: int, time: float, things: list[Thing], road: Road, dt: float) -> Other:
+    gap, lead = _leader(me, things)
     bend = max(abs(road.curvature_at(me.s + me.direction * k)) for k in (0, 15, 30))
     wanted = min(me.cruise, math.sqrt(2.6 / max(bend, 1e-4)))
     if unit(seed, 68, me.number, int(time / 7 + unit(seed, 69, me.number))) < 0.10:
@@ -104,9 +108,9 @@ def _drive(me: Other, seed: int, time: float, others: list[Other], ego: Ego, roa
     if target * me.direction > 0:
         slow = lead < me.cruise - 2.5 and gap < 12 + 1.2 * me.speed
         straight = bend < 1 / 150
-        if slow and straight and _other_lane_free(me, others, ego, 14, 210, -home):
+        if slow and straight and _lane_free(me, things, 14, 210, -home):
             target = -home
-    elif _other_lane_free(me, others, ego, 9, 14, home):
+    elif _lane_free(me, things, 9, 14, home):
         target = home
     push = 1.1 * (target - me.d) - 2.1 * me.drift
     drift = me.drift + min(max(push, -1.6), 1.6) * dt
@@ -125,7 +129,9 @@ def step_traffic(
     seed: int, time: float, others: list[Other], number: int, ego: Ego, road: Road, dt: float
 ) -> tuple[list[Other], int]:
     """Everyone dt seconds later; `number` is the next free number. Leavers are replaced at the horizon."""
-    moved = [_drive(o, seed, time, others, ego, road, dt) for o in others]
+    things = [(o.number, o.s, o.d, o.speed * o.direction, BODIES[o.kind].length / 2) for o in others]
+    things.append((-1, ego.s, ego.d, ego.speed, ego.length / 2))
+    moved = [_drive(o, seed, time, things, road, dt) for o in others]
     moved = [o for o in moved if abs(o.s - ego.s) < HORIZON + 10 and 30 < o.s < len(road.table) - 30]
     busy = unit(seed, 65)
     slot = int(time / 2.0)

@@ -48,7 +48,9 @@ def _force(speed: float, throttle: float, brake: float, gear: int, slope: float,
     return drive - GRAVITY * slope - math.copysign(min(resist + 8.0 * brake, abs(speed) * 40), speed)
 
 
-def advance(car: CarState, action: tuple[float, float, float, int], dt: float, slope: float, off_road: bool) -> CarState:
+def advance(
+    car: CarState, action: tuple[float, float, float, int], dt: float, slope: float, off_road: bool
+) -> CarState:
     """The car dt seconds later. action: steering, throttle, brake, gear. slope: rise per metre along the heading."""
     steering, throttle, brake, gear = action
     x, y, yaw, speed, wheel = car.x, car.y, car.yaw, car.speed, car.wheel

@@ -26,42 +26,62 @@ ADAMW_SCALE = 0.2
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """(N, rows, columns) → the same with singular values near one, in bfloat16, by Newton-Schulz iterations."""
-    x = matrices.bfloat16()
-    tall = x.shape[-2] > x.shape[-1]
-    if tall:
-        x = x.mT
+    """(N, rows, columns) → the same with singular values near one, by Newton-Schulz iterations.
+
+    Wide matrices iterate on their small Gram matrix, in float32 since that squares the condition, and are multiplied once
+    at the end; the others iterate as they are, in bfloat16.
+    """
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for a, b, c in NEWTON_SCHULZ:
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    x = _by_gram(x) if x.shape[-1] >= 2 * x.shape[-2] else _directly(x.bfloat16())
     return x.mT if tall else x
 
 
-class Muon(torch.optim.Optimizer):
-    """For weights of two or more dimensions between a network's first and last layers; Nesterov momentum."""
+def _directly(x: Tensor) -> Tensor:
+    for a, b, c in NEWTON_SCHULZ:
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x
 
-    def __init__(self, params: Iterable[dict[str, Any]], lr: float, weight_decay: float, momentum: float = 0.95) -> None:
+
+def _by_gram(x: Tensor) -> Tensor:
+    gram = x @ x.mT
+    one = torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device)
+    product = one.expand_as(gram)
+    for a, b, c in NEWTON_SCHULZ:
+        factor = torch.baddbmm(b * gram, gram, gram, alpha=c) + a * one
+        product = factor @ product
+        gram = factor @ gram @ factor
+    return product @ x
+
+
+class Muon(torch.optim.Optimizer):
+    """For the weights of two or more dimensions between a network's first and last layers; Nesterov momentum."""
+
+    def __init__(
+        self, params: Iterable[dict[str, Any]], lr: float, weight_decay: float, momentum: float = 0.95
+    ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         assert closure is None
         for group in self.param_groups:
-            by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                update = parameter.grad.lerp(state["momentum"], group["momentum"])
-                shape = (parameter.shape[0], parameter.numel() // parameter.shape[0])
-                by_shape.setdefault(shape, []).append((parameter, update.reshape(shape)))
-            for shape, pairs in by_shape.items():
-                updates = orthogonalise(torch.stack([update for _, update in pairs]))
+            parameters = [p for p in group["params"] if p.grad is not None]
+            gradients = [p.grad for p in parameters]
+            for p in parameters:
+                if "momentum" not in self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            momenta = [self.state[p]["momentum"] for p in parameters]
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+            updates = torch._foreach_lerp(gradients, momenta, group["momentum"])
+            by_shape: dict[tuple[int, int], list[int]] = {}
+            for i, p in enumerate(parameters):
+                by_shape.setdefault((p.shape[0], p.numel() // p.shape[0]), []).append(i)
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            for shape, members in by_shape.items():
+                matrices = torch.stack([updates[i].reshape(shape) for i in members])
                 size = group["lr"] * ADAMW_SCALE * max(shape) ** 0.5
-                for (parameter, _), update in zip(pairs, updates, strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(update.reshape(parameter.shape).to(parameter.dtype), alpha=-size)
+                for i, update in zip(members, orthogonalise(matrices), strict=True):
+                    parameters[i].add_(update.view(parameters[i].shape), alpha=-size)

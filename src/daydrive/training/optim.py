@@ -29,8 +29,9 @@ def build_optimizers(model: WorldModel, config: OptimizerConfig) -> list[torch.o
         rate = (getattr(config, f"{part}_lr") if part else None) or config.lr
         named = [(n, p) for n, p in model.named_parameters() if _part(n) == part]
         weights = [(n, p) for n, p in named if p.ndim >= 2]
-        muon = [p for n, p in weights if config.type == "muon" and n not in at_the_ends]
-        decayed = [p for n, p in weights if config.type == "adamw" or n in at_the_ends]
+        orthogonal = {n for n, p in weights if config.type == "muon" and n not in at_the_ends}
+        muon = [p for n, p in weights if n in orthogonal]
+        decayed = [p for n, p in weights if n not in orthogonal]
         plain = [p for _, p in named if p.ndim < 2]
         for groups, parameters, decay in ((matrices, muon, True), (others, decayed, True), (others, plain, False)):
             if parameters:
@@ -70,9 +71,9 @@ def _part(name: str) -> str | None:
 
 
 def _end_weights(model: nn.Module) -> set[str]:
-    """Names of the weights that meet pictures: the encoder's first convolution and the decoder's heads."""
+    """Names of the weights that meet pictures or places: the encoder's first convolution, the decoder's heads, the embedding."""
     return {
         name
         for name, _ in model.named_parameters()
-        if name.startswith(("encoder.enter.0.", "decoder.paint_head.", "decoder.motion_head."))
+        if name.startswith(("encoder.enter.0.", "decoder.paint_head.", "decoder.motion_head.", "dynamics.place"))
     }

@@ -31,7 +31,7 @@ def evaluate_batch(
     length = images.shape[1]
     frames = list(range(length))
     if model.training and config.recon_frames is not None and config.recon_frames < length:
-        frames = sorted(torch.randperm(length)[: config.recon_frames].tolist())
+        frames = frames[:context_frames][-config.recon_frames :]
     with torch.autocast(images.device.type, torch.bfloat16, enabled=amp):
         output = model(images, batch.actions, context_frames, frames)
     real = images[:, context_frames:]

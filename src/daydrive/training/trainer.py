@@ -68,7 +68,7 @@ def train(config: Config, store_path: Path, run: Path, resume: bool, device: tor
     length_of = functools.partial(clip_length, config=config, total=total)
     batches = iter(loader(clip_length=length_of))
 
-    run.mkdir(exist_ok=True)
+    run.mkdir(parents=True, exist_ok=True)
     if begun is None:
         provenance.record(run, config, store_path, store.fingerprint, device)
     parameters = sum(p.numel() for p in model.parameters())
@@ -77,7 +77,9 @@ def train(config: Config, store_path: Path, run: Path, resume: bool, device: tor
         Progress(first, total, steps_per_epoch, device) as progress,
         _interrupts() as interrupted,
     ):
-        progress.say(f"{parameters:,} parameters, {store.image_size[0]}x{store.image_size[1]} px, {total} steps → {run}")
+        progress.say(
+            f"{parameters:,} parameters, {store.image_size[0]}x{store.image_size[1]} px, {total} steps → {run}"
+        )
         if best.step:
             progress.best(best.psnr, best.step // steps_per_epoch + 1)
         model.train()

@@ -110,4 +110,3 @@ def _pairs(real: Tensor, ours: Tensor, name: str) -> Image:
         rows += [list(r), list(o)]
         labels += ["real", name]
     return contact_sheet(rows, labels, [f"{i + 1}" for i in range(len(rows[0]))])
-

@@ -58,6 +58,9 @@ class RoadSource:
         }
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
+        from daydrive.sim.camera import check_image_size
+
+        check_image_size(image_size)
         frames = int(options["frames"])
         return [
             Drive(f"road_{i:05d}", HZ, _Frames(drive_seed(options["seed"], i), frames, image_size), length=frames)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +31,10 @@ def read_actions(file: Path) -> ActionTable:
     ignored. UserError with file and row (the header is row 1)."""
     rows: list[list[float]] = []
     with file.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-        reader = csv.reader(stream)
-        header = [cell.strip() for cell in next(reader, [])]
+        table = cells_of(stream, file)
+        header = [cell.strip() for cell in next(table, [])]
         wanted = _columns(header, file)
-        for row, cells in enumerate(reader, start=2):
+        for row, cells in enumerate(table, start=2):
             where = f"{file}, row {row}"
             if len(cells) != len(header):
                 raise UserError(f"{where}: there are {len(cells)} cells where the header has {len(header)}")
@@ -45,6 +46,15 @@ def read_actions(file: Path) -> ActionTable:
     values = dict(zip(wanted, np.array(rows).T, strict=True))
     actions = np.stack([values[name] for name in ACTION_NAMES], axis=1)
     return ActionTable(actions, values.get("time"), values.get("speed"))
+
+
+def cells_of(stream: TextIO, file: Path) -> Iterator[list[str]]:
+    """The rows of a CSV; UserError for what is none."""
+    reader = csv.reader(stream)
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise UserError(f"{file}, row {reader.line_num}: not CSV ({error})") from error
 
 
 def number(text: str, column: str, where: str, low: float = -math.inf, high: float = math.inf) -> float:

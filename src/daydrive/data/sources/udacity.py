@@ -9,7 +9,6 @@ in that name.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy.typing as npt
 from daydrive.data import clock
 from daydrive.data.images import read_image
 from daydrive.data.sources.base import Option, Options, action
-from daydrive.data.sources.table import number
+from daydrive.data.sources.table import cells_of, number
 from daydrive.errors import UserError
 from daydrive.types import Drive, Frame
 
@@ -124,7 +123,7 @@ def _read_log(file: Path) -> _Log:
     stamps: list[datetime] = []
     readings: list[list[float]] = []
     with file.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-        for row, cells in enumerate(csv.reader(stream), start=1):
+        for row, cells in enumerate(cells_of(stream, file), start=1):
             where = f"{file}, row {row}"
             if len(cells) != COLUMNS:
                 raise UserError(
