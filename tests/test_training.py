@@ -1,5 +1,6 @@
 """Training: what a run leaves behind, and that going on is the same as not having stopped."""
 
+import itertools
 import json
 import math
 import os
@@ -103,9 +104,7 @@ def test_training_changes_every_weight(finished: tuple[Path, Path]) -> None:
     assert not unchanged
 
 
-def test_the_same_settings_give_the_same_weights(
-    finished: tuple[Path, Path], road_store: Path, tmp_path: Path
-) -> None:
+def test_the_same_settings_give_the_same_weights(finished: tuple[Path, Path], road_store: Path, tmp_path: Path) -> None:
     assert run_training(finished[0], road_store, tmp_path / "run", "data.num_workers=1") == 0
     assert same(weights(tmp_path / "run"), weights(finished[1]))
     assert logged(tmp_path / "run") == logged(finished[1])
@@ -157,7 +156,9 @@ def test_five_kills_at_random_moments_change_nothing(
 def start(config: Path, store: Path, run: Path, *overrides: str, resume: bool = False) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "daydrive", "train", "--config", str(config), "--data-root", str(store)]
     command += ["--run-dir", str(run), "--device", "cpu", *(["--resume"] if resume else []), *overrides]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())})
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    )
 
 
 def wait_for_step(process: subprocess.Popen[bytes], run: Path, step: int) -> None:
@@ -217,7 +218,7 @@ def test_the_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
     assert rates[:10] == [pytest.approx((i + 1) / 10) for i in range(10)]
     assert max(rates) == pytest.approx(1) and rates[-1] == pytest.approx(0.1)
     assert rates[10 + 99 // 2] == pytest.approx(0.55, abs=0.01)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
 
 
 def test_unrolls_grow_by_phase() -> None:
@@ -242,7 +243,11 @@ def test_each_part_has_its_own_rate_and_norms_do_not_decay(tiny_config: Path) ->
     optimizers = build_optimizers(model, config.optimizer)
     set_learning_rates(optimizers, 2, 100, SchedulerConfig(warmup_steps=4, min_lr=1e-6))
     rates = learning_rates(optimizers)
-    assert rates == {"encoder": pytest.approx(0.75e-3), "dynamics": pytest.approx(0.75e-2), "decoder": pytest.approx(0.75e-4)}
+    assert rates == {
+        "encoder": pytest.approx(0.75e-3),
+        "dynamics": pytest.approx(0.75e-2),
+        "decoder": pytest.approx(0.75e-4),
+    }
     grouped = [p for o in optimizers for g in o.param_groups for p in g["params"]]
     assert len(grouped) == len(set(grouped)) == len(list(model.parameters()))
     for group in optimizers[0].param_groups:
@@ -272,7 +277,10 @@ def test_each_loss_weight_weighs_its_part(tiny_config: Path, road_store: Path, k
     store = Store.open(road_store)
     batch = read_clips(store, fixed_clips(store, "train", 6, 2))
     model = build_world_model(load_config(tiny_config, ["model.image_size=[64, 64]"])).eval()
-    alone = LossConfig(**{f"{name}_weight": 0.0 for name in ("recon", "pred", "perceptual", "latent_reg", "temporal")} | {f"{key}_weight": 2.0})
+    alone = LossConfig(
+        **{f"{name}_weight": 0.0 for name in ("recon", "pred", "perceptual", "latent_reg", "temporal")}
+        | {f"{key}_weight": 2.0}
+    )
     result = evaluate_batch(model, batch, alone, 4, structure_loss, amp=False)
     assert result.loss == pytest.approx(2 * float(result.parts[f"{key}_loss"]), rel=1e-5)
     assert result.loss > 0

@@ -113,7 +113,7 @@ class SchedulerConfig(Settings):
 class LossConfig(Settings):
     """perceptual: 'structure' needs no weights; 'vgg16', 'alexnet' need theirs, from `perceptual_weights` or the cache.
 
-    recon_frames: how many of the newest context frames are reconstructed in a training step; without it, the whole clip.
+    recon_frames: how many of the newest context frames a training step reconstructs; without it, the whole clip.
     """
 
     recon_weight: float = Field(1.0, ge=0)

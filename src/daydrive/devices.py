@@ -14,7 +14,9 @@ def find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"--device {name}: there is no such device; cpu, cuda, cuda:1 and auto are understood") from None
+        raise UserError(
+            f"--device {name}: there is no such device; cpu, cuda, cuda:1 and auto are understood"
+        ) from None
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"--device {name}: cpu, cuda, cuda:1 and auto are understood")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

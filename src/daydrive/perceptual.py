@@ -1,8 +1,8 @@
 """Perceptual distances: from a network that has seen many pictures, or from structure alone.
 
-LPIPS (Zhang et al. 2018) in plain torch: features of VGG16 or AlexNet, normalised over channels, their squared difference
-weighed by calibrated weights, averaged over places and summed over layers. Its weights are one safetensors file, made by
-`daydrive fetch-weights`; nothing downloads on its own.
+LPIPS (Zhang et al. 2018) in plain torch: features of VGG16 or AlexNet, normalised over channels, their squared
+difference weighed by calibrated weights, averaged over places and summed over layers. Its weights are one safetensors
+file, made by `daydrive fetch-weights`; nothing downloads on its own.
 """
 
 from __future__ import annotations
@@ -161,7 +161,9 @@ def published_to_ours(kind: str, published: dict[str, Tensor], calibration: dict
     convolutions = sorted({int(name.split(".")[1]) for name in published if name.startswith("features.")})
     own = [i for i, layer in enumerate(network.layers) if isinstance(layer, nn.Sequential)]
     if len(convolutions) != len(own):
-        raise UserError(f"the published weights of {kind} hold {len(convolutions)} convolutions, {len(own)} are expected")
+        raise UserError(
+            f"the published weights of {kind} hold {len(convolutions)} convolutions, {len(own)} are expected"
+        )
     state = network.state_dict()
     for ours, theirs in zip(own, convolutions, strict=True):
         for name in ("weight", "bias"):

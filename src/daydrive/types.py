@@ -39,7 +39,7 @@ class Frame(NamedTuple):
 class Drive:
     """One uninterrupted recording.
 
-    frames: reads it anew at each call, one frame at a time, in constant memory; picklable, so that another process can.
+    frames: reads it anew at each call, frame by frame, in constant memory; picklable, so that another process can.
     split: 'train', 'val' or 'test' where the source fixes it, None where preparation decides.
     length: number of frames where it is known beforehand (for progress).
     """
@@ -53,7 +53,7 @@ class Drive:
 
 @dataclass(frozen=True)
 class Clip:
-    """Where a training example lies: `length` frames of one drive, `frame_skip` apart, from row `start` of the store."""
+    """Where an example lies: `length` frames of one drive, `frame_skip` apart, from row `start` of the store."""
 
     drive: str
     start: int
@@ -77,9 +77,7 @@ class Batch:
         return Batch(self.images.pin_memory(), self.actions.pin_memory(), self.clips)
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(
-            self.images.to(device, non_blocking=True), self.actions.to(device, non_blocking=True), self.clips
-        )
+        return Batch(self.images.to(device, non_blocking=True), self.actions.to(device, non_blocking=True), self.clips)
 
 
 def to_signed(images: torch.Tensor) -> torch.Tensor:

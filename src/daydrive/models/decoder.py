@@ -22,7 +22,7 @@ MASK_BIAS = -3.0
 
 
 class Decoder(nn.Module):
-    """One trunk from the latent grid up to half the picture's size or less, and two heads that shuffle pixels to the full.
+    """One trunk from the latent grid up to half the picture's size or less; two heads shuffle pixels to the full.
 
     `paint` takes a latent alone. `motion` also takes the hidden grid of the dynamics, the action, and the features of
     the last picture: how it moves, where it is new, and what is seen there.

@@ -47,7 +47,7 @@ class DynamicsLayer(nn.Module):
 
 
 class DynamicsStep(NamedTuple):
-    """latent: (B, latent_dim, h, w), foreseen; hidden: (B, hidden_dim, h, w), what the decoder needs to know of the motion;
+    """latent: (B, latent_dim, h, w), foreseen; hidden: (B, hidden_dim, h, w), what the decoder needs of the motion;
     condition: (B, hidden_dim), the action and how the car moves as a whole; memory: the new one."""
 
     latent: Tensor

@@ -12,7 +12,6 @@ from torch.utils.checkpoint import checkpoint
 from daydrive.config import ModelConfig
 from daydrive.models.layers import ChannelNorm, ResidualBlock, SelfAttention
 
-
 HISTORY = 3
 """Pictures that the encoder sees at once: where things are, how fast they move, whether that changes."""
 

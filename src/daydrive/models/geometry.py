@@ -10,9 +10,12 @@ from daydrive.errors import UserError
 
 
 class Ladder(NamedTuple):
-    """reductions: by how much each encoder stage shrinks what it is given. enlargements: by how much the decoder grows
-    between its stages. head: by how much its heads grow the last stage to the picture. skips: for each decoder stage the
-    encoder stage of the same size whose features it is given. grid: height and width of the latents."""
+    """Sizes on the way down and up.
+
+    reductions: by how much each encoder stage shrinks what it is given. enlargements: by how much the decoder grows
+    between its stages. head: by how much its heads grow the last stage to the picture. skips: for each decoder stage
+    the encoder stage of the same size whose features it is given. grid: height and width of the latents.
+    """
 
     reductions: list[int]
     enlargements: list[int]

@@ -79,7 +79,10 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class Upsample(nn.Module):
-    """`factor` times the size by pixel shuffle (Shi et al. 2016), started so that no checkerboard shows (Aitken et al. 2017)."""
+    """`factor` times the size by pixel shuffle (Shi et al. 2016).
+
+    It starts so that no checkerboard shows (Aitken et al. 2017).
+    """
 
     def __init__(self, channels: int, out_channels: int, factor: int) -> None:
         super().__init__()

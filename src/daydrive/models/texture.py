@@ -14,8 +14,11 @@ from torch import Tensor
 
 
 class Texture(NamedTuple):
-    """source: the picture looked into; displacement: where each place of the present picture lies in it, less the place
-    itself; opacity: how much of the source still shows; paint: what was painted since, times its own opacity."""
+    """What the present picture is made of.
+
+    source: the picture looked into; displacement: where each place of the present picture lies in it, less the place
+    itself; opacity: how much of the source still shows; paint: what was painted since, times its own opacity.
+    """
 
     source: Tensor
     displacement: Tensor
@@ -24,7 +27,7 @@ class Texture(NamedTuple):
 
 
 class Motion(NamedTuple):
-    """What the decoder says of one step: flow back to the picture before, mask in [0, 1] of what is new, its content."""
+    """What the decoder says of one step: flow back to the picture before, mask [0, 1] of what is new, its content."""
 
     flow: Tensor
     mask: Tensor

@@ -155,5 +155,5 @@ def build_world_model(config: Config | ModelConfig) -> WorldModel:
 
 
 def _window(images: Tensor, t: int) -> Tensor:
-    """Frame t of (B, T, 3, H, W) with those before it, (B, HISTORY, 3, H, W); the first frame stands in for missing ones."""
+    """Frame t of (B, T, 3, H, W) with those before it, (B, HISTORY, 3, H, W); the first stands in for missing ones."""
     return torch.stack([images[:, max(0, t - back)] for back in range(HISTORY - 1, -1, -1)], dim=1)

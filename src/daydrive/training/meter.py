@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Meter:
-    """Sums stay on the device until they are asked for; a checkpoint keeps them, so that a resumed run logs the same."""
+    """Sums stay on the device until asked for; a checkpoint keeps them, so that a resumed run logs the same."""
 
     def __init__(self, state: dict[str, float] | None = None) -> None:
         state = dict(state or {})

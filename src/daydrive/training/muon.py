@@ -1,7 +1,7 @@
 """Muon: momentum, made orthogonal (Jordan et al. 2024), scaled to AdamW's step size (Liu et al. 2025).
 
-torch.optim.Muon takes matrices only; here convolutions count as matrices (out, in · kh · kw), and all weights of one shape
-are made orthogonal in one batched product.
+torch.optim.Muon takes matrices only; here convolutions count as matrices (out, in · kh · kw), and all weights of one
+shape are made orthogonal in one batched product.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ ADAMW_SCALE = 0.2
 def orthogonalise(matrices: Tensor) -> Tensor:
     """(N, rows, columns) → the same with singular values near one, by Newton-Schulz iterations.
 
-    Wide matrices iterate on their small Gram matrix, in float32 since that squares the condition, and are multiplied once
-    at the end; the others iterate as they are, in bfloat16.
+    Wide matrices iterate on their small Gram matrix, in float32 since that squares the condition, and are multiplied
+    once at the end; the others iterate as they are, in bfloat16.
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices

@@ -71,7 +71,7 @@ def _part(name: str) -> str | None:
 
 
 def _end_weights(model: nn.Module) -> set[str]:
-    """Names of the weights that meet pictures or places: the encoder's first convolution, the decoder's heads, the embedding."""
+    """Weights that meet pictures or places: the encoder's first convolution, the decoder's heads, the embedding."""
     return {
         name
         for name, _ in model.named_parameters()
