@@ -136,7 +136,7 @@ def test_a_bad_drive_ends_the_work_of_all_workers(drives: Path, tmp_path: Path) 
     assert "d2/actions.csv, row 4" in message and "f2.jpg" in message
 
 
-@pytest.mark.parametrize(("count", "val", "test"), [(3, 1, 1), (7, 1, 1), (8, 2, 4), (72, 5, 7), (140, 10, 14)])
+@pytest.mark.parametrize(("count", "val", "test"), [(3, 1, 1), (7, 1, 1), (8, 2, 4), (72, 5, 12), (140, 10, 23)])
 def test_split_by_drive(count: int, val: int, test: int) -> None:
     splits = split.by_drive(count, 0)
     assert (splits.count("val"), splits.count("test"), len(splits)) == (val, test, count)

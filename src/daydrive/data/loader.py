@@ -57,6 +57,7 @@ class ClipLoader:
             batch_size=None,
             sampler=_Positions(position),
             collate_fn=_unchanged,
+            generator=torch.Generator(),  # else an iterator draws from the global one, and a resumed run differs
             num_workers=num_workers,
             pin_memory=pin_memory and torch.cuda.is_available(),
             worker_init_fn=_start_worker if several else None,
