@@ -282,5 +282,6 @@ def test_each_loss_weight_weighs_its_part(tiny_config: Path, road_store: Path, k
         | {f"{key}_weight": 2.0}
     )
     result = evaluate_batch(model, batch, alone, 4, structure_loss, amp=False)
-    assert result.loss == pytest.approx(2 * float(result.parts[f"{key}_loss"]), rel=1e-5)
-    assert result.loss > 0
+    loss = result.loss.item()
+    assert loss == pytest.approx(2 * float(result.parts[f"{key}_loss"]), rel=1e-5)
+    assert loss > 0

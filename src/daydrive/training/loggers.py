@@ -19,7 +19,7 @@ class RunLogger:
     def __init__(self, run: Path, step: int) -> None:
         self._jsonl = run / "metrics.jsonl"
         _keep_until(self._jsonl, step)
-        self._tensorboard = SummaryWriter(str(run), purge_step=step + 1 if step else None)
+        self._tensorboard = SummaryWriter(str(run), purge_step=step + 1)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
