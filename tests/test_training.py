@@ -285,3 +285,28 @@ def test_each_loss_weight_weighs_its_part(tiny_config: Path, road_store: Path, k
     loss = result.loss.item()
     assert loss == pytest.approx(2 * float(result.parts[f"{key}_loss"]), rel=1e-5)
     assert loss > 0
+
+
+def test_a_batch_in_passes_has_the_gradient_of_the_whole(
+    tiny_config: Path, road_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from daydrive.data.clips import read_clips
+    from daydrive.data.loader import fixed_clips
+    from daydrive.losses import structure_loss
+    from daydrive.training import step
+
+    config = load_config(tiny_config, ["model.image_size=[64, 64]", "model.dynamics.dropout=0.0"])
+    store = Store.open(road_store)
+    batch = read_clips(store, fixed_clips(store, "train", 6, 3))
+    model = build_world_model(config)
+    gradients = []
+    for pixels in (step.PIXELS_PER_PASS, 2 * 6 * 64 * 64):
+        monkeypatch.setattr(step, "PIXELS_PER_PASS", pixels)
+        model.zero_grad()
+        parts = batch.split(step.clips_per_pass(batch))
+        for part in parts:
+            result = evaluate_batch(model, part, config.loss, 4, structure_loss, amp=False)
+            (result.loss * len(part.images) / 3).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert len(parts) == 2
+    assert torch.allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-6)

@@ -76,6 +76,13 @@ class Batch:
     def pin_memory(self) -> Batch:
         return Batch(self.images.pin_memory(), self.actions.pin_memory(), self.clips)
 
+    def split(self, clips: int) -> list[Batch]:
+        """The same clips in batches of at most `clips`."""
+        starts = range(0, len(self.images), clips)
+        return [
+            Batch(self.images[i : i + clips], self.actions[i : i + clips], self.clips[i : i + clips]) for i in starts
+        ]
+
     def to(self, device: torch.device) -> Batch:
         return Batch(self.images.to(device, non_blocking=True), self.actions.to(device, non_blocking=True), self.clips)
 

@@ -10,18 +10,18 @@ class Meter:
 
     def __init__(self, state: dict[str, float] | None = None) -> None:
         state = dict(state or {})
-        self._count = int(state.pop("count", 0))
+        self._count = state.pop("count", 0.0)
         self._sums: dict[str, Tensor | float] = dict(state)
 
-    def add(self, values: dict[str, Tensor]) -> None:
-        self._count += 1
+    def add(self, values: dict[str, Tensor], weight: float) -> None:
+        self._count += weight
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value.double()
+            self._sums[name] = self._sums.get(name, 0.0) + weight * value.double()
 
     def take(self) -> dict[str, float]:
         """The means, and a fresh start."""
         means = {name: float(total) / self._count for name, total in self._sums.items()}
-        self._count, self._sums = 0, {}
+        self._count, self._sums = 0.0, {}
         return means
 
     def state(self) -> dict[str, float]:

@@ -13,6 +13,9 @@ from daydrive.models import WorldModel, WorldModelOutput
 from daydrive.perceptual import Distance
 from daydrive.types import Batch, to_signed
 
+PIXELS_PER_PASS = 3_000_000
+"""On a processor; more at once is no faster there, and a batch of the base settings would not fit into 24 GiB."""
+
 
 class StepResult(NamedTuple):
     """loss: what is minimised; parts: each part of it by its name, unweighted; output and images: for the metrics."""
@@ -52,3 +55,10 @@ def evaluate_batch(
     }
     loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
     return StepResult(loss, {name: part.detach() for name, part in parts.items()}, output, images)
+
+
+def clips_per_pass(batch: Batch) -> int:
+    """How many clips go forward and backward at once; the mean of the passes' gradients is the batch's."""
+    if batch.images.device.type != "cpu":
+        return len(batch.images)
+    return max(1, PIXELS_PER_PASS // (batch.images[0].numel() // 3))

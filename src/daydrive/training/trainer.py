@@ -24,7 +24,7 @@ from daydrive.training.optim import build_optimizers, learning_rates, set_learni
 from daydrive.training.progress import Progress
 from daydrive.training.resume import prepare_run, read_progress
 from daydrive.training.schedule import unroll_steps
-from daydrive.training.step import evaluate_batch
+from daydrive.training.step import clips_per_pass, evaluate_batch
 from daydrive.training.validation import Validation, picture_metrics, reconstruction_sheet, sample_sheet
 
 INTERRUPTED = 130
@@ -88,11 +88,13 @@ def train(config: Config, store_path: Path, run: Path, resume: bool, device: tor
             torch.manual_seed(training.seed * 1_000_003 + step)
             for _ in range(training.gradient_accumulation):
                 batch = next(batches).to(device)
-                result = evaluate_batch(
-                    model, batch, config.loss, training.context_frames, perceptual, training.use_amp
-                )
-                (result.loss / training.gradient_accumulation).backward()
-                meter.add({"loss": result.loss.detach(), **result.parts})
+                for part in batch.split(clips_per_pass(batch)):
+                    result = evaluate_batch(
+                        model, part, config.loss, training.context_frames, perceptual, training.use_amp
+                    )
+                    share = len(part.images) / len(batch.images)
+                    (result.loss * (share / training.gradient_accumulation)).backward()
+                    meter.add({"loss": result.loss.detach(), **result.parts}, share)
             grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm)
             for optimizer in optimizers:
                 optimizer.step()
