@@ -23,8 +23,7 @@ def check_folder(path: Path, what: str) -> Path:
         if path.exists() and not path.is_dir():
             raise UserError(f"the {what} {path} is a file; give a folder")
         there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-        with tempfile.TemporaryDirectory(prefix=".daydrive-", dir=there):
-            pass
+        tempfile.TemporaryDirectory(prefix=".daydrive-", dir=there).cleanup()
     except OSError as error:
         raise UserError(f"the {what} {path} can't be written: {error.strerror or error}") from None
     return there
