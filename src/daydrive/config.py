@@ -1,173 +1,56 @@
-"""Every setting, typed: loading from YAML, `extends`, dotted overrides, and errors that name file, line and key."""
+"""Loading settings from YAML: `extends`, dotted overrides, and errors that name file, line and key."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
 from daydrive.errors import UserError, did_you_mean
+from daydrive.settings import (
+    AlarmsConfig,
+    AugmentationConfig,
+    BalanceConfig,
+    Config,
+    CurriculumConfig,
+    DataConfig,
+    DecoderConfig,
+    DynamicsConfig,
+    EncoderConfig,
+    LoggingConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SchedulerConfig,
+    TrainingConfig,
+    UnrollPhase,
+)
 
-
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class EncoderConfig(Settings):
-    """stages: channels of each stage, fine to coarse; num_heads: attention heads in the coarser half of them."""
-
-    stages: list[PositiveInt] = Field([64, 128, 256, 512], min_length=1)
-    num_heads: PositiveInt = 4
-
-
-class DynamicsConfig(Settings):
-    num_layers: PositiveInt = 4
-    dropout: float = Field(0.1, ge=0, lt=1)
-
-
-class DecoderConfig(Settings):
-    """stages: channels of each stage, coarse to fine; init_size: shorter side of the latent grid it starts from."""
-
-    stages: list[PositiveInt] = Field([512, 256, 128, 64], min_length=1)
-    init_size: PositiveInt = 16
-
-
-class ModelConfig(Settings):
-    """latent_dim: channels of the latent grid; hidden_dim: channels of the dynamics and of its memory.
-
-    image_size: (height, width) in pixels; training takes it from the store.
-    """
-
-    latent_dim: PositiveInt = 256
-    action_dim: PositiveInt = 4
-    hidden_dim: PositiveInt = 512
-    encoder: EncoderConfig = EncoderConfig()
-    dynamics: DynamicsConfig = DynamicsConfig()
-    decoder: DecoderConfig = DecoderConfig()
-    image_size: tuple[PositiveInt, PositiveInt] | None = None
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> ModelConfig:
-        stages = self.encoder.stages
-        for width in stages[(len(stages) + 1) // 2 :]:
-            if width % self.encoder.num_heads:
-                raise ValueError(
-                    f"model.encoder.num_heads = {self.encoder.num_heads} does not divide the stage of {width} channels"
-                )
-        return self
-
-
-class UnrollPhase(Settings):
-    """From the share `start` of the training on, the dream is unrolled over `steps` frames."""
-
-    start: float = Field(ge=0, lt=1)
-    steps: PositiveInt
-
-
-class TrainingConfig(Settings):
-    """num_epochs or max_steps, whichever ends first; a step is an optimizer update.
-
-    context_frames: real frames before the dream begins. unroll: how its length grows; without it, all of the clip.
-    """
-
-    batch_size: PositiveInt = 16
-    num_epochs: PositiveInt = 100
-    max_steps: PositiveInt | None = None
-    use_amp: bool = True
-    gradient_accumulation: PositiveInt = 1
-    max_grad_norm: float = Field(1.0, gt=0)
-    seed: int = Field(0, ge=0, lt=2**32)
-    context_frames: int = Field(4, ge=2)
-    unroll: list[UnrollPhase] = []
-    use_gradient_checkpointing: bool = False
-
-
-class OptimizerConfig(Settings):
-    """lr: for every part that has no rate of its own. betas: of AdamW, which with 'muon' trains what Muon doesn't."""
-
-    type: Literal["adamw", "muon"] = "adamw"
-    lr: float = Field(1e-4, gt=0)
-    encoder_lr: float | None = Field(None, gt=0)
-    dynamics_lr: float | None = Field(None, gt=0)
-    decoder_lr: float | None = Field(None, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-
-    @model_validator(mode="after")
-    def _betas_in_range(self) -> OptimizerConfig:
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"optimizer.betas = {list(self.betas)} must both lie in [0, 1)")
-        return self
-
-
-class SchedulerConfig(Settings):
-    type: Literal["cosine"] = "cosine"
-    warmup_steps: int = Field(1000, ge=0)
-    min_lr: float = Field(1e-6, ge=0)
-
-
-class LossConfig(Settings):
-    """perceptual: 'structure' needs no weights; 'vgg16', 'alexnet' need theirs, from `perceptual_weights` or the cache.
-
-    recon_frames: how many of the newest context frames a training step reconstructs; without it, the whole clip.
-    """
-
-    recon_weight: float = Field(1.0, ge=0)
-    pred_weight: float = Field(1.0, ge=0)
-    perceptual_weight: float = Field(0.1, ge=0)
-    latent_reg_weight: float = Field(0.01, ge=0)
-    temporal_weight: float = Field(0.1, ge=0)
-    perceptual: Literal["structure", "vgg16", "alexnet"] = "structure"
-    perceptual_weights: Path | None = None
-    recon_frames: PositiveInt | None = None
-
-
-class DataConfig(Settings):
-    """root: the store. sequence_length: frames of a clip, `frame_skip` apart."""
-
-    root: Path | None = None
-    num_workers: int = Field(4, ge=0)
-    pin_memory: bool = True
-    sequence_length: int = Field(10, ge=3)
-    frame_skip: PositiveInt = 1
-
-
-class LoggingConfig(Settings):
-    """Intervals in steps. num_samples: clips drawn for TensorBoard."""
-
-    log_interval: PositiveInt = 100
-    eval_interval: PositiveInt = 1000
-    save_interval: PositiveInt = 5000
-    num_samples: PositiveInt = 8
-
-
-class Config(Settings):
-    model: ModelConfig = ModelConfig()
-    training: TrainingConfig = TrainingConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    scheduler: SchedulerConfig = SchedulerConfig()
-    loss: LossConfig = LossConfig()
-    data: DataConfig = DataConfig()
-    logging: LoggingConfig = LoggingConfig()
-
-    @model_validator(mode="after")
-    def _clip_holds_context_and_dream(self) -> Config:
-        context, length = self.training.context_frames, self.data.sequence_length
-        longest = max((phase.steps for phase in self.training.unroll), default=1)
-        if context + longest > length:
-            raise ValueError(
-                f"data.sequence_length = {length} is too short for training.context_frames = {context} and a dream of "
-                f"{longest} steps; {context + longest} or more would do"
-            )
-        if self.scheduler.min_lr > self.optimizer.lr:
-            raise ValueError(
-                f"scheduler.min_lr = {self.scheduler.min_lr:g} is above optimizer.lr = {self.optimizer.lr:g}"
-            )
-        return self
+__all__ = [
+    "AlarmsConfig",
+    "AugmentationConfig",
+    "BalanceConfig",
+    "Config",
+    "CurriculumConfig",
+    "DataConfig",
+    "DecoderConfig",
+    "DynamicsConfig",
+    "EncoderConfig",
+    "LoggingConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "SchedulerConfig",
+    "TrainingConfig",
+    "UnrollPhase",
+    "as_tree",
+    "load_config",
+    "parse_config",
+]
 
 
 class _Loader(yaml.SafeLoader):

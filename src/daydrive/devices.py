@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psutil
 import torch
 
 from daydrive.errors import UserError
@@ -22,3 +23,11 @@ def find_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} GPUs that PyTorch can use")
     return device
+
+
+def memory_used(device: torch.device) -> tuple[int, int]:
+    """Bytes used and there: of the GPU, with what others hold of it; else of this process and the machine."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return total - free, total
+    return int(psutil.Process().memory_info().rss), int(psutil.virtual_memory().total)

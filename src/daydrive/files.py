@@ -31,17 +31,16 @@ def check_folder(path: Path, what: str) -> Path:
 
 @contextmanager
 def parents_made(path: Path) -> Iterator[None]:
-    """Make the folders above `path`; after an error those that were not there before, and are empty, are gone again."""
+    """Make the folders above `path`; those that were not there before and are empty in the end are gone again."""
     parents = path.absolute().parents
     absent = [parent for parent in parents if not parent.exists()]
     parents[0].mkdir(parents=True, exist_ok=True)
     try:
         yield
-    except BaseException:
+    finally:
         with suppress(OSError):
             for parent in absent:
                 parent.rmdir()
-        raise
 
 
 @contextmanager

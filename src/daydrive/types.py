@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,8 @@ class Drive:
     frames: reads it anew at each call, frame by frame, in constant memory; picklable, so that another process can.
     split: 'train', 'val' or 'test' where the source fixes it, None where preparation decides.
     length: number of frames where it is known beforehand (for progress).
+    group: drives of one group go to one split, since they show the same places; a drive without is a group of its own.
+    made_from: what its actions come from, by the names in the source's metadata, where that differs between drives.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Drive:
     frames: Callable[[], Iterator[Frame]]
     split: str | None = None
     length: int | None = None
+    group: str | None = None
+    made_from: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,25 +70,42 @@ class Batch:
     """A batch of clips.
 
     images: uint8 (B, T, 3, H, W); actions: float32 (B, T-1, 4), `actions[:, t]` between frames t and t+1.
-    clips: where each comes from.
+    clips: where each comes from. samples: the place of each in the order of the training, from 0 on.
+    weights: float32 (B,), what each counts in its step; those of all batches of a step sum to 1, averaged over ranks.
     """
 
     images: torch.Tensor
     actions: torch.Tensor
     clips: list[Clip] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list)
+    weights: torch.Tensor | None = None
+
+    def __getitem__(self, name: Literal["images", "actions"]) -> torch.Tensor:
+        """`batch['images']` and `batch['actions']`; KeyError for another name."""
+        if name not in ("images", "actions"):
+            raise KeyError(name)
+        return self.images if name == "images" else self.actions
 
     def pin_memory(self) -> Batch:
-        return Batch(self.images.pin_memory(), self.actions.pin_memory(), self.clips)
+        return self._with(lambda tensor: tensor.pin_memory())
+
+    def to(self, device: torch.device) -> Batch:
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
 
     def split(self, clips: int) -> list[Batch]:
         """The same clips in batches of at most `clips`."""
-        starts = range(0, len(self.images), clips)
+        places = [slice(i, i + clips) for i in range(0, len(self.images), clips)]
         return [
-            Batch(self.images[i : i + clips], self.actions[i : i + clips], self.clips[i : i + clips]) for i in starts
-        ]
+            Batch(
+                self.images[p], self.actions[p], self.clips[p], self.samples[p],
+                None if self.weights is None else self.weights[p],
+            )
+            for p in places
+        ]  # fmt: skip
 
-    def to(self, device: torch.device) -> Batch:
-        return Batch(self.images.to(device, non_blocking=True), self.actions.to(device, non_blocking=True), self.clips)
+    def _with(self, move: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        weights = None if self.weights is None else move(self.weights)
+        return Batch(move(self.images), move(self.actions), self.clips, self.samples, weights)
 
 
 def to_signed(images: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,6 @@
+"""The same as `daydrive find-lr`."""
+
+from daydrive.cli import main
+
+if __name__ == "__main__":
+    main("find-lr")

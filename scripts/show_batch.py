@@ -1,0 +1,6 @@
+"""The same as `daydrive show-batch`."""
+
+from daydrive.cli import main
+
+if __name__ == "__main__":
+    main("show-batch")

@@ -1,0 +1,54 @@
+"""The command line: `daydrive COMMAND`, and the same commands as `python scripts/COMMAND.py`.
+
+Bad input ends with one sentence and exit code 2; `--debug` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from daydrive.cli import data, measuring, training
+from daydrive.cli.options import app
+from daydrive.errors import UserError
+
+__all__ = ["app", "data", "main", "measuring", "training"]
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+"""What typer raises for a wrong command line; some versions bring their own copy of click, without a public name."""
+
+
+def main(command: str | None = None) -> None:
+    """Run the command line, or one command of it; exits with the code of the outcome."""
+    arguments = ([command] if command else []) + sys.argv[1:]
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
+    try:
+        code = app(arguments, standalone_mode=False, prog_name="daydrive")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (UsageError, UserError, OSError) as error:
+        if debug:
+            raise
+        print(f"error: {_sentence(error)}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    sys.exit(code or 0)
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, on one line."""
+    if isinstance(error, UserError):
+        text = str(error)
+    elif isinstance(error, OSError):
+        text = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+    else:
+        text = error.format_message()  # type: ignore[attr-defined]
+        text = text[:1].lower() + text[1:].removesuffix(".")
+    return " ".join(text.split("\n"))

@@ -1,0 +1,148 @@
+"""Commands for drives and stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from daydrive.cli.options import ConfigFile, Device, Overrides, app
+from daydrive.errors import UserError, did_you_mean
+
+
+@app.command()
+def prepare_dataset(
+    dataset: Annotated[str, typer.Option(help="road, gym, udacity, comma2k19, kitti, nuscenes or folder")],
+    data_root: Annotated[Path | None, typer.Option(help="folder of the recordings; road and gym need none")] = None,
+    output: Annotated[Path | None, typer.Option(help="the store; default: data/processed/DATASET")] = None,
+    image_size: Annotated[tuple[int, int] | None, typer.Option(metavar="H W", help="default: 64 64")] = None,
+    drives: Annotated[int | None, typer.Option(help="road, gym: how many")] = None,
+    frames: Annotated[int | None, typer.Option(help="road, gym: frames of each drive")] = None,
+    seed: Annotated[int | None, typer.Option(help="of what is drawn and of the split")] = None,
+    env: Annotated[str | None, typer.Option(help="gym: the environment's id")] = None,
+    hz: Annotated[float | None, typer.Option(help="frames a second of the store")] = None,
+    camera: Annotated[str | None, typer.Option(help="which one, where there are several")] = None,
+    version: Annotated[str | None, typer.Option(help="nuscenes: v1.0-mini, v1.0-trainval or v1.0-test")] = None,
+    split: Annotated[str | None, typer.Option(help="official or by-drive, where the dataset has its own")] = None,
+    fit: Annotated[str, typer.Option(help="pictures of other proportions: stretch, crop or letterbox")] = "stretch",
+    limit: Annotated[int | None, typer.Option(help="the first so many drives only, for a look")] = None,
+    workers: Annotated[int | None, typer.Option(help="processes; default: one for each processor")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another store that is there")] = False,
+) -> None:
+    """Raw drives → a store to train from."""
+    from daydrive.data.prepare import prepare
+
+    store = prepare(
+        dataset, data_root, output, image_size, fit=fit, limit=limit, workers=workers, overwrite=overwrite,
+        drives=drives, frames=frames, seed=seed, env=env, hz=hz, camera=camera, version=version, split=split,
+    )  # fmt: skip
+    print(f"store: {store}")
+
+
+@app.command()
+def score(
+    store: Annotated[Path, typer.Argument(help="the store")],
+    by: Annotated[str, typer.Option(help="motion, or error of a checkpoint one frame ahead")],
+    checkpoint: Annotated[Path | None, typer.Option(help="for error: run folder, checkpoint or its file")] = None,
+    device: Device = "auto",
+) -> None:
+    """A column of how difficult each frame is, for data.curriculum.by."""
+    from functools import partial
+
+    from daydrive.data import scores
+    from daydrive.data.store import Store
+
+    if by not in ("motion", "error"):
+        raise UserError(f"--by {by}: there is no such score{did_you_mean(by, ('motion', 'error'))}")
+    if (by == "error") != (checkpoint is not None):
+        raise UserError("--checkpoint is needed for --by error, and for that alone")
+    opened = Store.open(store)
+    if checkpoint is None:
+        print(scores.add_score(opened, by, scores.MOTION, partial(scores.motion, opened)))
+        return
+    from daydrive.checkpoint import load
+    from daydrive.devices import find_device
+    from daydrive.evaluation.run import check_fit
+    from daydrive.evaluation.scoring import meaning, prediction_error
+
+    loaded = load(checkpoint, find_device(device))
+    check_fit(loaded, opened)
+    print(scores.add_score(opened, by, meaning(loaded), partial(prediction_error, opened, loaded)))
+
+
+@app.command()
+def show_batch(
+    config: ConfigFile = Path("configs/training/base.yaml"),
+    data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root of the config")] = None,
+    split: Annotated[str, typer.Option(help="train, val or test")] = "train",
+    clips: Annotated[int, typer.Option(min=1, max=256, help="how many")] = 8,
+    length: Annotated[int | None, typer.Option(min=1, help="frames of each that are shown; default: up to 8")] = None,
+    first_sample: Annotated[int, typer.Option(min=0, help="place in the order of the training, from 0 on")] = 0,
+    seed: Annotated[int | None, typer.Option(help="default: training.seed of the config")] = None,
+    output: Annotated[Path, typer.Option(help="the picture, a PNG file")] = Path("batch.png"),
+    overrides: Overrides = None,
+) -> None:
+    """Clips as training sees them, in its order and augmented as the config says, with their actions."""
+    from daydrive import pictures
+    from daydrive.config import load_config
+    from daydrive.data.augment import DrivingAugmentation
+    from daydrive.data.clips import ClipIndex
+    from daydrive.data.loader import ClipLoader
+    from daydrive.data.order import build_order
+    from daydrive.data.store import Store
+    from daydrive.files import check_folder
+
+    if output.suffix.lower() != ".png":
+        raise UserError(f"--output {output}: the sheet is a PNG, name a .png file")
+    check_folder(output.parent, "folder of --output")
+    settings = load_config(config, [*(overrides or []), *([] if seed is None else [f"training.seed={seed}"])])
+    data, draw = settings.data, settings.training.seed
+    root = data_root or data.root
+    if root is None:
+        raise UserError(f"which drives? --data-root names a store, or data.root in {config}")
+    shown = min(8, data.sequence_length) if length is None else length
+    if shown > data.sequence_length:
+        raise UserError(f"--length {shown}: the clips have data.sequence_length = {data.sequence_length} frames")
+
+    store = Store.open(root)
+    index = ClipIndex(store, split, data.sequence_length, data.frame_skip)
+    loader = ClipLoader(
+        root, split, batch_size=min(clips, len(index)), sequence_length=data.sequence_length,
+        frame_skip=data.frame_skip, order=build_order(store, index, data, draw), first_sample=first_sample,
+    )  # fmt: skip
+    augment = DrivingAugmentation.from_config(data.augmentation, draw)
+    batch = augment(next(iter(loader)))
+    labels = []
+    for sample, clip in zip(batch.samples, batch.clips, strict=True):
+        _, frame = store.locate(clip.start)
+        drawn = augment.draw(sample)
+        labels.append(f"{sample}: {clip.drive}, {frame}" + (" ↔" if drawn.mirrored else ""))
+        print(f"sample {sample}: drive '{clip.drive}' from frame {frame}" + (f", {drawn}" if data.augmentation else ""))
+    title = f"{split}, {len(index)} clips of {data.sequence_length} frames, {data.frame_skip / store.hz:.2g} s apart"
+    pictures.show_batch(
+        batch.images[:, :shown], batch.actions[:, : shown - 1], output,
+        labels=labels, title=title, pixel_aspect=store.pixel_aspect,
+    )  # fmt: skip
+    print(output)
+
+
+@app.command()
+def find_nan(store: Annotated[Path, typer.Argument(help="the store")]) -> None:
+    """Every row of a store read and every picture decoded: what is damaged, NaN or out of range, and where.
+
+    Exit code 0 where nothing is, else 1.
+    """
+    from daydrive.data.check import find_bad_rows
+    from daydrive.data.progress import PrepareProgress
+    from daydrive.data.store import Store
+
+    opened = Store.open(store)
+    lengths = [drive.frames for drive in opened.drives]
+    with PrepareProgress(lengths, lengths) as progress:
+        found = find_bad_rows(opened, progress)
+    for bad in found:
+        print(bad)
+    verdict = f"{len(found)} faults" if found else "nothing damaged, NaN or out of range"
+    print(f"{store}: {opened.rows} frames of {len(opened.drives)} drives, {verdict}")
+    raise typer.Exit(1 if found else 0)

@@ -1,0 +1,86 @@
+"""Commands that train."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from daydrive.cli.options import ConfigFile, Device, Overrides, app
+
+
+@app.command()
+def train(
+    config: ConfigFile = Path("configs/training/base.yaml"),
+    data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root of the config")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="default: runs/CONFIG-TIME; with --resume its newest")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on where the run ended")] = False,
+    allow_change: Annotated[bool, typer.Option("--allow-change", help="resume with settings that change it")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only the checks before the first step")] = False,
+    use_wandb: Annotated[bool, typer.Option("--use-wandb", help="log to Weights & Biases as well")] = False,
+    wandb_project: Annotated[str | None, typer.Option(help="with --use-wandb; default: daydrive")] = None,
+    wandb_name: Annotated[str | None, typer.Option(help="of the run there; default: the run folder's")] = None,
+    wandb_mode: Annotated[str | None, typer.Option(help="online, or offline: synchronised later")] = None,
+    use_dp: Annotated[bool, typer.Option("--use-dp", help="DataParallel over this machine's GPUs")] = False,
+    device: Device = "auto",
+    overrides: Overrides = None,
+) -> None:
+    """A store → a run folder with checkpoints, curves and pictures."""
+    from daydrive.config import load_config
+    from daydrive.devices import find_device
+    from daydrive.training.run import train_run
+    from daydrive.training.setup import Wishes
+
+    wandb = {"use_wandb": use_wandb or None, "project": wandb_project, "name": wandb_name, "mode": wandb_mode}
+    flags = [
+        f"logging.{key if key == 'use_wandb' else f'wandb_{key}'}={json.dumps(value)}"
+        for key, value in wandb.items()
+        if value is not None
+    ]
+    settings = load_config(config, [*(overrides or []), *flags])
+    wishes = Wishes(resume, allow_change, use_dp, dry_run)
+    raise typer.Exit(train_run(settings, config, data_root, run_dir, find_device(device), wishes))
+
+
+@app.command()
+def find_lr(
+    config: ConfigFile = Path("configs/training/base.yaml"),
+    data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root of the config")] = None,
+    min_lr: Annotated[float, typer.Option(help="where the sweep begins")] = 1e-6,
+    max_lr: Annotated[float, typer.Option(help="where it ends, unless the loss diverges before")] = 1e-1,
+    steps: Annotated[int | None, typer.Option(help="default: 25 for each factor of 10")] = None,
+    part: Annotated[str, typer.Option(help="all, or encoder, dynamics, decoder while the others keep theirs")] = "all",
+    per_part: Annotated[bool, typer.Option("--per-part", help="each part on its own, one after the other")] = False,
+    output: Annotated[Path | None, typer.Option(help="folder; default: runs/find-lr-CONFIG-TIME")] = None,
+    device: Device = "auto",
+    overrides: Overrides = None,
+) -> None:
+    """A store → a learning rate for the config, with the curve that speaks for it."""
+    from daydrive.config import load_config
+    from daydrive.devices import find_device
+    from daydrive.training.lr_finder import find_lr as find
+    from daydrive.training.lr_sweep import check_parts, check_range
+
+    over, parts = check_range(min_lr, max_lr, steps), check_parts(part, per_part)
+    settings = load_config(config, overrides or [])
+    raise typer.Exit(find(settings, config, data_root, output, find_device(device), parts, over))
+
+
+@app.command()
+def replay(
+    fault: Annotated[Path, typer.Argument(help="RUN/faults/step-N, of a training that ended there")],
+    data_root: Annotated[Path | None, typer.Option(help="the store; default: where it was")] = None,
+    device: Device = "auto",
+) -> None:
+    """The clips of a step that was not finite, once more: which of them it is, and why.
+
+    Exit code 0 where it happens again, else 1.
+    """
+    from daydrive.devices import find_device
+    from daydrive.training.faults import replay as again
+
+    replayed = again(fault, find_device(device), data_root)
+    print("\n".join(replayed.lines))
+    raise typer.Exit(0 if replayed.reproduced else 1)

@@ -1,0 +1,251 @@
+"""Every setting, typed, with its default and its range. Sections of a config file are classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class EncoderConfig(Settings):
+    """stages: channels of each stage, fine to coarse; num_heads: attention heads in the coarser half of them."""
+
+    stages: list[PositiveInt] = Field([64, 128, 256, 512], min_length=1)
+    num_heads: PositiveInt = 4
+
+
+class DynamicsConfig(Settings):
+    num_layers: PositiveInt = 4
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class DecoderConfig(Settings):
+    """stages: channels of each stage, coarse to fine; init_size: shorter side of the latent grid it starts from."""
+
+    stages: list[PositiveInt] = Field([512, 256, 128, 64], min_length=1)
+    init_size: PositiveInt = 16
+
+
+class ModelConfig(Settings):
+    """latent_dim: channels of the latent grid; hidden_dim: channels of the dynamics and of its memory.
+
+    image_size: (height, width) in pixels; training takes it from the store.
+    """
+
+    latent_dim: PositiveInt = 256
+    action_dim: PositiveInt = 4
+    hidden_dim: PositiveInt = 512
+    encoder: EncoderConfig = EncoderConfig()
+    dynamics: DynamicsConfig = DynamicsConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    image_size: tuple[PositiveInt, PositiveInt] | None = None
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelConfig:
+        stages = self.encoder.stages
+        for width in stages[(len(stages) + 1) // 2 :]:
+            if width % self.encoder.num_heads:
+                raise ValueError(
+                    f"model.encoder.num_heads = {self.encoder.num_heads} does not divide the stage of {width} channels"
+                )
+        return self
+
+
+class UnrollPhase(Settings):
+    """From the share `start` of the training on, the dream is unrolled over `steps` frames."""
+
+    start: float = Field(ge=0, lt=1)
+    steps: PositiveInt
+
+
+class TrainingConfig(Settings):
+    """num_epochs or max_steps, whichever ends first; a step is an optimizer update.
+
+    batch_size: clips of each process at a time; a step takes `batch_size · gradient_accumulation` of them per process.
+    amp_dtype: what `use_amp` computes in; 'auto' is bfloat16 where the device has it, float16 elsewhere.
+    context_frames: real frames before the dream begins. unroll: how its length grows; without it, all of the clip.
+    ema_decay: keep a moving average of the weights, which is then what is validated and exported.
+    distributed: one process of several that torchrun or Slurm started; backend: 'auto' is nccl on GPUs, gloo elsewhere.
+    """
+
+    batch_size: PositiveInt = 16
+    num_epochs: PositiveInt = 100
+    max_steps: PositiveInt | None = None
+    use_amp: bool = True
+    amp_dtype: Literal["auto", "bfloat16", "float16"] = "auto"
+    gradient_accumulation: PositiveInt = 1
+    max_grad_norm: float = Field(1.0, gt=0)
+    seed: int = Field(0, ge=0, lt=2**32)
+    context_frames: int = Field(4, ge=2)
+    unroll: list[UnrollPhase] = []
+    use_gradient_checkpointing: bool = False
+    compile: bool = False
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    distributed: bool = False
+    backend: Literal["auto", "nccl", "gloo"] = "auto"
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+
+
+class OptimizerConfig(Settings):
+    """lr: for every part that has no rate of its own. betas: of adam and adamw, and of what Muon doesn't train.
+
+    momentum: of sgd and muon.
+    """
+
+    type: Literal["adamw", "adam", "sgd", "muon"] = "adamw"
+    lr: float = Field(1e-4, gt=0)
+    encoder_lr: float | None = Field(None, gt=0)
+    dynamics_lr: float | None = Field(None, gt=0)
+    decoder_lr: float | None = Field(None, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = Field(0.95, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _betas_in_range(self) -> OptimizerConfig:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"optimizer.betas = {list(self.betas)} must both lie in [0, 1)")
+        return self
+
+
+class SchedulerConfig(Settings):
+    """A warmup, then down to `min_lr` along a cosine or a line, or constant."""
+
+    type: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_steps: int = Field(1000, ge=0)
+    min_lr: float = Field(1e-6, ge=0)
+
+
+class LossConfig(Settings):
+    """perceptual: 'structure' needs no weights; 'vgg16', 'alexnet' need theirs, from `perceptual_weights` or the cache.
+
+    recon_frames: how many of the newest context frames a training step reconstructs; without it, the whole clip.
+    """
+
+    recon_weight: float = Field(1.0, ge=0)
+    pred_weight: float = Field(1.0, ge=0)
+    perceptual_weight: float = Field(0.1, ge=0)
+    latent_reg_weight: float = Field(0.01, ge=0)
+    temporal_weight: float = Field(0.1, ge=0)
+    perceptual: Literal["structure", "vgg16", "alexnet"] = "structure"
+    perceptual_weights: Path | None = None
+    recon_frames: PositiveInt | None = None
+
+
+class AugmentationConfig(Settings):
+    """One draw a clip. brightness, contrast, saturation: largest relative change, either way.
+
+    crop_scale: share of the picture's area that a crop keeps, from and to. mirror: chance of left and right exchanged,
+    steering included.
+    """
+
+    brightness: float = Field(0.0, ge=0, lt=1)
+    contrast: float = Field(0.0, ge=0, lt=1)
+    saturation: float = Field(0.0, ge=0, lt=1)
+    crop_scale: tuple[float, float] = (1.0, 1.0)
+    mirror: float = Field(0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _crop_in_range(self) -> AugmentationConfig:
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"data.augmentation.crop_scale = {list(self.crop_scale)} must be 0 < from <= to <= 1")
+        return self
+
+
+class BalanceConfig(Settings):
+    """Clips that are rare among standing, left, straight and right, slow and fast, count for more.
+
+    mode: 'sample' draws them more often, 'weight' lets their loss weigh more. strength: 0 changes nothing, 1 gives
+    every kind of driving the same share.
+    """
+
+    mode: Literal["sample", "weight"] = "sample"
+    strength: float = Field(0.5, ge=0, le=1)
+
+
+class CurriculumConfig(Settings):
+    """Clips in `phases` by difficulty, easy ones first, each phase `epochs_per_phase` long; after the last, all clips.
+
+    by: 'steering', or a column of the store such as those of `daydrive score`. cumulative: a phase keeps the clips of
+    those before it.
+    """
+
+    by: str = "steering"
+    phases: int = Field(3, ge=2)
+    epochs_per_phase: PositiveInt = 20
+    cumulative: bool = True
+
+
+class DataConfig(Settings):
+    """root: the store. sequence_length: frames of a clip, `frame_skip` apart."""
+
+    root: Path | None = None
+    num_workers: int = Field(4, ge=0)
+    pin_memory: bool = True
+    sequence_length: int = Field(10, ge=3)
+    frame_skip: PositiveInt = 1
+    augmentation: AugmentationConfig | None = None
+    balance: BalanceConfig | None = None
+    curriculum: CurriculumConfig | None = None
+
+
+class LoggingConfig(Settings):
+    """Intervals in steps. num_samples: clips drawn for TensorBoard. keep_checkpoints: how many, `best` not counted."""
+
+    log_interval: PositiveInt = 100
+    eval_interval: PositiveInt = 1000
+    save_interval: PositiveInt = 5000
+    histogram_interval: PositiveInt = 1000
+    num_samples: PositiveInt = 8
+    keep_checkpoints: PositiveInt = 1
+    use_wandb: bool = False
+    wandb_project: str = "daydrive"
+    wandb_name: str | None = None
+    wandb_mode: Literal["online", "offline"] = "online"
+
+
+class AlarmsConfig(Settings):
+    """When training says that something looks wrong.
+
+    min_psnr: dB on validation after half of the training. max_gap: dB that training clips may be better than
+    validation clips. patience: epochs without a better validation. min_action_cost: dB that another clip's actions
+    have to cost. min_device_use: share of the time that the device computes instead of waiting for data.
+    """
+
+    min_psnr: float = 25.0
+    max_gap: float = Field(2.0, gt=0)
+    patience: PositiveInt = 10
+    min_action_cost: float = 0.1
+    min_device_use: float = Field(0.7, ge=0, le=1)
+
+
+class Config(Settings):
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    loss: LossConfig = LossConfig()
+    data: DataConfig = DataConfig()
+    logging: LoggingConfig = LoggingConfig()
+    alarms: AlarmsConfig = AlarmsConfig()
+
+    @model_validator(mode="after")
+    def _clip_holds_context_and_dream(self) -> Config:
+        context, length = self.training.context_frames, self.data.sequence_length
+        longest = max((phase.steps for phase in self.training.unroll), default=1)
+        if context + longest > length:
+            raise ValueError(
+                f"data.sequence_length = {length} is too short for training.context_frames = {context} and a dream of "
+                f"{longest} steps; {context + longest} or more would do"
+            )
+        if self.scheduler.min_lr > self.optimizer.lr:
+            raise ValueError(
+                f"scheduler.min_lr = {self.scheduler.min_lr:g} is above optimizer.lr = {self.optimizer.lr:g}"
+            )
+        return self
