@@ -21,7 +21,7 @@ from daydrive.files import replacing
 from daydrive.losses import structure_loss
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-"""Two pictures (..., 3, H, W) in [-1, 1] → a mean distance, 0 where they are the same."""
+"""Clips (B, T, 3, H, W) in [-1, 1] → the mean distance of each, (B,), 0 where they are the same."""
 
 
 class Backbone(NamedTuple):
@@ -93,15 +93,16 @@ class LPIPS(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """(..., 3, H, W) in [-1, 1], both sides at least 32 → the mean distance over the pictures."""
+        """Clips (B, T, 3, H, W) in [-1, 1], both sides at least 32 → (B,), means over their pictures."""
+        clips = a.shape[:-3]
         a, b = a.flatten(0, -4), b.flatten(0, -4)
         features = self._features(torch.cat([a, b]))
-        total = a.new_zeros(())
+        total = a.new_zeros(len(a))
         for feature, weight in zip(features, self.calibration, strict=True):
             unit = feature / (feature.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
             first, second = unit.chunk(2)
-            total = total + ((first - second).square() * weight.view(1, -1, 1, 1)).sum(dim=1).mean()
-        return total
+            total = total + ((first - second).square() * weight.view(1, -1, 1, 1)).sum(dim=1).mean(dim=(1, 2))
+        return total.view(clips).flatten(1).mean(dim=1)
 
     def _features(self, pictures: Tensor) -> list[Tensor]:
         x = (pictures - self.mean) / self.std

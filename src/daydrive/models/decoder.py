@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from daydrive.config import ModelConfig
 from daydrive.models.geometry import Ladder
-from daydrive.models.layers import ChannelNorm, ResidualBlock, Upsample
+from daydrive.models.layers import ChannelNorm, Recomputing, ResidualBlock, Upsample
 from daydrive.models.texture import Motion
 
 FLOW_SCALE = 8.0
@@ -21,7 +20,7 @@ MASK_BIAS = -3.0
 """Where training starts, nearly all of the picture moves and little is painted."""
 
 
-class Decoder(nn.Module):
+class Decoder(Recomputing):
     """One trunk from the latent grid up to half the picture's size or less; two heads shuffle pixels to the full.
 
     `paint` takes a latent alone. `motion` also takes the hidden grid of the dynamics, the action, and the features of
@@ -31,7 +30,6 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig, sizes: Ladder) -> None:
         super().__init__()
         stages = config.decoder.stages
-        self.gradient_checkpointing = False
         self.enter_latent = nn.Conv2d(config.latent_dim, stages[0], 3, padding=1)
         self.enter_hidden = nn.Conv2d(config.hidden_dim, stages[0], 1)
         self.skips = nn.ModuleDict(
@@ -55,12 +53,12 @@ class Decoder(nn.Module):
     def paint(self, latent: Tensor) -> Tensor:
         """latent (N, latent_dim, h, w) → pictures (N, 3, H, W) in [-1, 1]."""
         x = self._trunk(self.enter_latent(latent), [None] * len(self.stages), None)
-        return torch.tanh(self.paint_head(x).float())
+        return torch.tanh(self.lean(self._full_size, self.paint_head, x).float())
 
     def motion(self, latent: Tensor, hidden: Tensor, features: Sequence[Tensor | None], condition: Tensor) -> Motion:
         """What moves between the last picture, whose `features` these are, and the one that `latent` foresees."""
         x = self._trunk(self.enter_latent(latent) + self.enter_hidden(hidden), features, condition)
-        flow, mask, content = self.motion_head(x).float().split([2, 1, 3], dim=1)
+        flow, mask, content = self.lean(self._full_size, self.motion_head, x).float().split([2, 1, 3], dim=1)
         return Motion(FLOW_SCALE * flow, torch.sigmoid(4 * mask + MASK_BIAS), torch.tanh(4 * content))
 
     def _trunk(self, x: Tensor, features: Sequence[Tensor | None], condition: Tensor | None) -> Tensor:
@@ -68,8 +66,12 @@ class Decoder(nn.Module):
             feature = features[i]
             if feature is not None:
                 x = x + self.skips[str(i)](feature)
-            keep = not (self.gradient_checkpointing and self.training)
-            x = stage(x, condition) if keep else checkpoint(stage, x, condition, use_reentrant=False)
+            x = stage(x, condition)
             if i < len(self.grow):
                 x = self.grow[i](x)
-        return F.silu(self.norm(x))
+        return x
+
+    def _full_size(self, head: nn.Module, x: Tensor) -> Tensor:
+        """The trunk's end → a picture of the full size."""
+        result: Tensor = head(F.silu(self.norm(x)))
+        return result

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daydrive.config import ModelConfig
-from daydrive.models.layers import ChannelNorm, Modulation
+from daydrive.models.layers import ChannelNorm, Modulation, Recomputing
 
 Memory = tuple[Tensor, ...]
 """One picture (B, hidden_dim, h, w) per layer: all that is kept of the past, constant in size."""
 
 
-class DynamicsLayer(nn.Module):
+class DynamicsLayer(Recomputing):
     """A gated recurrent memory over the grid (ConvGRU, Ballas et al. 2016), then a feed-forward part.
 
     Both are modulated by the action.
@@ -36,14 +36,22 @@ class DynamicsLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, memory: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        y = self.mix(self.modulation(self.norm(x), condition))
+        y = self.lean(self._mixed, x, condition)
         y = F.silu(y + self.overview(y.mean(dim=(2, 3)))[:, :, None, None])
         update, reset = torch.sigmoid(self.gates(torch.cat([y, memory], dim=1))).chunk(2, dim=1)
         candidate = torch.tanh(self.candidate(torch.cat([y, reset * memory], dim=1)))
         memory = torch.lerp(memory, candidate, update)
         x = x + self.dropout(memory)
+        return x + self.dropout(self.lean(self._fed, x, condition)), memory
+
+    def _mixed(self, x: Tensor, condition: Tensor) -> Tensor:
+        mixed: Tensor = self.mix(self.modulation(self.norm(x), condition))
+        return mixed
+
+    def _fed(self, x: Tensor, condition: Tensor) -> Tensor:
         y = self.feed_modulation(self.feed_norm(x), condition)
-        return x + self.dropout(self.contract(F.silu(self.expand(y)))), memory
+        fed: Tensor = self.contract(F.silu(self.expand(y)))
+        return fed
 
 
 class DynamicsStep(NamedTuple):

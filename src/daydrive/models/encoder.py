@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from daydrive.config import ModelConfig
 from daydrive.models.layers import ChannelNorm, ResidualBlock, SelfAttention
@@ -32,7 +31,6 @@ class Encoder(nn.Module):
         stages = config.encoder.stages
         widths = [3 * HISTORY * reductions[0] ** 2, *stages]
         self.unshuffle = reductions[0]
-        self.gradient_checkpointing = False
         self.enter = nn.ModuleList(
             nn.Conv2d(widths[i], width, 3, stride=1 if i == 0 else reductions[i], padding=1)
             for i, width in enumerate(stages)
@@ -52,8 +50,6 @@ class Encoder(nn.Module):
         x = F.pixel_unshuffle(stacked, self.unshuffle).contiguous(memory_format=torch.channels_last)
         features = []
         for enter, stage in zip(self.enter, self.stages, strict=True):
-            x = enter(x)
-            keep = not (self.gradient_checkpointing and self.training)
-            x = stage(x) if keep else checkpoint(stage, x, use_reentrant=False)
+            x = stage(enter(x))
             features.append(x)
         return Encoding(self.leave(x), tuple(features))

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-WRITTEN_OUT = 128
+WRITTEN_OUT = 1024
+
+CHEAP_CHANNELS = 128
+"""With up to so many, convolutions are computed again too where memory is short: the fewer, the less work a byte."""
+
+Result = TypeVar("Result")
+
+
+class Recomputing(nn.Module):
+    """A part that can compute its activations again in the backward pass instead of keeping them (Chen et al. 2016)."""
+
+    gradient_checkpointing = False
+
+    def lean(self, function: Callable[..., Result], *inputs: object) -> Result:
+        """`function(*inputs)`; while training with `gradient_checkpointing`, only the inputs are kept.
+
+        A convolution at the function's end is not computed again: its own gradient needs what goes into it only.
+        """
+        if not (self.gradient_checkpointing and self.training):
+            return function(*inputs)
+        result: Result = checkpoint(function, *inputs, use_reentrant=False)
+        return result
 
 
 class ChannelNorm(nn.Module):
@@ -36,7 +61,7 @@ class Modulation(nn.Module):
         return torch.addcmul(x + shift, x, scale)
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Recomputing):
     """Two 3x3 convolutions around a norm, added to the input; modulated where a condition is given."""
 
     def __init__(self, channels: int, condition_dim: int | None = None) -> None:
@@ -47,13 +72,26 @@ class ResidualBlock(nn.Module):
         self.modulation = Modulation(channels, condition_dim) if condition_dim else None
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        if self.conv1.out_channels <= CHEAP_CHANNELS:
+            return x + self.lean(self._both, x, condition)
+        return x + self.lean(self._second, self.lean(self._first, x, condition))
+
+    def _both(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        return self._second(self._first(x, condition))
+
+    def _first(self, x: Tensor, condition: Tensor | None) -> Tensor:
         y = self.norm(x)
         if self.modulation is not None and condition is not None:
             y = self.modulation(y, condition)
-        return x + self.conv2(F.silu(self.conv1(F.silu(y))))
+        first: Tensor = self.conv1(F.silu(y))
+        return first
+
+    def _second(self, x: Tensor) -> Tensor:
+        second: Tensor = self.conv2(F.silu(x))
+        return second
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(Recomputing):
     """Multi-head attention between all places of a picture (Vaswani et al. 2017), added to the input."""
 
     def __init__(self, channels: int, num_heads: int) -> None:
@@ -65,10 +103,14 @@ class SelfAttention(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        return x + self.lean(self._mixed, x)
+
+    def _mixed(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         qkv = self.qkv(self.norm(x)).view(b, 3, self.num_heads, c // self.num_heads, h * w).transpose(-1, -2)
         mixed = _attend(qkv[:, 0], qkv[:, 1], qkv[:, 2])
-        return x + self.out(mixed.transpose(-1, -2).reshape(b, c, h, w))
+        out: Tensor = self.out(mixed.transpose(-1, -2).reshape(b, c, h, w))
+        return out
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

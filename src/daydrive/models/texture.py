@@ -49,6 +49,8 @@ def sample(picture: Tensor, displacement: Tensor, mode: str = "bilinear") -> Ten
     height, width = picture.shape[-2:]
     size = displacement.new_tensor([width, height]).view(1, 2, 1, 1)
     where = (2 * (pixel_grid(height, width, picture) + displacement) + 1) / size - 1
+    if mode == "bilinear":  # its backward pass on a processor crashes at NaN, and takes NaN for the edge anyway
+        where = where.nan_to_num()
     return F.grid_sample(picture, where.permute(0, 2, 3, 1), mode=mode, padding_mode="border", align_corners=False)
 
 

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from daydrive.config import Config, ModelConfig
 from daydrive.models.decoder import Decoder
 from daydrive.models.dynamics import Dynamics, DynamicsStep, Memory
 from daydrive.models.encoder import HISTORY, Encoder, Encoding
 from daydrive.models.geometry import ladder
+from daydrive.models.layers import Recomputing
 from daydrive.models.texture import Texture, fresh, move, render
 
 DEFAULT_IMAGE_SIZE = (256, 256)
@@ -40,19 +41,18 @@ class DreamState(NamedTuple):
 
 
 class WorldModelOutput(TypedDict):
-    """reconstructed: (B, R, 3, H, W), each painted from that frame's latent alone; reconstructed_frames: which frames.
+    """reconstructed: (B, R, 3, H, W), each painted from that frame's latent alone, for the frames asked for.
     predicted: (B, N, 3, H, W), the dream from the context on. latents: (B, R, latent_dim, h, w);
     foreseen: (B, N, latent_dim, h, w), the latents that the dynamics expected of the dreamed frames.
     Pictures in [-1, 1]."""
 
     reconstructed: Tensor
-    reconstructed_frames: list[int]
     predicted: Tensor
     latents: Tensor
     foreseen: Tensor
 
 
-class WorldModel(nn.Module):
+class WorldModel(Recomputing):
     """Encoder → dynamics → decoder. Works for pictures from 64 to 256 pixels, square or not."""
 
     def __init__(self, config: ModelConfig, image_size: tuple[int, int]) -> None:
@@ -66,9 +66,10 @@ class WorldModel(nn.Module):
         self.decoder = Decoder(config, sizes)
 
     def enable_gradient_checkpointing(self, enabled: bool = True) -> None:
-        """Compute the stages' activations again in the backward pass instead of keeping them (Chen et al. 2016)."""
-        self.encoder.gradient_checkpointing = enabled
-        self.decoder.gradient_checkpointing = enabled
+        """Let all parts that can compute their activations again in the backward pass; gradients stay the same."""
+        for module in self.modules():
+            if isinstance(module, Recomputing):
+                module.gradient_checkpointing = enabled
 
     def encode(self, images: Tensor) -> Tensor:
         """images (B, T, 3, H, W) in [-1, 1] → latents (B, T, latent_dim, h, w), each of a frame and those before it."""
@@ -117,7 +118,6 @@ class WorldModel(nn.Module):
         latents = self._latents(images, frames, {last: newest.latent})
         return {
             "reconstructed": self.decode(latents),
-            "reconstructed_frames": frames,
             "predicted": torch.stack([s.picture for s in states], dim=1),
             "latents": latents,
             "foreseen": torch.stack([s.latent for s in states if s.latent is not None], dim=1),
@@ -127,8 +127,8 @@ class WorldModel(nn.Module):
         step: DynamicsStep = self.dynamics(encoding.latent, action, state.memory)
         features = [None if i is None else encoding.features[i] for i in self._skips]
         motion = self.decoder.motion(step.latent, step.hidden, features, step.condition)
-        texture = move(state.texture, motion)
-        pictures = torch.cat([state.pictures[:, 1:], render(texture)[:, None]], dim=1)
+        texture = self.lean(move, state.texture, motion)
+        pictures = torch.cat([state.pictures[:, 1:], self.lean(render, texture)[:, None]], dim=1)
         return DreamState(pictures, step.memory, texture, step.latent)
 
     def _latents(self, images: Tensor, frames: Sequence[int], known: dict[int, Tensor]) -> Tensor:
