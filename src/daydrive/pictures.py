@@ -14,12 +14,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
+from daydrive.errors import UserError
 from daydrive.files import replacing
-from daydrive.types import Image
+from daydrive.types import Image, to_uint8
 
 Colour = tuple[int, int, int]
 Pictures = npt.NDArray[np.uint8]
@@ -29,6 +31,8 @@ _DARK, _RIM, _SLOT = (22, 24, 28), (236, 238, 242), (70, 74, 82)
 _THROTTLE, _BRAKE = (86, 190, 160), (222, 94, 30)
 _LOCK = 120.0
 """Degrees that the drawn wheel turns at full steering."""
+_TILE = 128
+"""Height of a frame on the sheet of a batch."""
 
 
 def to_pictures(frames: Tensor) -> Pictures:
@@ -176,6 +180,62 @@ def overlay_action(picture: Image, action: npt.ArrayLike, height: int | None = N
     out = picture.copy()
     out[h - tall :, : 2 * tall] = action_panel(action, tall)
     return out
+
+
+def show_batch(
+    images: Tensor,
+    actions: Tensor | None = None,
+    path: Path | str | None = None,
+    *,
+    labels: Sequence[str] = (),
+    title: str = "",
+    pixel_aspect: float = 1.0,
+) -> Image:
+    """A sheet of a batch, a row a clip and a column a frame; written as a PNG to `path` where that is given.
+
+    images: (B, T, 3, H, W) or (B, 3, H, W), uint8 [0, 255] or floating point [-1, 1]. actions: (B, T-1, 4), each drawn
+    on the frame that it begins at. labels: of the clips, their numbers without it. pixel_aspect: width / height.
+    UserError for another shape or dtype, and for numbers that are NaN or out of range.
+    """
+    if images.ndim == 4:
+        images = images[:, None]
+    if images.ndim != 5 or images.shape[2] != 3 or 0 in images.shape:
+        raise UserError(f"a batch of pictures is (B, T, 3, H, W) or (B, 3, H, W), not {tuple(images.shape)}")
+    clips, length = images.shape[:2]
+    if actions is not None and actions.shape != (clips, length - 1, 4):
+        raise UserError(
+            f"the actions of {clips} clips of {length} frames are ({clips}, {length - 1}, 4), not "
+            f"{tuple(actions.shape)}"
+        )
+    rows = [[enlarge(frame, _TILE) for frame in widen(clip, pixel_aspect)] for clip in to_pictures(_levels(images))]
+    if actions is not None:
+        _refuse_nan(actions, "actions")
+        for row, commands in zip(rows, actions.float().cpu().numpy(), strict=True):
+            row[:-1] = [overlay_action(tile, command) for tile, command in zip(row, commands, strict=False)]
+    numbers = [str(i) for i in range(max(clips, length))]
+    sheet = contact_sheet(rows, labels or numbers[:clips], numbers[:length], title=title, height=_TILE)
+    if path is not None:
+        write_png(Path(path), sheet)
+    return sheet
+
+
+def _refuse_nan(values: Tensor, what: str) -> None:
+    found = values.isnan().flatten(2).any(-1).nonzero()
+    if len(found):
+        raise UserError(f"the {what} hold NaN, first in clip {found[0, 0]}, frame {found[0, 1]}")
+
+
+def _levels(images: Tensor) -> Tensor:
+    """uint8 as it is, floats in [-1, 1] as uint8."""
+    if images.dtype == torch.uint8:
+        return images
+    if not images.is_floating_point():
+        raise UserError(f"pictures are uint8 [0, 255] or floating point [-1, 1], not {images.dtype}")
+    _refuse_nan(images, "pictures")
+    low, high = images.min().item(), images.max().item()
+    if low < -1 or high > 1:
+        raise UserError(f"pictures of floats are in [-1, 1], and these go from {low:g} to {high:g}; 0 to 255 is uint8")
+    return to_uint8(images)
 
 
 def write_png(path: Path, picture: Image) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from daydrive.data.images import decode_all
-from daydrive.data.store import AGAIN, Actions, Store
+from daydrive.data.store import AGAIN, Actions, Rows, Store
 from daydrive.errors import UserError
 from daydrive.types import Batch, Clip
 
@@ -25,9 +26,9 @@ class ClipIndex:
                 raise UserError(f"{key} has to be at least 1, not {value}")
         self.sequence_length, self.frame_skip, self.stride = sequence_length, frame_skip, stride
         self.drives = store.split(split)
-        span = (sequence_length - 1) * frame_skip + 1
+        self._span = (sequence_length - 1) * frame_skip + 1
         frames = np.array([drive.frames for drive in self.drives], dtype=np.int64)
-        counts = np.maximum((frames - span) // stride + 1, 0)
+        counts = np.maximum((frames - self._span) // stride + 1, 0)
         self._ends = np.cumsum(counts)
         if len(self) == 0:
             raise UserError(_none_long_enough(store, split, int(frames.max(initial=0)), sequence_length, frame_skip))
@@ -47,6 +48,28 @@ class ClipIndex:
         start = drive.start + (index - before) * self.stride
         return Clip(drive.name, start, length or self.sequence_length, self.frame_skip)
 
+    def starts(self) -> Rows:
+        """The rows at which the clips begin, (len,)."""
+        counts = np.diff(self._ends, prepend=0)
+        within = np.arange(len(self)) - np.repeat(self._ends - counts, counts)
+        return np.repeat([drive.start for drive in self.drives], counts) + within * self.stride
+
+    def means(self, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Means of a number of each row of the store over the rows from a clip's first frame to its last, (len,).
+
+        What is not finite counts as not there; NaN for a clip that has nothing else.
+        """
+        numbers = np.asarray(values, dtype=np.float64)
+        known = np.isfinite(numbers)
+        starts = self.starts()
+        edges = np.stack([starts, starts + self._span], axis=1).reshape(-1)
+
+        def sums(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+            return np.add.reduceat(np.append(rows, 0.0), edges)[::2]
+
+        with np.errstate(invalid="ignore"):
+            return sums(np.where(known, numbers, 0.0)) / sums(known.astype(np.float64))
+
 
 def read_clips(store: Store, clips: Sequence[Clip]) -> Batch:
     """Clips of one length and frame_skip as a batch, images uint8 (B, T, 3, H, W), actions float32 (B, T-1, 4).
@@ -59,24 +82,30 @@ def read_clips(store: Store, clips: Sequence[Clip]) -> Batch:
         raise ValueError("the clips of a batch have one length and one frame_skip")
     starts = np.array([clip.start for clip in clips], dtype=np.int64)[:, None]
     rows = starts + skip * np.arange(length)
-    jpegs, actions = store.read(rows)
+    pictures, actions = read_pictures(store, rows.reshape(-1))
     if skip == 1:
         between = actions.reshape(len(clips), length, 4)[:, :-1]
     else:
         every = starts + np.arange(skip * (length - 1))
         between = combine(store.read_actions(every).reshape(len(clips), -1, 4), skip)
     height, width = store.image_size
-    pictures = np.empty((rows.size, height, width, 3), dtype=np.uint8)
+    images = torch.from_numpy(pictures).permute(0, 3, 1, 2).reshape(len(clips), length, 3, height, width).contiguous()
+    return Batch(images, torch.from_numpy(np.ascontiguousarray(between)), list(clips))
+
+
+def read_pictures(store: Store, rows: Rows) -> tuple[npt.NDArray[np.uint8], Actions]:
+    """Pictures, uint8 (N, H, W, 3), and actions, float32 (N, 4), of rows; UserError naming a damaged one's frame."""
+    jpegs, actions = store.read(rows)
+    pictures = np.empty((len(rows), *store.image_size, 3), dtype=np.uint8)
     try:
         decode_all(jpegs, pictures)
     except ValueError as error:
         index, reason = error.args
-        drive, frame = store.locate(int(rows.flat[index]))
+        drive, frame = store.locate(int(rows[index]))
         raise UserError(
             f"the store {store.path} has a damaged picture: drive '{drive.name}', frame {frame} ({reason}); {AGAIN}"
         ) from error
-    images = torch.from_numpy(pictures).permute(0, 3, 1, 2).reshape(len(clips), length, 3, height, width).contiguous()
-    return Batch(images, torch.from_numpy(np.ascontiguousarray(between)), list(clips))
+    return pictures, actions
 
 
 def combine(actions: Actions, skip: int) -> Actions:

@@ -1,19 +1,21 @@
-"""Batches without end, from worker processes or this one, in an order that a position fixes."""
+"""Batches without end, from worker processes or this one, in an order that the number of a sample fixes."""
 
 from __future__ import annotations
 
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from daydrive.data import sampler
 from daydrive.data.clips import ClipIndex, fixed_clips, read_clips
+from daydrive.data.order import Order
 from daydrive.data.store import Store
 from daydrive.errors import UserError
 from daydrive.types import Batch
@@ -22,12 +24,15 @@ __all__ = ["ClipLoader", "fixed_clips"]
 
 
 class ClipLoader:
-    """Batches of a split from `position` on, forever; each iteration begins at `position` again.
+    """Batches of a split from sample `first_sample` on, forever; each iteration begins there again.
 
-    batch_size: clips a batch on this rank; with `world` ranks they share the same `world * batch_size` clips a step.
-    sequence_length, frame_skip: see `ClipIndex`. clip_length: length of the clips of a batch, by its position, at most
-    `sequence_length` (for unrolls that grow); it has to be picklable. position: batches consumed already.
-    The batches are the same for any number of workers. UserError for a split without clips or fewer than a batch.
+    batch_size: clips a batch on this rank; the `world` ranks share the same `world * batch_size` samples, and
+    `accumulation` of these make a step. sequence_length, frame_skip: see `ClipIndex`. order: which clip a sample is;
+    every clip once an epoch without it, in an order given by `seed`. first_sample: where a step begins.
+    clip_length: frames of the clips of a batch, at most `sequence_length`, by the first sample of the batch on all
+    ranks (for unrolls that grow); it has to be picklable.
+    Attribute `clips`: clips of an epoch. The batches are the same for any number of workers. UserError for a split
+    without clips or with fewer than a batch.
     """
 
     def __init__(
@@ -40,22 +45,31 @@ class ClipLoader:
         frame_skip: int = 1,
         num_workers: int = 0,
         pin_memory: bool = False,
+        order: Order | None = None,
         seed: int = 0,
-        position: int = 0,
+        first_sample: int = 0,
+        accumulation: int = 1,
         clip_length: Callable[[int], int] | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         store = Store.open(store_path)
         index = ClipIndex(store, split, sequence_length, frame_skip)
+        order = order or Order.plain(len(index), seed)
+        assert order.clip_count == len(index), "the order is that of other clips"
         self.clips = len(index)
-        self.batches_per_epoch = sampler.batches_per_epoch(batch_size * world, self.clips)
-        batches = _Batches(store, index, batch_size, seed, clip_length, rank, world)
+        together = batch_size * world
+        if self.clips < together:
+            ranks = f" on each of {world} ranks" if world > 1 else ""
+            raise UserError(
+                f"a batch of {batch_size} clips{ranks} is more than the {self.clips} clips there are in the split "
+                f"'{split}' of {store.path}; lower training.batch_size"
+            )
         several = num_workers > 0
         self._loader = DataLoader(
-            batches,
+            _Batches(store, index, order, first_sample, batch_size, accumulation, clip_length, rank, world),
             batch_size=None,
-            sampler=_Positions(position),
+            sampler=_Every(first_sample, together),
             collate_fn=_unchanged,
             generator=torch.Generator(),  # else an iterator draws from the global one, and a resumed run differs
             num_workers=num_workers,
@@ -72,38 +86,51 @@ class ClipLoader:
             yield item
 
 
+@dataclass(frozen=True)
 class _Batches(Dataset[Batch | UserError]):
-    """Position → batch. A UserError is handed over as a value, so that it crosses from a worker unchanged."""
+    """First sample of all ranks' batch → this rank's batch. A UserError is handed over as a value, so that it crosses
+    from a worker unchanged."""
 
-    def __init__(
-        self,
-        store: Store,
-        index: ClipIndex,
-        batch_size: int,
-        seed: int,
-        clip_length: Callable[[int], int] | None,
-        rank: int,
-        world: int,
-    ) -> None:
-        self.store, self.index, self.batch_size, self.seed = store, index, batch_size, seed
-        self.clip_length, self.rank, self.world = clip_length, rank, world
+    store: Store
+    index: ClipIndex
+    order: Order
+    first_sample: int
+    batch_size: int
+    accumulation: int
+    clip_length: Callable[[int], int] | None
+    rank: int
+    world: int
 
-    def __getitem__(self, position: int) -> Batch | UserError:
-        everyone = sampler.batch_indices(self.seed, position, self.batch_size * self.world, len(self.index))
-        length = self.index.sequence_length if self.clip_length is None else self.clip_length(position)
-        mine = sampler.shard(everyone, self.rank, self.world)
+    def __getitem__(self, sample: int) -> Batch | UserError:
+        together = self.batch_size * self.world
+        length = self.index.sequence_length if self.clip_length is None else self.clip_length(sample)
+        mine = slice(self.rank, together, self.world)
+        numbers = self.order.clips(sample, together)[mine]
         try:
-            return read_clips(self.store, [self.index.clip(i, length) for i in mine])
+            batch = read_clips(self.store, [self.index.clip(int(number), length) for number in numbers])
         except UserError as error:
             return error
+        return replace(batch, samples=list(range(sample, sample + together))[mine], weights=self._weights(sample))
+
+    def _weights(self, sample: int) -> torch.Tensor | None:
+        """Those of the step that the sample lies in sum to `world`, so that averaging over the ranks makes it 1."""
+        together = self.batch_size * self.world
+        step = together * self.accumulation
+        before = (sample - self.first_sample) % step
+        weights = self.order.weights(sample - before, step)
+        if weights is None:
+            return None
+        share = weights[before + self.rank : before + together : self.world] / weights.sum(dtype=np.float64)
+        return torch.from_numpy((share * self.world).astype(np.float32))
 
 
-class _Positions:
-    def __init__(self, first: int) -> None:
-        self.first = first
+@dataclass(frozen=True)
+class _Every:
+    first: int
+    step: int
 
     def __iter__(self) -> Iterator[int]:
-        return itertools.count(self.first)
+        return itertools.count(self.first, self.step)
 
 
 def _unchanged(item: Any) -> Any:

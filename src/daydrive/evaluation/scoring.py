@@ -1,0 +1,40 @@
+"""How wrong a model is about each frame of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from daydrive.checkpoint import LoadedModel
+from daydrive.data.clips import combine, read_pictures
+from daydrive.data.scores import Scores
+from daydrive.data.store import DriveInfo, Store
+from daydrive.rollout import rollout_uint8
+
+BATCH = 32
+"""Frames predicted at a time."""
+
+
+def meaning(loaded: LoadedModel) -> str:
+    """What the store's metadata says about such a column."""
+    return f"mean absolute error of {loaded.name} one frame ahead, 0 to 255"
+
+
+def prediction_error(store: Store, loaded: LoadedModel, drive: DriveInfo) -> Iterator[Scores]:
+    """Mean absolute error of each frame foretold from the real ones before it, levels 0 to 255.
+
+    Context and frame_skip are those of the model's training; NaN for the first frames, which have no whole context.
+    """
+    context, skip = loaded.config.training.context_frames, loaded.config.data.frame_skip
+    before = context * skip
+    yield np.full(min(before, drive.frames), np.nan, dtype=np.float32)
+    for first in range(before, drive.frames, BATCH):
+        count = min(BATCH, drive.frames - first)
+        pictures, actions = read_pictures(store, drive.start + first - before + np.arange(before + count))
+        each = np.arange(count)[:, None]
+        images = torch.from_numpy(pictures[each + skip * np.arange(context + 1)]).movedim(-1, 2)
+        between = torch.from_numpy(combine(actions[each + np.arange(before)], skip))
+        foretold = rollout_uint8(loaded.model, images[:, :context], between)[:, 0].cpu()
+        yield (foretold.short() - images[:, context].short()).abs().float().mean(dim=(1, 2, 3)).numpy()
