@@ -1,29 +1,32 @@
 """Checkpoints: folders of safetensors and JSON, written whole, found by a pointer file that is swapped in one move.
 
 run/checkpoints/step-00000500/   model.safetensors  optimizer.safetensors  config.json  state.json
+                                 trained.safetensors where model.safetensors is a moving average
+                                 optimizer/ in place of its file where several processes hold a part each
 run/checkpoints/last             the name of the newest folder; `best` likewise
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
+from daydrive import tensors
 from daydrive.config import Config, as_tree, parse_config
 from daydrive.errors import UserError
-from daydrive.files import read_json, replacing, write_json, write_text
+from daydrive.files import read_json, write_json, write_text
 from daydrive.models import WorldModel, build_world_model
 
-FORMAT = 1
+FORMAT = 2
+WEIGHTS, TRAINED, MOMENTS = "model.safetensors", "trained.safetensors", "optimizer.safetensors"
+SHARED_MOMENTS = "optimizer"
 POINTERS = ("last", "best")
 
 
@@ -48,37 +51,79 @@ class LoadedModel:
         return f"{self.path.parent.parent.name}/{self.path.name}"
 
 
+class Contents(NamedTuple):
+    """weights: what dreams; trained: those being trained, where `weights` are an average of them; moments: of the
+    optimizers. Shared out over processes (DTensor) or not."""
+
+    weights: dict[str, Tensor]
+    trained: dict[str, Tensor] | None
+    moments: dict[str, Tensor]
+
+
+class Writer(NamedTuple):
+    """How several processes save together: one of them is `main`; `wait` returns when all have called it."""
+
+    main: bool = True
+    wait: Callable[[], None] = lambda: None
+
+
 def save(
-    run: Path,
-    step: int,
-    model: WorldModel,
-    config: Config,
-    optimizers: Sequence[torch.optim.Optimizer],
-    state: dict[str, Any],
+    run: Path, step: int, contents: Contents, config: Config, state: dict[str, Any], keep: int, writer: Writer
 ) -> Path:
-    """Write the checkpoint of `step` and let `last` point to it. `state`: what the loop needs to go on, plain JSON."""
+    """Write the checkpoint of `step`, let `last` point to it, and keep the newest `keep` and the best.
+
+    state: what the loop needs to go on, plain JSON; it is written last, so that a folder that has it is whole.
+    Moments that are shared out are written by every process, each its part (torch.distributed.checkpoint).
+    """
     folder = run / "checkpoints" / f"step-{step:08d}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if not folder.exists():
-        with replacing(folder) as temporary:
-            temporary.mkdir()
-            save_file(_plain(model.state_dict()), temporary / "model.safetensors")
-            save_file(_optimizer_tensors(optimizers, model), temporary / "optimizer.safetensors")
-            write_json(temporary / "config.json", as_tree(config))
-            write_json(temporary / "state.json", {"format": FORMAT, "step": step, **state})
-            for file in temporary.iterdir():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
-    point(run, "last", folder)
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    if folder.exists():
+        writer.wait()
+    else:
+        if writer.main:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        try:
+            writer.wait()
+            shared = tensors.is_shared(contents.moments.values())
+            files = {WEIGHTS: contents.weights, TRAINED: contents.trained}
+            files |= {} if shared else {MOMENTS: contents.moments}
+            for name, named in files.items():
+                in_one_piece = None if named is None else tensors.whole(named)
+                if writer.main and in_one_piece is not None:
+                    tensors.write(in_one_piece, temporary / name)
+            if shared:
+                tensors.write_shared(contents.moments, temporary / SHARED_MOMENTS)
+            writer.wait()
+            if writer.main:
+                write_json(temporary / "config.json", as_tree(config))
+                write_json(temporary / "state.json", {"format": FORMAT, "step": step, **state})
+                _to_disk(temporary)
+                os.replace(temporary, folder)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise UserError(
+                f"the checkpoint of step {step} could not be written to {folder.parent} "
+                f"({error.strerror or error}); what was saved before is whole: --resume goes on from there"
+            ) from None
+    if writer.main:
+        point(run, "last", folder, keep)
     return folder
 
 
-def point(run: Path, pointer: str, folder: Path) -> None:
-    """Let `last` or `best` name `folder`, then remove the folders that no pointer names."""
+def _to_disk(folder: Path) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+
+
+def point(run: Path, pointer: str, folder: Path, keep: int) -> None:
+    """Let `last` or `best` name `folder`, then remove all but those that are named and the newest `keep`."""
     checkpoints = run / "checkpoints"
     write_text(checkpoints / pointer, folder.name + "\n")
     named = {(checkpoints / p).read_text().strip() for p in POINTERS if (checkpoints / p).is_file()}
-    for old in checkpoints.glob("step-*"):
+    for old in sorted(checkpoints.glob("step-*"))[:-keep]:
         if old.name not in named:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -93,7 +138,7 @@ def find(path: Path, pointer: str = "best") -> Path:
     """The checkpoint folder meant by a run folder, a checkpoint folder, or a file in it."""
     if path.is_file() and path.suffix == ".safetensors":
         path = path.parent
-    if (path / "model.safetensors").is_file():
+    if (path / WEIGHTS).is_file():
         return path
     checkpoints = path if path.name == "checkpoints" else path / "checkpoints"
     for name in (pointer, *POINTERS):
@@ -141,65 +186,11 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def load_weights(model: WorldModel, folder: Path) -> None:
+def load_weights(model: nn.Module, folder: Path, name: str = WEIGHTS) -> None:
     """Fill `model`; raises UserError where names or shapes are another model's."""
-    file = folder / "model.safetensors"
-    saved = _read_tensors(file)
-    expected = model.state_dict()
-    missing = sorted(expected.keys() - saved.keys())
-    foreign = sorted(saved.keys() - expected.keys())
-    wrong = [name for name in expected.keys() & saved.keys() if expected[name].shape != saved[name].shape]
-    if missing or foreign or wrong:
-        name = min(wrong) if wrong else (missing or foreign)[0]
-        told = (
-            f"'{name}' has shape {tuple(saved[name].shape)}, the config's model {tuple(expected[name].shape)}"
-            if wrong
-            else f"'{name}' is {'missing' if missing else 'not in the configured model'}"
-        )
-        raise UserError(f"{file}: weights of another model: {told}")
-    model.load_state_dict(saved)
+    tensors.fill(model.state_dict(), tensors.read(folder / name), folder / name)
 
 
-def load_optimizers(optimizers: Sequence[torch.optim.Optimizer], model: WorldModel, folder: Path) -> None:
+def load_moments(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, folder: Path) -> None:
     """Bring moments and step counts back to where `save` left them."""
-    file = folder / "optimizer.safetensors"
-    saved = _read_tensors(file)
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    for optimizer in optimizers:
-        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
-            prefix = f"{names[parameter]}:"
-            state = {key.removeprefix(prefix): value for key, value in saved.items() if key.startswith(prefix)}
-            for key, value in state.items():
-                if key == "step":
-                    continue
-                if value.shape != parameter.shape:
-                    raise UserError(f"{file}: '{names[parameter]}' has moments of another model's shape")
-                state[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)
-            optimizer.state[parameter] = state
-
-
-def _optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer], model: WorldModel) -> dict[str, torch.Tensor]:
-    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-    return _plain(
-        {
-            f"{names[parameter]}:{key}": value
-            for optimizer in optimizers
-            for parameter, state in optimizer.state.items()
-            for key, value in state.items()
-        }
-    )
-
-
-def _plain(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Contiguous copies on the CPU: safetensors stores no strides."""
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-
-
-def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
-    if not file.is_file():
-        raise UserError(f"the checkpoint {file.parent} holds no {file.name}")
-    try:
-        tensors: dict[str, torch.Tensor] = load_file(file)
-    except (SafetensorError, OSError, ValueError, json.JSONDecodeError) as error:
-        raise UserError(f"{file}: not a whole safetensors file: {error}") from None
-    return tensors
+    tensors.fill_moments(optimizers, model, folder / MOMENTS, folder / SHARED_MOMENTS)

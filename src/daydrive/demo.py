@@ -16,6 +16,7 @@ from daydrive.data.store import Store
 from daydrive.evaluation import evaluate, margins_markdown, margins_table
 from daydrive.files import check_folder, read_json, write_text
 from daydrive.training.run import train_run
+from daydrive.training.setup import Wishes
 
 DRIVES = 72
 
@@ -33,7 +34,7 @@ def run_demo(run: Path, data_root: Path, config_file: Path) -> int:
     if _finished(run):
         console.print(f"{run} is trained already, nothing to do.")
     else:
-        code = train_run(settings, config_file, data_root, run, True, torch.device("cpu"))
+        code = train_run(settings, config_file, data_root, run, torch.device("cpu"), Wishes(resume=True))
         if code:
             return code
 

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from daydrive.errors import UserError
+
+SAME_RATE = 1.05
+"""recordings whose rates differ by less than this are all put on the clock of the slowest"""
+
+SHORTEST_RUN = 1.0
+"""seconds; what remains of a recording between two gaps and is shorter than this is worth nothing"""
 
 Times = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -25,15 +35,32 @@ def native_hz(times: Times) -> float:
     return max(math.floor(10.0 / median + 1e-6), 1) / 10.0
 
 
-def resample(times: Times, hz: float) -> list[Indices]:
+def shared_hz(recordings: Sequence[tuple[Path, Times]], given: float | None) -> list[float]:
+    """The clock of each recording (what it was read from, its times): `given`, else its own rate or, within
+    `SAME_RATE` of that, the slowest one's. UserError where one has too few frames for `given`."""
+    rates = [native_hz(times) for _, times in recordings]
+    for (path, _), rate in zip(recordings, rates, strict=True):
+        if given and given > rate * SAME_RATE:
+            raise UserError(f"{path} has {rate:g} frames a second, too few for --hz {given:g}")
+    slowest = min(rates, default=0.0)
+    return [given or (slowest if rate < slowest * SAME_RATE else rate) for rate in rates]
+
+
+def long_enough(run: Indices, hz: float) -> bool:
+    """Whether a run of `resample` lasts for `SHORTEST_RUN`."""
+    return len(run) >= max(2.0, SHORTEST_RUN * hz)
+
+
+def resample(times: Times, hz: float, gap: float | None = None) -> list[Indices]:
     """Which frames to take for an even clock of `hz`, one array of indices for each run without a gap.
 
-    times: seconds, strictly increasing. An interval longer than two periods is a gap. Each run has a clock of its own
-    that starts with its first frame; a tick takes the nearest frame or, where that one is taken already, the next one
-    if that is at most one period away. A frame is repeated only where the recording has none to offer.
+    times: seconds, strictly increasing. An interval longer than `gap` seconds, two periods by default, is a gap. Each
+    run has a clock of its own that starts with its first frame; a tick takes the nearest frame or, where that one is
+    taken already, the next one if that is at most one period away. A frame is repeated only where the recording has
+    none to offer.
     """
     period = 1.0 / hz
-    cuts = np.flatnonzero(np.diff(times) > 2.0 * period) + 1
+    cuts = np.flatnonzero(np.diff(times) > (gap or 2.0 * period)) + 1
     return [_run(times, first, last, period) for first, last in _bounds(cuts, len(times))]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,6 +15,60 @@ from daydrive.errors import UserError
 from daydrive.types import Image
 
 JPEG_QUALITY = 95
+
+Fit = Literal["stretch", "crop", "letterbox"]
+
+
+class Geometry(NamedTuple):
+    """The rectangle (top, left, height, width) of a recorded picture that is `shown`, in its pixels, and where it is
+    `placed` in the stored one, in those of that."""
+
+    shown: tuple[int, int, int, int]
+    placed: tuple[int, int, int, int]
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Width / height of a stored pixel as the camera saw it."""
+        (_, _, height, width), (_, _, rows, columns) = self
+        return width / height * rows / columns
+
+
+def geometry(recorded: tuple[int, int], size: tuple[int, int], fit: Fit) -> Geometry:
+    """How a picture of `recorded` (H, W) becomes one of `size` (H, W).
+
+    stretch: all of it, out of proportion where theirs differ. crop: the largest part around the middle that has the
+    proportions of `size`. letterbox: all of it in proportion, black bars around.
+    """
+    (height, width), (rows, columns) = recorded, size
+    whole, full = (0, 0, height, width), (0, 0, rows, columns)
+    if fit == "crop":
+        return Geometry(_middle(recorded, (_scaled(width, rows, columns), _scaled(height, columns, rows))), full)
+    if fit == "letterbox":
+        return Geometry(whole, _middle(size, (_scaled(columns, height, width), _scaled(rows, width, height))))
+    return Geometry(whole, full)
+
+
+def _scaled(length: int, numerator: int, denominator: int) -> int:
+    return max(1, round(length * numerator / denominator))
+
+
+def _middle(outer: tuple[int, int], inner: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The rectangle of at most `inner` (H, W) in the middle of `outer`."""
+    height, width = min(outer[0], inner[0]), min(outer[1], inner[1])
+    return (outer[0] - height) // 2, (outer[1] - width) // 2, height, width
+
+
+def fitted(image: Image, size: tuple[int, int], fit: Fit) -> Image:
+    """uint8 (H, W, 3) → `size` (H, W), as `geometry` says."""
+    if image.shape[:2] == size:
+        return image
+    (top, left, height, width), (y, x, rows, columns) = geometry(image.shape[:2], size, fit)
+    part = resize(image[top : top + height, left : left + width], (rows, columns))
+    if (rows, columns) == size:
+        return part
+    canvas = np.zeros((*size, 3), dtype=np.uint8)
+    canvas[y : y + rows, x : x + columns] = part
+    return canvas
 
 
 def encode(image: Image) -> bytes:

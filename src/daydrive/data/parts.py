@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from daydrive.data.images import encode, resize
+from daydrive.data.images import Fit, encode, fitted
 from daydrive.errors import UserError
 from daydrive.files import replacing
 from daydrive.types import ACTION_HIGH, ACTION_LOW, Drive, Frame
@@ -31,12 +31,13 @@ POLL_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Job:
-    """One drive to be written to `file`, pictures at `image_size` (H, W), with a column for each of `values`."""
+    """One drive to be written to `file`, pictures made `image_size` (H, W), with a column for each of `values`."""
 
     drive: Drive
     image_size: tuple[int, int]
     values: tuple[str, ...]
     file: Path
+    fit: Fit = "stretch"
 
 
 class Progress(Protocol):
@@ -150,7 +151,7 @@ def _prepared(frame: Frame, job: Job) -> Frame:
         raise AssertionError(f"{job.drive.name}: a source gave the action {values}")
     if isinstance(frame.image, bytes):
         return frame
-    return frame._replace(image=encode(resize(frame.image, job.image_size)))
+    return frame._replace(image=encode(fitted(frame.image, job.image_size, job.fit)))
 
 
 def _batch(frames: list[Frame], values: Sequence[str]) -> pa.RecordBatch:

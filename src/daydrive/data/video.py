@@ -33,15 +33,16 @@ def frames(file: Path, chosen: Sequence[int], rows: int, table: Path) -> Iterato
     rows: how many frames there have to be, one for each row of `table`; UserError where there are fewer or more.
     """
     import av
+    from av.video.reformatter import VideoReformatter
 
     wanted = iter(chosen)
     next_one = next(wanted, None)
-    seen = 0
+    seen, converter = 0, VideoReformatter()
     try:
         with av.open(str(file)) as container:
             for frame in container.decode(video=0):
                 if next_one == seen:
-                    image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+                    image = np.asarray(converter.reformat(frame, format="rgb24").to_ndarray(), dtype=np.uint8)
                     while next_one == seen:
                         yield seen, image
                         next_one = next(wanted, None)
@@ -50,7 +51,7 @@ def frames(file: Path, chosen: Sequence[int], rows: int, table: Path) -> Iterato
                     return
                 if seen > rows:
                     raise UserError(f"the video {file} has more frames than {table} has rows ({rows})")
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, IndexError, OSError) as error:
         raise UserError(f"the video {file} cannot be read at frame {seen} ({error})") from error
     if seen < rows:
         raise UserError(f"the video {file} has {seen} frames for the {rows} rows of {table}")

@@ -35,7 +35,7 @@ def is_prepared(target: Path, request: dict[str, Any], overwrite: bool) -> bool:
         raise UserError(f"the output {target} is a folder of something else; give one that is empty or not there yet")
     if overwrite:
         return False
-    there, wanted = _flat(read_metadata(target).get("request", {})), _flat(request)
+    there, wanted = _flat({"fit": "stretch", **read_metadata(target).get("request", {})}), _flat(request)
     said = [
         f"its {key} is {_short(there.get(key))}, not {_short(wanted[key])}"
         for key in wanted

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from daydrive.files import write_json
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows [start, stop) of a part file that become a drive of the store."""
+    """Rows [start, stop) of a part file that become a drive of the store; made_from as in `Drive`."""
 
     file: Path
     name: str
     split: str
     start: int
     stop: int
+    made_from: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_store(
@@ -39,10 +40,12 @@ def write_store(
     schema = _schema(values)
     reader = pa.RecordBatchReader.from_batches(schema, _batches(pieces, schema, content.add))
     lance.write_dataset(reader, str(target / TABLE), schema=schema, mode="create")
-    drives, start = [], 0
+    drives: list[dict[str, Any]] = []
+    start = 0
     for piece in pieces:
         frames = piece.stop - piece.start
-        drives.append({"name": piece.name, "split": piece.split, "start": start, "frames": frames})
+        entry = {"name": piece.name, "split": piece.split, "start": start, "frames": frames}
+        drives.append({**entry, "made_from": dict(piece.made_from)} if piece.made_from else entry)
         start += frames
     complete = {
         "format_version": FORMAT_VERSION,

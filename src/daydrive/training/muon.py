@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, Replicate
 
 NEWTON_SCHULZ = (
     (4.0848, -6.8946, 2.9270),
@@ -81,7 +82,21 @@ class Muon(torch.optim.Optimizer):
                 by_shape.setdefault((p.shape[0], p.numel() // p.shape[0]), []).append(i)
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
             for shape, members in by_shape.items():
-                matrices = torch.stack([updates[i].reshape(shape) for i in members])
+                matrices = torch.stack([_whole(updates[i]).reshape(shape) for i in members])
                 size = group["lr"] * ADAMW_SCALE * max(shape) ** 0.5
                 for i, update in zip(members, orthogonalise(matrices), strict=True):
-                    parameters[i].add_(update.view(parameters[i].shape), alpha=-size)
+                    p = parameters[i]
+                    p.add_(_shared_out_as(p, update.view(p.shape)), alpha=-size)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """A tensor that is shared out over processes in one piece: only a whole matrix can be made orthogonal."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _shared_out_as(p: Tensor, tensor: Tensor) -> Tensor:
+    """`tensor`, which every process holds, shared out as `p` is."""
+    if not isinstance(p, DTensor):
+        return tensor
+    every = DTensor.from_local(tensor, p.device_mesh, [Replicate()], run_check=False)
+    return every.redistribute(p.device_mesh, p.placements)

@@ -17,7 +17,7 @@ PARTS = ("encoder", "dynamics", "decoder")
 
 
 def build_optimizers(model: WorldModel, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """AdamW for all, or Muon for the matrices between first and last layers and AdamW for the rest.
+    """AdamW, Adam or SGD for all, or Muon for the matrices between first and last layers and AdamW for the rest.
 
     Each group carries `peak_lr`, its part's rate at the top of the schedule. Norms and biases
     are not decayed.
@@ -44,9 +44,13 @@ def build_optimizers(model: WorldModel, config: OptimizerConfig) -> list[torch.o
                         "part": part or "rest",
                     }
                 )
+    if config.type == "sgd":
+        return [torch.optim.SGD(others, lr=config.lr, momentum=config.momentum, fused=True)]
+    if config.type == "adam":
+        return [torch.optim.Adam(others, lr=config.lr, betas=config.betas, fused=True)]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(others, lr=config.lr, betas=config.betas, fused=True)]
     if matrices:
-        optimizers.append(Muon(matrices, lr=config.lr, weight_decay=config.weight_decay))
+        optimizers.append(Muon(matrices, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum))
     return optimizers
 
 
@@ -57,7 +61,7 @@ def set_learning_rates(
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             floor = min(1.0, config.min_lr / group["peak_lr"])
-            group["lr"] = group["peak_lr"] * learning_rate_factor(step, config.warmup_steps, total_steps, floor)
+            group["lr"] = group["peak_lr"] * learning_rate_factor(step, total_steps, config, floor)
 
 
 def learning_rates(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from daydrive import checkpoint
 from daydrive.config import Config, as_tree
@@ -11,34 +11,115 @@ from daydrive.data.store import Store
 from daydrive.errors import UserError
 from daydrive.training.meter import Meter
 
-FREE_TO_CHANGE = ("logging.", "data.num_workers", "data.pin_memory", "data.root", "training.use_gradient_checkpointing")
-"""What a run may go on with otherwise: it changes no weight."""
+FREE_TO_CHANGE = (
+    "logging.", "alarms.", "data.num_workers", "data.pin_memory", "data.root", "training.use_gradient_checkpointing",
+    "training.compile", "training.distributed", "training.backend", "training.strategy",
+)  # fmt: skip
+"""What a run may go on with otherwise: it changes no weight, or only the rounding."""
+
+COUNTS = ("sample", "clips_per_step", "world", "ema_updates", "skipped_steps")
+CLIPS_OF_A_STEP = ("training.batch_size", "training.gradient_accumulation")
 
 
-def prepare_run(config: Config, store: Store, run: Path, resume: bool) -> tuple[Config, Path | None]:
-    """The settings fitted to the store, and the checkpoint to go on from, if there is one.
+class Start(NamedTuple):
+    """Where a training begins: `step` updates are done and `sample` clips of the endless order consumed.
 
-    Raises UserError where the store does not fit the model, the run folder is taken, or settings changed in between.
+    folder: the checkpoint, None for a new run; state: of it; clips_per_step: of all processes together; changes:
+    sentences on what differs from before.
+    """
+
+    step: int
+    sample: int
+    clips_per_step: int
+    folder: Path | None
+    state: dict[str, Any]
+    changes: list[str]
+
+    @property
+    def best(self) -> checkpoint.Best:
+        return checkpoint.Best(**self.state.get("best", {}))
+
+    def meter(self, main: bool) -> Meter:
+        """The running means of all processes, which rank 0 carries on."""
+        return Meter(self.state.get("meter") if main else None)
+
+    def sample_of(self, step: int) -> int:
+        """Clips consumed after `step` updates."""
+        return self.sample + (step - self.step) * self.clips_per_step
+
+    def step_of(self, sample: int) -> int:
+        """Updates done when clip number `sample` is up."""
+        return self.step + (sample - self.sample) // self.clips_per_step
+
+
+def prepare_run(
+    config: Config, store: Store, run: Path, resume: bool, allow_change: bool, world: int
+) -> tuple[Config, Start]:
+    """The settings fitted to the store and the number of processes, and where to begin.
+
+    Raises UserError where the store does not fit the model, the run folder is taken, or settings changed in between
+    that change the run, unless `allow_change`.
     """
     config = fit_to_store(config, store)
     taken = (run / "checkpoints" / "last").is_file()
     if taken and not resume:
         raise UserError(f"{run} holds a training already; --resume goes on with it, --run-dir names another folder")
-    checkpoint.remove_leftovers(run)
+    training = config.training
+    clips = training.batch_size * training.gradient_accumulation * world
     if not taken:
-        return config, None
-    begun = checkpoint.find(run, "last")
-    refuse_changes(as_tree(checkpoint.read_config(begun)), as_tree(config), begun)
-    return config, begun
+        return config, Start(0, 0, clips, None, {}, [])
+    folder = checkpoint.find(run, "last")
+    state = read_progress(folder)
+    before = _flat(as_tree(checkpoint.read_config(folder)))
+    config, changes = _fit_to_step(config, before, state, world)
+    clips = config.training.batch_size * config.training.gradient_accumulation * world
+    now = _flat(as_tree(config))
+    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    if clips == state["clips_per_step"]:
+        changed = [key for key in changed if key not in CLIPS_OF_A_STEP]
+    dangerous = [key for key in changed if not key.startswith(FREE_TO_CHANGE)]
+    if dangerous and not allow_change:
+        key = dangerous[0]
+        more = f" (and {len(dangerous) - 1} more: {', '.join(dangerous[1:])})" if len(dangerous) > 1 else ""
+        raise UserError(
+            f"{key} was {before.get(key)} in {run} and is {now.get(key)} now{more}; a run goes on with its own "
+            f"settings, another --run-dir begins a new one, and --allow-change goes on all the same"
+        )
+    changes += [f"{key} was {before.get(key)} and is {now.get(key)} now" for key in changed]
+    return config, Start(state["step"], state["sample"], clips, folder, state, changes)
 
 
-def read_progress(begun: Path) -> tuple[int, checkpoint.Best, Meter]:
-    """Steps done, the best validation and the running means of a checkpoint."""
-    state = checkpoint.read_state(begun)
+def _fit_to_step(config: Config, before: dict[str, Any], state: dict[str, Any], world: int) -> tuple[Config, list[str]]:
+    """With another number of processes a step keeps its clips, and so the run stays the same: by accumulation."""
+    training = config.training
+    clips, per_pass = state["clips_per_step"], training.batch_size * world
+    same = all(before.get(key) == getattr(training, key.partition(".")[2]) for key in CLIPS_OF_A_STEP)
+    if not same or world == state["world"] or per_pass * training.gradient_accumulation == clips:
+        return config, []
+    if clips % per_pass:
+        raise UserError(
+            f"a step of this run takes {clips} clips, which {world} processes with training.batch_size = "
+            f"{training.batch_size} can't share; set training.batch_size so that it divides {clips / world:g}"
+        )
+    accumulation = clips // per_pass
+    fitted = training.model_copy(update={"gradient_accumulation": accumulation})
+    said = f"{world} processes now, {state['world']} before: gradient_accumulation = {accumulation} keeps the step"
+    return config.model_copy(update={"training": fitted}), [said]
+
+
+def read_progress(folder: Path) -> dict[str, Any]:
+    """The state of a training in a checkpoint; raises UserError where it lacks something."""
+    state = checkpoint.read_state(folder)
     try:
-        return state["step"], checkpoint.Best(**state["best"]), Meter(state["meter"])
+        checkpoint.Best(**state["best"])
+        Meter(state["meter"])
+        whole = all(isinstance(state[key], int) for key in COUNTS) and isinstance(state["scaler"], dict)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{begun / 'state.json'}: not the state of a training ({error!r})") from None
+        raise UserError(f"{folder / 'state.json'}: not the state of a training ({error!r})") from None
+    if not whole:
+        reason = "a count is no whole number, or 'scaler' no table"
+        raise UserError(f"{folder / 'state.json'}: not the state of a training ({reason})")
+    return state
 
 
 def fit_to_store(config: Config, store: Store) -> Config:
@@ -54,17 +135,6 @@ def fit_to_store(config: Config, store: Store) -> Config:
             f"model.action_dim = {config.model.action_dim}, but the store {store.path} holds actions of 4 numbers"
         )
     return config.model_copy(update={"model": config.model.model_copy(update={"image_size": store.image_size})})
-
-
-def refuse_changes(before: dict[str, Any], now: dict[str, Any], begun: Path) -> None:
-    """Raises UserError naming the first setting that changed and would change the weights."""
-    old, new = _flat(before), _flat(now)
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key) and not key.startswith(FREE_TO_CHANGE):
-            raise UserError(
-                f"{key} was {old.get(key)} in {begun.parent.parent} and is {new.get(key)} now; "
-                f"a run goes on with its own settings, another --run-dir begins a new one"
-            )
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,18 +8,27 @@ from pathlib import Path
 
 import torch
 
+from daydrive import checkpoint
 from daydrive.config import Config
 from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made
+from daydrive.training import lock
+from daydrive.training.distributed import Team, join_wanted, joined
+from daydrive.training.setup import Wishes
 from daydrive.training.trainer import train
 
 RUNS = Path("runs")
 
 
 def train_run(
-    config: Config, config_file: Path, data_root: Path | None, run_dir: Path | None, resume: bool, device: torch.device
+    config: Config,
+    config_file: Path,
+    data_root: Path | None,
+    run_dir: Path | None,
+    device: torch.device,
+    wishes: Wishes,
 ) -> int:
-    """Find the store and the run folder, then train; the exit code.
+    """Find the store and the run folder, then train with all processes that were started; the exit code.
 
     Bad input that is found before there is a checkpoint leaves no run folder behind.
     """
@@ -27,16 +36,58 @@ def train_run(
     if store is None:
         raise UserError(f"which drives? --data-root names a store, or data.root in {config_file}")
     config = config.model_copy(update={"data": config.data.model_copy(update={"root": store.resolve()})})
-    run = run_dir or run_folder(config_file.stem, resume)
-    check_folder(run, "run folder")
-    new = not run.exists()
-    with parents_made(run):
-        try:
-            return train(config, store, run, resume, device)
-        except UserError:
-            if new and not (run / "checkpoints" / "last").is_file():
-                shutil.rmtree(run, ignore_errors=True)
-            raise
+    _, sentence = join_wanted(config.training)
+    with joined(config.training, device) as team:
+        run = run_dir or Path(team.told(str(run_folder(config_file.stem, wishes.resume)) if team.main else ""))
+        if team.main:
+            check_folder(run, "run folder")
+            for said in (sentence, about_data_parallel(wishes.data_parallel, team)):
+                if said:
+                    print(said, flush=True)
+        if not team.main:
+            team.wait()
+            return train(config, store, run, team, wishes)
+        new = not run.exists()
+        with parents_made(run):
+            try:
+                run.mkdir(exist_ok=True)
+                with lock.held(run):
+                    checkpoint.remove_leftovers(run)
+                    team.wait()
+                    code = train(config, store, run, team, wishes)
+            except (UserError, OSError) as error:
+                if new:
+                    _remove_untrained(run)
+                if isinstance(error, OSError) and _is_trained(run):
+                    raise UserError(
+                        f"{run} can't be written ({error.strerror or error}); the last checkpoint there is whole, and "
+                        f"--resume --run-dir {run} goes on from it"
+                    ) from error
+                raise
+            if new and wishes.dry_run:
+                _remove_untrained(run)
+        return code
+
+
+def about_data_parallel(wanted: bool, team: Team) -> str | None:
+    """What to say of `--use-dp`; UserError where several processes were started already."""
+    if not wanted:
+        return None
+    if team.world > 1:
+        raise UserError("--use-dp is for one process with several GPUs; with torchrun leave it out")
+    gpus = torch.cuda.device_count() if team.device.type == "cuda" else 0
+    better = "'torchrun --nproc_per_node=N scripts/train.py --config configs/training/distributed.yaml' is faster"
+    return f"DataParallel over {gpus} GPUs; {better}" if gpus > 1 else f"DataParallel has {gpus} GPUs here; {better}"
+
+
+def _remove_untrained(run: Path) -> None:
+    """A new run folder without a checkpoint and without a fault to look into."""
+    if not _is_trained(run) and not (run / "faults").is_dir():
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def _is_trained(run: Path) -> bool:
+    return (run / "checkpoints" / "last").is_file()
 
 
 def run_folder(name: str, resume: bool) -> Path:

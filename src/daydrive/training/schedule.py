@@ -5,18 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from daydrive.config import UnrollPhase
+from daydrive.config import SchedulerConfig, UnrollPhase
 
 
-def learning_rate_factor(step: int, warmup_steps: int, total_steps: int, floor: float) -> float:
-    """Share of the peak rate at `step` (0-based): linear warmup, then half a cosine down to `floor` at the last step.
+def learning_rate_factor(step: int, total_steps: int, scheduler: SchedulerConfig, floor: float) -> float:
+    """Share of the peak rate at `step` (0-based): linear warmup, then down to `floor` at the last step.
 
-    Loshchilov & Hutter 2017.
+    'cosine': half a cosine (Loshchilov & Hutter 2017); 'linear': a line; 'constant': stays at the peak.
     """
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - 1 - warmup_steps))
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+    if step < scheduler.warmup_steps:
+        return (step + 1) / scheduler.warmup_steps
+    progress = min(1.0, (step - scheduler.warmup_steps) / max(1, total_steps - 1 - scheduler.warmup_steps))
+    match scheduler.type:
+        case "cosine":
+            left = 0.5 * (1 + math.cos(math.pi * progress))
+        case "linear":
+            left = 1 - progress
+        case "constant":
+            left = 1.0
+    return floor + (1 - floor) * left
 
 
 def unroll_steps(step: int, total_steps: int, phases: Sequence[UnrollPhase], longest: int) -> int:

@@ -2,162 +2,131 @@
 
 from __future__ import annotations
 
-import functools
-import signal
-import types
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import math
 from pathlib import Path
 
 import torch
 
 from daydrive import checkpoint
-from daydrive.config import Config, TrainingConfig
-from daydrive.data.loader import ClipLoader
-from daydrive.data.store import Store
-from daydrive.models import build_world_model
-from daydrive.perceptual import build_perceptual
-from daydrive.training import provenance
-from daydrive.training.loggers import RunLogger
+from daydrive.config import Config
+from daydrive.training import checklist, provenance
+from daydrive.training.distributed import Team
+from daydrive.training.faults import fault_of
 from daydrive.training.meter import Meter
-from daydrive.training.optim import build_optimizers, learning_rates, set_learning_rates
-from daydrive.training.progress import Progress
-from daydrive.training.resume import prepare_run, read_progress
-from daydrive.training.schedule import unroll_steps
-from daydrive.training.step import clips_per_pass, evaluate_batch
-from daydrive.training.validation import Validation, picture_metrics, reconstruction_sheet, sample_sheet
+from daydrive.training.optim import learning_rates, set_learning_rates
+from daydrive.training.report import Report
+from daydrive.training.setup import Setup, Wishes, set_up
+from daydrive.training.signals import exit_code, interruptions
+from daydrive.training.speed import Speed
+from daydrive.training.step import StepResult
+from daydrive.training.validation import picture_metrics
 
-INTERRUPTED = 130
 
+def train(config: Config, store_path: Path, run: Path, team: Team, wishes: Wishes) -> int:
+    """Train until `max_steps` or `num_epochs`; returns the exit code, that of the signal where one ended it.
 
-def train(config: Config, store_path: Path, run: Path, resume: bool, device: torch.device) -> int:
-    """Train until `max_steps` or `num_epochs`; returns the exit code, 130 where Ctrl-C ended it.
-
-    Everything random is a function of (seed, step), so that going on after a kill is arithmetic. Raises UserError for
-    what the user can mend, before the first step.
+    Everything random is a function of (seed, step, rank), so that going on after a kill is arithmetic. Raises UserError
+    for what the user can mend, before the first step.
     """
-    store = Store.open(store_path)
-    config, begun = prepare_run(config, store, run, resume)
+    setup = set_up(config, store_path, run, team, wishes)
+    checks, said = setup.check(run)
+    if wishes.dry_run:
+        if team.main:
+            print("\n".join([*said, checklist.report(checks)]))
+        return 0
+    said += [f"warning: {check.said}" for check in checks if check.outcome == "warning"]
+    with Report(run, setup) as report:
+        for sentence in said:
+            report.say(sentence)
+        if setup.start.folder is None and team.main:
+            provenance.record(run, setup.config, store_path, setup.store.fingerprint, team.device)
+        return _loop(setup, run, report)
+
+
+def _loop(setup: Setup, run: Path, report: Report) -> int:
+    config, team, start, engine, total = setup.config, setup.team, setup.start, setup.engine, setup.total_steps
     training, logging = config.training, config.logging
-    torch.manual_seed(training.seed)
-    model = build_world_model(config).to(device)
-    optimizers = build_optimizers(model, config.optimizer)
-    perceptual = build_perceptual(config.loss.perceptual, config.loss.perceptual_weights, device)
-    validation = Validation(store, config, perceptual, device)
-    first, best, meter = 0, checkpoint.Best(), Meter()
-    if begun is not None:
-        checkpoint.load_weights(model, begun)
-        checkpoint.load_optimizers(optimizers, model, begun)
-        first, best, meter = read_progress(begun)
-
-    loader = functools.partial(
-        ClipLoader,
-        store_path,
-        "train",
-        batch_size=training.batch_size,
-        sequence_length=config.data.sequence_length,
-        frame_skip=config.data.frame_skip,
-        num_workers=config.data.num_workers,
-        pin_memory=config.data.pin_memory,
-        seed=training.seed,
-        position=first * training.gradient_accumulation,
-    )
-    batches_per_epoch = loader().batches_per_epoch
-    total = total_steps(training, batches_per_epoch)
-    steps_per_epoch = max(1, batches_per_epoch // training.gradient_accumulation)
-    length_of = functools.partial(clip_length, config=config, total=total)
-    batches = iter(loader(clip_length=length_of))
-
-    run.mkdir(parents=True, exist_ok=True)
-    if begun is None:
-        provenance.record(run, config, store_path, store.fingerprint, device)
-    parameters = sum(p.numel() for p in model.parameters())
-    with (
-        closing(RunLogger(run, first)) as logger,
-        Progress(first, total, steps_per_epoch, device) as progress,
-        _interrupts() as interrupted,
-    ):
-        progress.say(
-            f"{parameters:,} parameters, {store.image_size[0]}x{store.image_size[1]} px, {total} steps → {run}"
-        )
-        if best.step:
-            progress.best(best.psnr, best.step // steps_per_epoch + 1)
-        model.train()
-        for step in range(first + 1, total + 1):
-            set_learning_rates(optimizers, step - 1, total, config.scheduler)
-            torch.manual_seed(training.seed * 1_000_003 + step)
-            for _ in range(training.gradient_accumulation):
-                batch = next(batches).to(device)
-                for part in batch.split(clips_per_pass(batch)):
-                    result = evaluate_batch(
-                        model, part, config.loss, training.context_frames, perceptual, training.use_amp
-                    )
-                    share = len(part.images) / len(batch.images)
-                    (result.loss * (share / training.gradient_accumulation)).backward()
-                    meter.add({"loss": result.loss.detach(), **result.parts}, share)
-            grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm)
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+    meter, best = start.meter(team.main), start.best
+    feed, speed = setup.feed(), Speed(team, start.clips_per_step)
+    report.best(best)
+    engine.wrapped.train()
+    with interruptions() as interrupted:
+        for step in range(start.step + 1, total + 1):
+            set_learning_rates(engine.optimizers, step - 1, total, config.scheduler)
+            torch.manual_seed(step_seed(training.seed, step, team.rank))
+            with speed.step():
+                batches = [setup.augment(next(feed)) for _ in range(training.gradient_accumulation)]
+                for batch in batches:
+                    for result in engine.accumulate(batch, last=batch is batches[-1]):
+                        meter.add(result.parts)
+                norm = engine.clip_gradients()
+                if step % logging.histogram_interval == 0:
+                    report.histograms(step, engine.model)
+                if math.isfinite(norm):
+                    engine.update()
+                elif engine.precision.may_overflow:
+                    engine.skip()
+                else:
+                    raise fault_of(run, step, batches, engine, setup.store.path)
 
             figures: dict[str, float] = {}
             if step % logging.log_interval == 0 or step == total:
-                figures = {f"train/{name}": value for name, value in meter.take().items()}
-                figures |= {f"train/{n}": v for n, v in picture_metrics(result, training.context_frames).items()}
-                figures["train/grad_norm"] = float(grad_norm)
-                rates = learning_rates(optimizers)
-                figures |= {"lr": max(rates.values()), **{f"lr/{part}": rate for part, rate in rates.items()}}
+                figures = {**_figures(setup, meter, result, norm), **speed.take(feed.waited)}
             evaluated = step % logging.eval_interval == 0 or step == total
             if evaluated:
-                val_figures, samples = validation.run(model)
-                figures |= val_figures
-                logger.picture(step, "val/samples", samples)
-                logger.picture(step, "train/reconstruction", reconstruction_sheet(result, logging.num_samples))
-                shown = sample_sheet(result, training.context_frames, logging.num_samples)
-                logger.picture(step, "train/prediction", shown)
-            if figures:
-                logger.scalars(step, figures)
+                validated = setup.validation.run(engine)
+                figures |= validated.figures
+                report.validated(step, validated, result)
             improved = evaluated and figures["val/psnr"] > best.psnr
             if improved:
                 best = checkpoint.Best(step, figures["val/psnr"])
-                progress.best(best.psnr, (step - 1) // steps_per_epoch + 1)
-            if improved or interrupted or step % logging.save_interval == 0 or step == total:
-                state = {"best": best._asdict(), "meter": meter.state(), "total_steps": total}
-                folder = checkpoint.save(run, step, model, config, optimizers, state)
-                if improved:
-                    checkpoint.point(run, "best", folder)
-            progress.advance(step, figures)
-            if interrupted:
-                progress.say(f"stopped after step {step}; --resume --run-dir {run} goes on from there")
-                break
-    return INTERRUPTED if interrupted else 0
+                report.best(best)
+            report.step_done(step, figures)
+
+            stop = int(team.largest(interrupted.number))
+            if improved or stop or step % logging.save_interval == 0 or step == total:
+                folder = _save(setup, run, step, best, meter, report)
+                if improved and team.main:
+                    checkpoint.point(run, "best", folder, logging.keep_checkpoints)
+                report.saved(step, folder, ["last", "best"] if improved else ["last"])
+            if stop:
+                report.say(f"stopped after step {step}; --resume --run-dir {run} goes on from there")
+                return exit_code(stop)
+    return 0
 
 
-def total_steps(training: TrainingConfig, batches_per_epoch: int) -> int:
-    """Optimizer updates of a whole training: `num_epochs` passes or `max_steps`, whichever ends first."""
-    by_epochs = max(1, training.num_epochs * batches_per_epoch // training.gradient_accumulation)
-    return min(by_epochs, training.max_steps or by_epochs)
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Of all that is random in a step on one process: dropout. A pure function, so nothing has to be kept."""
+    return (seed * 1_000_003 + step) * 4_099 + rank
 
 
-def clip_length(position: int, config: Config, total: int) -> int:
-    """Frames of the clips of the batch at `position`: the context and the unroll of its step."""
-    training = config.training
-    step = position // training.gradient_accumulation
-    longest = config.data.sequence_length - training.context_frames
-    return training.context_frames + unroll_steps(step, total, training.unroll, longest)
+def _figures(setup: Setup, meter: Meter, result: StepResult, norm: float) -> dict[str, float]:
+    """Means since the last log line, and what the newest step looks like."""
+    team, engine = setup.team, setup.engine
+    pictures = picture_metrics(result, setup.config.training.context_frames)
+    rates = learning_rates(engine.optimizers)
+    return {
+        **{f"train/{name}": value for name, value in meter.take(team).items()},
+        **team.mean({f"train/{name}": float(value.mean()) for name, value in pictures.items()}),
+        "train/grad_norm": norm,
+        **engine.precision.figures(),
+        "lr": max(rates.values()),
+        **{f"lr/{part}": rate for part, rate in rates.items()},
+    }
 
 
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """A list that Ctrl-C fills, so that a step is finished and saved; a second Ctrl-C ends at once."""
-    received: list[int] = []
-
-    def note(number: int, frame: types.FrameType | None) -> None:
-        received.append(number)
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _save(setup: Setup, run: Path, step: int, best: checkpoint.Best, meter: Meter, report: Report) -> Path:
+    team, start, config = setup.team, setup.start, setup.config
+    state = {
+        "best": best._asdict(),
+        "meter": meter.state(team),
+        "total_steps": setup.total_steps,
+        "sample": start.sample_of(step),
+        "clips_per_step": start.clips_per_step,
+        "world": team.world,
+        "seeds_of_the_next_step": [step_seed(config.training.seed, step + 1, rank) for rank in range(team.world)],
+        **setup.engine.state(),
+        **report.state(),
+    }
+    writer = checkpoint.Writer(team.main, team.wait)
+    return checkpoint.save(run, step, setup.engine.contents(), config, state, config.logging.keep_checkpoints, writer)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,79 +14,129 @@ from daydrive.config import Config
 from daydrive.data.clips import read_clips
 from daydrive.data.loader import fixed_clips
 from daydrive.data.store import Store
-from daydrive.models import WorldModel
-from daydrive.perceptual import Distance
-from daydrive.pictures import contact_sheet, to_pictures
-from daydrive.training.step import StepResult, evaluate_batch
-from daydrive.types import Batch, Image, to_uint8
+from daydrive.pictures import Pictures, contact_sheet, to_pictures
+from daydrive.training.distributed import Team
+from daydrive.training.engine import Engine
+from daydrive.training.step import StepResult
+from daydrive.types import Batch, Clip, Image, to_uint8
 
-VALIDATION_CLIPS = 32
+VALIDATION_CLIPS, TRAINING_CLIPS = 32, 32
+
+
+class Validated(NamedTuple):
+    """figures: means over the clips by name (`val/…`); sheet and video: samples beside the real frames and the copy."""
+
+    figures: dict[str, float]
+    sheet: Image
+    video: Pictures
+
+
+class _Piece(NamedTuple):
+    """batch: some clips of this process; wrong: actions of other clips; counts: 0 for a clip that only fills up."""
+
+    batch: Batch
+    wrong: Tensor
+    counts: Tensor
 
 
 class Validation:
-    """Fixed clips of the `val` split, dreamed over the whole clip."""
+    """Fixed clips of the `val` split, dreamed over the whole clip, and fewer of `train`, to see what was learned by
+    heart. Several processes share the clips; each counts once."""
 
-    def __init__(self, store: Store, config: Config, perceptual: Distance, device: torch.device) -> None:
+    def __init__(self, store: Store, config: Config, team: Team) -> None:
         length, skip = config.data.sequence_length, config.data.frame_skip
+        self._config, self._team = config, team
+        size = config.training.batch_size
         clips = fixed_clips(store, "val", length, VALIDATION_CLIPS, skip)
-        size = min(config.training.batch_size, len(clips))
-        whole = read_clips(store, clips)
-        others = whole.actions.roll(len(clips) // 2, dims=0)
-        context = config.training.context_frames
-        wrong = torch.cat([whole.actions[:, : context - 1], others[:, context - 1 :]], dim=1)
-        self._batches = [
-            (Batch(whole.images[i : i + size], whole.actions[i : i + size]), wrong[i : i + size])
-            for i in range(0, len(clips), size)
-        ]
-        self._clips = len(clips)
-        self._config, self._perceptual, self._device = config, perceptual, device
+        known = fixed_clips(store, "train", length, TRAINING_CLIPS, skip)
+        self._clips, self._known_clips = len(clips), len(known)
+        self._pieces = _pieces(store, clips, config.training.context_frames, team, size)
+        self._known = _pieces(store, known, config.training.context_frames, team, size)
 
     @torch.no_grad()
-    def run(self, model: WorldModel) -> tuple[dict[str, float], Image]:
-        """Means over the clips by name (`val/…`), and a sheet of samples."""
-        context = self._config.training.context_frames
-        sums: dict[str, float] = {}
-        sheet: Image | None = None
-        was_training = model.training
-        model.eval()
-        for cpu_batch, wrong in self._batches:
-            batch = cpu_batch.to(self._device)
-            result = self._evaluate(model, batch)
-            shuffled = self._evaluate(model, Batch(batch.images, wrong.to(self._device)))
-            real = result.images[:, context:]
-            copied = result.images[:, context - 1 : context].expand_as(real)
-            figures = {
-                **{name: float(part) for name, part in result.parts.items()},
-                "loss": float(result.loss),
-                **picture_metrics(result, context),
-                "copy_last_psnr": float(metrics.psnr(copied, real, 2.0).mean()),
-                "shuffled_actions_psnr": float(metrics.psnr(clamped(shuffled), real, 2.0).mean()),
-            }
-            for name, value in figures.items():
-                sums[name] = sums.get(name, 0.0) + value * len(batch.images)
-            if sheet is None:
-                sheet = sample_sheet(result, context, self._config.logging.num_samples)
-        model.train(was_training)
-        assert sheet is not None
-        return {f"val/{name}": value / self._clips for name, value in sums.items()}, sheet
-
-    def _evaluate(self, model: WorldModel, batch: Batch) -> StepResult:
-        training = self._config.training
-        return evaluate_batch(
-            model, batch, self._config.loss, training.context_frames, self._perceptual, training.use_amp
+    def run(self, engine: Engine) -> Validated:
+        """Validate the weights that are exported; all processes call it."""
+        was_training = engine.wrapped.training
+        engine.wrapped.eval()
+        with engine.dreaming():
+            sums: dict[str, float] = {}
+            largest = 0.0
+            shown: StepResult | None = None
+            for piece in self._pieces:
+                batch = piece.batch.to(self._team.device)
+                result = engine.evaluate(batch)
+                shuffled = engine.evaluate(Batch(batch.images, piece.wrong.to(self._team.device)))
+                for pictures in (result.output["predicted"], result.output["reconstructed"]):
+                    largest = max(largest, float(pictures.abs().max()))
+                _add(sums, self._figures(result, shuffled, piece), piece.counts)
+                shown = shown or result
+            known: dict[str, float] = {}
+            for piece in self._known:
+                result = engine.evaluate(piece.batch.to(self._team.device))
+                _add(known, {"train_psnr": self._psnr(result)}, piece.counts)
+        engine.wrapped.train(was_training)
+        assert shown is not None
+        means = {name: value / self._clips for name, value in self._team.sum(sums).items()}
+        means |= {name: value / self._known_clips for name, value in self._team.sum(known).items()}
+        means["output_max"] = self._team.largest(largest)
+        context, samples = self._config.training.context_frames, self._config.logging.num_samples
+        return Validated(
+            {f"val/{name}": value for name, value in means.items()},
+            sample_sheet(shown, context, samples),
+            sample_video(shown, context, samples),
         )
 
+    def _figures(self, result: StepResult, shuffled: StepResult, piece: _Piece) -> dict[str, Tensor]:
+        """By name, (B,) each."""
+        context = self._config.training.context_frames
+        real = result.images[:, context:]
+        copied = result.images[:, context - 1 : context].expand_as(real)
+        return {
+            **result.parts,
+            **picture_metrics(result, context),
+            "copy_last_psnr": metrics.psnr(copied, real, 2.0).mean(dim=1),
+            "shuffled_actions_psnr": self._psnr(shuffled),
+            "actions_spread": (piece.batch.actions - piece.wrong)[:, context - 1 :].abs().mean(dim=(1, 2)),
+        }
 
-def picture_metrics(result: StepResult, context: int) -> dict[str, float]:
-    """PSNR and SSIM of the dream, and PSNR of what was reconstructed: means over frames."""
+    def _psnr(self, result: StepResult) -> Tensor:
+        real = result.images[:, self._config.training.context_frames :]
+        return metrics.psnr(clamped(result), real, 2.0).mean(dim=1)
+
+
+def _pieces(store: Store, clips: list[Clip], context: int, team: Team, size: int) -> list[_Piece]:
+    """This process's share of the clips, in batches; equally many on each, for they compute together."""
+    actions = read_clips(store, clips).actions
+    others = actions.roll(len(clips) // 2, dims=0)
+    wrong = torch.cat([actions[:, : context - 1], others[:, context - 1 :]], dim=1)
+    each = -(-len(clips) // team.world)
+    mine = [team.rank + team.world * i for i in range(each)]
+    places = [min(place, len(clips) - 1) for place in mine]
+    counts = torch.tensor([float(place < len(clips)) for place in mine])
+    read = read_clips(store, [clips[place] for place in places])
+    pieces = []
+    for i in range(0, each, size):
+        part = slice(i, i + size)
+        batch = Batch(read.images[part], read.actions[part])
+        pieces.append(_Piece(batch, wrong[places[part]], counts[part]))
+    return pieces
+
+
+def _add(sums: dict[str, float], figures: dict[str, Tensor], counts: Tensor) -> None:
+    for name, values in figures.items():
+        sums[name] = sums.get(name, 0.0) + float((values.cpu().double() * counts).sum())
+
+
+def picture_metrics(result: StepResult, context: int) -> dict[str, Tensor]:
+    """PSNR and SSIM of the dream, and PSNR of what was reconstructed, per clip: (B,), means over frames."""
     real = result.images[:, context:]
     predicted = clamped(result)
     painted = result.output["reconstructed"].detach().float()
-    seen = result.images[:, result.output["reconstructed_frames"]]
+    seen = result.images[:, result.frames]
     return {
-        "psnr": float(metrics.psnr(predicted, real, 2.0).mean()),
-        "ssim": float(metrics.ssim(predicted, real, 2.0).mean()),
-        "recon_psnr": float(metrics.psnr(painted, seen, 2.0).mean()),
+        "psnr": metrics.psnr(predicted, real, 2.0).mean(dim=1),
+        "ssim": metrics.ssim(predicted, real, 2.0).mean(dim=1),
+        "recon_psnr": metrics.psnr(painted, seen, 2.0).mean(dim=1),
     }
 
 
@@ -99,7 +151,7 @@ def sample_sheet(result: StepResult, context: int, samples: int) -> Image:
 
 def reconstruction_sheet(result: StepResult, samples: int) -> Image:
     """Real frames above those painted from their latents, `samples` clips."""
-    seen = result.images[:samples, result.output["reconstructed_frames"]]
+    seen = result.images[:samples, result.frames]
     return _pairs(seen, result.output["reconstructed"][:samples].detach(), "painted")
 
 
@@ -110,3 +162,19 @@ def _pairs(real: Tensor, ours: Tensor, name: str) -> Image:
         rows += [list(r), list(o)]
         labels += ["real", name]
     return contact_sheet(rows, labels, [f"{i + 1}" for i in range(len(rows[0]))])
+
+
+def sample_video(result: StepResult, context: int, samples: int) -> Pictures:
+    """(T, H', W', 3): a row for each clip with the real frame, the dreamed one and the copy of the last seen one."""
+    real = to_pictures(to_uint8(result.images[:samples, context - 1 :]))
+    dreamed = to_pictures(to_uint8(clamped(result)[:samples]))
+    frames = [
+        contact_sheet(
+            [[r[t + 1], d[t], r[0]] for r, d in zip(real, dreamed, strict=True)],
+            [f"{i + 1}" for i in range(len(real))],
+            ["real", "dreamed", "copied"],
+            height=max(64, real.shape[-3] // 2),
+        )
+        for t in range(dreamed.shape[1])
+    ]
+    return np.stack(frames)

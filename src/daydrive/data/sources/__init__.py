@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from daydrive.data.sources.base import Option, Options, Source, read_options
+from daydrive.data.sources.comma2k19 import Comma2k19Source
 from daydrive.data.sources.folder import FolderSource
 from daydrive.data.sources.gym import GymSource
+from daydrive.data.sources.kitti import KittiSource
+from daydrive.data.sources.nuscenes import NuScenesSource
 from daydrive.data.sources.road import RoadSource
 from daydrive.data.sources.udacity import UdacitySource
 from daydrive.errors import UserError, did_you_mean
 
-_ALL: tuple[Source, ...] = (RoadSource(), GymSource(), UdacitySource(), FolderSource())
+_ALL: tuple[Source, ...] = (
+    RoadSource(),
+    GymSource(),
+    UdacitySource(),
+    Comma2k19Source(),
+    KittiSource(),
+    NuScenesSource(),
+    FolderSource(),
+)
 SOURCES: dict[str, Source] = {source.name: source for source in _ALL}
 
 __all__ = ["SOURCES", "Option", "Options", "Source", "get", "read_options"]

@@ -9,7 +9,6 @@ The rate comes from the time column, from the video, or from `--hz`. Recordings 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from daydrive.data import clock, video
 from daydrive.data.images import read_image
 from daydrive.data.sources.base import Option, Options, action
+from daydrive.data.sources.files import pictures, subfolders
 from daydrive.data.sources.table import ActionTable, read_actions
 from daydrive.data.store import SPLITS
 from daydrive.errors import UserError
@@ -28,10 +28,7 @@ from daydrive.types import Drive, Frame, Image
 
 ACTIONS = "actions.csv"
 IMAGES = "images"
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 DEFAULT_HZ = 10.0
-SAME_RATE = 1.05
-"""drives whose rates differ by less than this are all put on the clock of the slowest"""
 
 
 @dataclass(frozen=True)
@@ -106,13 +103,9 @@ class FolderSource:
         given = options["hz"]
         folders = _drive_folders(root)
         recordings = [(split, folder, _Recording.read(folder, given).times) for split, folder in folders]
-        rates = [clock.native_hz(times) for _, _, times in recordings]
-        slowest = min(rates)
+        rates = clock.shared_hz([(folder, times) for _, folder, times in recordings], given)
         drives = []
-        for (split, folder, times), rate in zip(recordings, rates, strict=True):
-            if given and given > rate * SAME_RATE:
-                raise UserError(f"{folder} has {rate:g} frames a second, too few for --hz {given:g}")
-            hz = given or (slowest if rate < slowest * SAME_RATE else rate)
+        for (split, folder, times), hz in zip(recordings, rates, strict=True):
             name = folder.relative_to(root).as_posix()
             runs = clock.resample(times, hz)
             kept = [(run, len(chosen)) for run, chosen in enumerate(runs) if len(chosen) >= 2]
@@ -125,7 +118,7 @@ class FolderSource:
 
 
 def _drive_folders(root: Path) -> list[tuple[str | None, Path]]:
-    folders = _subfolders(root)
+    folders = subfolders(root)
     splits = [folder for folder in folders if folder.name in SPLITS]
     if splits and len(splits) < len(folders):
         other = next(folder.name for folder in folders if folder.name not in SPLITS)
@@ -134,7 +127,7 @@ def _drive_folders(root: Path) -> list[tuple[str | None, Path]]:
     if splits:
         found = []
         for split in sorted(splits, key=lambda folder: SPLITS.index(folder.name)):
-            inside = _subfolders(split)
+            inside = subfolders(split)
             if not inside:
                 raise UserError(f"the split {split} has no drives; a drive is a folder with {ACTIONS} and {IMAGES}/")
             found += [(split.name, folder) for folder in inside]
@@ -146,18 +139,11 @@ def _drive_folders(root: Path) -> list[tuple[str | None, Path]]:
     return found
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted((f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")), key=_natural)
-
-
 def _images(folder: Path) -> list[Path]:
     images = folder / IMAGES
     if not images.is_dir():
         raise UserError(f"{folder} is not a drive: it has neither {IMAGES}/ nor a video beside {ACTIONS}")
-    found = sorted((file for file in images.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
-    if not found:
-        raise UserError(f"{images} has no pictures ({', '.join(IMAGE_SUFFIXES)})")
-    return found
+    return pictures(images)
 
 
 def _video(folder: Path) -> Path | None:
@@ -178,7 +164,3 @@ def _pictures(
         return
     for index in chosen.tolist():
         yield index, read_image(recording.images[index], f"{file}, row {index + 2}", size)
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]

@@ -29,8 +29,6 @@ from daydrive.types import Drive, Frame
 LOG = "driving_log.csv"
 COLUMNS = 7
 STEERING, THROTTLE, BRAKE, SPEED = 3, 4, 5, 6
-SHORTEST_RUN = 1.0
-"""seconds; what remains of a recording between two gaps and is shorter than this is left out"""
 
 _STAMP = re.compile(r"_(\d{4})_(\d\d)_(\d\d)_(\d\d)_(\d\d)_(\d\d)_(\d{3})\.jpe?g$", re.IGNORECASE)
 
@@ -94,11 +92,11 @@ class UdacitySource:
         log = _read_log(log_file)
         native = clock.native_hz(log.times)
         hz = float(options["hz"] or native)
-        if hz > native * 1.05:
+        if hz > native * clock.SAME_RATE:
             raise UserError(f"{log_file} has {native:g} pictures a second, too few for --hz {hz:g}; give at most that")
         drives = []
         for chosen in clock.resample(log.times, hz):
-            if len(chosen) < max(2.0, SHORTEST_RUN * hz):
+            if not clock.long_enough(chosen, hz):
                 continue
             held = clock.held_mean(log.readings[:, :3], log.times, chosen)
             frames = _Frames(
@@ -114,7 +112,7 @@ class UdacitySource:
             began = log.began + timedelta(seconds=float(log.times[chosen[0]]))
             drives.append(Drive(began.strftime("%Y-%m-%d_%H-%M-%S"), hz, frames, length=len(chosen)))
         if not drives:
-            raise UserError(f"{log_file} has no run of {SHORTEST_RUN:g} s without a gap at {hz:g} Hz")
+            raise UserError(f"{log_file} has no run of {clock.SHORTEST_RUN:g} s without a gap at {hz:g} Hz")
         return drives
 
 

@@ -1,0 +1,220 @@
+"""comma2k19: commutes on California's highway 280, with CAN and poses (Schafer et al. 2018, arXiv:1812.05752).
+
+    <root>/Chunk_N/<dongle|time>/<segment>/     any folder from the root down to a segment does as the data root
+        video.hevc                              1164x874, 20 frames a second, one minute
+        global_pose/frame_times                 (N,) s of each frame, on the clock of all times below
+        global_pose/frame_positions             (N, 3) m, ECEF
+        global_pose/frame_orientations          (N, 4) Hamilton quaternions, real first: (forward, right, down) → ECEF
+        processed_log/CAN/speed/{t,value}               s, m/s
+        processed_log/CAN/steering_angle/{t,value}      s, degrees at the steering wheel, positive to the left
+
+All but the video are NumPy files without an extension. Pedals are not in the processed log; they are made from the
+speed. A segment is a drive; segments of a route stay in one split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from daydrive.data import clock, video
+from daydrive.data.ego import (
+    LARGEST_ACCELERATION,
+    LARGEST_BRAKING,
+    WINDOW,
+    Array,
+    motion,
+    pedals,
+    rates_from_poses,
+    rotations_from_quaternions,
+)
+from daydrive.data.signals import covered, means_between, smooth
+from daydrive.data.sources.base import Option, Options, action
+from daydrive.data.sources.derived import describe_pedals
+from daydrive.data.sources.files import find_folders, inside
+from daydrive.data.sources.npy import read_npy, read_times
+from daydrive.errors import UserError
+from daydrive.types import Drive, Frame
+
+VIDEO, POSES, LOG = "video.hevc", "global_pose", "processed_log"
+FRAME_TIMES = f"{POSES}/frame_times"
+SPEED, STEERING = f"{LOG}/CAN/speed", f"{LOG}/CAN/steering_angle"
+
+LARGEST_ANGLE = 90.0
+"""degrees at the steering wheel at steering 1; full lock is about 500, and a highway takes 5"""
+
+MESSAGE_REACH = 0.1
+"""seconds from the nearest message of the CAN up to which a signal is known"""
+
+VALUES = {
+    "speed": "m/s of the CAN, mean up to the next frame",
+    "steering_angle": "degrees at the steering wheel, positive to the left, mean up to the next frame",
+    "acceleration": "m/s², slope of the CAN's speed",
+    "yaw_rate": "rad/s about the vertical, positive to the right, from the poses, mean up to the next frame",
+    "latitude": "degrees (WGS 84)",
+    "longitude": "degrees (WGS 84)",
+    "video_frame": f"number of the frame in {VIDEO}, from 0",
+}
+
+
+@dataclass(frozen=True)
+class _Segment:
+    root: Path
+    folder: Path
+
+    def times(self) -> Array:
+        """(N,) s of the video's frames, increasing."""
+        file = self.folder / FRAME_TIMES
+        times = read_times(file, self.root)
+        same = np.flatnonzero(np.diff(times) == 0.0)
+        if len(same):
+            raise UserError(f"{file}, row {same[0] + 1}: two frames have the time {times[same[0]]:.6f}")
+        if len(times) < 2:
+            raise UserError(f"{file} has {len(times)} frames; a drive needs at least 2")
+        return times
+
+    def chosen(self, times: Array, hz: float) -> list[npt.NDArray[np.int64]]:
+        """The frames of each run on an even clock that is worth having, where both signals of the CAN are known."""
+        known = np.flatnonzero(
+            covered(self._signal_times(SPEED), times, MESSAGE_REACH)
+            & covered(self._signal_times(STEERING), times, MESSAGE_REACH)
+        )
+        runs = clock.resample(times[known], hz) if len(known) else []
+        return [known[run] for run in runs if clock.long_enough(run, hz)]
+
+    def read(self, times: Array, chosen: npt.NDArray[np.int64]) -> tuple[Array, Array]:
+        """Actions (K, 4) in the range of `Frame.action` and the columns of `VALUES` (K, 7) of the chosen frames."""
+        moments = times[chosen]
+        edges = np.append(moments, moments[-1] + (moments[-1] - moments[0]) / (len(moments) - 1))
+        can_times, can_speed = self._signal(SPEED)
+        angle, speed = means_between(*self._signal(STEERING), edges), means_between(can_times, can_speed, edges)
+        middles = (edges[:-1] + edges[1:]) / 2.0
+        acceleration = smooth(can_times, can_speed[:, None], middles, WINDOW).slope[:, 0]
+        positions, rotations = self._poses(len(times))
+        up = positions.mean(axis=0) / np.linalg.norm(positions.mean(axis=0))
+        moved = motion(rates_from_poses(times, positions, rotations, up), times)
+        yaw_rate, gear = clock.held_mean(np.column_stack([moved.yaw_rate, moved.gear]), times, chosen).T
+        steering = np.clip(-angle / LARGEST_ANGLE, -1.0, 1.0)
+        actions = np.column_stack([steering, *pedals(acceleration), np.where(gear < 0.0, -1.0, 1.0)])
+        return actions, np.column_stack([speed, angle, acceleration, yaw_rate, _geodetic(positions[chosen]), chosen])
+
+    def _signal_times(self, name: str) -> Array:
+        times = read_times(self.folder / name / "t", self.root)
+        if len(times) < 2:
+            raise UserError(f"{self.folder / name / 't'} has {len(times)} messages; a signal needs at least 2")
+        return times
+
+    def _signal(self, name: str) -> tuple[Array, Array]:
+        times, values = self._signal_times(name), read_npy(self.folder / name / "value", self.root)
+        if len(times) != len(values):
+            raise UserError(f"{self.folder / name} has {len(times)} times for {len(values)} values")
+        return times, values
+
+    def _poses(self, count: int) -> tuple[Array, Array]:
+        """positions (N, 3) m; rotations (N, 3, 3) from (forward, right, down) to ECEF."""
+        read = []
+        for name, columns in (("frame_positions", 3), ("frame_orientations", 4)):
+            file = self.folder / POSES / name
+            values = read_npy(file, self.root, columns)
+            if len(values) != count:
+                raise UserError(f"{file} has {len(values)} rows for the {count} of {FRAME_TIMES}")
+            zero = np.flatnonzero(np.linalg.norm(values, axis=1) < 0.5)
+            if len(zero):
+                raise UserError(f"{file}, row {zero[0]}: {values[zero[0]]} is no {name[6:-1]}")
+            read.append(values)
+        return read[0], rotations_from_quaternions(read[1])
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """Run number `run` of a segment on a clock of `hz`."""
+
+    segment: _Segment
+    hz: float
+    run: int
+
+    def __call__(self) -> Iterator[Frame]:
+        segment = self.segment
+        times = segment.times()
+        chosen = segment.chosen(times, self.hz)[self.run]
+        actions, values = segment.read(times, chosen)
+        file, table = segment.folder / VIDEO, segment.folder / FRAME_TIMES
+        for k, (_, image) in enumerate(video.frames(file, chosen.tolist(), len(times), table)):
+            own = dict(zip(VALUES, values[k].tolist(), strict=True))
+            yield Frame(image, actions[k].astype(np.float32), k / self.hz, own)
+
+
+class Comma2k19Source:
+    name = "comma2k19"
+    needs_root = True
+    split: Literal["drive", "time"] = "drive"
+    options: tuple[Option, ...] = (
+        Option("hz", float, None, "frames a second; default: the video's, 20", 0.1),
+        Option("seed", int, 0, "of the split by route", minimum=0),
+    )
+
+    def describe(self, options: Options) -> dict[str, Any]:
+        made = f"slope of the CAN's speed, smoothed over {WINDOW:g} s"
+        return {
+            "actions": {
+                "steering": action(
+                    f"share of {LARGEST_ANGLE:g} degrees at the steering wheel",
+                    "positive to the right; the CAN's angle is positive to the left",
+                    "[-1, 1]",
+                    f"-angle / {LARGEST_ANGLE:g} degrees, clipped; mean up to the next frame",
+                ),
+                **describe_pedals(LARGEST_ACCELERATION, LARGEST_BRAKING, made),
+                "gear": action("direction", "1 forwards, -1 backwards", "{-1, 1}", "sign of the poses' speed"),
+            },
+            "values": VALUES,
+        }
+
+    def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
+        segments = [_Segment(root, folder) for folder in find_folders(root, _is_segment, 3)]
+        if not segments:
+            raise UserError(
+                f"{root} has no segments of comma2k19; a segment is a folder with {VIDEO}, {POSES}/ and {LOG}/"
+            )
+        for segment in segments:
+            for part in (VIDEO, POSES, LOG):
+                if not inside(segment.folder / part, root).exists():
+                    raise UserError(f"{segment.folder} is not a whole segment: it has no {part}")
+        times = [segment.times() for segment in segments]
+        rates = clock.shared_hz([(s.folder, t) for s, t in zip(segments, times, strict=True)], options["hz"])
+        drives: list[Drive] = []
+        read: dict[str, Path] = {}
+        for segment, moments, hz in zip(segments, times, rates, strict=True):
+            route = segment.folder.resolve().parent.name
+            name = f"{route}/{segment.folder.resolve().name}"
+            if name in read:
+                raise UserError(
+                    f"{segment.folder} and {read[name]} are the same segment of one route; remove one of them"
+                )
+            read[name] = segment.folder
+            runs = segment.chosen(moments, hz)
+            for run, frames in enumerate(runs):
+                label = name if len(runs) == 1 else f"{name}.{run}"
+                drives.append(Drive(label, hz, _Frames(segment, hz, run), None, len(frames), route))
+        if not drives:
+            raise UserError(f"{root} has no {clock.SHORTEST_RUN:g} s with pictures, speed and steering without a gap")
+        return drives
+
+
+def _is_segment(folder: Path) -> bool:
+    return any((folder / part).exists() for part in (VIDEO, POSES, LOG))
+
+
+def _geodetic(ecef: Array) -> Array:
+    """ECEF (N, 3) m → latitude and longitude (N, 2), degrees, WGS 84 (Bowring 1976)."""
+    a, f = 6378137.0, 1 / 298.257223563
+    b, e2 = a * (1 - f), f * (2 - f)
+    x, y, z = ecef.T
+    p = np.hypot(x, y)
+    parametric = np.arctan2(z * a, p * b)
+    latitude = np.arctan2(z + e2 / (1 - e2) * b * np.sin(parametric) ** 3, p - e2 * a * np.cos(parametric) ** 3)
+    return np.degrees(np.column_stack([latitude, np.arctan2(y, x)]))

@@ -1,0 +1,7 @@
+"""nuScenes (Caesar et al. 2020, arXiv:1903.11027) with the expansion of its CAN bus."""
+
+from __future__ import annotations
+
+from daydrive.data.sources.nuscenes.source import NuScenesSource
+
+__all__ = ["NuScenesSource"]

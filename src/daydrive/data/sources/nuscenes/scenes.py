@@ -1,0 +1,192 @@
+"""What a camera saw in each scene, put together from the tables of a version.
+
+    scene → log; sample → scene; sensor ← calibrated_sensor ← sample_data → sample, ego_pose
+
+`sample_data` and `ego_pose` have a record for every reading of every sensor, 2.6 million in v1.0-trainval; only those
+of the camera are kept.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from daydrive.data.sources.nuscenes.tables import Record, place, records, table
+from daydrive.errors import UserError, did_you_mean
+
+Array = npt.NDArray[np.float64]
+T = TypeVar("T")
+
+READINGS, POSES = "sample_data.json", "ego_pose.json"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The pictures of one camera in a scene, in the order of their chain, key frames and sweeps.
+
+    tokens: (N,) of sample_data. files: (N,) paths below the data root. micros: int64 (N,), µs since 1970, increasing.
+    key_frames: bool (N,). positions: (N, 3), m on the map, and quaternions: (N, 4), real part first, of the car's axes
+    (forward, left, up).
+    """
+
+    name: str
+    log: str
+    tokens: list[str]
+    files: list[str]
+    micros: npt.NDArray[np.int64]
+    key_frames: npt.NDArray[np.bool_]
+    positions: Array
+    quaternions: Array
+
+    @property
+    def seconds(self) -> Array:
+        """(N,) s since the first picture."""
+        return (self.micros - self.micros[0]) / 1e6
+
+
+class _Picture(NamedTuple):
+    number: int
+    token: str
+    prev: str
+    next: str
+    pose: str
+    micros: int
+    file: str
+    key_frame: bool
+
+
+def read_scenes(root: Path, version: str, camera: str) -> list[Scene]:
+    """The scenes of `<root>/<version>` in the order of scene.json, as `camera` saw them."""
+    folder = root / version
+    logs, scenes = table(folder / "log.json", root), table(folder / "scene.json", root)
+    if not scenes:
+        raise UserError(f"{folder / 'scene.json'} has no scenes")
+    named: dict[str, Record] = {}
+    for record in scenes.values():
+        other = named.setdefault(record.token("name"), record)
+        if other is not record:
+            raise UserError(f"{record.where}: the same name as record {other.number}, {record.fields['name']!r}")
+    recorded = [_target(record, "log_token", logs).token("logfile") for record in scenes.values()]
+    seen = _pictures(folder, root, camera, scenes)
+    for record, pictures in zip(scenes.values(), seen, strict=True):
+        if not pictures:
+            raise UserError(f"{record.where}: {READINGS} has no pictures of {camera} in this scene")
+    chains = [_chained(pictures, folder / READINGS) for pictures in seen]
+    rows = {token: row for row, token in enumerate(dict.fromkeys(p.pose for chain in chains for p in chain))}
+    poses = _poses(folder, root, rows)
+    result = []
+    for name, log, chain in zip(named, recorded, chains, strict=True):
+        own = np.array([poses[rows[picture.pose]] for picture in chain])
+        for picture, pose in zip(chain, own, strict=True):
+            if np.isnan(pose[0]):
+                where = place(folder / READINGS, picture.number, picture.token)
+                raise UserError(f"{where}: its ego_pose_token {picture.pose!r} is not in {POSES}")
+        result.append(
+            Scene(
+                name,
+                log,
+                [picture.token for picture in chain],
+                [picture.file for picture in chain],
+                np.array([picture.micros for picture in chain], dtype=np.int64),
+                np.array([picture.key_frame for picture in chain]),
+                own[:, :3],
+                own[:, 3:],
+            )
+        )
+    return result
+
+
+def _pictures(folder: Path, root: Path, camera: str, scenes: dict[str, Record]) -> list[dict[str, _Picture]]:
+    """The camera's pictures of each scene by their tokens."""
+    sensors, calibrated = table(folder / "sensor.json", root), table(folder / "calibrated_sensor.json", root)
+    cameras = {s.token("channel"): token for token, s in sensors.items() if s.text("modality") == "camera"}
+    if camera not in cameras:
+        raise UserError(f"--camera {camera}: {folder} has no such camera{did_you_mean(camera, cameras)}")
+    ours = {
+        token: _target(record, "sensor_token", sensors).fields["token"] == cameras[camera]
+        for token, record in calibrated.items()
+    }
+    order = {token: number for number, token in enumerate(scenes)}
+    scene_of = {}
+    for record in records(folder / "sample.json", root):
+        scene_of[record.token()] = order[_target(record, "scene_token", scenes).fields["token"]]
+    found: list[dict[str, _Picture]] = [{} for _ in scenes]
+    shared: dict[str, str] = {}
+    for record in records(folder / READINGS, root):
+        if not _target(record, "calibrated_sensor_token", ours):
+            continue
+        token, prev, following, pose = (
+            shared.setdefault(name, name)
+            for name in (record.token(), record.text("prev"), record.text("next"), record.token("ego_pose_token"))
+        )
+        key_frame, micros = record.flag("is_key_frame"), record.whole("timestamp")
+        picture = _Picture(record.number, token, prev, following, pose, micros, _file(record), key_frame)
+        pictures = found[_target(record, "sample_token", scene_of)]
+        if pictures.setdefault(token, picture) is not picture:
+            raise UserError(f"{record.where}: the same token as record {pictures[token].number}")
+    return found
+
+
+def _target(record: Record, name: str, known: dict[str, T]) -> T:
+    """What a token of a record points to."""
+    token = record.token(name)
+    if token not in known:
+        raise UserError(f"{record.where}: its {name} {token!r} is not in {name.removesuffix('_token')}.json")
+    return known[token]
+
+
+def _file(record: Record) -> str:
+    name = record.token("filename")
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name or "\\" in name:
+        raise UserError(f"{record.where}: its filename {name!r} leads out of the data root")
+    return name
+
+
+def _chained(pictures: dict[str, _Picture], file: Path) -> list[_Picture]:
+    """The pictures as `next` leads from one to the other; a chain that was cut goes on with the next in time."""
+
+    def where(picture: _Picture) -> str:
+        return place(file, picture.number, picture.token)
+
+    ordered: list[_Picture] = []
+    for head in sorted((p for p in pictures.values() if not p.prev), key=lambda picture: picture.micros):
+        ordered.append(head)
+        while following := ordered[-1].next:
+            if following not in pictures:
+                raise UserError(
+                    f"{where(ordered[-1])}: its next {following!r} is no picture of the same camera and scene"
+                )
+            if pictures[following].prev != ordered[-1].token:
+                raise UserError(f"{where(ordered[-1])}: its next {following!r} does not have it for its prev")
+            ordered.append(pictures[following])
+    if len(ordered) < len(pictures):
+        reached = {picture.token for picture in ordered}
+        lost = next(picture for token, picture in pictures.items() if token not in reached)
+        raise UserError(f"{where(lost)}: its prev {lost.prev!r} does not lead to the beginning of the scene")
+    for before, after in itertools.pairwise(ordered):
+        if after.micros <= before.micros:
+            raise UserError(
+                f"{where(after)}: its timestamp {after.micros} does not come after {before.micros}, that of its prev"
+            )
+    return ordered
+
+
+def _poses(folder: Path, root: Path, rows: dict[str, int]) -> Array:
+    """Translation and rotation (len(rows), 7) of the poses with these tokens; NaN for one that isn't there."""
+    found = np.full((len(rows), 7), np.nan)
+    for record in records(folder / POSES, root):
+        row = rows.get(record.token())
+        if row is None:
+            continue
+        if not np.isnan(found[row, 0]):
+            raise UserError(f"{record.where}: there is another record with the same token")
+        found[row] = record.numbers("translation", 3) + record.numbers("rotation", 4)
+        if np.linalg.norm(found[row, 3:]) < 0.5:
+            raise UserError(f"{record.where}: its rotation {found[row, 3:].tolist()} is no quaternion")
+    return found

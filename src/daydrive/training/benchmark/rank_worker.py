@@ -1,0 +1,65 @@
+"""One of the processes of `ranks.two_processes`: python -m daydrive.training.benchmark.rank_worker TASK ANSWER."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+
+import torch
+
+from daydrive.config import Config, parse_config
+from daydrive.files import read_json, write_json
+from daydrive.training.benchmark.clock import seconds_of
+from daydrive.training.distributed import Team, joined
+from daydrive.training.engine import Engine
+from daydrive.types import Batch
+
+WARM_UP = 2
+
+
+def main(task: Path, answer: Path) -> None:
+    given = read_json(task, "task")
+    config = parse_config(given["config"])
+    with joined(config.training, torch.device(given["device"])) as team:
+        together = _Training(config, team, given["frames"])
+        together.run(WARM_UP)
+        alone = _Training(config, Team.alone(team.device), given["frames"]) if team.main else None
+        if alone is not None:
+            alone.run(WARM_UP)
+        seconds: dict[str, list[float]] = {"alone": [], "together": []}
+        for _ in range(given["rounds"]):
+            team.wait()
+            if alone is not None:
+                seconds["alone"].append(alone.run(given["steps"]))
+            team.wait()
+            seconds["together"].append(team.largest(together.run(given["steps"])))
+        if team.main:
+            write_json(answer, seconds)
+
+
+class _Training:
+    """Steps on the same random clips."""
+
+    def __init__(self, config: Config, team: Team, frames: int) -> None:
+        assert config.model.image_size is not None
+        self._engine = Engine(config, team)
+        self._engine.wrapped.train()
+        clips = config.training.batch_size
+        images = torch.randint(0, 256, (clips, frames, 3, *config.model.image_size), dtype=torch.uint8)
+        actions = torch.rand(clips, frames - 1, config.model.action_dim)
+        self._batch = Batch(images, actions, weights=torch.full((clips,), 1 / clips)).to(team.device)
+
+    def run(self, steps: int) -> float:
+        return seconds_of(functools.partial(self._steps, steps), self._batch.images.device)
+
+    def _steps(self, count: int) -> None:
+        for _ in range(count):
+            for _ in self._engine.accumulate(self._batch, last=True):
+                pass
+            self._engine.clip_gradients()
+            self._engine.update()
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:3]))

@@ -1,0 +1,56 @@
+"""Two processes against one: weak scaling, each with a thread of its own and the same number of clips."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import torch
+
+from daydrive.config import as_tree
+from daydrive.errors import UserError
+from daydrive.files import read_json, write_json
+from daydrive.training.benchmark.findings import Findings
+from daydrive.training.benchmark.workload import Workload
+
+PATIENCE = 1800
+STEPS = 3
+
+
+def two_processes(workload: Workload) -> Findings:
+    """`ranks_2_vs_1`: clips a second of two processes that torchrun started and gloo (on GPUs nccl) joins, over those
+    of one of them that trains alone while the other waits; in turn, so that both see the same machine."""
+    gpus = torch.cuda.device_count() if workload.device.type == "cuda" else 0
+    device = "cuda" if gpus > 1 else "cpu"
+    if device == "cpu" and len(os.sched_getaffinity(0)) < 2:
+        return Findings(not_measured={"ranks_2_vs_1": "two processes need two processors"})
+    task, answer = workload.folder / "ranks.json", workload.folder / "ranks-answer.json"
+    frames = workload.lengths[0]
+    tree = as_tree(workload.setup.config)
+    tree["training"] |= {"distributed": True, "backend": "auto", "strategy": "ddp", "gradient_accumulation": 1}
+    write_json(
+        task, {"config": tree, "frames": frames, "rounds": workload.effort.rounds, "steps": STEPS, "device": device}
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["-m", "daydrive.training.benchmark.rank_worker", str(task), str(answer)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise UserError(f"two processes did not get through in {PATIENCE} s") from None
+    if done.returncode:
+        raise UserError(f"two processes failed: {done.stderr.strip().splitlines()[-1] if done.stderr else ''}")
+    seconds = read_json(answer, "seconds of the processes")
+    clips = workload.setup.config.training.batch_size * STEPS
+    alone, together = clips / min(seconds["alone"]), 2 * clips / min(seconds["together"])
+    raw = {
+        "config": workload.name,
+        "device": device,
+        "frames": frames,
+        "clips_of_a_process": workload.setup.config.training.batch_size,
+        "steps": STEPS,
+        "seconds": seconds,
+        "clips_a_second": {"1": alone, "2": together},
+    }
+    return Findings({"ranks_2_vs_1": together / alone}, {"ranks": raw})

@@ -1,0 +1,77 @@
+"""A training with its loader: what it waits for, how many clips a second it takes, how busy a GPU is."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from daydrive.data.clips import read_clips
+from daydrive.training.benchmark.clock import seconds_of
+from daydrive.training.benchmark.findings import Findings
+from daydrive.training.benchmark.workload import Workload
+from daydrive.training.speed import Speed
+
+GPU_LOOK_MILLISECONDS = 200
+
+
+def with_loader(workload: Workload) -> Findings:
+    """`loader_wait`: share of the steps that the training waited for its loader, with the config's workers.
+
+    The steps are the training's first, with its shortest unroll where that grows, so that it asks for clips most
+    often. Where a step takes fewer clips than the config's (see `Workload.share`), reading and computing are both less
+    by the same factor. The batches that the workers hold ready at the beginning don't flatter: there are more steps.
+    """
+    setup, name, steps = workload.setup, workload.name, workload.effort.steps
+    feed = setup.feed()
+    speed = Speed(setup.team, setup.start.clips_per_step)
+
+    def step() -> None:
+        with speed.step():
+            batches = [setup.augment(next(feed)) for _ in range(setup.config.training.gradient_accumulation)]
+            workload.step(batches)
+
+    first = next(feed)
+    read = seconds_of(lambda: read_clips(setup.store, first.clips), torch.device("cpu"))
+    step()
+    speed.take(feed.waited)
+    with gpu_use(workload.device) as used:
+        for _ in range(steps):
+            step()
+        if workload.device.type == "cuda":
+            torch.cuda.synchronize(workload.device)
+    figures = speed.take(feed.waited)
+    raw: dict[str, Any] = {
+        **figures,
+        "steps": steps,
+        "frames": first.images.shape[1],
+        "workers": setup.config.data.num_workers,
+        "seconds_to_read_a_batch_in_one_process": read,
+        "gpu_use": sum(used) / len(used) if used else None,
+        "workload": workload.describe(),
+    }
+    if workload.device.type == "cuda":
+        raw["gpu_peak_bytes"] = torch.cuda.max_memory_allocated(workload.device)
+    return Findings({f"loader_wait_{name}": figures["speed/data_wait"]}, {f"loading_{name}": raw})
+
+
+@contextmanager
+def gpu_use(device: torch.device) -> Iterator[list[float]]:
+    """How busy nvidia-smi finds the GPU, [0, 1], again and again; filled in at the end, empty where it is not there."""
+    used: list[float] = []
+    if device.type != "cuda" or shutil.which("nvidia-smi") is None:
+        yield used
+        return
+    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    command += [f"--id={device.index or 0}", f"--loop-ms={GPU_LOOK_MILLISECONDS}"]
+    watcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        yield used
+    finally:
+        watcher.terminate()
+        said, _ = watcher.communicate()
+        used += [float(line) / 100 for line in said.splitlines() if line.strip().isdigit()]

@@ -1,0 +1,132 @@
+"""What a training spends on its checkpoints and on telling how it is, at the config's intervals."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import threading
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+
+from torch import Tensor
+
+from daydrive import checkpoint
+from daydrive.data.clips import read_clips
+from daydrive.data.loader import fixed_clips
+from daydrive.training.benchmark.clock import least, race, seconds_of
+from daydrive.training.benchmark.findings import Findings
+from daydrive.training.benchmark.workload import Workload
+from daydrive.training.report import Report
+from daydrive.training.step import StepResult
+from daydrive.training.validation import Validated, picture_metrics, sample_sheet, sample_video
+from daydrive.types import to_signed
+
+
+def saving(workload: Workload, step_seconds: float) -> Findings:
+    """`save_stall`: a checkpoint, written to disk in full, over the `save_interval` steps between two.
+
+    step_seconds: of a whole step of the config. Beside it what an asynchronous checkpoint would cost: a snapshot in
+    memory, and what the steps lose to the thread that writes it.
+    """
+    engine, config, device, name = workload.engine, workload.config, workload.device, workload.name
+    run = workload.folder / f"saving-{name}"
+    batches = workload.batches(workload.lengths[0])
+    workload.step(batches)
+    numbers = itertools.count(1)
+
+    def save(contents: checkpoint.Contents | None = None) -> None:
+        keep, state, writer = config.logging.keep_checkpoints, engine.state(), checkpoint.Writer()
+        checkpoint.save(run, next(numbers), contents or engine.contents(), config, state, keep, writer)
+
+    seconds = race({"save": save, "snapshot": lambda: snapshot(engine.contents())}, workload.effort.rounds, device)
+    kept = snapshot(engine.contents())
+    writing = threading.Thread(target=save, args=(kept,))
+    writing.start()
+    beside = []
+    while writing.is_alive():
+        beside.append(seconds_of(lambda: workload.step(batches), device))
+    writing.join()
+    between = config.logging.save_interval * step_seconds
+    best = least(seconds)
+    folder = checkpoint.find(run, "last")
+    raw = {
+        "seconds": seconds,
+        "seconds_of_training_between": between,
+        "bytes": sum(file.stat().st_size for file in folder.iterdir()),
+        "asynchronous": {
+            "stall": best["snapshot"] / between,
+            "seconds_of_steps_beside_the_writing": beside,
+            "seconds_of_a_step_alone": seconds_of(lambda: workload.step(batches), device),
+        },
+    }
+    return Findings({f"save_stall_{name}": best["save"] / between}, {f"saving_{name}": raw})
+
+
+def snapshot(contents: checkpoint.Contents) -> checkpoint.Contents:
+    """A copy in this machine's memory, which later steps don't change."""
+
+    def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+
+    trained = None if contents.trained is None else copied(contents.trained)
+    return checkpoint.Contents(copied(contents.weights), trained, copied(contents.moments))
+
+
+def logging(workload: Workload, step_seconds: float) -> Findings:
+    """`logging_cost`: all that is logged, each over the steps of its interval: figures and the metrics they need,
+    histograms, pictures and films of `num_samples` clips of real frames.
+
+    step_seconds: of a whole step of the config. Validation itself is not counted.
+    """
+    setup, device, name = workload.setup, workload.device, workload.name
+    intervals, context = workload.config.logging, workload.config.training.context_frames
+    workload.gradients(workload.batches(workload.lengths[0]))
+    shown = _shown(workload)
+    numbers = itertools.count(1)
+    with redirect_stdout(io.StringIO()), Report(workload.folder / f"logging-{name}", setup) as report:
+
+        def scalars() -> None:
+            metrics = {**shown.parts, **picture_metrics(shown, context)}
+            report.step_done(next(numbers), {f"train/{metric}": float(v.mean()) for metric, v in metrics.items()})
+
+        def pictures() -> None:
+            samples = intervals.num_samples
+            sheet, video = sample_sheet(shown, context, samples), sample_video(shown, context, samples)
+            report.validated(next(numbers), Validated({}, sheet, video), shown)
+
+        runs = {
+            "scalars": scalars,
+            "histograms": lambda: report.histograms(next(numbers), workload.engine.model),
+            "pictures_and_films": pictures,
+        }
+        seconds = race(runs, workload.effort.rounds, device)
+    workload.engine.forget_gradients()
+    every = {
+        "scalars": intervals.log_interval,
+        "histograms": intervals.histogram_interval,
+        "pictures_and_films": intervals.eval_interval,
+    }
+    shares = {kind: best / (every[kind] * step_seconds) for kind, best in least(seconds).items()}
+    raw = {"seconds": seconds, "shares": shares, "seconds_of_a_step": step_seconds}
+    return Findings({f"logging_cost_{name}": sum(shares.values())}, {f"logging_{name}": raw})
+
+
+def _shown(workload: Workload) -> StepResult:
+    """As many clips as are drawn, dreamed a frame late: pictures of drives, for content decides what a GIF costs."""
+    setup, context = workload.setup, workload.config.training.context_frames
+    data, count = workload.config.data, workload.config.logging.num_samples
+    clips = fixed_clips(setup.store, "val", data.sequence_length, count, data.frame_skip)
+    images = to_signed(read_clips(setup.store, clips).images.to(workload.device))
+    latents = images.new_zeros(len(images), 1)
+    return StepResult(
+        loss=images.mean(),
+        parts={part: images.flatten(1).mean(dim=1) for part in ("loss", "recon_loss", "pred_loss")},
+        output={
+            "reconstructed": images.roll(1, dims=1),
+            "predicted": images[:, context - 1 : -1],
+            "latents": latents,
+            "foreseen": latents,
+        },
+        images=images,
+        frames=list(range(images.shape[1])),
+    )

@@ -1,0 +1,145 @@
+"""A config, and the training of it that is measured: all of it on a GPU, batches of a few clips on a processor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from daydrive.config import Config
+from daydrive.data.prepare import prepare
+from daydrive.data.store import Store
+from daydrive.training.distributed import Team
+from daydrive.training.engine import Engine
+from daydrive.training.setup import Setup, Wishes, set_up
+from daydrive.types import Batch
+
+PIXELS = 700_000
+"""Of the batches on a processor: one clip of ten frames at 256 px, which takes it seconds."""
+
+
+class Effort(NamedTuple):
+    """rounds: how often what is compared is repeated. steps: of a training with its loader. drives, frames: drawn."""
+
+    rounds: int
+    steps: int
+    drives: int
+    frames: int
+
+
+THOROUGH = Effort(rounds=5, steps=24, drives=12, frames=60)
+QUICK = Effort(rounds=2, steps=3, drives=8, frames=24)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """config: as it is written; setup: what is measured, see `share`; folder: for what is written meanwhile."""
+
+    name: str
+    config: Config
+    setup: Setup
+    folder: Path
+    effort: Effort
+
+    @property
+    def device(self) -> torch.device:
+        return self.setup.team.device
+
+    @property
+    def share(self) -> float:
+        """Clips of a measured step over those of a step of the config."""
+        return self.setup.start.clips_per_step / _clips(self.config)
+
+    @property
+    def engine(self) -> Engine:
+        return self.setup.engine
+
+    @cached_property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.engine.model.parameters())
+
+    @cached_property
+    def _batch(self) -> Batch:
+        return self.setup.longest_batch()
+
+    @cached_property
+    def lengths(self) -> tuple[int, int]:
+        """Frames of the shortest and of the longest clips that the training takes."""
+        found = {self.setup.length_at(step) for step in range(self.setup.total_steps)}
+        return min(found), max(found)
+
+    def batches(self, frames: int) -> list[Batch]:
+        """Those of a step, on the device; always the same clips."""
+        count = self.setup.config.training.gradient_accumulation
+        size = len(self._batch.images)
+        weights = torch.full((size,), 1 / (size * count), device=self.device)
+        batch = Batch(self._batch.images[:, :frames], self._batch.actions[:, : frames - 1], weights=weights)
+        return [batch] * count
+
+    def step(self, batches: list[Batch], engine: Engine | None = None) -> None:
+        """As the trainer takes it, loading apart."""
+        engine = engine or self.engine
+        self.gradients(batches, engine)
+        engine.clip_gradients()
+        engine.update()
+
+    def gradients(self, batches: list[Batch], engine: Engine | None = None) -> None:
+        engine = engine or self.engine
+        engine.wrapped.train()
+        for batch in batches:
+            for _ in engine.accumulate(batch, last=batch is batches[-1]):
+                pass
+
+    def with_settings(self, **training: Any) -> Engine:
+        """Another engine with some of `training.…` set otherwise."""
+        config = self.setup.config
+        config = config.model_copy(update={"training": config.training.model_copy(update=training)})
+        return Engine(config, Team.alone(self.device))
+
+    def describe(self) -> dict[str, Any]:
+        training = self.setup.config.training
+        return {
+            "parameters": self.parameters,
+            "image_size": list(self.setup.store.image_size),
+            "clips": training.batch_size,
+            "gradient_accumulation": training.gradient_accumulation,
+            "clips_of_a_step_in_the_config": _clips(self.config),
+            "frames": list(self.lengths),
+            "optimizer": self.config.optimizer.type,
+            "precision": str(self.engine.precision.dtype or torch.float32),
+        }
+
+
+def build_workload(
+    name: str, config: Config, store: Path | None, folder: Path, effort: Effort, device: torch.device
+) -> Workload:
+    """store: road drives are drawn without one, in the size that the model is made for."""
+    if store is None:
+        size = config.model.image_size or natural_size(config)
+        place = folder / f"road-{size[0]}x{size[1]}"
+        store = prepare("road", None, place, size, drives=effort.drives, frames=effort.frames)
+    fitted = _fitted(config, Store.open(store).image_size, device)
+    setup = set_up(fitted, store, folder / name, Team.alone(device), Wishes())
+    return Workload(name, config, setup, folder, effort)
+
+
+def natural_size(config: Config) -> tuple[int, int]:
+    """Pictures that each stage of the decoder halves once on the way to the latent grid."""
+    side = config.model.decoder.init_size * 2 ** len(config.model.decoder.stages)
+    return side, side
+
+
+def _fitted(config: Config, size: tuple[int, int], device: torch.device) -> Config:
+    """On a processor as many clips as give PIXELS, at least one, and no accumulation."""
+    if device.type != "cpu":
+        return config
+    clips = max(1, PIXELS // (config.data.sequence_length * size[0] * size[1]))
+    fewer = {"batch_size": min(config.training.batch_size, clips), "gradient_accumulation": 1}
+    return config.model_copy(update={"training": config.training.model_copy(update=fewer)})
+
+
+def _clips(config: Config) -> int:
+    return config.training.batch_size * config.training.gradient_accumulation

@@ -1,0 +1,144 @@
+"""What a training consists of, built from its settings."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from daydrive.config import Config, TrainingConfig
+from daydrive.data.augment import DrivingAugmentation
+from daydrive.data.clips import ClipIndex
+from daydrive.data.loader import ClipLoader
+from daydrive.data.order import Order, build_order
+from daydrive.data.store import Store
+from daydrive.training.checklist import Check
+from daydrive.training.compiled import compile_parts
+from daydrive.training.distributed import Team
+from daydrive.training.engine import Engine
+from daydrive.training.feed import Feed
+from daydrive.training.preflight import preflight
+from daydrive.training.resume import Start, prepare_run
+from daydrive.training.schedule import unroll_steps
+from daydrive.training.validation import Validation
+from daydrive.types import Batch
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """resume: go on where the run ended; allow_change: even with other settings. data_parallel: DataParallel over the
+    GPUs of this process. dry_run: check all that is needed, and train nothing."""
+
+    resume: bool = False
+    allow_change: bool = False
+    data_parallel: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Setup:
+    """config: fitted to the store and the processes. clips: of an epoch; total_steps: of the whole training."""
+
+    config: Config
+    team: Team
+    store: Store
+    start: Start
+    clips: int
+    total_steps: int
+    order: Order
+    augment: DrivingAugmentation
+    engine: Engine
+    validation: Validation
+
+    @property
+    def steps_per_epoch(self) -> float:
+        return self.clips / self.start.clips_per_step
+
+    def length_at(self, step: int) -> int:
+        """Frames of the clips of `step` (0-based): the context and its unroll."""
+        return clip_length(self.start.sample_of(step), self.config, self.start, self.total_steps)
+
+    def feed(self) -> Feed:
+        """The training's batches from its first sample on."""
+        length_of = functools.partial(
+            clip_length, config=self.config, start=self.start, total_steps=self.total_steps
+        )  # picklable, for the workers
+        loader = self._loader(num_workers=self.config.data.num_workers, clip_length=length_of)
+        return Feed(loader, self.team.device, self.config.training.gradient_accumulation)
+
+    def longest_batch(self) -> Batch:
+        """The first one, with whole clips."""
+        return self.augment(next(iter(self._loader())).to(self.team.device))
+
+    def check(self, run: Path) -> tuple[list[Check], list[str]]:
+        """All that can be found out before the first step, and what there is to say of it."""
+        engine, batch = self.engine, self.longest_batch()
+        said = list(self.start.changes)
+        if self.config.training.compile:
+            said.append(compile_parts(engine.model, functools.partial(_try_out, engine, batch)))
+        checks = preflight(
+            self.config, self.store, run, engine.model, engine.optimizers, batch, engine.evaluate, self.total_steps,
+            self.steps_per_epoch, self.team.device, self.start.folder is not None,
+        )  # fmt: skip
+        return checks, said
+
+    def _loader(self, **more: object) -> ClipLoader:
+        training, data = self.config.training, self.config.data
+        return ClipLoader(
+            self.store.path,
+            "train",
+            batch_size=training.batch_size,
+            sequence_length=data.sequence_length,
+            frame_skip=data.frame_skip,
+            pin_memory=data.pin_memory,
+            order=self.order,
+            first_sample=self.start.sample,
+            accumulation=training.gradient_accumulation,
+            rank=self.team.rank,
+            world=self.team.world,
+            **more,  # type: ignore[arg-type]
+        )
+
+
+def set_up(config: Config, store_path: Path, run: Path, team: Team, wishes: Wishes) -> Setup:
+    """Build everything, or bring it back to the run's last checkpoint. Raises UserError for what the user can mend."""
+    store = Store.open(store_path)
+    config, start = prepare_run(config, store, run, wishes.resume, wishes.allow_change, team.world)
+    training, data = config.training, config.data
+    index = ClipIndex(store, "train", data.sequence_length, data.frame_skip)
+    setup = Setup(
+        config=config,
+        team=team,
+        store=store,
+        start=start,
+        clips=len(index),
+        total_steps=total_steps(training, len(index), start),
+        order=build_order(store, index, data, training.seed),
+        augment=DrivingAugmentation.from_config(data.augmentation, training.seed),
+        engine=Engine(config, team, wishes.data_parallel),
+        validation=Validation(store, config, team),
+    )
+    if start.folder is not None:
+        setup.engine.load(start.folder, start.state)
+    return setup
+
+
+def total_steps(training: TrainingConfig, clips: int, start: Start) -> int:
+    """Optimizer updates of a whole training: `num_epochs` passes or `max_steps`, whichever ends first."""
+    left = training.num_epochs * clips - start.sample
+    by_epochs = max(1, start.step + left // start.clips_per_step)
+    return min(by_epochs, training.max_steps or by_epochs)
+
+
+def clip_length(sample: int, config: Config, start: Start, total_steps: int) -> int:
+    """Frames of the clips of the batch that begins at `sample`: the context and the unroll of its step."""
+    training = config.training
+    longest = config.data.sequence_length - training.context_frames
+    return training.context_frames + unroll_steps(start.step_of(sample), total_steps, training.unroll, longest)
+
+
+def _try_out(engine: Engine, batch: Batch) -> None:
+    engine.wrapped.train()
+    for _ in engine.accumulate(batch, last=True):
+        break
+    engine.forget_gradients()
