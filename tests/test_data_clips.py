@@ -1,4 +1,4 @@
-"""Clips, their order and their batches."""
+"""Clips and their batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 import torch
 from test_data_makers import picture, write_drive
 
-from daydrive.data import sampler
 from daydrive.data.clips import ClipIndex, combine, fixed_clips, read_clips
 from daydrive.data.prepare import prepare
 from daydrive.data.store import Store
@@ -100,27 +99,14 @@ def test_store_reads_rows_in_any_order_and_crosses_processes_as_a_path(store: St
         store.read([store.rows])
 
 
-def test_order_is_a_permutation_from_seed_and_epoch() -> None:
-    order = sampler.epoch_order(3, 2, 1000)
-    assert np.array_equal(np.sort(order), np.arange(1000))
-    assert np.array_equal(order, sampler.epoch_order.__wrapped__(3, 2, 1000))
-    assert not np.array_equal(order, sampler.epoch_order(3, 3, 1000))
-    assert not np.array_equal(order, sampler.epoch_order(4, 2, 1000))
-
-
-def test_batches_cover_an_epoch_once_and_never_span_two() -> None:
-    first = [sampler.batch_indices(0, position, 4, 22) for position in range(5)]
-    seen = [i for batch in first for i in batch]
-    assert len(set(seen)) == 20
-    assert seen == sampler.epoch_order(0, 0, 22)[:20].tolist()
-    assert sampler.batch_indices(0, 5, 4, 22) == sampler.epoch_order(0, 1, 22)[:4].tolist()
-    with pytest.raises(UserError, match="batch of 4 clips is more than the 3"):
-        sampler.batch_indices(0, 0, 4, 3)
-
-
-@pytest.mark.parametrize("world", [1, 2, 4])
-def test_ranks_share_the_same_clips(world: int) -> None:
-    together = sampler.batch_indices(1, 7, 8, 100)
-    shares = [sampler.shard(together, rank, world) for rank in range(world)]
-    assert sorted(i for share in shares for i in share) == sorted(together)
-    assert {len(share) for share in shares} == {8 // world}
+def test_means_of_a_column_over_the_clips(store: Store) -> None:
+    values = np.arange(store.rows, dtype=np.float64)
+    values[5], values[20:25] = np.nan, np.inf
+    index = ClipIndex(store, "train", 3, frame_skip=2, stride=3)
+    assert (
+        index.starts().tolist() == [index.clip(i).start for i in range(len(index))] == [0, 3, 6, 15, 18, 21, 24, 27, 30]
+    )
+    means = index.means(values)
+    assert means[:5].tolist() == [2, (3 + 4 + 6 + 7) / 4, 8, 17, 18.5] and means[5] == 25
+    assert np.isnan(ClipIndex(store, "train", 3).means(np.full(store.rows, np.nan))).all()
+    assert ClipIndex(store, "test", 6).means(values).tolist() == [store.rows - 3.5]

@@ -1,4 +1,4 @@
-"""The same batches for any number of workers and after a resume."""
+"""The same batches for any number of workers and ranks, and after a resume."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import pytest
 import torch
 from test_data_makers import write_drive
 
+from daydrive.config import BalanceConfig, CurriculumConfig, DataConfig
+from daydrive.data.clips import ClipIndex
 from daydrive.data.loader import ClipLoader
+from daydrive.data.order import Order, build_order
 from daydrive.data.prepare import prepare
 from daydrive.data.store import Store
 from daydrive.errors import UserError
 from daydrive.types import Batch, Clip
-
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker:UserWarning")
 
 
 @pytest.fixture(scope="module")
@@ -26,56 +27,98 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare("folder", root / "raw", root / "store", (16, 24), workers=1)
 
 
-def grow(position: int) -> int:
-    return 3 if position < 4 else 5
+def grow(sample: int) -> int:
+    return 3 if sample < 16 else 5
 
 
-def take(path: Path, count: int, *, num_workers: int = 0, position: int = 0, **more: object) -> list[Batch]:
-    settings = {"batch_size": 4, "sequence_length": 5, "frame_skip": 1, "seed": 7, **more}
-    loader = ClipLoader(path, "train", num_workers=num_workers, pin_memory=False, position=position, **settings)
-    return list(itertools.islice(loader, count))
+def take(path: Path, count: int, **more: object) -> list[Batch]:
+    settings = {"batch_size": 4, "sequence_length": 5, "seed": 7, **more}
+    return list(itertools.islice(ClipLoader(path, "train", **settings), count))
+
+
+def demanding(path: Path, mode: str) -> Order:
+    """A curriculum and balanced kinds, so that nothing about the order is simple."""
+    store = Store.open(path)
+    data = DataConfig(
+        balance=BalanceConfig(mode=mode, strength=1.0), curriculum=CurriculumConfig(phases=2, epochs_per_phase=1)
+    )
+    return build_order(store, ClipIndex(store, "train", 5), data, 7)
+
+
+def samples(batches: list[Batch]) -> dict[int, Clip]:
+    return {number: clip for batch in batches for number, clip in zip(batch.samples, batch.clips, strict=True)}
 
 
 def same(a: list[Batch], b: list[Batch]) -> bool:
     return len(a) == len(b) and all(
-        x.clips == y.clips and torch.equal(x.images, y.images) and torch.equal(x.actions, y.actions)
+        (x.clips, x.samples) == (y.clips, y.samples)
+        and torch.equal(x.images, y.images)
+        and torch.equal(x.actions, y.actions)
+        and (x.weights is y.weights is None or torch.equal(x.weights, y.weights))
         for x, y in zip(a, b, strict=True)
     )
 
 
 def test_workers_do_not_change_the_batches(path: Path) -> None:
-    here = take(path, 12, clip_length=grow)
+    order = demanding(path, "weight")
+    here = take(path, 12, clip_length=grow, order=order)
     assert [batch.images.shape[1] for batch in here] == [3] * 4 + [5] * 8
-    assert same(here, take(path, 12, num_workers=1, clip_length=grow))
-    assert same(here, take(path, 12, num_workers=4, clip_length=grow))
+    for num_workers in (1, 2):
+        assert same(here, take(path, 12, num_workers=num_workers, clip_length=grow, order=order))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_resume_in_the_middle_of_an_epoch(path: Path, num_workers: int) -> None:
-    whole = take(path, 14)
-    assert same(whole[8:], take(path, 6, num_workers=num_workers, position=8))
+def test_resume_at_any_sample(path: Path, num_workers: int) -> None:
+    whole = take(path, 14, order=demanding(path, "sample"))
+    assert same(whole[8:], take(path, 6, num_workers=num_workers, first_sample=32, order=demanding(path, "sample")))
+    shifted = take(path, 3, first_sample=33)
+    assert shifted[0].samples == [33, 34, 35, 36]
+    assert shifted[0].clips == [*take(path, 9)[8].clips[1:], take(path, 10)[9].clips[0]]
 
 
-def test_an_epoch_shows_each_clip_at_most_once_and_iterating_again_begins_again(path: Path) -> None:
-    loader = ClipLoader(path, "train", batch_size=4, sequence_length=5, frame_skip=1, num_workers=0, seed=7)
-    clips = [clip for batch in itertools.islice(loader, loader.batches_per_epoch) for clip in batch.clips]
-    assert len(set(clips)) == len(clips) > loader.clips - 4
+def test_epochs_are_permutations_and_batches_lie_across_them(path: Path) -> None:
+    loader = ClipLoader(path, "train", batch_size=4, sequence_length=5, seed=7)
+    assert loader.clips % 4, "else no batch lies across two epochs"
+    batches = list(itertools.islice(loader, loader.clips))
+    assert [n for batch in batches for n in batch.samples] == list(range(4 * loader.clips))
+    clips = [clip for batch in batches for clip in batch.clips]
+    epochs = [clips[i : i + loader.clips] for i in range(0, len(clips), loader.clips)]
+    assert len(epochs) == 4 and all(len(set(epoch)) == loader.clips for epoch in epochs) and epochs[0] != epochs[1]
     assert next(iter(loader)).clips == clips[:4]
+    assert all(batch.weights is None for batch in batches)
 
 
-def test_ranks_together_take_what_one_would(path: Path) -> None:
-    def clips(batch: Batch) -> set[Clip]:
-        return set(batch.clips)
+@pytest.mark.parametrize("mode", ["sample", "weight"])
+def test_ranks_together_take_what_one_would(path: Path, mode: str) -> None:
+    order = demanding(path, mode)
+    alone = take(path, 10, batch_size=8, order=order)
+    for world in (2, 4):
+        ranks = [take(path, 10, batch_size=8 // world, rank=r, world=world, order=order) for r in range(world)]
+        for step in range(10):
+            assert samples([batches[step] for batches in ranks]) == samples([alone[step]])
+            assert ranks[1][step].samples == alone[step].samples[1::world]
 
-    alone = take(path, 4, batch_size=4)
-    ranks = [take(path, 4, batch_size=2, rank=rank, world=2) for rank in (0, 1)]
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_weights_of_a_step_sum_to_one_over_the_mean_of_the_ranks(path: Path, world: int) -> None:
+    order, first = demanding(path, "weight"), 5
+    settings = {"batch_size": 4 // world, "world": world, "accumulation": 3, "first_sample": first, "order": order}
+    ranks = [take(path, 12, rank=rank, **settings) for rank in range(world)]
     for step in range(4):
-        assert clips(ranks[0][step]) | clips(ranks[1][step]) == clips(alone[step])
+        batches = [batch for taken in ranks for batch in taken[3 * step : 3 * step + 3]]
+        found = {n: float(w) for b in batches for n, w in zip(b.samples, b.weights, strict=True)}
+        relative = order.weights(first + 12 * step, 12)
+        assert relative is not None and len(set(relative.tolist())) > 1
+        expected = relative / relative.sum() * world
+        assert sum(found.values()) == pytest.approx(world, rel=1e-6)
+        assert [found[n] for n in sorted(found)] == pytest.approx(expected.tolist(), rel=1e-6)
 
 
 def test_too_few_clips_for_a_batch(path: Path) -> None:
-    with pytest.raises(UserError, match=r"batch of 500 clips is more than the \d+ clips"):
+    with pytest.raises(UserError, match=r"batch of 500 clips is more than the \d+ clips.*training\.batch_size"):
         take(path, 1, batch_size=500)
+    with pytest.raises(UserError, match=r"batch of 20 clips on each of 30 ranks is more"):
+        take(path, 1, batch_size=20, world=30)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

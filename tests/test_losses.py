@@ -16,23 +16,36 @@ def pictures(seed: int = 0, frames: int = 3) -> torch.Tensor:
 def test_equal_pictures_cost_nothing() -> None:
     x = pictures()
     last = pictures(1)[:, 0]
-    assert losses.reconstruction_loss(x, x) == losses.prediction_loss(x, x) == losses.structure_loss(x, x) == 0
-    assert losses.temporal_loss(x, x, last) == 0
+    for loss in (losses.reconstruction_loss, losses.prediction_loss, losses.structure_loss):
+        assert loss(x, x).tolist() == [0, 0]
+    assert losses.temporal_loss(x, x, last).tolist() == [0, 0]
+
+
+def test_each_clip_has_a_loss_of_its_own() -> None:
+    x, y, last = pictures(), pictures(2), pictures(1)[:, 0]
+    assert losses.prediction_loss(x, y)[1] == losses.prediction_loss(x[1:], y[1:])[0]
+    assert torch.allclose(losses.structure_loss(x, y)[1], losses.structure_loss(x[1:], y[1:])[0])
+    assert torch.allclose(losses.temporal_loss(x, y, last)[1], losses.temporal_loss(x[1:], y[1:], last[1:])[0])
+    network = LPIPS(BACKBONES["alexnet"])
+    for weight in network.calibration:
+        torch.nn.init.uniform_(weight)
+    both, alone = network(x, y), network(x[1:], y[1:])
+    assert both.shape == (2,) and torch.allclose(both[1], alone[0], rtol=1e-4)
 
 
 def test_a_constant_shift_costs_its_size_but_no_structure() -> None:
     x = pictures()
-    assert losses.prediction_loss(x + 0.25, x) == pytest.approx(0.25, abs=1e-6)
-    assert losses.structure_loss(x + 0.25, x) == pytest.approx(0, abs=1e-6)
+    assert losses.prediction_loss(x + 0.25, x).tolist() == pytest.approx([0.25] * 2, abs=1e-6)
+    assert losses.structure_loss(x + 0.25, x).tolist() == pytest.approx([0] * 2, abs=1e-6)
 
 
 def test_temporal_loss_counts_a_shift_once_when_it_appears() -> None:
     x = pictures()
-    assert losses.temporal_loss(x + 0.3, x, pictures(1)[:, 0]) == pytest.approx(0.1, abs=1e-6)
+    assert losses.temporal_loss(x + 0.3, x, pictures(1)[:, 0]).tolist() == pytest.approx([0.1] * 2, abs=1e-6)
 
 
 def test_structure_loss_counts_an_edge() -> None:
-    edge, flat = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
+    edge, flat = torch.zeros(1, 1, 3, 4, 4), torch.zeros(1, 1, 3, 4, 4)
     edge[..., 2:] = 1
     across = 1 / 3  # one of three differences at 4 px, the only one at 2 px
     assert losses.structure_loss(edge, flat, scales=1) == pytest.approx(across + 0.5 * across, abs=1e-6)
@@ -40,14 +53,14 @@ def test_structure_loss_counts_an_edge() -> None:
 
 
 def test_structure_loss_forgives_a_shifted_edge_its_strength() -> None:
-    edge = torch.zeros(1, 3, 8, 8)
+    edge = torch.zeros(1, 1, 3, 8, 8)
     edge[..., 4:] = 1
     opposite = losses.structure_loss(-edge, edge, scales=1)
     assert opposite == pytest.approx(2 / 7, abs=1e-6)
 
 
 def test_latent_regularisation_is_half_the_mean_square() -> None:
-    assert losses.latent_regularisation(torch.tensor([1.0, -3.0])) == pytest.approx(2.5)
+    assert losses.latent_regularisation(torch.tensor([[1.0, -3.0]])) == pytest.approx(2.5)
 
 
 def test_lpips_is_zero_for_equal_pictures_and_grows_with_noise() -> None:
@@ -55,7 +68,7 @@ def test_lpips_is_zero_for_equal_pictures_and_grows_with_noise() -> None:
     network = LPIPS(BACKBONES["alexnet"])
     for weight in network.calibration:
         torch.nn.init.uniform_(weight)
-    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    x = torch.rand(1, 2, 3, 64, 64) * 2 - 1
     noise = torch.randn_like(x)
     near, far = network(x, x + 0.05 * noise), network(x, x + 0.5 * noise)
     assert network(x, x) == pytest.approx(0, abs=1e-7)
@@ -85,7 +98,7 @@ def test_absent_weights_name_command_and_setting(tmp_path, monkeypatch) -> None:
 def test_weights_come_from_a_local_file(tmp_path) -> None:
     file = tmp_path / "alexnet.safetensors"
     save_file(LPIPS(BACKBONES["alexnet"]).state_dict(), file)
-    x = torch.rand(1, 3, 64, 64)
+    x = torch.rand(1, 1, 3, 64, 64)
     assert build_perceptual("alexnet", file, torch.device("cpu"))(x, x) == 0
     file.write_bytes(b"not weights")
     with pytest.raises(UserError, match="not the weights of alexnet"):
