@@ -68,17 +68,25 @@ def drawn(config: Config) -> list[float]:
     return Engine(config, Team.alone(CPU)).model.encoder.enter[0].weight.flatten()[:20].tolist()
 
 
-def stages_computed_again(config: Config) -> bool:
-    """In the backward pass."""
-    calls: list[bool] = []
-    engine = Engine(config, Team.alone(CPU))
-    engine.wrapped.train()
-    engine.model.encoder.stages[0].register_forward_pre_hook(lambda *_: calls.append(True))
+def keeps_less(config: Config) -> bool:
+    """For the backward pass, than without gradient checkpointing: bytes of the tensors that are kept."""
+    kept = [0, 0]
     store = Store.open(config.data.root or Path())
-    result = engine.evaluate(read_clips(store, fixed_clips(store, "train", config.data.sequence_length, 1)))
-    forward = len(calls)
-    result.loss.backward()
-    return len(calls) > forward
+    batch = read_clips(store, fixed_clips(store, "train", config.data.sequence_length, 1))
+    for which, checkpointing in enumerate((config.training.use_gradient_checkpointing, False)):
+        training = config.training.model_copy(update={"use_gradient_checkpointing": checkpointing})
+        engine = Engine(config.model_copy(update={"training": training}), Team.alone(CPU))
+        engine.wrapped.train()
+        storages: dict[int, int] = {}
+
+        def note(tensor: torch.Tensor, storages: dict[int, int] = storages) -> torch.Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            engine.evaluate(batch)
+        kept[which] = sum(storages.values())
+    return kept[0] < 0.9 * kept[1]
 
 
 def average_keeps(config: Config) -> float:
@@ -254,7 +262,7 @@ PROBES: dict[str, Probe] = {
         {"[{start: 0.0, steps: 1}]": 5, "[{start: 0.0, steps: 2}]": 6},
         of="training.unroll",
     ),
-    "training.use_gradient_checkpointing": gives(stages_computed_again, {"false": False, "true": True}, SQUARE),
+    "training.use_gradient_checkpointing": gives(keeps_less, {"false": False, "true": True}, SQUARE),
     "training.compile": gives(plan(lambda p: p.compiled), {"false": False, "true": True}),
     "training.ema_decay": gives(average_keeps, {"null": 0.0, "0.1": 0.1, "0.15": 0.15}, SQUARE, "optimizer.lr=1e-2"),
     "training.distributed": gives(processes_taken, {"true": 2, "false": "2 processes were started"}),

@@ -6,11 +6,27 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 Seconds = dict[str, list[float]]
+
+
+class Effort(NamedTuple):
+    """rounds, seconds: how often what is compared is repeated, and for how long, at least. steps: of a training with
+    its loader. drives, frames: drawn."""
+
+    rounds: int
+    seconds: float
+    steps: int
+    drives: int
+    frames: int
+
+
+THOROUGH = Effort(rounds=5, seconds=20, steps=24, drives=12, frames=60)
+QUICK = Effort(rounds=2, seconds=0, steps=3, drives=8, frames=24)
 
 
 def seconds_of(run: Callable[[], object], device: torch.device) -> float:
@@ -22,17 +38,20 @@ def seconds_of(run: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def race(runs: Mapping[str, Callable[[], object]], rounds: int, device: torch.device) -> Seconds:
-    """Each once to warm up, then all in turn `rounds` times: what disturbs the machine for a while hits all of them.
+def race(runs: Mapping[str, Callable[[], object]], effort: Effort, device: torch.device) -> Seconds:
+    """Each once to warm up, then all in turn, again and again: what disturbs the machine for a while hits all of them.
 
     The least seconds of each are those to compare.
     """
     for run in runs.values():
         seconds_of(run, device)
     seconds: Seconds = {name: [] for name in runs}
-    for _ in range(rounds):
+    began = time.perf_counter()
+    rounds = 0
+    while rounds < effort.rounds or time.perf_counter() - began < effort.seconds:
         for name, run in runs.items():
             seconds[name].append(seconds_of(run, device))
+        rounds += 1
     return seconds
 
 

@@ -13,6 +13,7 @@ from daydrive.errors import UserError
 from daydrive.files import read_json, write_json
 from daydrive.training.benchmark.findings import Findings
 from daydrive.training.benchmark.workload import Workload
+from daydrive.training.checklist import processors
 
 PATIENCE = 1800
 STEPS = 3
@@ -20,13 +21,14 @@ STEPS = 3
 
 def two_processes(workload: Workload) -> Findings:
     """`ranks_2_vs_1`: clips a second of two processes that torchrun started and gloo (on GPUs nccl) joins, over those
-    of one of them that trains alone while the other waits; in turn, so that both see the same machine."""
+    of one of them that trains alone while the other waits; in turn, so that both see the same machine. At the longest
+    unroll."""
     gpus = torch.cuda.device_count() if workload.device.type == "cuda" else 0
     device = "cuda" if gpus > 1 else "cpu"
-    if device == "cpu" and len(os.sched_getaffinity(0)) < 2:
+    if device == "cpu" and processors() < 2:
         return Findings(not_measured={"ranks_2_vs_1": "two processes need two processors"})
     task, answer = workload.folder / "ranks.json", workload.folder / "ranks-answer.json"
-    frames = workload.lengths[0]
+    frames = workload.lengths[1]
     tree = as_tree(workload.setup.config)
     tree["training"] |= {"distributed": True, "backend": "auto", "strategy": "ddp", "gradient_accumulation": 1}
     write_json(

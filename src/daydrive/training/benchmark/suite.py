@@ -13,9 +13,10 @@ from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made, write_json
 from daydrive.training.benchmark import findings as found
 from daydrive.training.benchmark import ranks, steps, throughput, upkeep
+from daydrive.training.benchmark.clock import QUICK, THOROUGH
 from daydrive.training.benchmark.findings import Findings
 from daydrive.training.benchmark.machine import describe_machine
-from daydrive.training.benchmark.workload import QUICK, THOROUGH, Workload, build_workload
+from daydrive.training.benchmark.workload import Workload, build_workload
 
 
 def benchmark_training(

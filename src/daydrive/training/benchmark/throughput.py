@@ -39,6 +39,8 @@ def with_loader(workload: Workload) -> Findings:
     read = seconds_of(lambda: read_clips(setup.store, first.clips), torch.device("cpu"))
     step()
     speed.take(feed.waited)
+    if workload.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(workload.device)
     with gpu_use(workload.device) as used:
         for _ in range(steps):
             step()

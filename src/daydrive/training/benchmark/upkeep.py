@@ -8,11 +8,13 @@ import threading
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 
+import torch
 from torch import Tensor
 
 from daydrive import checkpoint
 from daydrive.data.clips import read_clips
 from daydrive.data.loader import fixed_clips
+from daydrive.models import WorldModelOutput
 from daydrive.training.benchmark.clock import least, race, seconds_of
 from daydrive.training.benchmark.findings import Findings
 from daydrive.training.benchmark.workload import Workload
@@ -38,7 +40,9 @@ def saving(workload: Workload, step_seconds: float) -> Findings:
         keep, state, writer = config.logging.keep_checkpoints, engine.state(), checkpoint.Writer()
         checkpoint.save(run, next(numbers), contents or engine.contents(), config, state, keep, writer)
 
-    seconds = race({"save": save, "snapshot": lambda: snapshot(engine.contents())}, workload.effort.rounds, device)
+    seconds = race(
+        {"save": save, "snapshot": lambda: snapshot(engine.contents())}, workload.effort._replace(seconds=0), device
+    )
     kept = snapshot(engine.contents())
     writing = threading.Thread(target=save, args=(kept,))
     writing.start()
@@ -74,32 +78,31 @@ def snapshot(contents: checkpoint.Contents) -> checkpoint.Contents:
 
 def logging(workload: Workload, step_seconds: float) -> Findings:
     """`logging_cost`: all that is logged, each over the steps of its interval: figures and the metrics they need,
-    histograms, pictures and films of `num_samples` clips of real frames.
+    histograms, pictures and films of `num_samples` clips.
 
     step_seconds: of a whole step of the config. Validation itself is not counted.
     """
     setup, device, name = workload.setup, workload.device, workload.name
     intervals, context = workload.config.logging, workload.config.training.context_frames
-    workload.gradients(workload.batches(workload.lengths[0]))
-    shown = _shown(workload)
+    trained, validated = _trained(workload), _validated(workload)
     numbers = itertools.count(1)
     with redirect_stdout(io.StringIO()), Report(workload.folder / f"logging-{name}", setup) as report:
 
         def scalars() -> None:
-            metrics = {**shown.parts, **picture_metrics(shown, context)}
+            metrics = {**trained.parts, **picture_metrics(trained, context)}
             report.step_done(next(numbers), {f"train/{metric}": float(v.mean()) for metric, v in metrics.items()})
 
         def pictures() -> None:
             samples = intervals.num_samples
-            sheet, video = sample_sheet(shown, context, samples), sample_video(shown, context, samples)
-            report.validated(next(numbers), Validated({}, sheet, video), shown)
+            sheet, video = sample_sheet(validated, context, samples), sample_video(validated, context, samples)
+            report.validated(next(numbers), Validated({}, sheet, video), trained)
 
         runs = {
             "scalars": scalars,
             "histograms": lambda: report.histograms(next(numbers), workload.engine.model),
             "pictures_and_films": pictures,
         }
-        seconds = race(runs, workload.effort.rounds, device)
+        seconds = race(runs, workload.effort._replace(seconds=0), device)
     workload.engine.forget_gradients()
     every = {
         "scalars": intervals.log_interval,
@@ -111,22 +114,31 @@ def logging(workload: Workload, step_seconds: float) -> Findings:
     return Findings({f"logging_cost_{name}": sum(shares.values())}, {f"logging_{name}": raw})
 
 
-def _shown(workload: Workload) -> StepResult:
-    """As many clips as are drawn, dreamed a frame late: pictures of drives, for content decides what a GIF costs."""
+def _trained(workload: Workload) -> StepResult:
+    """The newest of a step at the shortest unroll, gradients in place; its clips again and again where the config has
+    more of them."""
+    (*_, batch), engine = workload.batches(workload.lengths[0]), workload.engine
+    *_, result = engine.accumulate(batch, last=True)
+    count = max(len(result.images), min(workload.config.training.batch_size, workload.config.logging.num_samples))
+    again = torch.arange(count, device=workload.device) % len(result.images)
+    output = WorldModelOutput(
+        reconstructed=result.output["reconstructed"].detach()[again],
+        predicted=result.output["predicted"].detach()[again],
+        latents=result.output["latents"].detach()[again],
+        foreseen=result.output["foreseen"].detach()[again],
+    )
+    parts = {name: part[again] for name, part in result.parts.items()}
+    return StepResult(result.loss.detach(), parts, output, result.images[again], result.frames)
+
+
+def _validated(workload: Workload) -> StepResult:
+    """Whole validation clips, dreamed a frame late: pictures of drives, for content decides what a GIF costs."""
     setup, context = workload.setup, workload.config.training.context_frames
     data, count = workload.config.data, workload.config.logging.num_samples
     clips = fixed_clips(setup.store, "val", data.sequence_length, count, data.frame_skip)
     images = to_signed(read_clips(setup.store, clips).images.to(workload.device))
-    latents = images.new_zeros(len(images), 1)
-    return StepResult(
-        loss=images.mean(),
-        parts={part: images.flatten(1).mean(dim=1) for part in ("loss", "recon_loss", "pred_loss")},
-        output={
-            "reconstructed": images.roll(1, dims=1),
-            "predicted": images[:, context - 1 : -1],
-            "latents": latents,
-            "foreseen": latents,
-        },
-        images=images,
-        frames=list(range(images.shape[1])),
+    nothing = images.new_zeros(len(images), 1)
+    output = WorldModelOutput(
+        reconstructed=images, predicted=images[:, context - 1 : -1], latents=nothing, foreseen=nothing
     )
+    return StepResult(images.mean(), {}, output, images, list(range(images.shape[1])))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from daydrive.config import Config
 from daydrive.data.prepare import prepare
 from daydrive.data.store import Store
+from daydrive.training.benchmark.clock import Effort
 from daydrive.training.distributed import Team
 from daydrive.training.engine import Engine
 from daydrive.training.setup import Setup, Wishes, set_up
@@ -19,19 +20,6 @@ from daydrive.types import Batch
 
 PIXELS = 700_000
 """Of the batches on a processor: one clip of ten frames at 256 px, which takes it seconds."""
-
-
-class Effort(NamedTuple):
-    """rounds: how often what is compared is repeated. steps: of a training with its loader. drives, frames: drawn."""
-
-    rounds: int
-    steps: int
-    drives: int
-    frames: int
-
-
-THOROUGH = Effort(rounds=5, steps=24, drives=12, frames=60)
-QUICK = Effort(rounds=2, steps=3, drives=8, frames=24)
 
 
 @dataclass(frozen=True)
