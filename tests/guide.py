@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+from nuscenes_maker import Made, write_nuscenes
+
 REPO = Path(__file__).parent.parent
 GUIDE = REPO / "docs/TRAINING.md"
 
@@ -21,14 +23,14 @@ SMALL = (
 ADDED = {
     "train.py": SMALL,
     "find_lr.py": ("--steps", "20", *SMALL),
-    "prepare_dataset.py": ("--frames", "12", "--workers", "1"),
+    "prepare_dataset.py": ("--workers", "1"),
     "evaluate.py": ("--clips", "2", "--horizon", "6"),
     "dream_speed.py": ("--frames", "20"),
     "tensorboard": ("--port", "0"),
 }
 
 REPLACED = (
-    (r"--drives \d+", "--drives 12"),
+    (r"--drives \d+", "--drives 12 --frames 12"),
     (r"training\.max_steps=\d+", "training.max_steps=2"),
     (r"training\.gradient_accumulation=\d+", "training.gradient_accumulation=2"),
     (r"data\.num_workers=\d+", "data.num_workers=0"),
@@ -104,7 +106,13 @@ def sandbox(folder: Path, store: Path, run: Path | None) -> Path:
 
 
 def make_room(words: list[str], folder: Path) -> None:
-    """A reader's run folders and stores are new where a command makes them; what the sandbox has there goes."""
+    """A reader's run folders and stores are new where a command makes them; what the sandbox has there goes.
+
+    The recordings that a command reads are there, nuScenes in its real format.
+    """
+    if "data/nuscenes" in words and not (folder / "data/nuscenes").exists():
+        scenes = [Made(f"scene-{number:04d}", seconds=2.0) for number in range(1, 5)]
+        write_nuscenes(folder / "data/nuscenes", scenes)
     for option, needed in (("--run-dir", "scripts/train.py"), ("--dataset", "scripts/prepare_dataset.py")):
         if needed in words and option in words and "--resume" not in words:
             name = words[words.index(option) + 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ from daydrive.errors import UserError, did_you_mean
 
 @app.command()
 def prepare_dataset(
-    dataset: Annotated[str, typer.Option(help="road, gym, udacity, comma2k19, kitti, nuscenes or folder")],
+    dataset: Annotated[str, typer.Option(help="its name; `daydrive data sources` lists them all")],
     data_root: Annotated[Path | None, typer.Option(help="folder of the recordings; road and gym need none")] = None,
     output: Annotated[Path | None, typer.Option(help="the store; default: data/processed/DATASET")] = None,
     image_size: Annotated[tuple[int, int] | None, typer.Option(metavar="H W", help="default: 64 64")] = None,
@@ -25,6 +25,9 @@ def prepare_dataset(
     camera: Annotated[str | None, typer.Option(help="which one, where there are several")] = None,
     version: Annotated[str | None, typer.Option(help="nuscenes: v1.0-mini, v1.0-trainval or v1.0-test")] = None,
     split: Annotated[str | None, typer.Option(help="official or by-drive, where the dataset has its own")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="another option of the dataset; repeatable")
+    ] = None,
     fit: Annotated[str, typer.Option(help="pictures of other proportions: stretch, crop or letterbox")] = "stretch",
     limit: Annotated[int | None, typer.Option(help="the first so many drives only, for a look")] = None,
     workers: Annotated[int | None, typer.Option(help="processes; default: one for each processor")] = None,
@@ -33,11 +36,27 @@ def prepare_dataset(
     """Raw drives → a store to train from."""
     from daydrive.data.prepare import prepare
 
-    store = prepare(
-        dataset, data_root, output, image_size, fit=fit, limit=limit, workers=workers, overwrite=overwrite,
-        drives=drives, frames=frames, seed=seed, env=env, hz=hz, camera=camera, version=version, split=split,
+    options = _options(
+        settings or [], drives=drives, frames=frames, seed=seed, env=env, hz=hz, camera=camera, version=version,
+        split=split,
     )  # fmt: skip
+    store = prepare(
+        dataset, data_root, output, image_size, fit=fit, limit=limit, workers=workers, overwrite=overwrite, **options
+    )
     print(f"store: {store}")
+
+
+def _options(settings: list[str], **named: float | str | None) -> dict[str, Any]:
+    """The options of a dataset: those that have a name on the command line, and those given as NAME=VALUE."""
+    options: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not (name and equals):
+            raise UserError(f"--set {setting}: give NAME=VALUE, such as --set hz=10")
+        if name in options:
+            raise UserError(f"the option '{name}' is given twice")
+        options[name] = value
+    return options
 
 
 @app.command()

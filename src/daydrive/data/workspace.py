@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from daydrive.data.parts import WorkerLostError
+from daydrive.data.sources.base import flag
 from daydrive.data.store import METADATA_FILE, read_metadata
 from daydrive.errors import UserError
 from daydrive.files import parents_made, write_json
@@ -101,7 +102,7 @@ def _begin(folder: Path, plan: dict[str, Any]) -> None:
 
 
 def _flat(request: dict[str, Any]) -> dict[str, Any]:
-    options = {f"--{name}": value for name, value in request.get("options", {}).items()}
+    options = {flag(name): value for name, value in request.get("options", {}).items()}
     return {key.replace("_", " "): value for key, value in request.items() if key != "options"} | options
 
 

@@ -7,23 +7,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from daydrive.errors import UserError
+from daydrive.errors import UserError, did_you_mean
 from daydrive.types import Drive
 
 OptionValue = int | float | str | None
 Options = Mapping[str, Any]
 """The options of a source by name, checked, defaults filled in."""
 
+NAMED = ("drives", "frames", "seed", "env", "hz", "camera", "version", "split")
+"""Options that the command line has by name; the others of a source are given as --set NAME=VALUE."""
+
 
 @dataclass(frozen=True)
 class Option:
-    """A setting that a source takes, `--name` on the command line. A default of None means: decided from the data."""
+    """A setting that a source takes. A default of None means: decided from the data."""
 
     name: str
     type: type[int] | type[float] | type[str]
     default: OptionValue
     help: str
     minimum: float | None = None
+
+    @property
+    def flag(self) -> str:
+        """How it is given on the command line."""
+        return flag(self.name)
 
 
 class Source(Protocol):
@@ -53,6 +61,11 @@ class Source(Protocol):
         ...
 
 
+def flag(name: str) -> str:
+    """How the option of this name is given on the command line."""
+    return f"--{name}" if name in NAMED else f"--set {name}"
+
+
 def action(unit: str, sign: str, scale: str, converted: str) -> dict[str, str]:
     """One entry of `describe()['actions']`."""
     return {"unit": unit, "sign": sign, "scale": scale, "converted": converted}
@@ -66,8 +79,10 @@ def read_options(source: Source, given: Mapping[str, Any]) -> dict[str, Any]:
         if value is None:
             continue
         if name not in known:
-            takes = ", ".join(f"--{option}" for option in known) or "none of its own"
-            raise UserError(f"the dataset '{source.name}' does not take --{name}; it takes {takes}")
+            near = "" if name in NAMED else did_you_mean(name, known)
+            takes = ", ".join(flag(option) for option in known) or "none of its own"
+            hint = near if near.startswith("; did you mean") else f"; it takes {takes}"
+            raise UserError(f"the dataset '{source.name}' does not take {flag(name)}{hint}")
         values[name] = _checked(known[name], value)
     return values
 
@@ -79,7 +94,7 @@ def _checked(option: Option, value: Any) -> int | float | str:
             raise ValueError
     except (TypeError, ValueError) as error:
         kind = {int: "a whole number", float: "a number", str: "a text"}[option.type]
-        raise UserError(f"--{option.name} has to be {kind}, not {value!r}") from error
+        raise UserError(f"{option.flag} has to be {kind}, not {value!r}") from error
     if option.minimum is not None and not (isinstance(result, str) or option.minimum <= result < float("inf")):
-        raise UserError(f"--{option.name} has to be at least {option.minimum:g}, not {value!r}")
+        raise UserError(f"{option.flag} has to be at least {option.minimum:g}, not {value!r}")
     return result
