@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +12,13 @@ import av
 import numpy as np
 import pytest
 import torch
+from dreams import CONTEXT, HORIZON, SIZE, copier, evaluated, figures, scene_store, steerer
 from PIL import Image as Pillow
 from rich.console import Console
 from torch import Tensor
 
 from daydrive.data.clips import read_clips
 from daydrive.data.loader import fixed_clips
-from daydrive.data.prepare import prepare
 from daydrive.data.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation import run
@@ -26,54 +26,14 @@ from daydrive.evaluation.horizon import Dream, Rollout, other_clips, rollouts
 from daydrive.evaluation.output import check_writable, filling, finite
 from daydrive.evaluation.predictions import Predictions, bytes_needed
 from daydrive.evaluation.report import margins_markdown, margins_table
-from daydrive.evaluation.run import choose_clips, evaluate, evaluate_dream
+from daydrive.evaluation.run import choose_clips, evaluate
 from daydrive.metrics import PSNR_CAP, psnr
 from daydrive.types import Clip
-
-SIZE, CONTEXT, HORIZON = (32, 48), 3, 6
-PIXELS = 4
-"""columns that the scene moves in a step at full steering"""
-
-
-def scene(shift: int) -> Tensor:
-    """uint8 (3, H, W): soft stripes and blobs, moved sideways; the right turn moves the world to the left."""
-    y, x = torch.meshgrid(torch.arange(SIZE[0]), torch.arange(SIZE[1]), indexing="ij")
-    turn = 2 * torch.pi / SIZE[1]
-    waves = [torch.sin(turn * (k + 1) * x) * torch.cos(0.13 * (k + 1) * y + k) for k in range(3)]
-    return torch.stack(waves).mul(100).add(128).to(torch.uint8).roll(-shift, dims=-1)
-
-
-def make_drive(folder: Path, seed: int, frames: int) -> None:
-    (folder / "images").mkdir(parents=True)
-    turns = np.random.default_rng(seed).integers(-1, 2, frames)
-    position = np.concatenate(([0], np.cumsum(turns)[:-1])) * PIXELS
-    with (folder / "actions.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["steering", "throttle", "brake", "gear"])
-        for t, turn in enumerate(turns):
-            writer.writerow([turn, (37 * seed + t) % 100 / 100, 0, 1])
-            picture = scene(int(position[t])).permute(1, 2, 0).numpy()
-            Pillow.fromarray(picture).save(folder / "images" / f"{t:03d}.png")
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    root = tmp_path_factory.mktemp("raw")
-    lengths = {"train": [14, 12], "val": [20, 24, 22], "test": [4, 5]}
-    for split, frames in lengths.items():
-        for i, count in enumerate(frames):
-            make_drive(root / split / f"{split}{i}", 10 * len(split) + i, count)
-    return Store.open(prepare("folder", root, root.parent / "store", SIZE, workers=0))
-
-
-def copier(context: Tensor, actions: Tensor) -> Tensor:
-    return context[:, -1:].expand(-1, actions.shape[1] - context.shape[1] + 1, -1, -1, -1).clone()
-
-
-def steerer(context: Tensor, actions: Tensor) -> Tensor:
-    first = context.shape[1] - 1
-    moved = actions[:, first:, 0].cumsum(1).mul(PIXELS).round().int()
-    return torch.stack([torch.stack([context[b, -1].roll(-int(m), -1) for m in moved[b]]) for b in range(len(context))])
+    return scene_store(tmp_path_factory.mktemp("scene"))
 
 
 def oracle(store: Store, split: str, horizon: int = HORIZON) -> Dream:
@@ -87,21 +47,6 @@ def oracle(store: Store, split: str, horizon: int = HORIZON) -> Dream:
 def past(actions: Tensor) -> bytes:
     """What tells a clip from all others: the throttle in its context is a running number."""
     return actions[: CONTEXT - 1].numpy().tobytes()
-
-
-def evaluated(dream: Dream, store: Store, output: Path, **options: Any) -> dict[str, Any]:
-    settings: dict[str, Any] = {
-        "split": "val",
-        "context": CONTEXT,
-        "horizon": HORIZON,
-        "clips": 12,
-        "batch_size": 5,
-    } | options
-    return evaluate_dream(dream, store, output=output, **settings)
-
-
-def figures(evaluation: dict[str, Any], name: str) -> list[float]:
-    return [step[name] for step in evaluation["horizons"]]
 
 
 def test_an_oracle_gets_the_cap_and_pays_nothing_for_actions(store: Store, tmp_path: Path) -> None:
@@ -159,25 +104,30 @@ def test_files_and_their_layout(store: Store, tmp_path: Path) -> None:
     evaluation = evaluated(steerer, store, output, about=about, progress=lambda *done: seen.append(done))
     assert sorted(p.name for p in output.iterdir()) == [
         "evaluation.json",
+        "figures.npz",
         "horizon.png",
         "predictions.npz",
+        "report.html",
+        "report.md",
         "rollouts.mp4",
         "strip.png",
+        "worst.png",
     ]
     assert [p.name for p in output.parent.iterdir()] == ["out"]
     assert seen == [(i + 1, 12) for i in range(12)]
     assert json.loads((output / "evaluation.json").read_text()) == evaluation
     assert (evaluation["clips"], evaluation["context"], evaluation["hz"], evaluation["seed"]) == (12, CONTEXT, 10.0, 0)
     assert evaluation["store_fingerprint"] == store.fingerprint and evaluation["training_step"] == 100
-    assert list(evaluation["horizons"][0]) == [
-        "step",
-        "psnr",
-        "ssim",
-        "sharpness",
-        "copy_last_psnr",
-        "copy_last_ssim",
-        "shuffled_actions_psnr",
-    ]
+    names = [name for name in evaluation["horizons"][0] if not name.endswith("_interval")]
+    assert names == [
+        "step", "psnr", "ssim", "copy_last_psnr", "copy_last_ssim", "constant_flow_psnr", "mean_picture_psnr",
+        "shuffled_actions_psnr", "zero_actions_psnr", "sharpness", "flicker",
+    ]  # fmt: skip
+    assert all(f"{name}_interval" in evaluation["horizons"][0] for name in names[1:])
+    assert evaluation["held"] == ["val/val0", "val/val1", "val/val2"]
+    with np.load(output / "figures.npz", allow_pickle=False) as data:
+        assert data["psnr"].shape == (12, HORIZON)
+        assert data["psnr"].mean(0) == pytest.approx(figures(evaluation, "psnr"), abs=1e-5)
     assert figures(evaluation, "step") == list(range(1, HORIZON + 1))
     with np.load(output / "predictions.npz", allow_pickle=False) as data:
         assert {name: (data[name].shape, data[name].dtype) for name in data} == {
@@ -256,7 +206,9 @@ def test_borrowed_actions_begin_after_the_context(store: Store) -> None:
     clips = fixed_clips(store, "val", CONTEXT + HORIZON, 8)
     own = read_clips(store, clips).actions
     list(rollouts(spy, lambda c: read_clips(store, c), clips, CONTEXT, 8, 0))
-    predicted, shuffled = given
+    predicted, shuffled, idle = given
+    assert torch.equal(idle[:, : CONTEXT - 1], own[:, : CONTEXT - 1]) and not idle[:, CONTEXT - 1 :, :3].any()
+    assert torch.equal(idle[..., 3], own[..., 3])
     assert torch.equal(predicted, own)
     assert torch.equal(shuffled[:, : CONTEXT - 1], own[:, : CONTEXT - 1])
     assert torch.equal(shuffled[:, CONTEXT - 1 :], own[other_clips(clips, 0), CONTEXT - 1 :])
@@ -337,13 +289,18 @@ def test_a_model_of_another_shape_is_refused(
 def test_evaluate_binds_the_model_to_the_same_path(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "load", lambda *_: loaded(SIZE))
+    model = loaded(SIZE)
+    model.path = tmp_path / "runs/a/checkpoints/step-7"
+    model.path.mkdir(parents=True)
+    (model.path / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.setattr(run, "load", lambda *_: model)
     monkeypatch.setattr(run, "rollout_uint8", lambda _, context, actions: steerer(context, actions))
     through = evaluate(tmp_path / "run", store.path, "val", tmp_path / "out", horizon=HORIZON, clips=12)
     direct = evaluated(steerer, store, tmp_path / "direct")
     assert through["horizons"] == direct["horizons"]
+    assert through["manifest"]["checkpoint"] == f"sha256 {hashlib.sha256(b'weights').hexdigest()}"
     assert (through["checkpoint"], through["name"], through["training_step"]) == (
-        "runs/a/checkpoints/step-7",
+        str(model.path),
         "a/step-7",
         7,
     )
@@ -351,7 +308,7 @@ def test_evaluate_binds_the_model_to_the_same_path(
 
 def test_predictions_are_whole_or_absent(tmp_path: Path) -> None:
     frames = torch.zeros(2, 3, *SIZE, dtype=torch.uint8)
-    rollout = Rollout(Clip("a", 0, 4, 1), frames, frames, frames, frames, torch.zeros(3, 4))
+    rollout = Rollout(Clip("a", 0, 4, 1), *[frames] * 5, torch.zeros(3, 4))
     with pytest.raises(KeyError), Predictions(tmp_path / "p.npz", 2, 2, SIZE) as predictions:
         predictions.put(rollout)
         raise KeyError

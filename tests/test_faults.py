@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 import torch
 from conftest import TINY_TRAINING
+from refusals import replace_table
 from runs import start
 from safetensors.torch import load_file
 
@@ -44,7 +45,7 @@ def broken(road_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     actions[Store.open(folder).split("train")[1].start + BROKEN_FRAME, 0] = np.nan
     column = pa.FixedSizeListArray.from_arrays(pa.array(actions.reshape(-1)), 4)
     place = rows.schema.get_field_index("action")
-    lance.write_dataset(rows.set_column(place, rows.schema.field(place), column), str(folder / TABLE), mode="overwrite")
+    replace_table(folder, rows.set_column(place, rows.schema.field(place), column))
     return folder
 
 

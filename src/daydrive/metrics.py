@@ -55,6 +55,15 @@ def sharpness(x: Tensor) -> Tensor:
     return torch.hypot(x[..., :-1, 1:] - here, x[..., 1:, :-1] - here).flatten(-3).mean(-1)
 
 
+def change(x: Tensor, before: Tensor) -> Tensor:
+    """Mean absolute difference from the picture before, in the pictures' own units.
+
+    Its ratio to that of the real frames says whether a dream flickers (above 1) or stands still (below 1).
+    """
+    x, before = _pair(x, before)
+    return (x - before).abs().flatten(-3).mean(-1)
+
+
 def _blur(x: Tensor, dim: int) -> Tensor:
     """Gaussian window along one dimension, without padding. Shifted sums, not a convolution: as fast here, and neither
     autocast nor TF32 takes digits away from a difference of squares."""

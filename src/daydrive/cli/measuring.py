@@ -20,19 +20,22 @@ def evaluate(
     data_root: Annotated[Path, typer.Option(help="the store")],
     output: Annotated[Path, typer.Option(help="folder for figures and pictures")],
     split: Annotated[str, typer.Option(help="val, test or train")] = "test",
-    horizon: Annotated[int, typer.Option(help="steps to dream")] = 30,
+    horizon: Annotated[int, typer.Option(help="steps to dream")] = 50,
     clips: Annotated[int, typer.Option(help="clips, evenly chosen")] = 64,
     batch_size: Annotated[int, typer.Option(help="clips at a time; changes no figure")] = 8,
     seed: Annotated[int, typer.Option(help="of which clip lends its actions to which")] = 0,
     counterfactual: Annotated[
         bool, typer.Option("--counterfactual", help="also: left, straight, right from one moment of the road world")
     ] = False,
+    lpips: Annotated[str | None, typer.Option(help="alexnet or vgg16; default: alexnet if it is there")] = None,
+    lpips_weights: Annotated[Path | None, typer.Option(help="file of `fetch-weights`; default: the cache")] = None,
+    compare: Annotated[list[Path] | None, typer.Option(help="folder of another evaluation of the same clips")] = None,
     device: Device = "auto",
 ) -> None:
-    """A checkpoint → its margins over copying, with pictures."""
+    """A checkpoint → its margins over the floors, with pictures and a report."""
     from daydrive.devices import find_device
     from daydrive.evaluation import evaluate as run
-    from daydrive.evaluation import margins_table
+    from daydrive.evaluation import margins_table, usable_sentence
 
     console = Console()
     where = find_device(device)
@@ -40,10 +43,20 @@ def evaluate(
         result = run(
             checkpoint, data_root, split, output,
             horizon=horizon, clips=clips, batch_size=batch_size, seed=seed, device=where,
-            with_counterfactual=counterfactual, progress=progress,
+            with_counterfactual=counterfactual, lpips=lpips, lpips_weights=lpips_weights,
+            compare_with=compare or (), progress=progress,
         )  # fmt: skip
     console.print(margins_table(result))
-    for name in ("evaluation.json", "strip.png", "horizon.png", "rollouts.mp4", "counterfactual.png"):
+    console.print(usable_sentence(result), soft_wrap=True)
+    for name in (
+        "report.html",
+        "report.md",
+        "evaluation.json",
+        "strip.png",
+        "horizon.png",
+        "rollouts.mp4",
+        "counterfactual.png",
+    ):
         if (output / name).is_file():
             console.print(f"{output / name}", soft_wrap=True)
 

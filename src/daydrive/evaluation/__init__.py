@@ -3,7 +3,17 @@
 from daydrive.evaluation.benchmark import dream_speed
 from daydrive.evaluation.controllability import counterfactual
 from daydrive.evaluation.horizon import Dream
-from daydrive.evaluation.report import margins_markdown, margins_table
+from daydrive.evaluation.report import margins_markdown, margins_table, report_markdown, usable_sentence
 from daydrive.evaluation.run import evaluate, evaluate_dream
 
-__all__ = ["Dream", "counterfactual", "dream_speed", "evaluate", "evaluate_dream", "margins_markdown", "margins_table"]
+__all__ = [
+    "Dream",
+    "counterfactual",
+    "dream_speed",
+    "evaluate",
+    "evaluate_dream",
+    "margins_markdown",
+    "margins_table",
+    "report_markdown",
+    "usable_sentence",
+]

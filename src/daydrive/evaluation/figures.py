@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from daydrive.evaluation.horizon import Rollout
+from daydrive.evaluation.report import FLOORS
 from daydrive.pictures import (
     contact_sheet,
     difference,
@@ -26,42 +27,35 @@ from daydrive.types import Image
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-STRIP_STEPS = (1, 2, 3, 5, 8, 10, 15, 20, 30)
+STRIP_STEPS = (1, 2, 3, 5, 8, 10, 15, 20, 30, 50)
 _MODEL, _COPY, _SHUFFLED = "#0072B2", "#D55E00", "#4D4D4D"
 _FAINT = "#6E727A"
+_STYLES = (
+    (_MODEL, "-", "o", 2.2), (_COPY, "--", "s", 1.6), ("#009E73", "-.", "D", 1.4), ("#B0B4BC", (0, (4, 1)), "v", 1.4),
+    (_SHUFFLED, ":", "^", 1.6), ("#CC79A7", (0, (1, 3)), "x", 1.4),
+)  # fmt: skip
+"""Colour, dash, marker, width: the colours of Okabe and Ito, told apart in grey by dash and marker."""
 
 
 def horizon_curves(path: Path, evaluation: dict[str, Any]) -> None:
-    """PSNR, SSIM and sharpness over the steps; lines differ in colour, lightness, dash and marker."""
+    """PSNR, SSIM, sharpness and flicker over the steps, the model's with their intervals; lines differ in colour,
+    lightness, dash and marker."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     horizons = evaluation["horizons"]
-    steps = [h["step"] for h in horizons]
+    steps = [entry["step"] for entry in horizons]
     figure = Figure(figsize=(12, 4.2), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(1, 3)
-    _curves(
-        axes[0],
-        "PSNR (dB)",
-        steps,
-        {
-            "model": [h["psnr"] for h in horizons],
-            "last frame copied": [h["copy_last_psnr"] for h in horizons],
-            "model, another clip's actions": [h["shuffled_actions_psnr"] for h in horizons],
-        },
-    )
-    _curves(
-        axes[1],
-        "SSIM",
-        steps,
-        {"model": [h["ssim"] for h in horizons], "last frame copied": [h["copy_last_ssim"] for h in horizons]},
-    )
-    _curves(axes[2], "sharpness, real = 1", steps, {"model": [h["sharpness"] or np.nan for h in horizons]})
+    _curves(axes[0], "PSNR (dB)", horizons, {"model": "psnr", **FLOORS})
+    _curves(axes[1], "SSIM", horizons, {"model": "ssim", "last frame copied": "copy_last_ssim"})
+    _curves(axes[2], "detail and change, real = 1", horizons, {"sharpness": "sharpness", "flicker": "flicker"})
     axes[2].axhline(1.0, color=_SHUFFLED, linewidth=1.2, linestyle=(0, (1, 2)))
     axes[2].annotate("real frames", (steps[0], 1.0), (0, 5), textcoords="offset points", color=_SHUFFLED, fontsize=9)
     axes[2].set_ylim(0, max(1.15, axes[2].get_ylim()[1]))
-    axes[0].legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="upper right")
+    for axis in (axes[0], axes[2]):
+        axis.legend(*axis.get_legend_handles_labels(), frameon=False, fontsize=8, loc="best")
     for axis in axes:
         axis.set_xlabel(f"steps ahead ({evaluation['hz']:g} a second)", color=_FAINT)
     title = f"{evaluation['clips']} clips, split '{evaluation['split']}', {evaluation['context']} frames of context"
@@ -71,16 +65,21 @@ def horizon_curves(path: Path, evaluation: dict[str, Any]) -> None:
     write_png(path, np.asarray(Pillow.open(buffer).convert("RGB")))
 
 
-def _curves(axis: Axes, name: str, steps: Sequence[int], curves: dict[str, list[float]]) -> None:
+def _curves(axis: Axes, name: str, horizons: Sequence[dict[str, Any]], curves: dict[str, str]) -> None:
+    """curves: the entry of the horizons by label; the first has its interval."""
     from matplotlib.ticker import MaxNLocator
 
-    styles = ((_MODEL, "-", "o", 2.2), (_COPY, "--", "s", 1.8), (_SHUFFLED, ":", "^", 1.8))
+    steps = [entry["step"] for entry in horizons]
     every = max(1, len(steps) // 10)
-    for (label, values), (colour, dash, marker, width) in zip(curves.items(), styles, strict=False):
+    for (label, entry), (colour, dash, marker, width) in zip(curves.items(), _STYLES, strict=False):
+        values = [np.nan if h[entry] is None else h[entry] for h in horizons]
         axis.plot(
-            steps, values, color=colour, linestyle=dash, linewidth=width, marker=marker, markersize=5, markevery=every,
+            steps, values, color=colour, linestyle=dash, linewidth=width, marker=marker, markersize=4, markevery=every,
             label=label,
         )  # fmt: skip
+    bounds = [h[f"{next(iter(curves.values()))}_interval"] or (np.nan, np.nan) for h in horizons]
+    low, high = np.array(bounds, dtype=float).T
+    axis.fill_between(steps, low, high, color=_MODEL, alpha=0.15, linewidth=0)
     axis.set_title(name, loc="left", fontsize=11)
     axis.grid(axis="y", color="#E4E6EA", linewidth=0.8)
     axis.spines[["top", "right", "left"]].set_visible(False)
@@ -89,8 +88,11 @@ def _curves(axis: Axes, name: str, steps: Sequence[int], curves: dict[str, list[
     axis.set_xlim(min(steps) - 0.5, max(steps) + 0.5)
 
 
-def strip(path: Path, shown: Sequence[Rollout], hz: float, clips: int, pixel_aspect: float = 1.0) -> None:
-    """Real, predicted and copied frames at growing distance, for a few clips. pixel_aspect: width / height."""
+def strip(
+    path: Path, shown: Sequence[Rollout], hz: float, clips: int, pixel_aspect: float = 1.0, which: str = "evenly chosen"
+) -> None:
+    """Real, predicted and copied frames at growing distance, for a few clips. pixel_aspect: width / height.
+    which: how they were chosen, for the title."""
     steps = [step for step in STRIP_STEPS if step <= len(shown[0].real)]
     rows, labels = [], []
     for rollout in shown:
@@ -103,7 +105,7 @@ def strip(path: Path, shown: Sequence[Rollout], hz: float, clips: int, pixel_asp
         rows,
         labels,
         [f"+{step}  {step / hz:.2f} s" for step in steps],
-        title=f"{len(shown)} of {clips} clips, evenly chosen",
+        title=f"{len(shown)} of {clips} clips, {which}",
         height=max(48, min(112, 160 * h // w)),
         group=3,
     )

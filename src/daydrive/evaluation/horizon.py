@@ -1,20 +1,24 @@
 """How far ahead a dream stays true: rollouts from fixed clips, each figure beside its floors.
 
-Two floors: copying the last real frame, and the same rollout with another clip's actions. A model that does not beat
-the first has learned nothing about motion; one that does not lose by the second ignores the driver.
+Floors that need no model: copying the last real frame, moving it on as it moved last, the mean picture. Floors that the
+model makes itself: the same rollout with another clip's actions, and with no action. A model that does not beat the
+first has learned nothing about motion; one that does not lose by the others ignores the driver.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from daydrive.metrics import psnr, sharpness, ssim
-from daydrive.types import Batch, Clip
+from daydrive.evaluation.floors import constant_flow
+from daydrive.evaluation.intervals import Array, Bootstrap, interval
+from daydrive.metrics import change, psnr, sharpness, ssim
+from daydrive.perceptual import Distance
+from daydrive.types import Batch, Clip, to_signed
 
 Dream = Callable[[Tensor, Tensor], Tensor]
 """(context uint8 (B, C, 3, H, W), actions float32 (B, C-1+N, 4)) → uint8 (B, N, 3, H, W).
@@ -30,8 +34,8 @@ UINT8_RANGE = 255.0
 class Rollout(NamedTuple):
     """One clip, seen and dreamt.
 
-    seen: uint8 (C, 3, H, W); real, predicted, shuffled: uint8 (N, 3, H, W), `shuffled` dreamt with another clip's
-    actions after the context. actions: float32 (C-1+N, 4), the clip's own.
+    seen: uint8 (C, 3, H, W); real, predicted, shuffled, idle: uint8 (N, 3, H, W), `shuffled` dreamt with another clip's
+    actions after the context, `idle` with none: steering, throttle and brake 0. actions: float32 (C-1+N, 4), its own.
     """
 
     clip: Clip
@@ -39,6 +43,7 @@ class Rollout(NamedTuple):
     real: Tensor
     predicted: Tensor
     shuffled: Tensor
+    idle: Tensor
     actions: Tensor
 
     @property
@@ -72,7 +77,7 @@ def other_clips(clips: Sequence[Clip], seed: int) -> list[int]:
 def rollouts(
     dream: Dream, read: Read, clips: Sequence[Clip], context: int, batch_size: int, seed: int
 ) -> Iterator[Rollout]:
-    """Every clip with its two dreams, one by one in the order given; holds one batch at a time."""
+    """Every clip with its dreams, one by one in the order given; holds one batch at a time."""
     partner = other_clips(clips, seed)
     for begin in range(0, len(clips), batch_size):
         chosen = range(begin, min(begin + batch_size, len(clips)))
@@ -80,49 +85,107 @@ def rollouts(
         borrowed = read([clips[partner[i]] for i in chosen]).actions
         seen, real = batch.images[:, :context], batch.images[:, context:]
         swapped = torch.cat((batch.actions[:, : context - 1], borrowed[:, context - 1 :]), dim=1)
-        predicted, shuffled = dream(seen, batch.actions), dream(seen, swapped)
-        for pictures in (predicted, shuffled):
+        none = batch.actions.clone()
+        none[:, context - 1 :, :3] = 0.0
+        predicted, shuffled, idle = dream(seen, batch.actions), dream(seen, swapped), dream(seen, none)
+        for pictures in (predicted, shuffled, idle):
             assert pictures.shape == real.shape and pictures.dtype == torch.uint8, (pictures.shape, pictures.dtype)
         for k, i in enumerate(chosen):
-            yield Rollout(clips[i], seen[k], real[k], predicted[k], shuffled[k], batch.actions[k])
+            yield Rollout(clips[i], seen[k], real[k], predicted[k], shuffled[k], idle[k], batch.actions[k])
 
 
-def frame_figures(rollout: Rollout) -> dict[str, list[float]]:
-    """Figures of one clip, N each, from uint8 pictures; so they don't depend on the batch it came in.
+def frame_figures(rollout: Rollout, average: Tensor, lpips: Distance | None) -> dict[str, Tensor]:
+    """Figures of one clip, (N,) each, from uint8 pictures; so they don't depend on the batch it came in.
 
-    Plain numbers: small tensors that are kept would pin the large ones freed around them.
+    average: the mean picture, uint8 (3, H, W). lpips: a distance of clips, see `daydrive.perceptual`.
     """
     real, predicted = rollout.real, rollout.predicted
     copied = rollout.last.expand_as(real)
+    before = torch.cat((rollout.seen[-1:], real[:-1])), torch.cat((rollout.seen[-1:], predicted[:-1]))
     figures = {
         "psnr": psnr(predicted, real, UINT8_RANGE),
         "ssim": ssim(predicted, real, UINT8_RANGE),
         "copy_last_psnr": psnr(copied, real, UINT8_RANGE),
         "copy_last_ssim": ssim(copied, real, UINT8_RANGE),
+        "constant_flow_psnr": psnr(constant_flow(rollout.seen, len(real)), real, UINT8_RANGE),
+        "mean_picture_psnr": psnr(average.expand_as(real), real, UINT8_RANGE),
         "shuffled_actions_psnr": psnr(rollout.shuffled, real, UINT8_RANGE),
+        "zero_actions_psnr": psnr(rollout.idle, real, UINT8_RANGE),
         "predicted_gradient": sharpness(predicted),
         "real_gradient": sharpness(real),
+        "real_change": change(real, before[0]),
+        "predicted_change": change(predicted, before[1]),
     }
-    return {name: values.tolist() for name, values in figures.items()}
+    if lpips is not None:
+        one = [to_signed(x)[:, None] for x in (predicted, copied, real)]
+        figures |= {"lpips": lpips(one[0], one[2]), "copy_last_lpips": lpips(one[1], one[2])}
+    return figures
 
 
-def over_clips(figures: Sequence[dict[str, list[float]]]) -> list[dict[str, Any]]:
-    """One entry per step: means over the clips; `sharpness` is the ratio of the mean gradients, predicted over real.
+class Measured:
+    """The figures of all clips as they come in; memory is a few numbers a frame, whatever the pictures' size."""
 
-    `sharpness` is None at a step where the real frames are flat.
+    def __init__(self, clips: int, steps: int) -> None:
+        self.count, self._shape = 0, (clips, steps)
+        self._figures: dict[str, Array] = {}
+
+    def add(self, figures: dict[str, Tensor]) -> None:
+        for name, values in figures.items():
+            self._figures.setdefault(name, np.full(self._shape, np.nan))[self.count] = values.numpy()
+        self.count += 1
+
+    @property
+    def figures(self) -> dict[str, Array]:
+        """(clips, steps) each."""
+        assert self.count == self._shape[0], (self.count, self._shape)
+        return self._figures
+
+
+class Worst:
+    """The few rollouts with the least margin, worst first; holds no others."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._kept: list[tuple[float, int, Rollout]] = []
+        self._seen = 0
+
+    def see(self, rollout: Rollout, margin: float) -> None:
+        self._seen += 1
+        if len(self._kept) < self._count or margin < self._kept[-1][0]:
+            self._kept = sorted([*self._kept, (margin, self._seen, rollout.alone())])[: self._count]
+
+    @property
+    def rollouts(self) -> list[Rollout]:
+        return [rollout for *_, rollout in self._kept]
+
+
+RATIOS = {"sharpness": ("predicted_gradient", "real_gradient"), "flicker": ("predicted_change", "real_change")}
+"""Figures that are a ratio of two means: how much detail, how much change from frame to frame; real = 1."""
+
+
+def over_clips(figures: Mapping[str, Array], draws: Bootstrap | None) -> list[dict[str, Any]]:
+    """One entry per step: means over the clips and, for each, `NAME_interval` over drives, None without `draws`.
+
+    `sharpness` and `flicker` are ratios of means, dream over real; None at a step where the real frames have none.
     """
-    mean = {name: np.mean([f[name] for f in figures], axis=0).tolist() for name in figures[0]}
-    predicted, real = mean.pop("predicted_gradient"), mean.pop("real_gradient")
-    ratio = [round(p / r, 6) if r > 0 else None for p, r in zip(predicted, real, strict=True)]
-    return [
-        {
-            "step": t + 1,
-            "psnr": round(mean["psnr"][t], 6),
-            "ssim": round(mean["ssim"][t], 6),
-            "sharpness": ratio[t],
-            "copy_last_psnr": round(mean["copy_last_psnr"][t], 6),
-            "copy_last_ssim": round(mean["copy_last_ssim"][t], 6),
-            "shuffled_actions_psnr": round(mean["shuffled_actions_psnr"][t], 6),
-        }
-        for t in range(len(ratio))
-    ]
+    parts = {name for pair in RATIOS.values() for name in pair}
+    mean = {name: values.mean(0) for name, values in figures.items() if name not in parts}
+    spread = {} if draws is None else {name: interval(draws.means(figures[name])) for name in mean}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for name, (ours, real) in RATIOS.items():
+            mean[name] = figures[ours].mean(0) / figures[real].mean(0)
+            if draws is not None:
+                spread[name] = interval(draws.means(figures[ours]) / draws.means(figures[real]))
+    steps = len(mean["psnr"])
+    entries: list[dict[str, Any]] = [{"step": t + 1} for t in range(steps)]
+    for t, entry in enumerate(entries):
+        for name, values in mean.items():
+            entry[name] = _number(values[t])
+        for name in mean:
+            bounds = [_number(bound[t]) for bound in spread[name]] if name in spread else None
+            entry[f"{name}_interval"] = bounds
+    return entries
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 6) if np.isfinite(value) else None

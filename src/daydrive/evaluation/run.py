@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,32 @@ from daydrive.data.clips import read_clips
 from daydrive.data.loader import fixed_clips
 from daydrive.data.store import Store
 from daydrive.errors import UserError
-from daydrive.evaluation import figures
+from daydrive.evaluation import figures as plots
+from daydrive.evaluation.compare import compare, read_other, save_figures
 from daydrive.evaluation.controllability import counterfactual
-from daydrive.evaluation.horizon import Dream, Rollout, frame_figures, other_clips, over_clips, rollouts
+from daydrive.evaluation.floors import mean_picture
+from daydrive.evaluation.horizon import (
+    Dream,
+    Measured,
+    Rollout,
+    Worst,
+    frame_figures,
+    other_clips,
+    over_clips,
+    rollouts,
+)
+from daydrive.evaluation.intervals import bootstrap
+from daydrive.evaluation.lpips import find_lpips
+from daydrive.evaluation.manifest import manifest
 from daydrive.evaluation.output import check_writable, filling, finite
+from daydrive.evaluation.page import report_html
 from daydrive.evaluation.predictions import Predictions, bytes_needed
-from daydrive.files import write_json
+from daydrive.evaluation.report import report_markdown
+from daydrive.evaluation.slices import Kind, kind_of, slices, speeds
+from daydrive.evaluation.usable import usable
+from daydrive.files import write_json, write_text
 from daydrive.models import WorldModel
+from daydrive.perceptual import Distance
 from daydrive.pictures import write_video
 from daydrive.rollout import rollout_uint8
 from daydrive.sim.camera import check_image_size
@@ -28,6 +47,13 @@ from daydrive.types import ACTION_NAMES, Clip
 
 SHOWN_CLIPS = 3
 """Clips in the strip and the film."""
+
+PICTURES = {
+    "A few clips": "strip.png",
+    "The worst clips": "worst.png",
+    "One moment, three commands": "counterfactual.png",
+}
+"""Of the report, by their captions."""
 
 Progress = Callable[[int, int], None]
 """Told how many clips are done, of how many."""
@@ -39,21 +65,26 @@ def evaluate(
     split: str,
     output: Path,
     *,
-    horizon: int = 30,
+    horizon: int = 50,
     clips: int = 64,
     batch_size: int = 8,
     device: torch.device | str = "cpu",
     seed: int = 0,
     with_counterfactual: bool = False,
+    lpips: str | None = None,
+    lpips_weights: Path | None = None,
+    compare_with: Sequence[Path] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Evaluates a checkpoint on a store's split and fills the folder `output`; returns what `evaluation.json` holds.
 
     checkpoint: a run folder, a checkpoint folder or its model file. data_root: a prepared store.
     horizon: steps to dream, fewer where no two clips are that long. with_counterfactual: also in the road world.
+    lpips, lpips_weights: see `find_lpips`. compare_with: folders of other evaluations.
     UserError for what doesn't fit together, before anything is computed or written.
     """
     check_writable(output)
+    distance, lpips_of = find_lpips(lpips, lpips_weights)
     loaded = load(checkpoint, device)
     store = Store.open(data_root)
     check_fit(loaded, store)
@@ -69,7 +100,11 @@ def evaluate(
         batch_size=batch_size,
         seed=seed,
         with_counterfactual=with_counterfactual,
+        lpips=distance,
+        lpips_of=lpips_of,
+        compare_with=compare_with,
         progress=progress,
+        weights=loaded.path / "model.safetensors",
         about={"checkpoint": str(loaded.path), "name": loaded.name, "training_step": loaded.step},
     )
 
@@ -82,17 +117,22 @@ def evaluate_dream(
     *,
     context: int,
     frame_skip: int = 1,
-    horizon: int = 30,
+    horizon: int = 50,
     clips: int = 64,
     batch_size: int = 8,
     seed: int = 0,
     with_counterfactual: bool = False,
+    lpips: Distance | None = None,
+    lpips_of: str = "not asked for",
+    compare_with: Sequence[Path] = (),
     progress: Progress | None = None,
+    weights: Path | None = None,
     about: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The same for anything that dreams: other people's models, oracles, cheats. `about` says what it is.
+    """The same for anything that dreams: other people's models, oracles, cheats. `about` says what it is, `weights` is
+    the file that tells it from others.
 
-    Memory does not grow with `clips`.
+    lpips, lpips_of: see `find_lpips`. Memory for pictures does not grow with `clips`.
     """
     least_values = (("horizon", horizon, 1), ("clips", clips, 2), ("batch-size", batch_size, 1), ("seed", seed, 0))
     for name, value, least in least_values:
@@ -104,18 +144,29 @@ def evaluate_dream(
     steps = chosen[0].length - context
     check_writable(output, bytes_needed(len(chosen), steps, store.image_size))
     hz = store.hz / frame_skip
-    measured: list[dict[str, list[float]]] = []
+    made_from = manifest(store, split, chosen, context, seed, weights)
+    others = {str(folder): read_other(folder, made_from) for folder in compare_with}
+    measured = Measured(len(chosen), steps)
+    draws = bootstrap([clip.drive for clip in chosen], seed=seed)
+    average = mean_picture(store, split)
     shown: list[Rollout] = []
+    worst = Worst(SHOWN_CLIPS)
+    kinds: list[Kind] = []
+    paces = speeds(store, chosen, context)
     to_show = {round(i * (len(chosen) - 1) / max(SHOWN_CLIPS - 1, 1)) for i in range(SHOWN_CLIPS)}
     with filling(output) as folder:
         with Predictions(folder / "predictions.npz", len(chosen), steps, store.image_size) as predictions:
             for rollout in rollouts(dream, lambda c: read_clips(store, c), chosen, context, batch_size, seed):
-                if len(measured) in to_show:
+                if measured.count in to_show:
                     shown.append(rollout.alone())
-                measured.append(frame_figures(rollout))
+                kinds.append(kind_of(rollout, paces[measured.count]))
+                clip_figures = frame_figures(rollout, average, lpips)
+                worst.see(rollout, float((clip_figures["psnr"] - clip_figures["copy_last_psnr"]).mean()))
+                measured.add(clip_figures)
                 predictions.put(rollout)
                 if progress:
-                    progress(len(measured), len(chosen))
+                    progress(measured.count, len(chosen))
+        save_figures(folder, measured.figures)
         evaluation: dict[str, Any] = {
             "daydrive": __version__,
             **(about or {}),
@@ -128,17 +179,33 @@ def evaluate_dream(
             "frame_skip": frame_skip,
             "hz": hz,
             "seed": seed,
+            "held": sorted({clip.drive for clip in chosen}),
             "notes": notes,
-            "horizons": over_clips(measured),
+            **usable(measured.figures, draws, hz),
+            "lpips": lpips_of,
+            "horizons": over_clips(measured.figures, draws),
+            "slices": slices(measured.figures, kinds, hz),
+            "manifest": made_from,
         }
+        if others:
+            evaluation["compared"] = {
+                name: {"name": said.get("name"), **compare(measured.figures, figures, draws, hz)}
+                for name, (said, figures) in others.items()
+            }
         if with_counterfactual:
             evaluation["counterfactual"] = counterfactual(
                 dream, store.image_size, context, frame_skip=frame_skip, output=folder, seed=seed
             )
-        figures.horizon_curves(folder / "horizon.png", evaluation)
-        figures.strip(folder / "strip.png", shown, hz, len(chosen), store.pixel_aspect)
-        write_video(folder / "rollouts.mp4", figures.film(shown, hz, store.pixel_aspect), hz)
+        plots.horizon_curves(folder / "horizon.png", evaluation)
+        plots.strip(folder / "strip.png", shown, hz, len(chosen), store.pixel_aspect)
+        plots.strip(folder / "worst.png", worst.rollouts, hz, len(chosen), store.pixel_aspect, "with the least margin")
+        write_video(folder / "rollouts.mp4", plots.film(shown, hz, store.pixel_aspect), hz)
         evaluation = finite(evaluation)
+        pictures = {
+            caption: (folder / name).read_bytes() for caption, name in PICTURES.items() if (folder / name).is_file()
+        }
+        write_text(folder / "report.html", report_html(evaluation, (folder / "rollouts.mp4").read_bytes(), pictures))
+        write_text(folder / "report.md", report_markdown(evaluation))
         write_json(folder / "evaluation.json", evaluation)
     return evaluation
 

@@ -19,7 +19,7 @@ from daydrive.training.lr_report import SweepProgress, curves, yaml_lines
 from daydrive.training.lr_suggestion import rate_text, settings_to_write
 from daydrive.training.lr_sweep import Range, Sweep, sweep
 from daydrive.training.memory import available_memory, is_out_of_memory, memory_advice
-from daydrive.training.provenance import device_name
+from daydrive.provenance import device_name
 from daydrive.training.signals import exit_code, interruptions
 
 JSON_FILE, PICTURE_FILE = "find_lr.json", "find_lr.png"
@@ -72,7 +72,7 @@ def find_lr(
                 "sweeps": {part: _as_tree(swept) for part, swept in sweeps.items()},
                 "settings": {
                     "config": as_tree(config),
-                    "store": {"path": str(root), "fingerprint": store.fingerprint},
+                    "store": {"path": str(store.path), "fingerprint": store.fingerprint},
                     **over._asdict(),
                 },
                 "device": device_name(device),

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 
-import daydrive
 from daydrive.config import Config, as_tree
 from daydrive.files import write_json, write_text
+from daydrive.provenance import device_name, git, versions
 
 
 def record(run: Path, config: Config, store_path: Path, fingerprint: str, device: torch.device) -> None:
     """Write `config.yaml`, `provenance.json` and, where the code differs from its commit, `code.diff`."""
     write_text(run / "config.yaml", yaml.safe_dump(as_tree(config), sort_keys=False))
-    source = Path(daydrive.__file__).parent
-    diff = _git(source, "diff", "HEAD")
+    diff = git("diff", "HEAD")
     if diff:
         write_text(run / "code.diff", diff)
     write_json(
@@ -29,32 +25,12 @@ def record(run: Path, config: Config, store_path: Path, fingerprint: str, device
         {
             "began": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": sys.argv,
-            "git_commit": (_git(source, "rev-parse", "HEAD") or "").strip() or None,
+            "git_commit": (git("rev-parse", "HEAD") or "").strip() or None,
             "git_diff": "code.diff" if diff else None,
-            "versions": {
-                "daydrive": daydrive.__version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-            },
+            "versions": versions(),
             "seed": config.training.seed,
             "store": {"path": str(store_path), "fingerprint": fingerprint},
             "device": device_name(device),
             "threads": torch.get_num_threads(),
         },
     )
-
-
-def device_name(device: torch.device) -> str:
-    """The device in words."""
-    if device.type == "cuda":
-        return f"{device}: {torch.cuda.get_device_name(device)}"
-    return f"{device}: {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None

@@ -1,0 +1,63 @@
+"""Is one dream better than another, and by how much: paired differences over the same clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from daydrive.errors import UserError
+from daydrive.evaluation.intervals import Array, Bootstrap, interval
+from daydrive.evaluation.manifest import check_comparable
+from daydrive.evaluation.usable import FLOORS, drawn_steps, usable_of
+from daydrive.files import read_json
+
+FIGURES = "figures.npz"
+
+
+def save_figures(folder: Path, figures: Mapping[str, Array]) -> None:
+    """The figures of each clip, for a later comparison; no pickle."""
+    arrays: dict[str, Any] = {**figures}
+    np.savez(folder / FIGURES, **arrays)
+
+
+def read_other(folder: Path, ours: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Array]]:
+    """`evaluation.json` and the figures of each clip of another evaluation; UserError where it can't be compared.
+
+    ours: the manifest of the evaluation it is compared with.
+    """
+    said = read_json(folder / "evaluation.json", "evaluation")
+    if not isinstance(said, dict) or not isinstance(said.get("manifest"), dict):
+        raise UserError(f"--compare {folder}: its evaluation.json has no manifest; evaluate that checkpoint again")
+    check_comparable(ours, said["manifest"], str(folder))
+    try:
+        with np.load(folder / FIGURES, allow_pickle=False) as data:
+            figures = {name: np.asarray(data[name], dtype=np.float64) for name in data.files}
+        shapes = {figures[name].shape for name in ("psnr", "ssim", *FLOORS)}
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"--compare {folder}: {folder / FIGURES} can't be read ({error})") from None
+    if len(shapes) != 1:
+        raise UserError(f"--compare {folder}: {folder / FIGURES} has figures of different shapes")
+    return said, figures
+
+
+def compare(
+    ours: Mapping[str, Array], theirs: Mapping[str, Array], draws: Bootstrap | None, hz: float
+) -> dict[str, Any]:
+    """Ours minus theirs: `psnr` and `ssim` at each step and `usable_seconds`, each with its interval over drives."""
+    result: dict[str, Any] = {}
+    for name in ("psnr", "ssim"):
+        difference = ours[name] - theirs[name]
+        result[name] = difference.mean(0).round(6).tolist()
+        result[f"{name}_interval"] = None
+        if draws is not None:
+            low, high = interval(draws.means(difference))
+            result[f"{name}_interval"] = np.stack([low, high], axis=1).round(6).tolist()
+    result["usable_seconds"] = round((usable_of(ours) - usable_of(theirs)) / hz, 4)
+    result["usable_seconds_interval"] = None
+    if draws is not None:
+        low, high = interval((drawn_steps(ours, draws) - drawn_steps(theirs, draws)) / hz)
+        result["usable_seconds_interval"] = [round(float(low), 4), round(float(high), 4)]
+    return result

@@ -1,0 +1,85 @@
+"""Where a dream is good and where it is not: the same figures for clips of one kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from daydrive.data.store import Store
+from daydrive.evaluation.horizon import Rollout
+from daydrive.evaluation.intervals import Array
+from daydrive.evaluation.usable import usable_of
+from daydrive.types import Clip
+
+STRAIGHT = 0.05
+"""mean steering, to either side, up to which a clip counts as straight"""
+STANDING = 0.5
+"""m/s up to which a clip counts as standing; a speed in another unit is taken as it is"""
+DARK, BRIGHT = 80.0, 150.0
+"""mean level of 255 of the last real picture"""
+
+
+class Kind(NamedTuple):
+    """What is known of a clip besides its figures. light: 0 to 255; steering: mean over the dream, to the right."""
+
+    drive: str
+    light: float
+    steering: float
+    speed: float | None
+
+
+def kind_of(rollout: Rollout, speed: float | None) -> Kind:
+    dreamt = rollout.actions[len(rollout.seen) - 1 :]
+    return Kind(rollout.clip.drive, float(rollout.last.float().mean()), float(dreamt[:, 0].mean()), speed)
+
+
+def speeds(store: Store, clips: Sequence[Clip], context: int) -> list[float | None]:
+    """Mean of the column `speed` from the last real frame of each clip to its end; None where there is none."""
+    if "speed" not in store.schema.names:
+        return [None] * len(clips)
+    rows = [clip.start + clip.frame_skip * np.arange(context - 1, clip.length) for clip in clips]
+    values = store.read_values(np.concatenate(rows), ["speed"])["speed"].reshape(len(clips), -1)
+    means = [float(v) for v in np.asarray(values, dtype=np.float64).mean(axis=1)]
+    return [mean if np.isfinite(mean) else None for mean in means]
+
+
+def slices(figures: Mapping[str, Array], kinds: Sequence[Kind], hz: float) -> list[dict[str, Any]]:
+    """`by`, `value`, `clips`, mean `psnr` over all steps, `margin` over copying, `usable_seconds`; of each kind."""
+    names = {
+        "steering": [_side(kind.steering) for kind in kinds],
+        "speed": [_pace(kind.speed) for kind in kinds],
+        "light": [_light(kind.light) for kind in kinds],
+        "drive": [kind.drive for kind in kinds],
+    }
+    return [
+        {"by": by, "value": value, **_figures(figures, np.array(values) == value, hz)}
+        for by, values in names.items()
+        for value in dict.fromkeys(sorted(values))
+        if by == "drive" or len(set(values)) > 1
+    ]
+
+
+def _figures(figures: Mapping[str, Array], chosen: npt.NDArray[np.bool_], hz: float) -> dict[str, Any]:
+    of_kind = {name: values[chosen] for name, values in figures.items()}
+    psnr, copied = of_kind["psnr"], of_kind["copy_last_psnr"]
+    return {
+        "clips": int(chosen.sum()),
+        "psnr": round(float(psnr.mean()), 4),
+        "margin": round(float((psnr - copied).mean()), 4),
+        "usable_seconds": round(usable_of(of_kind) / hz, 4),
+    }
+
+
+def _side(steering: float) -> str:
+    return "straight" if abs(steering) <= STRAIGHT else "right" if steering > 0 else "left"
+
+
+def _pace(speed: float | None) -> str:
+    return "unknown" if speed is None else "standing" if abs(speed) <= STANDING else "moving"
+
+
+def _light(level: float) -> str:
+    return "dark" if level < DARK else "bright" if level > BRIGHT else "day"

@@ -1,0 +1,77 @@
+"""A scene that moves as its driver steers, and planted dreams of it whose figures are known."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as Pillow
+from torch import Tensor
+
+from daydrive.data.prepare import prepare
+from daydrive.data.store import Store
+from daydrive.evaluation.horizon import Dream
+from daydrive.evaluation.run import evaluate_dream
+
+SIZE, CONTEXT, HORIZON = (32, 48), 3, 6
+PIXELS = 4
+"""columns that the scene moves in a step at full steering"""
+
+
+def scene(shift: int) -> Tensor:
+    """uint8 (3, H, W): soft stripes and blobs, moved sideways; the right turn moves the world to the left."""
+    y, x = torch.meshgrid(torch.arange(SIZE[0]), torch.arange(SIZE[1]), indexing="ij")
+    turn = 2 * torch.pi / SIZE[1]
+    waves = [torch.sin(turn * (k + 1) * x) * torch.cos(0.13 * (k + 1) * y + k) for k in range(3)]
+    return torch.stack(waves).mul(100).add(128).to(torch.uint8).roll(-shift, dims=-1)
+
+
+def make_drive(folder: Path, seed: int, frames: int) -> None:
+    (folder / "images").mkdir(parents=True)
+    turns = np.random.default_rng(seed).integers(-1, 2, frames)
+    position = np.concatenate(([0], np.cumsum(turns)[:-1])) * PIXELS
+    with (folder / "actions.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["steering", "throttle", "brake", "gear"])
+        for t, turn in enumerate(turns):
+            writer.writerow([turn, (37 * seed + t) % 100 / 100, 0, 1])
+            picture = scene(int(position[t])).permute(1, 2, 0).numpy()
+            Pillow.fromarray(picture).save(folder / "images" / f"{t:03d}.png")
+
+
+def scene_store(folder: Path) -> Store:
+    """Drives through the scene, long ones for validation."""
+    root = folder / "raw"
+    lengths = {"train": [14, 12], "val": [20, 24, 22], "test": [4, 5]}
+    for split, frames in lengths.items():
+        for i, count in enumerate(frames):
+            make_drive(root / split / f"{split}{i}", 10 * len(split) + i, count)
+    return Store.open(prepare("folder", root, folder / "store", SIZE, workers=0))
+
+
+def copier(context: Tensor, actions: Tensor) -> Tensor:
+    return context[:, -1:].expand(-1, actions.shape[1] - context.shape[1] + 1, -1, -1, -1).clone()
+
+
+def steerer(context: Tensor, actions: Tensor) -> Tensor:
+    first = context.shape[1] - 1
+    moved = actions[:, first:, 0].cumsum(1).mul(PIXELS).round().int()
+    return torch.stack([torch.stack([context[b, -1].roll(-int(m), -1) for m in moved[b]]) for b in range(len(context))])
+
+
+def evaluated(dream: Dream, store: Store, output: Path, **options: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "split": "val",
+        "context": CONTEXT,
+        "horizon": HORIZON,
+        "clips": 12,
+        "batch_size": 5,
+    } | options
+    return evaluate_dream(dream, store, output=output, **settings)
+
+
+def figures(evaluation: dict[str, Any], name: str) -> list[float]:
+    return [step[name] for step in evaluation["horizons"]]
