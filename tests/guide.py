@@ -1,4 +1,4 @@
-"""docs/TRAINING.md taken apart, and how its commands are made small enough to be run."""
+"""The guides of docs/ taken apart, and how the commands of docs/TRAINING.md are made small enough to be run."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Block(NamedTuple):
         return f"line {self.line}: {self.text.splitlines()[0][:60]}"
 
 
-def blocks(language: str) -> list[Block]:
-    text = GUIDE.read_text(encoding="utf-8")
+def blocks(language: str, guide: Path = GUIDE) -> list[Block]:
+    text = guide.read_text(encoding="utf-8")
     found = re.finditer(r"(?:<!-- not run: (?P<reason>.*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", text, re.S)
     return [
         Block(m["language"], m["text"], text[: m.start("text")].count("\n") + 1, m["reason"] or "")
@@ -87,7 +87,8 @@ def small(command: str) -> list[str]:
     for pattern, smaller in REPLACED:
         command = re.sub(pattern, smaller, command)
     words = shlex.split(command)
-    place = next(i for i, word in enumerate(words) if Path(word).name in ADDED or word.startswith("scripts/"))
+    known = (i for i, word in enumerate(words) if Path(word).name in ADDED or word.startswith("scripts/"))
+    place = next(known, 0)
     return [*words[: place + 1], *ADDED.get(Path(words[place]).name, ()), *words[place + 1 :]]
 
 

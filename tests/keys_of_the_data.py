@@ -125,6 +125,11 @@ PROBES: dict[str, Probe] = {
         plan(lambda p: p.batches[0].images.shape[1]), {"6": 6, "7": 7}, WHOLE_CLIPS
     ),
     "data.frame_skip": gives(frames_apart, {"1": [1], "2": [2]}, WHOLE_CLIPS),
+    "data.filter": gives(
+        plan(lambda p: p.setup.clips),
+        {"frame >= 0": CLIPS, "frame < 12": 14, "frame > 9 and gear < 2": 18},
+        WHOLE_CLIPS,
+    ),
     "data.augmentation.brightness": gives(looks, {"0.0": (False, False, False), "0.3": (True, False, False)}, *BATCH),
     "data.augmentation.contrast": gives(looks, {"0.0": (False, False, False), "0.3": (False, True, True)}, *BATCH),
     "data.augmentation.saturation": gives(looks, {"0.0": (False, False, False), "0.3": (False, False, True)}, *BATCH),

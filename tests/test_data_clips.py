@@ -45,7 +45,7 @@ def test_batch_has_the_pictures_and_the_actions_between_them(store: Store) -> No
     clips = [index.clip(i) for i in (20, 0, 20, 3)]
     batch = read_clips(store, clips)
     assert batch.images.shape == (4, 5, 3, 24, 32) and batch.images.dtype == torch.uint8
-    assert batch.images.is_contiguous() and batch.clips == clips
+    assert batch.images.movedim(2, -1).is_contiguous() and batch.clips == clips
     assert batch.actions.shape == (4, 4, 4) and batch.actions.dtype == torch.float32
     for b, clip in enumerate(clips):
         _, frame = store.locate(clip.start)

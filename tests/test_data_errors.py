@@ -194,7 +194,9 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     write_drive(tmp_path / "raw" / "d", 30)
     monkeypatch.setattr("daydrive.data.prepare.write_store", full)
-    assert "cannot be written (No space left on device)" in refused("folder", tmp_path)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); the next run goes on"):
+        prepare("folder", tmp_path / "raw", tmp_path / "out", (16, 16), workers=1)
+    assert [file.name for file in tmp_path.rglob("*.arrow")] == ["000000.arrow"] and not (tmp_path / "out").exists()
 
 
 def test_stores_that_are_none(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from test_data_makers import write_drive
 
 from daydrive.config import BalanceConfig, CurriculumConfig, DataConfig
 from daydrive.data.clips import ClipIndex
+from daydrive.data.handover import HEADER, Lent, Slots, forget
 from daydrive.data.loader import ClipLoader
 from daydrive.data.order import Order, build_order
 from daydrive.data.prepare import prepare
@@ -142,3 +144,40 @@ def test_a_damaged_picture_is_one_sentence_from_a_worker_too(
         take(damaged, 20, num_workers=num_workers)
     message = str(caught.value)
     assert "\n" not in message and f"drive '{store.split('train')[0].name}', frame 9" in message
+
+
+def test_what_is_held_is_not_written_over_and_what_is_let_go_is_used_again(path: Path) -> None:
+    expected = take(path, 12, clip_length=grow)
+    batches = iter(ClipLoader(path, "train", batch_size=4, sequence_length=5, seed=7, num_workers=1, clip_length=grow))
+    held = [next(batches) for _ in range(12)]
+    assert same(held, expected)
+    kept = held[3].images[1, 2:]
+    copy = kept.clone()
+    del held
+    for batch in itertools.islice(batches, 12):
+        assert batch.images.movedim(2, -1).is_contiguous()
+    assert torch.equal(kept, copy)
+
+
+def test_slots_are_lent_again_only_when_free_and_large_enough() -> None:
+    slots = Slots()
+    a, b = slots.lend(100), slots.lend(100)
+    assert a.memory.data_ptr() != b.memory.data_ptr() and a.memory.is_shared() and len(a.memory) == HEADER + 100
+    a.pictures((2, 4, 4, 3))[1] = 7
+    lent = Lent(Batch(torch.empty(0), torch.zeros(1, 1, 4), samples=[3]), a, (2, 4, 4, 3), ("test", 0))
+    batch = ForkingPickler.loads(ForkingPickler.dumps(lent))
+    assert isinstance(batch, Batch) and batch.images.shape == (1, 2, 3, 4, 4) and batch.samples == [3]
+    part = batch.images[0, 1]
+    del batch
+    assert slots.lend(100) not in (a, b) and a.lent and (part == 7).all()
+    del part
+    assert not a.lent and slots.lend(90) is a and a.lent
+    again = ForkingPickler.dumps(lent)
+    batch = ForkingPickler.loads(again)
+    assert len(again) < 2000 and batch.images.shape == (1, 2, 3, 4, 4) and a.lent
+    del batch
+    assert not a.lent
+    assert len(slots.lend(200).memory) == HEADER + 200
+    held = [slots.lend(50) for _ in range(9)]
+    assert len({slot.number for slot in held}) == 9
+    forget("test")

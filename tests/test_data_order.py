@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from test_data_makers import write_drive
 from daydrive.config import BalanceConfig, CurriculumConfig, DataConfig
 from daydrive.data import balance
 from daydrive.data.clips import ClipIndex
-from daydrive.data.order import Order, build_order
+from daydrive.data.drives import Drives
+from daydrive.data.order import Order, Phase, build_order
 from daydrive.data.prepare import prepare
-from daydrive.data.sampler import epoch_order, systematic
+from daydrive.data.sampler import SMALL, Chances, epoch_order, scattered
 from daydrive.data.scores import add_score
 from daydrive.data.store import Store
 from daydrive.errors import UserError
@@ -104,12 +106,14 @@ def test_without_settings_an_epoch_is_a_permutation(store: Store) -> None:
     assert order.weights(0, 5) is None
 
 
+def drawn_all(chances: np.ndarray, offset: float) -> np.ndarray:
+    return Chances.each(chances).drawn(np.arange(len(chances)), offset)
+
+
 def test_systematic_draws_differ_from_their_share_by_less_than_one() -> None:
     chances = np.random.default_rng(0).random(100) ** 4
     expected = 100 * chances / chances.sum()
-    counts = np.array(
-        [np.bincount(systematic(chances, offset), minlength=100) for offset in np.linspace(0, 0.999, 500)]
-    )
+    counts = np.array([np.bincount(drawn_all(chances, offset), minlength=100) for offset in np.linspace(0, 0.999, 500)])
     assert (np.abs(counts - expected) < 1).all()
     assert counts.mean(axis=0) == pytest.approx(expected, abs=0.02)
     assert (counts.sum(axis=1) == 100).all()
@@ -139,13 +143,11 @@ def test_without_speed_standing_is_told_from_motion_or_the_brake(tmp_path: Path)
 
 def test_all_straight_is_one_kind() -> None:
     class Straight:
-        rows, dataset = 6, type("", (), {"schema": type("", (), {"names": ()})})
+        rows, schema = 6, type("", (), {"names": ()})
+        drives = Drives(["d"], [0], [0], [6])
 
         def read_actions(self, rows: object) -> np.ndarray:
             return np.zeros((6, 4), dtype=np.float32)
-
-        def split(self, name: str) -> list[object]:
-            return [type("", (), {"name": "d", "start": 0, "frames": 6})]
 
     kinds = balance.kinds(Straight(), ClipIndex(Straight(), "train", 3))  # type: ignore[arg-type]
     assert [balance.KINDS[kind] for kind in kinds] == ["slow straight"] * 4
@@ -257,13 +259,56 @@ def test_a_curriculum_that_the_store_does_not_allow(bending: Store, curriculum: 
     assert "\n" not in str(caught.value)
 
 
-def test_choosing_a_sample_of_many_clips_is_cheap() -> None:
-    import time
+def test_runs_of_chances_draw_what_single_chances_draw() -> None:
+    counts, shares = np.array([5, 0, 7, 3]), np.array([2.0, 9.0, 0.5, 1.0])
+    points = np.random.default_rng(1).integers(0, 15, 40)
+    for offset in (0.0, 0.3, 0.99):
+        in_runs = Chances(counts, shares).drawn(points, offset)
+        assert in_runs.tolist() == Chances.each(np.repeat(shares, counts)).drawn(points, offset).tolist()
 
-    order = Order.plain(1_000_000, 0)
-    order.clips(0, 1)
-    began = time.perf_counter()
-    for k in range(200):
-        order.clips(16 * k, 16)
-    assert time.perf_counter() - began < 1
-    assert len(pickle.dumps(order)) < 500
+
+@pytest.mark.parametrize("count", [1, 2, 3, 1000, 1025, SMALL + 1])
+def test_a_scattered_pass_is_a_permutation_that_any_part_of_is_found_alone(count: int) -> None:
+    places = np.arange(count)
+    passes = [scattered(seed, epoch, count, places) for seed, epoch in ((3, 0), (3, 1), (4, 0))]
+    assert all(np.array_equal(np.sort(order), places) for order in passes)
+    if count >= 1000:
+        assert all((a == b).mean() < 0.01 for a, b in ((passes[0], passes[1]), (passes[0], passes[2])))
+    some = np.random.default_rng(0).integers(0, count, 9)
+    assert np.array_equal(scattered(3, 0, count, some), passes[0][some])
+    assert np.array_equal(epoch_order(3, 1, count, some), epoch_order(3, 1, count)[some])
+
+
+def test_a_scattered_pass_looks_drawn_by_lot() -> None:
+    """Each of what is 0 on average lies within four and a half standard deviations; places and neighbours are even."""
+    count = 3 * SMALL
+    order = scattered(5, 2, count, np.arange(count))
+    z = (order - order.mean()) / order.std()
+    for lag in (1, 2, 16, 256, 4096, SMALL):
+        assert abs((z[:-lag] * z[lag:]).mean()) * np.sqrt(count - lag) < 4.5
+    assert abs((z * np.linspace(-1, 1, count)).mean()) * np.sqrt(3 * count) < 4.5
+    bins = order * 16 // count
+    for pairs in (np.stack([np.arange(count) * 16 // count, bins]), np.stack([bins[:-1], bins[1:]])):
+        counts = np.bincount(pairs[0] * 16 + pairs[1], minlength=256)
+        chi_square = ((counts - counts.mean()) ** 2 / counts.mean()).sum()
+        assert abs(chi_square - 255) < 4.5 * np.sqrt(2 * 255)
+    fixed = [int((scattered(seed, 0, 5000, np.arange(5000)) == np.arange(5000)).sum()) for seed in range(40)]
+    assert 15 < sum(fixed) < 75, "a permutation leaves one where it was, on average"
+
+
+@pytest.mark.parametrize("chances", [False, True])
+def test_choosing_clips_costs_the_same_for_many(chances: bool) -> None:
+    """No more memory, and no more numbers looked at, for a batch out of 10^8 clips than for one out of 10^5."""
+
+    def peak(clips: int) -> int:
+        halves = Chances(np.array([clips // 2, clips // 2]), np.array([2.0, 1.0]))
+        order = Order(0, clips, (Phase(clips, chances=halves if chances else None),))
+        assert len(pickle.dumps(order)) < 1000
+        tracemalloc.start()
+        for first in (0, clips - 8, 7 * clips + 5):
+            assert order.clips(first, 16).max() < clips
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    assert peak(10**8) < 1.5 * peak(10**5) < 100_000

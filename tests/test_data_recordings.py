@@ -263,7 +263,7 @@ def test_two_steps_of_training_and_an_evaluation(dataset: str, tmp_path: Path, t
 @pytest.mark.parametrize("dataset", ["comma2k19", "kitti"])
 def test_the_documented_command(dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = (Path(__file__).parents[1] / "docs" / "DATASETS.md").read_text()
-    (line,) = re.findall(rf"^ +python scripts/prepare_dataset.py (--dataset {dataset} .*)$", document, re.MULTILINE)
+    (line,) = re.findall(rf"^ *python scripts/prepare_dataset.py (--dataset {dataset} .*)$", document, re.MULTILINE)
     arguments = line.split()
     root = tmp_path / arguments[arguments.index("--data-root") + 1]
     if dataset == "comma2k19":

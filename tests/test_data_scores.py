@@ -145,7 +145,7 @@ def test_what_fails_on_the_way_leaves_the_store_as_it_was(store: Store) -> None:
     before = (store.path / "store.json").read_bytes()
 
     def stopped(drive: DriveInfo) -> Iterator[np.ndarray]:
-        if drive is store.drives[-1]:
+        if drive == store.drives[-1]:
             raise KeyboardInterrupt
         yield np.zeros(drive.frames, dtype=np.float32)
 

@@ -55,6 +55,33 @@ def test_udacity_at_a_lower_rate_averages_the_actions(tmp_path: Path) -> None:
     assert np.allclose(actions[:, 0], 0.5) and np.allclose(actions[:, 1], (2 * np.arange(10) + 0.5) / 100)
 
 
+def test_udacity_reverses_under_the_brake(tmp_path: Path) -> None:
+    """Throttle, brake, speed of: driving off, stopping, standing, backing out, stopping again, driving on."""
+    phases = [
+        (1, 0, 9),
+        (0, 1, 6),
+        (0, 1, 0.4),
+        (0, 1, 0.2),
+        (0, 0.8, 2),
+        (0, 0.8, 5),
+        (0.3, 0, 3),
+        (1, 0, 0.5),
+        (1, 0, 4),
+    ]
+    rows = [(0.1, *phase) for phase in phases for _ in range(3)]
+    speeds = [rows[k][3] + 0.1 * (k % 3) * (rows[k][3] > 1) for k in range(len(rows))]
+    readings = [(*row[:3], speed) for row, speed in zip(rows, speeds, strict=True)]
+    write_udacity(tmp_path / "raw", [100 * k for k in range(len(rows))], readings)
+    store = Store.open(prepare("udacity", tmp_path / "raw", tmp_path / "store", (16, 16), workers=1))
+    row = store.read_values(np.arange(store.rows), ["row"])["row"].astype(int) - 1
+    actions = store.read_actions(np.arange(store.rows))
+    reverse = (row >= 11) & (row < 21)
+    assert reverse.any() and np.array_equal(actions[:, 3], np.where(reverse, -1, 1))
+    recorded = np.array(readings)[row][:, 1:3]
+    recorded[reverse] = recorded[reverse][:, ::-1]
+    assert np.allclose(actions[:, 1:3], recorded)
+
+
 @pytest.mark.skipif(not UDACITY.is_dir(), reason=f"the recording is not at {UDACITY}")
 def test_the_real_udacity_recording(tmp_path: Path) -> None:
     store = Store.open(prepare("udacity", UDACITY, tmp_path / "store", (64, 64), workers=1))

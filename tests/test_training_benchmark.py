@@ -20,10 +20,11 @@ from daydrive.data.clips import read_clips
 from daydrive.data.loader import fixed_clips
 from daydrive.data.store import Store
 from daydrive.errors import UserError
+from daydrive.measure.clock import QUICK, least, peak_bytes, race
+from daydrive.measure.findings import Findings, outcomes
 from daydrive.training.benchmark import benchmark_training, steps, throughput
-from daydrive.training.benchmark.clock import QUICK, least, peak_bytes, race
-from daydrive.training.benchmark.findings import Findings, outcomes, targets_on
 from daydrive.training.benchmark.plain import PlainLoop, newton_schulz
+from daydrive.training.benchmark.targets import sum_up, targets_on
 from daydrive.training.benchmark.workload import build_workload, natural_size
 from daydrive.training.distributed import Team
 from daydrive.training.engine import Engine
@@ -61,7 +62,7 @@ def test_bad_input_is_told_before_anything_is_measured(tiny_config: Path, tmp_pa
         run(tmp_path, tiny_config)
     with pytest.raises(UserError, match="there is no config file"):
         run(tmp_path / "a.json", tmp_path / "absent.yaml")
-    with pytest.raises(UserError, match="there is no benchmark 'trianing' among training; did you mean 'training'"):
+    with pytest.raises(UserError, match="no benchmark 'trianing' among training, data; did you mean 'training'"):
         app(["benchmark", "trianing", "--output", str(tmp_path / "a.json")], standalone_mode=False)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
@@ -101,7 +102,7 @@ def test_peak_memory_is_what_lies_there_at_once() -> None:
 
 def test_targets_are_met_from_the_right_side_and_the_worst_config_counts() -> None:
     findings = Findings({"loader_wait_a": 0.01, "loader_wait_b": 0.06, "ranks_2_vs_1": 1.9, "amp_speed_x": 1.0})
-    findings.sum_up(["a", "b"])
+    sum_up(findings, ["a", "b"])
     assert findings.ratios["loader_wait"] == 0.06
     met = {name: outcome["met"] for name, outcome in outcomes(findings, targets_on("cpu")).items()}
     assert met == {

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from daydrive.errors import UserError
+from daydrive.locations import Location, is_remote, reached
 
 
 def check_folder(path: Path, what: str) -> Path:
@@ -57,14 +58,18 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Location, text: str) -> None:
+    if is_remote(path):
+        with reached(path):
+            path.write_text(text, encoding="utf-8")  # an object is there whole or not at all
+        return
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Location, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 

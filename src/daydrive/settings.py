@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, PositiveInt, model_validator
+
+from daydrive.locations import Location, location
 
 
 class Settings(BaseModel):
@@ -182,14 +184,24 @@ class CurriculumConfig(Settings):
     cumulative: bool = True
 
 
-class DataConfig(Settings):
-    """root: the store. sequence_length: frames of a clip, `frame_skip` apart."""
+def _place(value: object) -> Location:
+    if not isinstance(value, str | Path) and not hasattr(value, "protocol"):
+        raise ValueError("Input should be a path or a URL of an object store")
+    return location(str(value))
 
-    root: Path | None = None
+
+class DataConfig(Settings):
+    """root: the store. sequence_length: frames of a clip, `frame_skip` apart.
+
+    filter: a condition in SQL over the store's columns and the actions' names, which all frames of a clip satisfy.
+    """
+
+    root: Annotated[Path, PlainValidator(_place), PlainSerializer(str)] | None = None
     num_workers: int = Field(4, ge=0)
     pin_memory: bool = True
     sequence_length: int = Field(10, ge=3)
     frame_skip: PositiveInt = 1
+    filter: str | None = Field(None, min_length=1)
     augmentation: AugmentationConfig | None = None
     balance: BalanceConfig | None = None
     curriculum: CurriculumConfig | None = None

@@ -10,11 +10,11 @@ import sys
 
 import typer
 
-from daydrive.cli import data, measuring, stores, training
+from daydrive.cli import data, measuring, recording, stores, training
 from daydrive.cli.options import app
 from daydrive.errors import UserError
 
-__all__ = ["app", "data", "main", "measuring", "stores", "training"]
+__all__ = ["app", "data", "main", "measuring", "recording", "stores", "training"]
 
 BAD_INPUT, INTERRUPTED = 2, 130
 

@@ -15,7 +15,9 @@ from daydrive.errors import UserError, did_you_mean
 def prepare_dataset(
     dataset: Annotated[str, typer.Option(help="its name; `daydrive data sources` lists them all")],
     data_root: Annotated[Path | None, typer.Option(help="folder of the recordings; road and gym need none")] = None,
-    output: Annotated[Path | None, typer.Option(help="the store; default: data/processed/DATASET")] = None,
+    output: Annotated[
+        str | None, typer.Option(metavar="PATH|URL", help="the store, s3:// too; default: data/processed/DATASET")
+    ] = None,
     image_size: Annotated[tuple[int, int] | None, typer.Option(metavar="H W", help="default: 64 64")] = None,
     drives: Annotated[int | None, typer.Option(help="road, gym: how many")] = None,
     frames: Annotated[int | None, typer.Option(help="road, gym: frames of each drive")] = None,
@@ -31,7 +33,11 @@ def prepare_dataset(
     fit: Annotated[str, typer.Option(help="pictures of other proportions: stretch, crop or letterbox")] = "stretch",
     limit: Annotated[int | None, typer.Option(help="the first so many drives only, for a look")] = None,
     workers: Annotated[int | None, typer.Option(help="processes; default: one for each processor")] = None,
+    jpeg_quality: Annotated[int, typer.Option(help="of pictures that are not of the store's size already")] = 95,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another store that is there")] = False,
+    add: Annotated[bool, typer.Option("--add", help="put drives that are new behind those of the store")] = False,
+    engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster")] = "local",
+    ray_address: Annotated[str | None, typer.Option(help="of a cluster that runs; default: one of its own")] = None,
 ) -> None:
     """Raw drives → a store to train from."""
     from daydrive.data.prepare import prepare
@@ -41,8 +47,9 @@ def prepare_dataset(
         split=split,
     )  # fmt: skip
     store = prepare(
-        dataset, data_root, output, image_size, fit=fit, limit=limit, workers=workers, overwrite=overwrite, **options
-    )
+        dataset, data_root, output, image_size, fit=fit, limit=limit, workers=workers, overwrite=overwrite, add=add,
+        jpeg_quality=jpeg_quality, engine=engine, ray_address=ray_address, **options,
+    )  # fmt: skip
     print(f"store: {store}")
 
 
@@ -125,10 +132,11 @@ def show_batch(
         raise UserError(f"--length {shown}: the clips have data.sequence_length = {data.sequence_length} frames")
 
     store = Store.open(root)
-    index = ClipIndex(store, split, data.sequence_length, data.frame_skip)
+    index = ClipIndex(store, split, data.sequence_length, data.frame_skip, where=data.filter)
     loader = ClipLoader(
         root, split, batch_size=min(clips, len(index)), sequence_length=data.sequence_length,
-        frame_skip=data.frame_skip, order=build_order(store, index, data, draw), first_sample=first_sample,
+        frame_skip=data.frame_skip, where=data.filter, order=build_order(store, index, data, draw),
+        first_sample=first_sample,
     )  # fmt: skip
     augment = DrivingAugmentation.from_config(data.augmentation, draw)
     batch = augment(next(iter(loader)))
@@ -163,5 +171,5 @@ def find_nan(store: Annotated[Path, typer.Argument(help="the store")]) -> None:
     for bad in found:
         print(bad)
     verdict = f"{len(found)} faults" if found else "nothing damaged, NaN or out of range"
-    print(f"{store}: {opened.rows} frames of {len(opened.drives)} drives, {verdict}")
+    print(f"{opened.path}: {opened.rows} frames of {len(opened.drives)} drives, {verdict}")
     raise typer.Exit(1 if found else 0)

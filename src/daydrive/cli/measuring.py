@@ -11,7 +11,7 @@ from rich.console import Console
 from daydrive.cli.options import Checkpoint, ConfigFile, Device, app, bar
 from daydrive.errors import UserError, did_you_mean
 
-SUITES = ("training",)
+SUITES = ("training", "data")
 
 
 @app.command()
@@ -83,7 +83,7 @@ def dream_speed(
 
 @app.command()
 def benchmark(
-    suite: Annotated[str, typer.Argument(help="what to measure: training")],
+    suite: Annotated[str, typer.Argument(help="what to measure: training or data")],
     output: Annotated[Path, typer.Option(help="JSON file of ratios, targets and the figures behind them")],
     config: Annotated[
         list[Path] | None, typer.Option(help="trainings to measure, one or more; default: demo.yaml and base.yaml")
@@ -92,15 +92,25 @@ def benchmark(
     quick: Annotated[bool, typer.Option("--quick", help="few repetitions: to see that it runs, not how fast")] = False,
     device: Device = "auto",
 ) -> None:
-    """How fast a training is and what it spends on loading, saving and logging, against its targets."""
+    """How fast a training is and what it spends on loading, saving and logging; or how fast the loader alone is (data),
+    against their targets."""
     from daydrive.devices import find_device
-    from daydrive.training.benchmark import benchmark_training, table
+    from daydrive.measure.findings import table
 
     if suite not in SUITES:
         raise UserError(f"there is no benchmark '{suite}' among {', '.join(SUITES)}{did_you_mean(suite, SUITES)}")
     console = Console()
-    configs = config or [Path("configs/training/demo.yaml"), Path("configs/training/base.yaml")]
-    findings, targets = benchmark_training(output, configs, data_root, find_device(device), quick, console.print)
+    if suite == "data":
+        from daydrive.data.benchmark import benchmark_data
+
+        if config or data_root:
+            raise UserError("--config and --data-root are for the suite 'training'; 'data' draws its own drives")
+        findings, targets = benchmark_data(output, quick, console.print)
+    else:
+        from daydrive.training.benchmark import benchmark_training
+
+        configs = config or [Path("configs/training/demo.yaml"), Path("configs/training/base.yaml")]
+        findings, targets = benchmark_training(output, configs, data_root, find_device(device), quick, console.print)
     console.print(table(findings, targets))
     console.print(f"{output}", soft_wrap=True)
 

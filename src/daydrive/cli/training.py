@@ -18,6 +18,7 @@ def train(
     run_dir: Annotated[Path | None, typer.Option(help="default: runs/CONFIG-TIME; with --resume its newest")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on where the run ended")] = False,
     allow_change: Annotated[bool, typer.Option("--allow-change", help="resume with settings that change it")] = False,
+    allow_faults: Annotated[bool, typer.Option("--allow-faults", help="train on data with fatal faults")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only the checks before the first step")] = False,
     use_wandb: Annotated[bool, typer.Option("--use-wandb", help="log to Weights & Biases as well")] = False,
     wandb_project: Annotated[str | None, typer.Option(help="with --use-wandb; default: daydrive")] = None,
@@ -40,7 +41,7 @@ def train(
         if value is not None
     ]
     settings = load_config(config, [*(overrides or []), *flags])
-    wishes = Wishes(resume, allow_change, use_dp, dry_run)
+    wishes = Wishes(resume, allow_change, use_dp, dry_run, allow_faults)
     raise typer.Exit(train_run(settings, config, data_root, run_dir, find_device(device), wishes))
 
 

@@ -175,4 +175,4 @@ def enlarge_window(pictures: Tensor, side: Tensor, height: Tensor) -> Tensor:
     grid = torch.stack([x[:, None, :].expand(b, h, w), y[:, :, None].expand(b, h, w)], dim=-1)
     frames = pictures.reshape(b, t * c, h, w)
     seen = functional.grid_sample(frames, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return seen.view(b, t, c, h, w)
+    return seen.reshape(b, t, c, h, w)

@@ -49,7 +49,7 @@ def rarity(kinds: npt.NDArray[np.int8], strength: float) -> npt.NDArray[np.float
 
 def _column(store: Store, index: ClipIndex, name: str) -> npt.NDArray[np.float64] | None:
     """A clip's mean of the column's size; None where the store has no such numbers."""
-    if name not in store.dataset.schema.names:
+    if name not in store.schema.names:
         return None
     values = index.means(np.abs(store.read_values(np.arange(store.rows), [name])[name]))
     return None if np.isnan(values).all() else values

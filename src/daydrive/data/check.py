@@ -60,7 +60,7 @@ def find_bad_rows(store: Store, progress: PrepareProgress | None = None) -> list
 
 def _faults(store: Store, rows: npt.NDArray[np.int64]) -> Iterator[tuple[str, Flags]]:
     """Each fault that some of the rows have, and which rows."""
-    columns = store.read_values(rows, list(dict.fromkeys(["image", "action", *store.dataset.schema.names])))
+    columns = store.read_values(rows, list(dict.fromkeys(["image", "action", *store.schema.names])))
     faults = [*_picture_faults(store, columns.pop("image")), *_action_faults(columns.pop("action"))]
     for name, column in columns.items():
         if column.dtype.kind == "f":

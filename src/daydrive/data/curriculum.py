@@ -23,7 +23,7 @@ def difficulty(store: Store, index: ClipIndex, by: str) -> npt.NDArray[np.float6
     rows = np.arange(store.rows)
     if by in ACTION_NAMES:
         return index.means(np.abs(store.read_actions(rows)[:, ACTION_NAMES.index(by)]))
-    numeric = [field.name for field in store.dataset.schema if _is_number(str(field.type))]
+    numeric = [field.name for field in store.schema if _is_number(str(field.type))]
     if by not in numeric:
         scores = " (`daydrive score` adds 'motion' and 'error')" if by in ("motion", "error") else ""
         raise UserError(

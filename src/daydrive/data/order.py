@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from daydrive.config import BalanceConfig, DataConfig
 from daydrive.data import balance, curriculum
 from daydrive.data.clips import ClipIndex
-from daydrive.data.sampler import Numbers, epoch_order, systematic
+from daydrive.data.sampler import Chances, Numbers, epoch_order
 from daydrive.data.store import Store
 
 Shares = npt.NDArray[np.float32]
@@ -26,14 +25,14 @@ Shares = npt.NDArray[np.float32]
 class Phase:
     """`count` clips that are gone through `passes` times, without end where that is None.
 
-    members: (count,) int64, their numbers; None: 0 … count-1. chances: (count,) float32, how often each is drawn,
-    relative; None: each once a pass. weights: (count,) float32, what each counts, mean 1; None: all the same.
+    members: (count,) int64, their numbers; None: 0 … count-1. chances: how often each is drawn; None: once a pass.
+    weights: (count,) float32, what each counts, mean 1; None: all the same.
     """
 
     count: int
     passes: int | None = None
     members: Numbers | None = None
-    chances: Shares | None = None
+    chances: Chances | None = None
     weights: Shares | None = None
 
 
@@ -69,7 +68,8 @@ class Order:
         for phase in self.phases:
             while count and (phase.passes is None or first < phase.passes * phase.count):
                 number, start = divmod(first, phase.count)
-                places = _one_pass(phase, self.seed, passed + number)[start : start + count]
+                wanted = np.arange(start, min(start + count, phase.count))
+                places = _drawn(phase, self.seed, passed + number, wanted)
                 yield phase, places
                 first, count = first + len(places), count - len(places)
             passed += phase.passes or 0
@@ -77,38 +77,54 @@ class Order:
 
 
 def build_order(store: Store, index: ClipIndex, data: DataConfig, seed: int) -> Order:
-    """The order that `data.balance` and `data.curriculum` ask for; every clip once an epoch without them.
+    """The order that `data.balance`, `data.curriculum` and the weights of a mix ask for; every clip once an epoch
+    without them.
 
     With a curriculum the clips are balanced among those of a phase. UserError for a curriculum that the store's
     columns or clips don't allow.
     """
+    mixed = _chances_of_members(store, index)
     if data.balance is None and data.curriculum is None:
-        return Order.plain(len(index), seed)
+        return Order(seed, len(index), (Phase(len(index), chances=mixed),))
+    often = None if mixed is None else np.repeat(mixed.shares, mixed.counts)
     kinds = None if data.balance is None else balance.kinds(store, index)
-    phases = [_phase(np.arange(len(index)), None, kinds, data.balance)]
+    phases = [_phase(np.arange(len(index)), None, kinds, often, data.balance)]
     if data.curriculum is not None:
         difficulty = curriculum.difficulty(store, index, data.curriculum.by)
         parts = curriculum.phase_members(difficulty, data.curriculum, seed)
-        phases = [_phase(part, data.curriculum.epochs_per_phase, kinds, data.balance) for part in parts] + phases
+        phases = [_phase(part, data.curriculum.epochs_per_phase, kinds, often, data.balance) for part in parts] + phases
     return Order(seed, len(index), tuple(phases))
 
 
+def _chances_of_members(store: Store, index: ClipIndex) -> Chances | None:
+    """None where all members of the store, or the only one, have the same weight."""
+    if len(set(store.weights)) == 1:
+        return None
+    counts = index.counts(np.cumsum([0, *(member.rows for member in store.members)]))
+    return Chances(counts, np.array(store.weights))
+
+
 def _phase(
-    members: Numbers, passes: int | None, kinds: npt.NDArray[np.int8] | None, config: BalanceConfig | None
+    members: Numbers,
+    passes: int | None,
+    kinds: npt.NDArray[np.int8] | None,
+    often: npt.NDArray[np.float64] | None,
+    config: BalanceConfig | None,
 ) -> Phase:
     phase = Phase(len(members), passes, members)
-    if kinds is None or config is None:
-        return phase
-    rarity = balance.rarity(kinds[members], config.strength)
-    return replace(phase, chances=rarity) if config.mode == "sample" else replace(phase, weights=rarity)
+    chances = None if often is None else often[members]
+    if kinds is not None and config is not None:
+        rarity = balance.rarity(kinds[members], config.strength)
+        if config.mode == "weight":
+            phase = replace(phase, weights=rarity)
+        else:
+            chances = rarity.astype(np.float64) if chances is None else chances * rarity
+    return phase if chances is None else replace(phase, chances=Chances.each(chances))
 
 
-@lru_cache(maxsize=2)
-def _one_pass(phase: Phase, seed: int, number: int) -> Numbers:
-    """Places in a phase in the order of pass `number` of all, read-only; kept, as one sample costs as much as all."""
-    places = epoch_order(seed, number, phase.count)
-    if phase.chances is not None:
-        offset = np.random.default_rng([seed, number, 1]).random()
-        places = systematic(phase.chances, offset)[places]
-    places.flags.writeable = False
-    return places
+def _drawn(phase: Phase, seed: int, number: int, wanted: Numbers) -> Numbers:
+    """The places in a phase that draws `wanted` of pass `number` of all give."""
+    places = epoch_order(seed, number, phase.count, wanted)
+    if phase.chances is None:
+        return places
+    return phase.chances.drawn(places, np.random.default_rng([seed, number, 1]).random())

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from daydrive.data.images import Fit, encode, fitted
+from daydrive.data.images import JPEG_QUALITY, Fit, encode, fitted, recorded_size
 from daydrive.errors import UserError
 from daydrive.files import replacing
 from daydrive.types import ACTION_HIGH, ACTION_LOW, Drive, Frame
@@ -38,6 +38,7 @@ class Job:
     values: tuple[str, ...]
     file: Path
     fit: Fit = "stretch"
+    quality: int = JPEG_QUALITY
 
 
 class Progress(Protocol):
@@ -46,8 +47,8 @@ class Progress(Protocol):
     def frames_done(self, frames: int) -> None: ...
 
 
-class WorkerLostError(UserError):
-    """A worker process is gone; what was finished stays good."""
+class UnfinishedError(UserError):
+    """The preparation cannot go on here and now; what was finished stays good."""
 
 
 class StoppedError(Exception):
@@ -97,10 +98,10 @@ def write_part(job: Job, report: Callable[[int], None]) -> None:
     with replacing(job.file) as temporary, pa.OSFile(str(temporary), "wb") as stream:
         for frame in frames:
             if writer is None:
-                size = job.image_size if isinstance(frame.image, bytes) else frame.image.shape[:2]
+                size = job.image_size if isinstance(frame.image, bytes) else recorded_size(frame.image)
                 metadata = {"recorded_size": json.dumps(list(size))}
                 writer = pa.ipc.new_file(stream, schema(job.values).with_metadata(metadata))
-            held.append(_prepared(frame, job))
+            held.append(prepared(frame, job))
             report(1)
             if len(held) == BATCH:
                 writer.write_batch(_batch(held, job.values))
@@ -136,7 +137,7 @@ def write_parts(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
                 future.result()
                 progress.drive_done()
     except BrokenProcessPool as error:
-        raise WorkerLostError(
+        raise UnfinishedError(
             "a worker of the preparation was ended from outside (out of memory?); give fewer --workers, "
             "the next run goes on with the drives that were finished"
         ) from error
@@ -145,13 +146,14 @@ def write_parts(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _prepared(frame: Frame, job: Job) -> Frame:
+def prepared(frame: Frame, job: Job) -> Frame:
+    """The frame with its picture as the JPEG that goes into the store."""
     values = frame.action
     if values.shape != (4,) or not np.all((values >= ACTION_LOW - 1e-6) & (values <= ACTION_HIGH + 1e-6)):
         raise AssertionError(f"{job.drive.name}: a source gave the action {values}")
     if isinstance(frame.image, bytes):
         return frame
-    return frame._replace(image=encode(fitted(frame.image, job.image_size, job.fit)))
+    return frame._replace(image=encode(fitted(frame.image, job.image_size, job.fit), job.quality))
 
 
 def _batch(frames: list[Frame], values: Sequence[str]) -> pa.RecordBatch:

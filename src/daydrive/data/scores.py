@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 
 import cv2
 import numpy as np
@@ -14,9 +10,10 @@ import numpy.typing as npt
 
 from daydrive.data.clips import read_pictures
 from daydrive.data.progress import PrepareProgress
-from daydrive.data.store import METADATA_FILE, DriveInfo, Store, read_metadata
+from daydrive.data.store import DriveInfo, Store, read_metadata, write_metadata
+from daydrive.data.workspace import alone
+from daydrive.data.writer import KEPT, current_table
 from daydrive.errors import UserError
-from daydrive.files import write_json
 
 Scores = npt.NDArray[np.float32]
 
@@ -24,9 +21,6 @@ CHUNK = 256
 """Frames held in memory at a time."""
 
 MOTION = "mean absolute difference to the frame before, grey, 0 to 255"
-
-KEPT = timedelta(hours=1)
-"""How long what was replaced stays for those that are about to read it."""
 
 
 def motion(store: Store, drive: DriveInfo) -> Iterator[Scores]:
@@ -48,9 +42,10 @@ def add_score(store: Store, name: str, meaning: str, score: Callable[[DriveInfo]
     One number a frame is all that is held in memory, and the table is touched when all are there: what is interrupted
     leaves a store as it was, or at worst without the column. UserError where the store can't be written.
     """
+    store.refuse_mix("has no columns of its own; score each of them")
     scores = np.full(store.rows, np.nan, dtype=np.float32)
     lengths = [drive.frames for drive in store.drives]
-    with _alone(store):
+    with alone(store.path, "scoring"):
         with PrepareProgress(lengths, lengths) as progress:
             for drive in store.drives:
                 place = drive.start
@@ -74,25 +69,12 @@ def add_score(store: Store, name: str, meaning: str, score: Callable[[DriveInfo]
 def _write(store: Store, name: str, meaning: str, scores: Scores) -> None:
     import pyarrow as pa
 
-    dataset = store.dataset
+    dataset = current_table(store)
     if name in dataset.schema.names:
         dataset.drop_columns([name])
     dataset.add_columns(pa.table({name: scores}).to_reader())
-    dataset.cleanup_old_versions(older_than=KEPT)
     metadata = read_metadata(store.path)
     metadata["scores"] = {**metadata.get("scores", {}), name: meaning}
-    write_json(store.path / METADATA_FILE, metadata)
-
-
-@contextmanager
-def _alone(store: Store) -> Iterator[None]:
-    """Held by one process at a time, released by the system when that ends in whatever way."""
-    folder = os.open(store.path, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another process is scoring {store.path} at this moment") from error
-        yield
-    finally:
-        os.close(folder)
+    metadata["table_version"] = dataset.version
+    write_metadata(store.path, metadata)
+    dataset.cleanup_old_versions(older_than=KEPT)

@@ -1,7 +1,7 @@
 """The prepared drives on disk: a Lance table of frames and `store.json`, which says what the rows mean.
 
     <store>/frames.lance   image (JPEG), action float32[4], time, drive, frame, the source's own values
-    <store>/store.json     metadata; the store is valid when this file is there
+    <store>/store.json     metadata; and the table's version that they describe; the store is valid when it is there
 
 A row is a frame; the rows of a drive are contiguous and in order. `action` of a row is what the driver did from its
 frame to the next.
@@ -13,7 +13,6 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,63 +20,80 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from daydrive.data.drives import MANY, SPLITS, UNUSED, DriveInfo, Drives, columns, entries
 from daydrive.errors import UserError, did_you_mean
+from daydrive.files import write_json
+from daydrive.locations import Location, UnreachableError, exists, is_remote, location, reached, storage_options
 from daydrive.types import ACTION_NAMES
 
 if TYPE_CHECKING:
     import lance
     import pyarrow as pa
 
+__all__ = ["SPLITS", "UNUSED", "DriveInfo", "Store", "read_metadata", "write_metadata"]
+
 FORMAT_VERSION = 1
+NEWEST_VERSION = 2
+"""Of stores with their drives in columns, and of mixes."""
+
 METADATA_FILE = "store.json"
 TABLE = "frames.lance"
-SPLITS = ("train", "val", "test")
 AGAIN = "prepare it again with --overwrite"
 
 Rows = npt.NDArray[np.int64]
 Actions = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class DriveInfo:
-    """An uninterrupted run of rows: `frames` of them from row `start`, `hz` apart."""
-
-    name: str
-    split: str
-    start: int
-    frames: int
-
-
 class Store:
     """A prepared data set. Opening reads `store.json` alone; the table is opened at the first read, in the process
-    that reads, and other processes get the path only."""
+    that reads, and other processes get the path only.
 
-    def __init__(self, path: Path, metadata: dict[str, Any]) -> None:
+    members: the stores whose rows these are, one after the other; itself alone but for a mix. weights: of each, how
+    often its clips come in a training, relative to their number.
+    """
+
+    def __init__(self, path: Path, metadata: dict[str, Any], drives: Drives | None = None) -> None:
         self.path = path
-        self.metadata = metadata
+        self._metadata = metadata
         self.hz = float(metadata["hz"])
         self.image_size: tuple[int, int] = (int(metadata["image_size"][0]), int(metadata["image_size"][1]))
         self.pixel_aspect = float(metadata.get("pixel_aspect", 1.0))
         self.source = str(metadata["source"])
         self.fingerprint = str(metadata["fingerprint"])
-        self.drives = [DriveInfo(d["name"], d["split"], int(d["start"]), int(d["frames"])) for d in metadata["drives"]]
-        self.rows = sum(drive.frames for drive in self.drives)
-        self._starts = np.array([drive.start for drive in self.drives], dtype=np.int64)
+        self.drives = Drives.read(metadata["drives"]) if drives is None else drives
+        self.rows = self.drives.rows
+        self.members: list[Store] = [self]
+        self.weights: list[float] = [1.0]
         if not all(0 < value < math.inf for value in (self.hz, self.pixel_aspect, *self.image_size)):
             raise ValueError("hz, pixel_aspect and image_size are positive")
-        if any(drive.start < 0 or drive.frames < 1 or drive.split not in SPLITS for drive in self.drives):
-            raise ValueError("a drive has rows and a split")
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
-        path = Path(path)
+        path = location(path)
         metadata = read_metadata(path)
-        if not (path / TABLE).is_dir():
+        if "members" in metadata:
+            from daydrive.data.mix import Mix
+
+            return Mix.of(path, metadata)
+        if not is_remote(path) and not (path / TABLE).is_dir():
             raise UserError(f"the store {path} has lost its table {TABLE}; {AGAIN}")
         try:
             return cls(path, metadata)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise UserError(f"{path / METADATA_FILE} is not a store's metadata ({error!r}); {AGAIN}") from error
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """All of `store.json`, its drives as a list."""
+        return {**self._metadata, "drives": entries(self._metadata["drives"])}
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+        return self.dataset.schema
+
+    def refuse_mix(self, why: str) -> None:
+        """UserError for a mix, `which …`: what it can't and what to do instead."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Store.open, (str(self.path),))
@@ -86,11 +102,11 @@ class Store:
         """The drives of a split; UserError for a split's name that does not exist."""
         if name not in SPLITS:
             raise UserError(f"there is no split '{name}'{did_you_mean(name, SPLITS)}")
-        return [drive for drive in self.drives if drive.split == name]
+        return [self.drives[int(place)] for place in self.drives.of_split(name)]
 
     def locate(self, row: int) -> tuple[DriveInfo, int]:
         """The drive that a row belongs to, and its frame's index in that drive."""
-        drive = self.drives[int(np.searchsorted(self._starts, row, side="right")) - 1]
+        drive = self.drives[int(self.drives.at(row))]
         return drive, row - drive.start
 
     @cached_property
@@ -98,8 +114,9 @@ class Store:
         """The Lance table, opened here and now in this process."""
         import lance
 
+        version = self._metadata.get("table_version")
         with self._reading():
-            dataset = lance.dataset(str(self.path / TABLE))
+            dataset = lance.dataset(str(self.path / TABLE), version=version, storage_options=storage_options(self.path))
             rows = dataset.count_rows()
         if rows != self.rows:
             raise UserError(
@@ -121,7 +138,7 @@ class Store:
 
     def read_values(self, rows: npt.ArrayLike, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         """The named columns of rows: `time` (s), `drive`, `frame`, or any of the source's own values."""
-        known = self.dataset.schema.names
+        known = self.schema.names
         for name in names:
             if name not in known:
                 raise UserError(f"the store {self.path} has no column '{name}'{did_you_mean(name, known)}")
@@ -132,9 +149,13 @@ class Store:
         unique, back = np.unique(np.asarray(rows, dtype=np.int64).reshape(-1), return_inverse=True)
         if len(unique) and (unique[0] < 0 or unique[-1] >= self.rows):
             raise UserError(f"the store {self.path} has rows 0 to {self.rows - 1}, not {unique[0]} to {unique[-1]}")
+        return self._read_rows(unique, columns), back
+
+    def _read_rows(self, rows: Rows, columns: list[str]) -> pa.Table:
+        """Of different rows, ascending."""
         dataset = self.dataset
         with self._reading():
-            return dataset.take(unique, columns=columns), back
+            return dataset.take(rows, columns=columns)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -144,33 +165,48 @@ class Store:
             raise
         except BaseException as error:  # Lance's panics are no Exceptions
             reason = str(error).split("\n")[0].split(", /")[0].strip()[:200]
+            if is_remote(self.path):
+                raise UnreachableError(f"the table of the store {self.path} cannot be read ({reason})") from error
             raise UserError(f"the table of the store {self.path} is damaged ({reason}); {AGAIN}") from error
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
-    """`store.json` of a store; UserError where the folder is missing, foreign, damaged or of a newer version."""
-    if not path.exists():
+def read_metadata(path: Location) -> dict[str, Any]:
+    """`store.json` of a store as it is written; UserError where the folder is missing, foreign, damaged or of a newer
+    version. `drives.entries` makes a list of its drives."""
+    if not exists(path):
         raise UserError(
             f"there is no store at {path}; make one with "
             f"`python scripts/prepare_dataset.py --dataset <name> --data-root <folder> --output {path}`"
         )
     file = path / METADATA_FILE
-    if not file.is_file():
+    if not exists(file):
         raise UserError(
             f"{path} is not a prepared store (it has no {METADATA_FILE}); make one from it with "
             f"`python scripts/prepare_dataset.py --dataset <name> --data-root {path} --output <store>`"
         )
     try:
-        metadata = json.loads(file.read_text(encoding="utf-8"))
+        with reached(file):
+            text = file.read_text(encoding="utf-8")
+        metadata = json.loads(text)
         version = int(metadata["format_version"])
+    except UnreachableError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} cannot be read as a store's metadata; {AGAIN}") from error
-    if version > FORMAT_VERSION:
+    if version > NEWEST_VERSION:
         raise UserError(
-            f"the store {path} has format version {version} and this daydrive reads up to {FORMAT_VERSION}; "
+            f"the store {path} has format version {version} and this daydrive reads up to {NEWEST_VERSION}; "
             f"update daydrive, or {AGAIN}"
         )
     return dict(metadata)
+
+
+def write_metadata(path: Path, metadata: dict[str, Any]) -> None:
+    """`store.json` of the store at `path`; drives in columns where there are many."""
+    drives = metadata["drives"]
+    if isinstance(drives, list) and len(drives) > MANY:
+        metadata = {**metadata, "format_version": NEWEST_VERSION, "drives": columns(drives)}
+    write_json(path / METADATA_FILE, metadata)
 
 
 def _actions(table: pa.Table) -> Actions:

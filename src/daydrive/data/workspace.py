@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -11,30 +13,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from daydrive.data.parts import WorkerLostError
+from daydrive.data.parts import UnfinishedError
 from daydrive.data.sources.base import flag
 from daydrive.data.store import METADATA_FILE, read_metadata
 from daydrive.errors import UserError
 from daydrive.files import parents_made, write_json
+from daydrive.locations import Location, UnreachableError, exists, is_remote
 
 PLAN = "plan.json"
 FINISHED = "store"
 
 
-def is_prepared(target: Path, request: dict[str, Any], overwrite: bool) -> bool:
+def is_prepared(target: Location, request: dict[str, Any], overwrite: bool) -> bool:
     """Whether the store that `request` describes is at `target` already; with `overwrite` it never counts.
 
     UserError where something else is there and may not be replaced.
     """
-    if not target.exists() and not target.is_symlink():
-        return False
-    if not target.is_dir():
-        raise UserError(f"the output {target} is a file; give a folder")
-    if not any(target.iterdir()):
-        return False
-    if not (target / METADATA_FILE).is_file():
-        raise UserError(f"the output {target} is a folder of something else; give one that is empty or not there yet")
-    if overwrite:
+    if not holds_store(target) or overwrite:
         return False
     there, wanted = _flat({"fit": "stretch", **read_metadata(target).get("request", {})}), _flat(request)
     said = [
@@ -47,26 +42,67 @@ def is_prepared(target: Path, request: dict[str, Any], overwrite: bool) -> bool:
     return True
 
 
+def holds_store(target: Location) -> bool:
+    """Whether a store is at `target`; UserError where something else is."""
+    if is_remote(target):
+        return exists(target) and exists(target / METADATA_FILE)
+    if not target.exists() and not target.is_symlink():
+        return False
+    if not target.is_dir():
+        raise UserError(f"the output {target} is a file; give a folder")
+    if not any(target.iterdir()):
+        return False
+    if not (target / METADATA_FILE).is_file():
+        raise UserError(f"the output {target} is a folder of something else; give one that is empty or not there yet")
+    return True
+
+
 @contextmanager
-def workspace(target: Path, plan: dict[str, Any]) -> Iterator[Path]:
+def workspace(target: Location, plan: dict[str, Any]) -> Iterator[Path]:
     """`<target>.partial`, locked for this process, with what an earlier run of the same plan has finished.
 
-    It is removed at the end and after an error; an interruption (Ctrl-C, a kill) leaves it for the next run.
+    It is removed at the end and after an error; an interruption (Ctrl-C, a kill, a full disk, an object store that does
+    not answer) leaves it for the next run.
     """
     folder = partial(target)
     with parents_made(folder), _locked(folder, target):
         try:
             _begin(folder, plan)
             yield folder
-        except (KeyboardInterrupt, WorkerLostError):
+        except KeyboardInterrupt:
             raise
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+        except BaseException as error:
+            if not (_may_work_later(error) and any(folder.glob("*.arrow"))):
+                shutil.rmtree(folder, ignore_errors=True)
             raise
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def partial(target: Path) -> Path:
+@contextmanager
+def alone(place: Location, doing: str) -> Iterator[None]:
+    """A store's folder held by one process that writes to it, released by the system when that ends in whatever way.
+
+    Object stores have no such lock.
+    """
+    if is_remote(place):
+        yield
+        return
+    folder = os.open(place, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another process is {doing} {place} at this moment") from error
+        yield
+    finally:
+        os.close(folder)
+
+
+def partial(target: Location) -> Path:
+    """Beside a folder; for an object store below `data/processed`, named after it."""
+    if is_remote(target):
+        told = hashlib.sha256(str(target).encode()).hexdigest()[:8]
+        return Path("data") / "processed" / f"{target.name}-{told}.partial"
     return target.with_name(target.name + ".partial")
 
 
@@ -78,7 +114,7 @@ def publish(folder: Path, target: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path, target: Path) -> Iterator[None]:
+def _locked(folder: Path, target: Location) -> Iterator[None]:
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
@@ -86,6 +122,11 @@ def _locked(folder: Path, target: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise UserError(f"another process is preparing {target} at this moment") from error
         yield
+
+
+def _may_work_later(error: BaseException) -> bool:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or isinstance(error, (UnfinishedError, UnreachableError))
 
 
 def _begin(folder: Path, plan: dict[str, Any]) -> None:

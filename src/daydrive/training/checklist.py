@@ -12,6 +12,10 @@ from typing import Literal, NamedTuple
 import torch
 
 from daydrive.config import Config
+from daydrive.data.doctor.examine import examine_quickly
+from daydrive.data.doctor.kept import kept
+from daydrive.data.store import Store
+from daydrive.errors import UserError
 from daydrive.training.memory import local_processes, size_text
 
 FEW_CLIPS = 500
@@ -77,6 +81,28 @@ def check_data(
             f"training.gradient_accumulation {training.gradient_accumulation}{f' x {world} processes' * (world > 1)}), "
             f"more than the {clips['train']} that there are"
         )  # fmt: skip
+
+
+def check_faults(store: Store, allowed: bool) -> Iterator[Check]:
+    """What the doctor found in the store, or what its numbers alone show where it wasn't asked; UserError for what is
+    fatal, unless that is allowed."""
+    for member in store.members:
+        asked = kept(member)
+        found = examine_quickly(member) if asked is None else asked
+        fatal = [finding for finding in found if finding.severity == "fatal"]
+        told = f"`daydrive data doctor {member.path}`"
+        if fatal and not allowed:
+            more = f" and {len(fatal) - 1} more" if len(fatal) > 1 else ""
+            raise UserError(
+                f"the store {member.path} has a fatal fault: {fatal[0].says}{more}; {told} tells all and how to "
+                f"mend it, and --allow-faults trains anyway"
+            )
+        graver = [finding for finding in found if finding.severity != "note"]
+        if graver:
+            yield _warning("faults", f"{graver[0].code}: {graver[0].says}; {told} tells {len(graver)} of such")
+        else:
+            seen = f"none in a sample of numbers; {told} sees more" if asked is None else "the doctor found none"
+            yield Check("faults", "ok", f"{member.path}: {seen}")
 
 
 def check_machine(config: Config, device: torch.device, processors: int) -> Iterator[Check]:
@@ -149,13 +175,6 @@ def _driver() -> int | None:
         return int(ask()) if ask else None
     except RuntimeError:
         return None
-
-
-def processors() -> int:
-    """That this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _warning(name: str, said: str) -> Check:

@@ -15,11 +15,11 @@ from daydrive.data.store import Store
 from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made, write_json
 from daydrive.pictures import write_png
+from daydrive.provenance import device_name
 from daydrive.training.lr_report import SweepProgress, curves, yaml_lines
 from daydrive.training.lr_suggestion import rate_text, settings_to_write
 from daydrive.training.lr_sweep import Range, Sweep, sweep
 from daydrive.training.memory import available_memory, is_out_of_memory, memory_advice
-from daydrive.provenance import device_name
 from daydrive.training.signals import exit_code, interruptions
 
 JSON_FILE, PICTURE_FILE = "find_lr.json", "find_lr.png"

@@ -103,7 +103,8 @@ def sweep(
         raise UserError("find-lr is one process; start it without torchrun")
     setup = set_up(_as_it_begins(config), store.path, output, Team.alone(device), Wishes())
     engine, batches = setup.engine, setup.feed()
-    clips = fixed_clips(store, "val", setup.length_at(0), config.training.batch_size, config.data.frame_skip)
+    data = config.data
+    clips = fixed_clips(store, "val", setup.length_at(0), config.training.batch_size, data.frame_skip, data.filter)
     fixed = read_clips(store, clips).to(device)
     average = Average(smoothing_span(*over))
     rates: list[float] = []

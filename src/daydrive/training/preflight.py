@@ -21,6 +21,7 @@ from daydrive.config import Config
 from daydrive.data.clips import ClipIndex, read_clips
 from daydrive.data.store import Store
 from daydrive.errors import UserError
+from daydrive.measure.machine import processors
 from daydrive.training import checklist, memory
 from daydrive.training.checklist import Check, report
 from daydrive.training.ema import local
@@ -55,23 +56,26 @@ def preflight(
     steps_per_epoch: float,
     device: torch.device,
     resumed: bool,
+    allow_faults: bool = False,
 ) -> list[Check]:
     """Look at data, shapes, disk, W&B and machine, then run one whole forward and backward pass and forget it.
 
     batch: the first one of the training. run_step: batch on the device → its loss, with all that a step does before
-    the backward pass. resumed: checkpoints are there already, and the plan has been looked at.
+    the backward pass. resumed: checkpoints are there already, and the plan has been looked at. allow_faults: train
+    although the store has faults that the doctor calls fatal.
     Every process of a training calls it, for the pass is one of all of them. Afterwards weights, moments, gradients
     and random numbers are as before. Raises UserError for what would end the training.
     """
     rank, world = _place()
     checks = [_check_data(config, store, batch), _check_shapes(config, store, batch)]
     checks.append(check_disk(config, run, model, optimizers))
+    checks += checklist.check_faults(store, allow_faults)
     if config.logging.use_wandb and rank == 0:
         checks.append(Check("wandb", "ok", check_wandb(config.logging.wandb_mode)))
     longest = _longest_batch(batch, config, store, total_steps)
     checks += _check_step(config, model, optimizers, longest, run_step, device)
     checks += checklist.check_gpu(device)
-    checks += checklist.check_machine(config, device, checklist.processors())
+    checks += checklist.check_machine(config, device, processors())
     checks += checklist.check_shared_memory(config, longest.images.nbytes)
     if not resumed:
         clips = {split: len(_index(config, store, split)) for split in ("train", "val")}
@@ -89,7 +93,7 @@ def _place() -> tuple[int, int]:
 
 
 def _index(config: Config, store: Store, split: str) -> ClipIndex:
-    return ClipIndex(store, split, config.data.sequence_length, config.data.frame_skip)
+    return ClipIndex(store, split, config.data.sequence_length, config.data.frame_skip, where=config.data.filter)
 
 
 def _check_data(config: Config, store: Store, batch: Batch) -> Check:

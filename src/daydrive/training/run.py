@@ -12,6 +12,7 @@ from daydrive import checkpoint
 from daydrive.config import Config
 from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made
+from daydrive.locations import location
 from daydrive.training import lock
 from daydrive.training.distributed import Team, join_wanted, joined
 from daydrive.training.setup import Wishes
@@ -35,6 +36,7 @@ def train_run(
     store = data_root or config.data.root
     if store is None:
         raise UserError(f"which drives? --data-root names a store, or data.root in {config_file}")
+    store = location(store)
     config = config.model_copy(update={"data": config.data.model_copy(update={"root": store.resolve()})})
     _, sentence = join_wanted(config.training)
     with joined(config.training, device) as team:

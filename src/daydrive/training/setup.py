@@ -27,12 +27,14 @@ from daydrive.types import Batch
 @dataclass(frozen=True)
 class Wishes:
     """resume: go on where the run ended; allow_change: even with other settings. data_parallel: DataParallel over the
-    GPUs of this process. dry_run: check all that is needed, and train nothing."""
+    GPUs of this process. dry_run: check all that is needed, and train nothing. allow_faults: train although the store
+    has faults that are fatal."""
 
     resume: bool = False
     allow_change: bool = False
     data_parallel: bool = False
     dry_run: bool = False
+    allow_faults: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Setup:
     augment: DrivingAugmentation
     engine: Engine
     validation: Validation
+    allow_faults: bool = False
 
     @property
     def steps_per_epoch(self) -> float:
@@ -78,7 +81,7 @@ class Setup:
             said.append(compile_parts(engine.model, functools.partial(_try_out, engine, batch)))
         checks = preflight(
             self.config, self.store, run, engine.model, engine.optimizers, batch, engine.evaluate, self.total_steps,
-            self.steps_per_epoch, self.team.device, self.start.folder is not None,
+            self.steps_per_epoch, self.team.device, self.start.folder is not None, self.allow_faults,
         )  # fmt: skip
         return checks, said
 
@@ -90,6 +93,7 @@ class Setup:
             batch_size=training.batch_size,
             sequence_length=data.sequence_length,
             frame_skip=data.frame_skip,
+            where=data.filter,
             pin_memory=data.pin_memory,
             order=self.order,
             first_sample=self.start.sample,
@@ -105,7 +109,7 @@ def set_up(config: Config, store_path: Path, run: Path, team: Team, wishes: Wish
     store = Store.open(store_path)
     config, start = prepare_run(config, store, run, wishes.resume, wishes.allow_change, team.world)
     training, data = config.training, config.data
-    index = ClipIndex(store, "train", data.sequence_length, data.frame_skip)
+    index = ClipIndex(store, "train", data.sequence_length, data.frame_skip, where=data.filter)
     setup = Setup(
         config=config,
         team=team,
@@ -117,6 +121,7 @@ def set_up(config: Config, store_path: Path, run: Path, team: Team, wishes: Wish
         augment=DrivingAugmentation.from_config(data.augmentation, training.seed),
         engine=Engine(config, team, wishes.data_parallel),
         validation=Validation(store, config, team),
+        allow_faults=wishes.allow_faults,
     )
     if start.folder is not None:
         setup.engine.load(start.folder, start.state)

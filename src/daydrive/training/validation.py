@@ -47,8 +47,8 @@ class Validation:
         length, skip = config.data.sequence_length, config.data.frame_skip
         self._config, self._team = config, team
         size = config.training.batch_size
-        clips = fixed_clips(store, "val", length, VALIDATION_CLIPS, skip)
-        known = fixed_clips(store, "train", length, TRAINING_CLIPS, skip)
+        clips = fixed_clips(store, "val", length, VALIDATION_CLIPS, skip, config.data.filter)
+        known = fixed_clips(store, "train", length, TRAINING_CLIPS, skip, config.data.filter)
         self._clips, self._known_clips = len(clips), len(known)
         self._pieces = _pieces(store, clips, config.training.context_frames, team, size)
         self._known = _pieces(store, known, config.training.context_frames, team, size)

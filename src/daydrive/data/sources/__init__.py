@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from daydrive.data.sources import plugins
 from daydrive.data.sources.base import Option, Options, Source, action, read_options
+from daydrive.data.sources.carla import CarlaSource
 from daydrive.data.sources.comma2k19 import Comma2k19Source
+from daydrive.data.sources.donkeycar import DonkeycarSource
 from daydrive.data.sources.folder import FolderSource
 from daydrive.data.sources.gym import GymSource
 from daydrive.data.sources.kitti import KittiSource
+from daydrive.data.sources.lerobot import LeRobotSource
 from daydrive.data.sources.nuscenes import NuScenesSource
 from daydrive.data.sources.road import RoadSource
 from daydrive.data.sources.udacity import UdacitySource
+from daydrive.data.sources.video import VideoSource
+from daydrive.data.sources.waymo import WaymoSource
 from daydrive.errors import UserError, did_you_mean
 
 _ALL: tuple[Source, ...] = (
@@ -20,6 +25,11 @@ _ALL: tuple[Source, ...] = (
     Comma2k19Source(),
     KittiSource(),
     NuScenesSource(),
+    CarlaSource(),
+    WaymoSource(),
+    DonkeycarSource(),
+    LeRobotSource(),
+    VideoSource(),
     FolderSource(),
 )
 SOURCES: dict[str, Source] = {source.name: source for source in _ALL}

@@ -163,4 +163,4 @@ def _pictures(
         yield from video.frames(recording.video, chosen.tolist(), len(recording.times), file)
         return
     for index in chosen.tolist():
-        yield index, read_image(recording.images[index], f"{file}, row {index + 2}", size)
+        yield index, read_image(recording.images[index], f"{file}, row {index + 2}", size, shrink=True)

@@ -3,7 +3,7 @@
     [project.entry-points."daydrive.sources"]
     racer = "racer_drives:RacerSource"          the dataset's name = module:class
 
-Nothing is imported before a dataset is asked for, and what is wrong with it is said in a sentence that names its package.
+Nothing is imported before a dataset is asked for; what is wrong with it is said in a sentence that names its package.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COLUMNS = ("image", "action", "time", "drive", "frame")
 """that every store has"""
 
 
-class _Fault(Exception):
+class _BrokenError(Exception):
     """A source is not what `Source` promises."""
 
 
@@ -59,13 +59,13 @@ def load(entries: list[EntryPoint], built_in: Collection[str]) -> Source:
         source = loaded() if isinstance(loaded, type) else loaded
         missing = [name for name in NEEDED if not hasattr(source, name)]
         if missing:
-            raise _Fault(f"{entry.value} is no source, it has no '{missing[0]}'")
+            raise _BrokenError(f"{entry.value} is no source, it has no '{missing[0]}'")
         if source.name != entry.name:
-            raise _Fault(f"{entry.value} calls itself '{source.name}'; entry point and name have to be the same")
+            raise _BrokenError(f"{entry.value} calls itself '{source.name}'; entry point and name have to be the same")
         if source.split not in ("drive", "time"):
-            raise _Fault(f"its split is {source.split!r}, not 'drive' or 'time'")
+            raise _BrokenError(f"its split is {source.split!r}, not 'drive' or 'time'")
         if not all(isinstance(option, Option) for option in source.options):
-            raise _Fault("its options have to be daydrive.data.sources.Option")
+            raise _BrokenError("its options have to be daydrive.data.sources.Option")
     return Plugin(who, source)
 
 
@@ -82,23 +82,25 @@ class Plugin:
             described = dict(self.source.describe(options))
             for name in ACTION_NAMES:
                 if name not in described["actions"]:
-                    raise _Fault(f"describe() does not say how '{name}' was recorded")
+                    raise _BrokenError(f"describe() does not say how '{name}' was recorded")
             for name in described["values"]:
                 if name in COLUMNS:
-                    raise _Fault(f"describe() has a value '{name}', a column that every store has")
+                    raise _BrokenError(f"describe() has a value '{name}', a column that every store has")
         return described
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
         with _blamed(self.who):
             drives = self.source.drives(root, options, image_size)
             if not drives:
-                raise _Fault("drives() found none")
+                raise _BrokenError("drives() found none")
             seen: set[str] = set()
             for drive in drives:
                 if drive.name in seen:
-                    raise _Fault(f"drives() has two of the name '{drive.name}'")
+                    raise _BrokenError(f"drives() has two of the name '{drive.name}'")
                 if drive.split not in (None, "train", "val", "test"):
-                    raise _Fault(f"the drive '{drive.name}' has the split {drive.split!r}, not train, val or test")
+                    raise _BrokenError(
+                        f"the drive '{drive.name}' has the split {drive.split!r}, not train, val or test"
+                    )
                 seen.add(drive.name)
         return [replace(drive, frames=_Frames(self.who, drive)) for drive in drives]
 
@@ -116,12 +118,12 @@ class _Frames:
                 where = f"frame {k} of the drive '{self.drive.name}'"
                 action, image = np.asarray(frame.action), frame.image
                 if action.shape != (4,) or not np.all((action >= ACTION_LOW - 1e-6) & (action <= ACTION_HIGH + 1e-6)):
-                    raise _Fault(
+                    raise _BrokenError(
                         f"{where} has the action {action.tolist()}; steering is in [-1, 1], throttle and brake in "
                         "[0, 1], gear -1, 0 or 1"
                     )
                 if not isinstance(image, bytes) and (image.dtype != np.uint8 or image.shape[2:] != (3,)):
-                    raise _Fault(f"{where} has a picture of {image.dtype} {image.shape}, not of uint8 (H, W, 3)")
+                    raise _BrokenError(f"{where} has a picture of {image.dtype} {image.shape}, not of uint8 (H, W, 3)")
                 yield frame
 
 
@@ -136,7 +138,7 @@ def _blamed(who: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except _Fault as fault:
+    except _BrokenError as fault:
         raise UserError(f"{who} is broken: {fault}") from fault
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200].rstrip(".!")

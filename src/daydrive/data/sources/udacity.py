@@ -4,7 +4,7 @@
     <root>/IMG/center_YYYY_MM_DD_HH_MM_SS_mmm.jpg
 
 The log names its pictures by their paths on the machine that recorded; only the file name counts. The time of a row is
-in that name.
+in that name. The simulator reverses while the brake is held at a standstill, and doesn't log its gear.
 """
 
 from __future__ import annotations
@@ -30,17 +30,22 @@ LOG = "driving_log.csv"
 COLUMNS = 7
 STEERING, THROTTLE, BRAKE, SPEED = 3, 4, 5, 6
 
+STANDING = 1.0
+"""mph; a car that turns round is slower than this in at least one row"""
+
 _STAMP = re.compile(r"_(\d{4})_(\d\d)_(\d\d)_(\d\d)_(\d\d)_(\d\d)_(\d{3})\.jpe?g$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class _Log:
-    """names (N,) of pictures; times (N,) s since `began`; readings (N, 4) steering, throttle, brake, speed."""
+    """names (N,) of pictures; times (N,) s since `began`; readings (N, 4) steering, throttle, brake, speed; gear (N,).
+    Where it is -1 throttle is what drives the car backwards, which the log calls brake, and the other way round."""
 
     names: list[str]
     began: datetime
     times: npt.NDArray[np.float64]
     readings: npt.NDArray[np.float64]
+    gear: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class _Frames:
     def __call__(self) -> Iterator[Frame]:
         for k, name in enumerate(self.names):
             row = self.rows[k]
-            image = read_image(self.folder / name, f"{self.log}, row {row}", self.image_size)
+            image = read_image(self.folder / name, f"{self.log}, row {row}", self.image_size, shrink=True)
             yield Frame(image, self.actions[k], k * self.period, {"speed": float(self.speed[k]), "row": float(row)})
 
 
@@ -73,12 +78,14 @@ class UdacitySource:
 
     def describe(self, options: Options) -> dict[str, Any]:
         held = "mean over the interval between two frames; a row's reading holds until the next row"
+        pedal = f"{held}; backwards (gear -1) throttle and brake are exchanged"
+        gear = "-1 where speed grows from a standstill under the brake alone, until the car stands again; else 1"
         return {
             "actions": {
                 "steering": action("share of the largest angle (25 degrees)", "positive to the right", "[-1, 1]", held),
-                "throttle": action("share of full throttle", "positive forwards", "[0, 1]", held),
-                "brake": action("share of full brake", "positive slows down", "[0, 1]", held),
-                "gear": action("not recorded", "1 forwards", "-", "always 1"),
+                "throttle": action("share of full throttle", "positive speeds up", "[0, 1]", pedal),
+                "brake": action("share of full brake", "positive slows down", "[0, 1]", pedal),
+                "gear": action("not recorded", "1 forwards, -1 backwards", "{-1, 1}", gear),
             },
             "values": {"speed": "mph", "row": "line of driving_log.csv that the picture comes from, from 1"},
         }
@@ -104,7 +111,7 @@ class UdacitySource:
                 log_file,
                 [log.names[row] for row in chosen.tolist()],
                 [row + 1 for row in chosen.tolist()],
-                np.column_stack([held, np.ones(len(chosen))]).astype(np.float32),
+                np.column_stack([held, log.gear[chosen]]).astype(np.float32),
                 log.readings[chosen, 3],
                 1.0 / hz,
                 image_size,
@@ -145,7 +152,27 @@ def _read_log(file: Path) -> _Log:
     if len(names) < 2:
         raise UserError(f"{file} has {len(names)} rows; a drive needs at least 2")
     times = np.array([(stamp - stamps[0]).total_seconds() for stamp in stamps])
-    return _Log(names, stamps[0], times, np.array(readings))
+    values = np.array(readings)
+    gear = _gear(*values[:, 1:].T)
+    values[:, 1:3] = np.where(gear[:, None] < 0.0, values[:, 2:0:-1], values[:, 1:3])
+    return _Log(names, stamps[0], times, values, gear)
+
+
+def _gear(
+    throttle: npt.NDArray[np.float64], brake: npt.NDArray[np.float64], speed: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """(N,) 1 forwards, -1 backwards: from the standstill at which the car starts to move under the brake alone."""
+    gear = np.ones(len(speed))
+    pushed = (brake > 0.0) & (throttle == 0.0)
+    backwards = False
+    for row in range(1, len(speed)):
+        if speed[row] < STANDING:
+            backwards = False
+        elif speed[row - 1] < STANDING and pushed[row] and pushed[row - 1] and speed[row] > speed[row - 1]:
+            backwards = True
+            gear[row - 1] = -1.0
+        gear[row] = -1.0 if backwards else 1.0
+    return gear
 
 
 def _time_in(name: str, where: str) -> datetime:

@@ -10,7 +10,7 @@ import torch
 
 from daydrive.config import Config, parse_config
 from daydrive.files import read_json, write_json
-from daydrive.training.benchmark.clock import seconds_of
+from daydrive.measure.clock import seconds_of
 from daydrive.training.distributed import Team, joined
 from daydrive.training.engine import Engine
 from daydrive.types import Batch

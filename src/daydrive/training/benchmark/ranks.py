@@ -11,9 +11,9 @@ import torch
 from daydrive.config import as_tree
 from daydrive.errors import UserError
 from daydrive.files import read_json, write_json
-from daydrive.training.benchmark.findings import Findings
+from daydrive.measure.findings import Findings
+from daydrive.measure.machine import processors
 from daydrive.training.benchmark.workload import Workload
-from daydrive.training.checklist import processors
 
 PATIENCE = 1800
 STEPS = 3

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from daydrive.training.benchmark.clock import least, peak_bytes, race
-from daydrive.training.benchmark.findings import Findings
+from daydrive.measure.clock import least, peak_bytes, race
+from daydrive.measure.findings import Findings
 from daydrive.training.benchmark.plain import PlainLoop
 from daydrive.training.benchmark.workload import Workload
 from daydrive.training.compiled import compile_parts

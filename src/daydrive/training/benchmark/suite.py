@@ -10,12 +10,12 @@ import torch
 
 from daydrive.config import load_config
 from daydrive.errors import UserError
-from daydrive.files import check_folder, parents_made, write_json
-from daydrive.training.benchmark import findings as found
+from daydrive.files import check_folder, parents_made
+from daydrive.measure.clock import QUICK, THOROUGH
+from daydrive.measure.findings import Findings, Target, write
+from daydrive.measure.machine import describe_machine
 from daydrive.training.benchmark import ranks, steps, throughput, upkeep
-from daydrive.training.benchmark.clock import QUICK, THOROUGH
-from daydrive.training.benchmark.findings import Findings
-from daydrive.training.benchmark.machine import describe_machine
+from daydrive.training.benchmark.targets import sum_up, targets_on
 from daydrive.training.benchmark.workload import Workload, build_workload
 
 
@@ -26,7 +26,7 @@ def benchmark_training(
     device: torch.device,
     quick: bool,
     say: Callable[[str], None],
-) -> tuple[Findings, dict[str, found.Target]]:
+) -> tuple[Findings, dict[str, Target]]:
     """Measure trainings of `configs` and write JSON: `ratios`, `targets`, `not_measured`, `machine`, `raw`.
 
     A ratio that each config has is there as `NAME_CONFIG`, and as NAME the worst of them, but for a step's speed: that
@@ -64,20 +64,9 @@ def benchmark_training(
         say(f"{smallest.name}: two processes")
         all_found.add(ranks.two_processes(smallest))
         all_found.ratios["step_vs_eager_fp32"] = all_found.ratios[f"step_vs_eager_fp32_{largest.name}"]
-        all_found.sum_up(names)
-        targets = found.targets_on(device.type)
-        write_json(
-            output,
-            {
-                "suite": "training",
-                "quick": quick,
-                "machine": machine,
-                "ratios": all_found.ratios,
-                "targets": found.outcomes(all_found, targets),
-                "not_measured": all_found.not_measured,
-                "raw": all_found.raw,
-            },
-        )
+        sum_up(all_found, names)
+        targets = targets_on(device.type)
+        write(output, "training", quick, machine, all_found, targets)
     return all_found, targets
 
 

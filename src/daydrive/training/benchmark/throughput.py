@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from daydrive.data.clips import read_clips
-from daydrive.training.benchmark.clock import seconds_of
-from daydrive.training.benchmark.findings import Findings
+from daydrive.measure.clock import seconds_of
+from daydrive.measure.findings import Findings
 from daydrive.training.benchmark.workload import Workload
 from daydrive.training.speed import Speed
 

@@ -12,7 +12,7 @@ import torch
 from daydrive.config import Config
 from daydrive.data.prepare import prepare
 from daydrive.data.store import Store
-from daydrive.training.benchmark.clock import Effort
+from daydrive.measure.clock import Effort
 from daydrive.training.distributed import Team
 from daydrive.training.engine import Engine
 from daydrive.training.setup import Setup, Wishes, set_up

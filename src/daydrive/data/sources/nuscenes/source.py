@@ -55,7 +55,7 @@ class _Frames:
     def __call__(self) -> Iterator[Frame]:
         for k, (token, file) in enumerate(zip(self.tokens, self.files, strict=True)):
             path = inside(self.root / file, self.root)
-            image = read_image(path, f"{self.table}, token {token}", self.image_size)
+            image = read_image(path, f"{self.table}, token {token}", self.image_size, shrink=True)
             own = dict(zip(actions.VALUES, self.values[k].tolist(), strict=True))
             yield Frame(image, self.actions[k], k / self.hz, own)
 

@@ -12,8 +12,6 @@ from typing import Any
 import psutil
 import torch
 
-from daydrive.training.checklist import processors
-
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """In words and numbers; `load_average`: of the last minute, before anything was measured."""
@@ -43,3 +41,10 @@ def processor_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def processors() -> int:
+    """That this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

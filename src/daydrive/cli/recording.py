@@ -1,0 +1,82 @@
+"""`daydrive record`: drives from CARLA or any gymnasium environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from daydrive.cli.options import app
+from daydrive.errors import UserError, did_you_mean
+
+CARLA = "carla"
+
+
+@app.command()
+def record(
+    env: Annotated[str, typer.Option(help="carla, or the id of a gymnasium environment such as CarRacing-v3")],
+    output: Annotated[Path | None, typer.Option(help="folder; default: data/recorded/ENV")] = None,
+    drives: Annotated[int, typer.Option(min=1, help="how many")] = 24,
+    frames: Annotated[int, typer.Option(min=2, help="of each drive")] = 600,
+    hz: Annotated[float | None, typer.Option(min=0.1, max=100, help="frames a second; default: about 10")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of where, with whom and how is driven")] = 0,
+    image_size: Annotated[tuple[int, int] | None, typer.Option(metavar="H W", help="carla: default 256 256")] = None,
+    fov: Annotated[float | None, typer.Option(min=10, max=170, help="carla: degrees across; default: 90")] = None,
+    town: Annotated[str | None, typer.Option(help="carla: map; default: the one that is loaded")] = None,
+    weather: Annotated[str | None, typer.Option(help="carla: a preset such as ClearNoon, or random")] = None,
+    vehicles: Annotated[int | None, typer.Option(min=0, help="carla: in the traffic; default: 40")] = None,
+    walkers: Annotated[int | None, typer.Option(min=0, help="carla: default: 20")] = None,
+    vehicle: Annotated[str | None, typer.Option(help="carla: blueprint; default: vehicle.tesla.model3")] = None,
+    driver: Annotated[str | None, typer.Option(help="carla: autopilot (default), behavior or basic")] = None,
+    host: Annotated[str | None, typer.Option(help="carla: of the server; default: localhost")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="carla: of the server; default: 2000")] = None,
+    traffic_port: Annotated[int | None, typer.Option(min=1, max=65535, help="carla: default: 8000")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0.1, help="carla: s for an answer; default: 20")] = None,
+) -> None:
+    """Drives → folders with pictures and actions, for the dataset `folder` or `carla`.
+
+    A drive is there whole or not at all; the same command goes on with those that are missing.
+    """
+    folder = output or Path("data") / "recorded" / env.rsplit("/", 1)[-1]
+    options = {
+        "image_size": image_size, "fov": fov, "town": town, "weather": weather, "vehicles": vehicles,
+        "walkers": walkers, "vehicle": vehicle, "driver": driver, "host": host, "port": port,
+        "traffic_port": traffic_port, "timeout": timeout,
+    }  # fmt: skip
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        if env == CARLA:
+            recorded = _carla(folder, drives, {**given, "frames": frames, "hz": hz or 10.0, "seed": seed})
+        else:
+            recorded = _gym(env, folder, drives, frames, hz, seed, given)
+    except KeyboardInterrupt:
+        print(f"Stopped; the same command goes on with the drives that are not in {folder} yet.")
+        raise
+    print(f"{folder}: {recorded} drives recorded, {drives - recorded} were there")
+
+
+def _carla(folder: Path, drives: int, options: dict[str, Any]) -> int:
+    from daydrive.files import check_folder
+    from daydrive.recording.carla import CarlaSettings, connected
+    from daydrive.recording.carla.drivers import DRIVERS
+    from daydrive.recording.takes import record as record_takes
+
+    settings = CarlaSettings(**options)
+    if settings.driver not in DRIVERS:
+        raise UserError(f"--driver {settings.driver}: there is no such driver{did_you_mean(settings.driver, DRIVERS)}")
+    if min(settings.image_size) < 8 or max(settings.image_size) > 4096:
+        raise UserError(f"--image-size {settings.image_size[0]} {settings.image_size[1]}: it is from 8 to 4096")
+    check_folder(folder, "output of the recording")
+    with connected(settings) as session:
+        return record_takes(session.takes(drives), folder, settings.note(session.town))
+
+
+def _gym(env: str, folder: Path, drives: int, frames: int, hz: float | None, seed: int, given: dict[str, Any]) -> int:
+    from daydrive.recording import gym
+    from daydrive.recording.takes import record as record_takes
+
+    if given:
+        raise UserError(f"--{next(iter(given)).replace('_', '-')} is for --env carla, and this is {env}")
+    settings = {"env": env, "frames": frames, "hz": hz, "seed": seed}
+    return record_takes(gym.takes(env, drives, frames, hz, seed), folder, settings)

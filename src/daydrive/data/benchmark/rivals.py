@@ -1,0 +1,131 @@
+"""What our loader is compared with: the same clips, in torch's own DataLoader, read as one would read them first."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import itertools
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from daydrive.data.clips import read_clips
+from daydrive.data.loader import forkserver
+from daydrive.data.store import Store
+from daydrive.types import Clip
+
+Clips = Sequence[Clip]
+
+
+@dataclass(frozen=True)
+class JpegFolder(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """A file for each frame, PIL, uint8 (T, 3, H, W); an item is a clip."""
+
+    folder: Path
+    clips: Clips
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        clip = self.clips[number]
+        rows = range(clip.start, clip.start + clip.length)
+        frames = [np.asarray(Image.open(self.folder / f"{row}.jpg").convert("RGB")) for row in rows]
+        actions = np.load(self.folder / "actions.npy", mmap_mode="r")[rows.start : rows.stop - 1]
+        images = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous()
+        return images, torch.from_numpy(np.array(actions))
+
+    @classmethod
+    def write(cls, store: Store, clips: Clips, folder: Path) -> JpegFolder:
+        """The very bytes that are in the store."""
+        folder.mkdir()
+        jpegs, actions = store.read(np.arange(store.rows))
+        for row, jpeg in enumerate(jpegs):
+            (folder / f"{row}.jpg").write_bytes(jpeg)
+        np.save(folder / "actions.npy", actions)
+        return cls(folder, clips)
+
+
+@dataclass(frozen=True)
+class OursAsFloat(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Read and decoded as ours, but handed over by the worker as float32 in [0, 1], as torchvision's ToTensor does."""
+
+    store: Store
+    clips: Clips
+    batch_size: int
+
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        batch = read_clips(self.store, [self.clips[number * self.batch_size + i] for i in range(self.batch_size)])
+        return batch.images.float().div_(255), batch.actions
+
+
+class Shard(IterableDataset[list[torch.Tensor]]):
+    """webdataset over a tar of clips, each of them its frames and its actions; decoded by its own `rgb8`, which is PIL,
+    or by simplejpeg."""
+
+    def __init__(self, tar: Path, length: int, batch_size: int, with_pil: bool) -> None:
+        self._arguments = str(tar), length, batch_size, with_pil
+
+    @classmethod
+    def write(cls, store: Store, clips: Clips, tar: Path) -> None:
+        with tarfile.open(tar, "w") as file:
+            for number, clip in enumerate(clips):
+                jpegs, actions = store.read(np.arange(clip.start, clip.start + clip.length))
+                written = io.BytesIO()
+                np.save(written, actions[:-1])
+                parts = {f"{k:03d}.jpg": jpeg for k, jpeg in enumerate(jpegs)} | {"actions.npy": written.getvalue()}
+                for name, data in parts.items():
+                    entry = tarfile.TarInfo(f"{number:06d}.{name}")
+                    entry.size = len(data)
+                    file.addfile(entry, io.BytesIO(data))
+
+    def __iter__(self) -> Iterator[list[torch.Tensor]]:
+        import simplejpeg
+        import webdataset
+
+        tar, length, batch_size, with_pil = self._arguments
+
+        def clip(sample: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+            frames = [sample[f"{k:03d}.jpg"] for k in range(length)]
+            if with_pil:
+                return np.stack(frames), sample["actions.npy"]
+            decoded = [simplejpeg.decode_jpeg(frame, "RGB") for frame in frames]
+            return np.stack(decoded), np.load(io.BytesIO(sample["actions.npy"]))
+
+        pipeline = webdataset.WebDataset(tar, shardshuffle=False, empty_check=False).repeat()
+        pipeline = pipeline.decode("rgb8") if with_pil else pipeline
+        for images, actions in pipeline.map(clip).batched(batch_size):
+            yield [torch.from_numpy(images).permute(0, 1, 4, 2, 3).contiguous(), torch.from_numpy(np.stack(actions))]
+
+
+def has_webdataset() -> bool:
+    return importlib.util.find_spec("webdataset") is not None
+
+
+@dataclass(frozen=True)
+class _Forever:
+    """The numbers 0 … count-1 again and again."""
+
+    count: int
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.cycle(range(self.count))
+
+
+def in_torch(dataset: Dataset[Any], batch_size: int | None, count: int | None) -> DataLoader[Any]:
+    """In one worker; batches without end of the items 0 … count-1."""
+    return DataLoader(
+        dataset, batch_size=batch_size, sampler=None if count is None else _Forever(count), num_workers=1,
+        multiprocessing_context=forkserver(), worker_init_fn=_one_thread, persistent_workers=True,
+    )  # fmt: skip
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

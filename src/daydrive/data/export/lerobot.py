@@ -1,0 +1,250 @@
+"""A store as a dataset of LeRobot, version 3.0 of its format, which LeRobot 0.4 and later read.
+
+    meta/info.json, stats.json, tasks.parquet, episodes/chunk-000/file-000.parquet
+    meta/daydrive.json                                    what the actions mean and how to undo their conversion
+    data/chunk-000/file-000.parquet                       a row group for each episode
+    videos/observation.images.front/chunk-000/file-000.mp4    H.264, every second frame a key frame
+
+A drive is an episode, in the order train, val, test; `action` is the store's, to the bit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import simplejpeg
+
+from daydrive import __version__
+from daydrive.data.export.stats import PictureStats, Stats, of_rows, sampled, together
+from daydrive.data.export.video import VideoFiles
+from daydrive.data.progress import PrepareProgress
+from daydrive.data.store import SPLITS, DriveInfo, Store
+from daydrive.errors import UserError
+from daydrive.files import parents_made, replacing, write_json
+from daydrive.types import ACTION_NAMES
+
+CAMERA = "observation.images.front"
+STATE = "observation.state"
+TASK = "drive"
+
+DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+FILES_IN_CHUNK, DATA_MB, VIDEO_MB = 1000, 100, 200
+"""LeRobot's own limits"""
+
+BATCH = 256
+"""frames that are read at a time"""
+
+_COUNTERS = ("frame_index", "episode_index", "index", "task_index")
+
+
+def export_lerobot(path: Path | str, output: Path, split: str | None = None) -> Path:
+    """Writes the drives of the store at `path`, or those of one split, as `output`, a folder there whole or not at all.
+
+    UserError where something is there already, for pictures of odd height or width, and where writing fails.
+    """
+    import av
+
+    store = Store.open(path)
+    drives = [drive for name in SPLITS if split in (None, name) for drive in store.split(name)]
+    if split is not None and not drives:
+        store.split(split)
+        raise UserError(f"the store {path} has no drives for {split}")
+    height, width = store.image_size
+    if height % 2 or width % 2:
+        raise UserError(
+            f"the store {path} has pictures of {height}x{width} and H.264 takes even sizes only; prepare one "
+            f"with --image-size {height + height % 2} {width + width % 2}"
+        )
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"the output {output} is there already; give a folder that is empty or not there yet")
+    try:
+        with parents_made(output), replacing(output) as folder:
+            folder.mkdir()
+            _write(store, drives, folder)
+    except (OSError, av.FFmpegError) as error:
+        raise UserError(f"the output {output} cannot be written ({error.strerror or error})") from error
+    return output
+
+
+def _write(store: Store, drives: Sequence[DriveInfo], folder: Path) -> None:
+    lengths = [drive.frames for drive in drives]
+    fps = Fraction(store.hz).limit_denominator(1000)
+    data, episodes = _DataFiles(folder, tuple(store.metadata["values"])), []
+    stats: list[dict[str, Stats]] = []
+    with VideoFiles(folder, CAMERA, fps, store.image_size) as videos, PrepareProgress(lengths, lengths) as progress:
+        try:
+            for number, drive in enumerate(drives):
+                pictures, seen = sampled(drive.frames), PictureStats()
+                entry = videos.begin_episode(drive.frames)
+                for first in range(0, drive.frames, BATCH):
+                    rows = drive.start + np.arange(first, min(first + BATCH, drive.frames))
+                    for k, jpeg in enumerate(store.read(rows)[0]):
+                        image = _picture(jpeg, store, drive, first + k)
+                        videos.add(image)
+                        if first + k in pictures:
+                            seen.add(image)
+                    progress.frames_done(len(rows))
+                found, more = data.episode(store, drive, number, float(fps))
+                found[CAMERA] = seen.stats()
+                stats.append(found)
+                flat = {
+                    f"stats/{name}/{key}": value for name, one in found.items() for key, value in one.lists().items()
+                }
+                episodes.append({
+                    "episode_index": number, "tasks": [TASK], "length": drive.frames, **more, **entry, **flat,
+                    "meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0,
+                })  # fmt: skip
+                progress.drive_done()
+        finally:
+            data.close()
+    _write_meta(store, drives, folder, episodes, stats, fps)
+
+
+def _picture(jpeg: bytes, store: Store, drive: DriveInfo, frame: int) -> npt.NDArray[np.uint8]:
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(jpeg, "RGB"), dtype=np.uint8)
+    except ValueError as error:
+        raise UserError(
+            f"the store {store.path} is damaged: the picture of drive '{drive.name}', frame {frame}, cannot be decoded"
+        ) from error
+
+
+@dataclass
+class _DataFiles:
+    """The Parquet files of the rows; a new one is begun at an episode where one has grown large."""
+
+    folder: Path
+    values: tuple[str, ...]
+    file: int = 0
+    rows: int = 0
+    writer: pq.ParquetWriter | None = field(default=None)
+
+    @property
+    def schema(self) -> pa.Schema:
+        state = [pa.field(STATE, pa.list_(pa.float32(), len(self.values)))] if self.values else []
+        counters = [pa.field(name, pa.int64()) for name in _COUNTERS]
+        action = pa.field("action", pa.list_(pa.float32(), len(ACTION_NAMES)))
+        return pa.schema([action, *state, pa.field("timestamp", pa.float32()), *counters])
+
+    def episode(
+        self, store: Store, drive: DriveInfo, number: int, fps: float
+    ) -> tuple[dict[str, Stats], dict[str, int]]:
+        """Writes the rows of a drive; their statistics, and where they are."""
+        rows, count = drive.start + np.arange(drive.frames), np.arange(drive.frames)
+        columns: dict[str, npt.NDArray[Any]] = {"action": store.read_actions(rows)}
+        if self.values:
+            own = store.read_values(rows, self.values)
+            columns[STATE] = np.column_stack([own[name] for name in self.values]).astype(np.float32)
+        columns["timestamp"] = (count / fps).astype(np.float32)
+        columns["frame_index"], columns["episode_index"] = count, np.full(drive.frames, number)
+        columns["index"], columns["task_index"] = self.rows + count, np.zeros(drive.frames, dtype=np.int64)
+        place = self._place()
+        entry = {**place, "dataset_from_index": self.rows, "dataset_to_index": self.rows + drive.frames}
+        assert self.writer is not None
+        self.writer.write_table(pa.table([_arrow(columns[name]) for name in self.schema.names], schema=self.schema))
+        self.rows += drive.frames
+        return {name: of_rows(column.reshape(drive.frames, -1)) for name, column in columns.items()}, entry
+
+    def _place(self) -> dict[str, int]:
+        chunk, file = divmod(self.file, FILES_IN_CHUNK)
+        path = self.folder / DATA_PATH.format(chunk_index=chunk, file_index=file)
+        if self.writer is not None and os.path.getsize(path) >= DATA_MB << 20:
+            self.close()
+            self.file += 1
+            return self._place()
+        if self.writer is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.writer = pq.ParquetWriter(path, self.schema, compression="snappy")
+        return {"data/chunk_index": chunk, "data/file_index": file}
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+
+def _arrow(column: npt.NDArray[Any]) -> pa.Array:
+    flat = pa.array(column.reshape(-1))
+    return flat if column.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, column.shape[1])
+
+
+def _write_meta(
+    store: Store,
+    drives: Sequence[DriveInfo],
+    folder: Path,
+    episodes: list[dict[str, Any]],
+    stats: Sequence[dict[str, Stats]],
+    fps: Fraction,
+) -> None:
+    rate = int(fps) if fps.denominator == 1 else float(fps)
+    values = list(store.metadata["values"])
+    height, width = store.image_size
+    video = {
+        "video.height": height, "video.width": width, "video.codec": "h264", "video.pix_fmt": "yuv420p",
+        "video.is_depth_map": False, "video.fps": rate, "video.channels": 3, "has_audio": False,
+    }  # fmt: skip
+    counter = {"dtype": "int64", "shape": [1], "names": None}
+    features = {
+        CAMERA: {
+            "dtype": "video", "shape": [height, width, 3], "names": ["height", "width", "channels"], "info": video
+        },
+        "action": {"dtype": "float32", "shape": [len(ACTION_NAMES)], "names": list(ACTION_NAMES)},
+        **({STATE: {"dtype": "float32", "shape": [len(values)], "names": values}} if values else {}),
+        "timestamp": {"dtype": "float32", "shape": [1], "names": None},
+        **dict.fromkeys(_COUNTERS, counter),
+    }  # fmt: skip
+    info = {
+        "codebase_version": "v3.0",
+        "robot_type": "car",
+        "total_episodes": len(drives),
+        "total_frames": sum(drive.frames for drive in drives),
+        "total_tasks": 1,
+        "chunks_size": FILES_IN_CHUNK,
+        "data_files_size_in_mb": DATA_MB,
+        "video_files_size_in_mb": VIDEO_MB,
+        "fps": rate,
+        "splits": _ranges([drive.split for drive in drives]),
+        "data_path": DATA_PATH,
+        "video_path": VIDEO_PATH,
+        "features": features,
+    }
+    meaning = {
+        key: store.metadata[key] for key in ("source", "fingerprint", "actions", "values") if key in store.metadata
+    }
+    meta = folder / "meta"
+    path = folder / EPISODES_PATH.format(chunk_index=0, file_index=0)
+    path.parent.mkdir(parents=True)
+    write_json(meta / "info.json", info)
+    write_json(meta / "stats.json", {name: together([one[name] for one in stats]).lists() for name in stats[0]})
+    write_json(
+        meta / "daydrive.json",
+        {**meaning, "daydrive": __version__, "drives": [drive.name for drive in drives]},
+    )
+    pq.write_table(_tasks(), meta / "tasks.parquet")
+    pq.write_table(pa.Table.from_pylist(episodes), path)
+
+
+def _ranges(splits: Sequence[str]) -> dict[str, str]:
+    """Contiguous splits as ranges of episodes."""
+    return {name: f"{splits.index(name)}:{splits.index(name) + splits.count(name)}" for name in dict.fromkeys(splits)}
+
+
+def _tasks() -> pa.Table:
+    """The one task, indexed by its words as pandas does it, which LeRobot reads it with."""
+    index = {"name": "task", "field_name": "task", "pandas_type": "unicode", "numpy_type": "object", "metadata": None}
+    number = {**index, "name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64"}
+    pandas = {"index_columns": ["task"], "column_indexes": [], "columns": [number, index], "pandas_version": "2.0.0"}
+    table = pa.table({"task_index": pa.array([0], pa.int64()), "task": pa.array([TASK], pa.string())})
+    return table.replace_schema_metadata({"pandas": json.dumps(pandas)})

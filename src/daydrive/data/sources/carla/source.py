@@ -1,0 +1,147 @@
+"""Which recordings of CARLA are there, at what rate, and their drives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from daydrive.data import clock
+from daydrive.data.sources.base import Option, Options, action
+from daydrive.data.sources.carla.measured import MeasuredRoute
+from daydrive.data.sources.carla.own import OwnRecording
+from daydrive.data.sources.carla.readings import VALUES, Recording
+from daydrive.data.sources.files import find_folders
+from daydrive.errors import UserError
+from daydrive.types import Drive, Frame
+
+DEPTH = 5
+SPLITS = ("by-route", "by-town")
+
+BENCH2DRIVE_HZ = 10.0
+RATES = (20.0, 10.0, 5.0, 4.0, 2.0, 1.0)
+"""every so many of CARLA's ticks, of which there are 20 a second"""
+STRIDE, FRAMES, ROUTES = 4, 200, 16
+"""frames over which a distance is taken, of the first so many of at most so many routes"""
+MOVING = 2.0
+"""m/s"""
+TOLERANCE = 0.12
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """Run number `run` of a recording on a clock of `hz`."""
+
+    recording: Recording
+    hz: float
+    run: int
+    image_size: tuple[int, int]
+
+    def __call__(self) -> Iterator[Frame]:
+        times = self.recording.times()
+        chosen = clock.resample(times, self.hz)[self.run]
+        read = self.recording.read()
+        actions = clock.held_mean(read.actions, times, chosen)
+        actions[:-1, 3] = read.actions[np.maximum(chosen[1:] - 1, chosen[:-1]), 3]
+        picture = self.recording.pictures(self.image_size)
+        for k, index in enumerate(chosen.tolist()):
+            values = dict(zip(VALUES, read.values[index].tolist(), strict=True))
+            yield Frame(picture(index), actions[k].astype(np.float32), k / self.hz, values)
+
+
+class CarlaSource:
+    name = "carla"
+    needs_root = True
+    split: Literal["drive", "time"] = "drive"
+    options: tuple[Option, ...] = (
+        Option("camera", str, None, "view or folder of the pictures, such as rgb_left; default: to the front"),
+        Option("hz", float, None, "frames a second; default: the recordings' own", 0.1),
+        Option("recorded_hz", float, None, "rate of recordings without times, where it can't be told from them", 0.1),
+        Option("split", str, SPLITS[0], "by-route: one road in one split, whatever the weather; or by-town"),
+        Option("seed", int, 0, "of the split", minimum=0),
+    )
+
+    def describe(self, options: Options) -> dict[str, Any]:
+        made = (
+            "as commanded; of daydrive's recordings read back from the vehicle after the tick, of Bench2Drive's the "
+            "next frame's, which was read back; mean up to the next frame"
+        )
+        return {
+            "actions": {
+                "steering": action("share of the largest", "positive to the right", "[-1, 1]", made),
+                "throttle": action("share of the largest", "positive forwards", "[0, 1]", made),
+                "brake": action("share of the largest", "positive slows down", "[0, 1]", made),
+                "gear": action("reverse", "1 forwards, -1 backwards", "{-1, 1}", "-1 in reverse; the last one"),
+            },
+            "values": VALUES,
+        }
+
+    def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
+        if options["split"] not in SPLITS:
+            raise UserError(f"--split {options['split']}: it is either by-route or by-town")
+        recordings = _recordings(root, options["camera"], options["recorded_hz"])
+        times = [recording.times() for recording in recordings]
+        rates = clock.shared_hz([(r.folder, t) for r, t in zip(recordings, times, strict=True)], options["hz"])
+        drives = []
+        for recording, moments, hz in zip(recordings, times, rates, strict=True):
+            folder = recording.folder
+            name = folder.relative_to(root).as_posix() if folder != root else folder.resolve().name
+            group = recording.town if options["split"] == "by-town" else recording.group
+            if group is None:
+                raise UserError(f"--split by-town: {folder} doesn't say which town it is in; give by-route")
+            runs = clock.resample(moments, hz)
+            kept = [(run, len(frames)) for run, frames in enumerate(runs) if clock.long_enough(frames, hz)]
+            for run, length in kept:
+                label = name if len(runs) == 1 else f"{name}.{run}"
+                read = _Frames(recording, hz, run, image_size)
+                drives.append(Drive(label, hz, read, None, length, group))
+        if not drives:
+            raise UserError(f"{root} has no {clock.SHORTEST_RUN:g} s of pictures without a gap")
+        return drives
+
+
+def _recordings(root: Path, camera: str | None, recorded_hz: float | None) -> list[Recording]:
+    folders = find_folders(root, lambda f: MeasuredRoute.recognises(f) or OwnRecording.recognises(f), DEPTH)
+    own = [OwnRecording(root, folder) for folder in folders if OwnRecording.recognises(folder)]
+    routes = [MeasuredRoute(root, folder, 1.0, camera) for folder in folders if not OwnRecording.recognises(folder)]
+    found: list[Recording] = [*own, *routes]
+    if not found:
+        raise UserError(
+            f"{root} has no recordings of CARLA; a recording has actions.csv, drive.json and images/, or measurements/ "
+            "and rgb/, or anno/ and camera/"
+        )
+    layouts = {recording.layout: recording.folder for recording in reversed(found)}
+    if len(layouts) > 1:
+        (first, at), (second, there), *_ = layouts.items()
+        raise UserError(f"{root} mixes layouts, {first} ({at}) and {second} ({there}); prepare them one by one")
+    if own:
+        if camera is not None or recorded_hz is not None:
+            raise UserError("recordings of daydrive have one camera and their times; leave out camera and recorded_hz")
+        return list(own)
+    hz = recorded_hz or (BENCH2DRIVE_HZ if "Bench2Drive" in layouts else _told_rate(routes, root))
+    return [replace(route, hz=hz) for route in routes]
+
+
+def _told_rate(routes: Sequence[MeasuredRoute], root: Path) -> float:
+    """Frames a second, told from the distance between pictures and the speed."""
+    rates = []
+    for route in routes[:: max(1, len(routes) // ROUTES)][:ROUTES]:
+        speed, x, y = route.places(FRAMES).T
+        if len(speed) > STRIDE:
+            far = np.hypot(x[STRIDE:] - x[:-STRIDE], y[STRIDE:] - y[:-STRIDE])
+            mean = np.stack([speed[k : len(speed) - STRIDE + k] for k in range(STRIDE)]).mean(axis=0)
+            usable = (mean > MOVING) & (far > 0.1)
+            rates.append(STRIDE * mean[usable] / far[usable])
+    told = np.concatenate(rates) if rates else np.empty(0)
+    if len(told):
+        rate = float(np.median(told))
+        nearest = min(RATES, key=lambda hz: abs(np.log(hz / rate)))
+        if abs(nearest / rate - 1.0) < TOLERANCE:
+            return nearest
+        said = f"speed over distance says {rate:.1f} a second"
+    else:
+        said = "the car never moves while its speed is told"
+    raise UserError(f"{root} doesn't say how many pictures a second it has ({said}); give it with --set recorded_hz=…")

@@ -1,0 +1,7 @@
+"""LeRobot's datasets (Cadene et al. 2024, github.com/huggingface/lerobot), versions 2 and 3 of their format."""
+
+from __future__ import annotations
+
+from daydrive.data.sources.lerobot.source import LeRobotSource
+
+__all__ = ["LeRobotSource"]

@@ -1,0 +1,57 @@
+"""Drives of a store to look at: thumbnails and actions on a timeline, as pictures and as a page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+
+from daydrive.data.store import DriveInfo, Store
+from daydrive.errors import UserError, did_you_mean
+from daydrive.files import check_folder, replacing, write_text
+from daydrive.gallery.page import page
+from daydrive.gallery.reading import read_drive
+from daydrive.gallery.timeline import sheet
+
+PAGE = "index.html"
+
+__all__ = ["PAGE", "choose", "show"]
+
+
+def choose(store: Store, names: Sequence[str], limit: int) -> list[DriveInfo]:
+    """The drives of these names or, without any, `limit` of them spread evenly over the store; UserError for a name
+    that isn't there."""
+    drives = {drive.name: drive for drive in store.drives}
+    for name in names:
+        if name not in drives:
+            raise UserError(f"the store {store.path} has no drive '{name}'{did_you_mean(name, drives)}")
+    if names:
+        return [drives[name] for name in dict.fromkeys(names)]
+    count = min(limit, len(store.drives))
+    return [store.drives[k * len(store.drives) // count] for k in range(count)]
+
+
+def show(store: Store, drives: Sequence[DriveInfo], output: Path, pictures: int) -> list[Path]:
+    """Writes a PNG of each drive and one page with all of them into the folder `output`; returns the files.
+
+    pictures: how many of each drive are shown at most. The page is a single file that needs nothing else.
+    """
+    check_folder(output, "folder of --output")
+    output.mkdir(parents=True, exist_ok=True)
+    files, shown = [], []
+    for number, drive in enumerate(drives):
+        view = read_drive(store, drive, pictures)
+        file = output / f"{number:03d}_{_slug(drive.name)}.png"
+        with replacing(file) as temporary:
+            temporary.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet(view), cv2.COLOR_RGB2BGR))[1].tobytes())
+        files.append(file)
+        shown.append(view)
+    write_text(output / PAGE, page(store, shown))
+    return [output / PAGE, *files]
+
+
+def _slug(name: str) -> str:
+    """Letters, digits, dots and dashes of a drive's name, for a file's."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:80] or "drive"

@@ -1,0 +1,115 @@
+"""Road drives whose every moment can be driven again, and dreams of them that are known to be honest or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from daydrive.data.clips import read_pictures
+from daydrive.data.prepare import prepare
+from daydrive.data.sources.road import drive_seed
+from daydrive.data.store import Store
+from daydrive.evaluation.card import Fork, road_forks
+from daydrive.evaluation.horizon import Dream
+from daydrive.sim import Driver, RoadEnv
+
+PIXELS = 2.4
+"""Columns of 64 that a full turn of the wheel moves what is far away in a step."""
+
+
+class _Blind(RoadEnv):
+    """Drives without drawing, to know the states of a drive that is drawn already."""
+
+    def observe(self) -> np.ndarray:
+        return np.zeros((1, 1, 3), np.uint8)
+
+
+class World:
+    """A store of road drives, a few forks, and which state each picture of both was taken in."""
+
+    def __init__(self, folder: Path, *, drives: int, frames: int, forks: int, context: int, seed: int = 0) -> None:
+        self.context = context
+        path = prepare(
+            "road", None, folder / f"road{seed}", (64, 64), drives=drives, frames=frames, seed=seed, workers=1
+        )
+        self.store = Store.open(path)
+        self.forks: list[Fork] = list(road_forks((64, 64), context, count=forks, seed=seed))
+        self._env = RoadEnv((64, 64))
+        self._driven: dict[bytes, Tensor] = {}
+        self.pictures = torch.from_numpy(read_pictures(self.store, np.arange(self.store.rows))[0]).movedim(-1, 1)
+        self._rows: dict[bytes, int] = {}
+        self._states: dict[bytes, Any] = {}
+        for drive in self.store.drives:
+            rows = range(drive.start, drive.start + drive.frames)
+            number = drive_seed(seed, int(drive.name.removeprefix("road_")))
+            for row, state in zip(rows, _states(number, drive.frames), strict=True):
+                self._rows[_key(self.pictures[row])] = row
+                self._states[_key(self.pictures[row])] = state
+        self._straight = {_key(fork.seen[-1]): fork.real[0] for fork in self.forks}
+        self._states |= {_key(fork.seen[-1]): fork.state for fork in self.forks}
+
+    def simulator(self, wheel: float = 1.0, late: int = 0) -> Dream:
+        """The world itself, its steering multiplied by `wheel`, its commands `late` steps late."""
+
+        def dream(context: Tensor, actions: Tensor) -> Tensor:
+            first = context.shape[1] - 1
+            given = actions[:, first - late : actions.shape[1] - late] * actions.new_tensor([wheel, 1, 1, 1])
+            return torch.stack([self._drive(seen[-1], ahead) for seen, ahead in zip(context, given, strict=True)])
+
+        return dream
+
+    def recorded(self, context: Tensor, actions: Tensor) -> Tensor:
+        """What was recorded after the context, whatever the actions."""
+        steps = actions.shape[1] - context.shape[1] + 1
+        return torch.stack([self._future(seen[-1], steps) for seen in context])
+
+    def replayed(self, context: Tensor, actions: Tensor) -> Tensor:
+        """The training drive from the frame on that looks most like the last one seen."""
+        steps = actions.shape[1] - context.shape[1] + 1
+        spans = [(d.start, d.start + d.frames - steps) for d in self.store.split("train")]
+        rows = torch.cat([torch.arange(low, high) for low, high in spans])
+        trained = self.pictures[rows].flatten(1).float()
+        found = [int(rows[(trained - seen[-1].flatten().float()).square().sum(1).argmin()]) for seen in context]
+        return torch.stack([self.pictures[row + 1 : row + 1 + steps] for row in found])
+
+    def _drive(self, picture: Tensor, actions: Tensor) -> Tensor:
+        name = _key(picture) + actions.contiguous().numpy().tobytes()
+        if name not in self._driven:
+            self._env.set_state(self._states[_key(picture)])
+            frames = np.stack([self._env.step(action)[0] for action in actions.numpy()])
+            self._driven[name] = torch.from_numpy(frames).movedim(-1, 1).contiguous()
+        return self._driven[name]
+
+    def _future(self, picture: Tensor, steps: int) -> Tensor:
+        if _key(picture) in self._straight:
+            return self._straight[_key(picture)]
+        row = self._rows[_key(picture)]
+        return self.pictures[row + 1 : row + 1 + steps]
+
+
+def turned(context: Tensor, actions: Tensor) -> Tensor:
+    """The last picture, shifted by the wheel: a turn on the spot, and nothing comes nearer."""
+    first, width = context.shape[1] - 1, context.shape[-1]
+    shifts = (actions[:, first:, 0].cumsum(1) * PIXELS * width / 64).round().long()
+    columns = (torch.arange(width) + shifts[..., None]).clamp(0, width - 1)
+    return torch.stack(
+        [torch.stack([seen[-1][..., places] for places in clip]) for seen, clip in zip(context, columns, strict=True)]
+    )
+
+
+def _states(seed: int, frames: int) -> list[Any]:
+    env, driver = _Blind((64, 64)), Driver(seed)
+    _, info = env.reset(seed=seed)
+    found = []
+    for _ in range(frames):
+        found.append(env.get_state())
+        info = env.step(driver.act(info))[-1]
+    return found
+
+
+def _key(picture: Tensor) -> bytes:
+    return picture.contiguous().numpy().tobytes()
