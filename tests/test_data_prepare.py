@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from multiprocessing import forkserver, get_context
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -87,25 +86,14 @@ def test_killed_and_completed(whole: Store, tmp_path: Path, monkeypatch: pytest.
     assert store.fingerprint == whole.fingerprint and not partial.exists()
 
 
-def _prepare_counted(target: str) -> None:
-    forkserver._forkserver = forkserver.ForkServer()  # of its own, as a process that was not forked from one has
-    forkserver.ensure_running = forkserver._forkserver.ensure_running
-    forkserver.connect_to_new_process = forkserver._forkserver.connect_to_new_process
-    sources.SOURCES["counted"] = CountedSource()
-    os.environ["DAYDRIVE_TEST_PAUSE"] = "0.004"
-    prepare("counted", None, Path(target), (24, 32), workers=2)
-
-
 @pytest.mark.slow
 def test_ten_kills_at_random_moments(whole: Store, tmp_path: Path) -> None:
     """Each followed by the next try; wherever it hits, the store is absent or whole, and the same in the end."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["daydrive.data.prepare", "lance"])
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "DAYDRIVE_TEST_PAUSE": "0.01"}
 
-    def begin(target: Path) -> multiprocessing.process.BaseProcess:
-        process = context.Process(target=_prepare_counted, args=(str(target),))
-        process.start()
-        return process
+    def begin(target: Path) -> subprocess.Popen[bytes]:
+        (tmp_path / "run.py").write_text(SCRIPT.format(target=str(target), workers=2))
+        return subprocess.Popen([sys.executable, str(tmp_path / "run.py")], env=environment, stdout=subprocess.DEVNULL)
 
     def finished(target: Path) -> int:
         return len(list(target.with_name(f"{target.name}.partial").glob("??????.arrow")))
@@ -115,17 +103,20 @@ def test_ten_kills_at_random_moments(whole: Store, tmp_path: Path) -> None:
     while kills < 10:
         target = tmp_path / f"store{rounds}"
         while not target.exists():
-            process, enough = begin(target), moments.integers(0, 9)
-            while process.exitcode is None and finished(target) < enough:
-                time.sleep(0.005)
-            process.join(float(moments.uniform(0.0, 0.2)))
-            if process.exitcode is None:
+            process, enough = begin(target), min(finished(target) + moments.integers(0, 4), 8)
+            deadline = time.monotonic() + 120
+            while process.poll() is None and finished(target) < enough and time.monotonic() < deadline:
+                time.sleep(0.002)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(float(moments.uniform(0.0, 0.1)))
+            if process.poll() is None:
                 kills += 1
-                os.kill(process.pid or 0, signal.SIGKILL)
                 left.add(finished(target))
-            process.join(60)
-            assert process.exitcode in (0, -signal.SIGKILL)
+                process.kill()
+            assert process.wait(60) in (0, -signal.SIGKILL)
             assert not target.exists() or Store.open(target).fingerprint == whole.fingerprint
+            if kills == 10:
+                break
         prepare("counted", None, target, (24, 32), workers=1)
         rounds += 1
     assert len(left) > 2, f"they hit at different moments: {left} drives were finished"
@@ -135,7 +126,7 @@ def test_ten_kills_at_random_moments(whole: Store, tmp_path: Path) -> None:
         others, same = store.read(rows)
         assert others == jpegs and np.array_equal(actions, same) and store.drives == whole.drives
         assert all(np.array_equal(values, told[name]) for name, values in store.read_values(rows, list(told)).items())
-    assert sorted(os.listdir(tmp_path)) == sorted(f"store{k}" for k in range(rounds))
+    assert sorted(os.listdir(tmp_path)) == sorted(["run.py", *(f"store{k}" for k in range(rounds))])
 
 
 def test_other_options_do_not_take_over_what_was_finished(drives: Path, tmp_path: Path) -> None:

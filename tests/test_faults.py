@@ -300,6 +300,7 @@ def test_a_training_ends_with_the_cause_and_the_command_shows_it_again(
 ) -> None:
     store = broken if cause == "a broken recording" else road_store
     extra = [] if store == broken else ["optimizer.type=sgd", "optimizer.lr=1e20", "training.max_grad_norm=1e20"]
+    extra = extra or ["--allow-faults"]
     process = start(tiny_config, store, tmp_path / "run", *extra, "scheduler.warmup_steps=0", "training.max_steps=60")
     _, said = process.communicate(timeout=200)
     sentence = said.decode().strip().splitlines()[-1]

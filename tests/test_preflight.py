@@ -208,7 +208,8 @@ def test_a_gradient_that_is_not_finite_names_the_weight(make: Make) -> None:
 
 def test_a_split_without_drives_and_a_lost_table_are_found(make: Make, road_store: Path, tmp_path: Path) -> None:
     training = make()
-    training.store.drives = training.store.split("train")
+    entries = [entry for entry in training.store.metadata["drives"] if entry["split"] == "train"]
+    training.store = Store(training.store.path, {**training.store.metadata, "drives": entries})
     with pytest.raises(UserError, match=r"the split 'val' of .* has no drives"):
         training.check()
     training = make()

@@ -109,6 +109,7 @@ def test_it_goes_on_with_the_drives_that_are_missing(server: Server, call: Calla
             assert server.alive(Camera) and len(list(output.glob("[!.]*/actions.csv"))) == 1
             os.kill(os.getpid(), signal.SIGTERM if terminated else signal.SIGINT)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist's workers ignore it
     for terminated in (False, True):
         output = tmp_path / f"broken-{terminated}"
         stop_at = server.ticks + 1 + WARM_UP + 15 + 1 + 1 + WARM_UP + 7

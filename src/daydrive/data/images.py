@@ -91,11 +91,17 @@ def _part(image: Image, rectangle: tuple[int, int, int, int]) -> Image:
     top, left, height, width = rectangle
     if not isinstance(image, Shrunk) or (height, width) == image.recorded:
         return image[top : top + height, left : left + width]
-    y, x = (round(8 * less / whole) / 8 for less, whole in zip(image.shape, image.recorded, strict=False))
+    y, x = (_factor(less, whole) for less, whole in zip(image.shape, image.recorded, strict=False))
     middle = ((left + width / 2) * x - 0.5, (top + height / 2) * y - 0.5)
     return np.asarray(
         cv2.getRectSubPix(image.view(np.ndarray), (round(width * x), round(height * y)), middle), np.uint8
     )
+
+
+def _factor(less: int, whole: int) -> float:
+    """By which a side was shrunk: JPEGs by eighths, rounded up to whole pixels, videos by what the pixels say."""
+    eighths = round(8 * less / whole) / 8
+    return eighths if 0 <= less - eighths * whole < 1 else less / whole
 
 
 def recorded_size(image: Image) -> tuple[int, int]:

@@ -15,24 +15,33 @@ LEAST_GAIN = 0.05
 """Spread of the reading, of that of the command, below which it counts as none."""
 
 
-def response(read: Array, commands: Array, context: int, draws: Bootstrap | None) -> dict[str, Any]:
+def response(
+    read: Array,
+    commands: Array,
+    context: int,
+    draws: Bootstrap | None,
+    delays: tuple[int, int] = (EARLIEST, LATEST),
+) -> dict[str, Any]:
     """Pooled over clips, each counting alike, at the delay at which the correlation is strongest, of either sign.
 
     read: (clips, N), between the frames dreamt; commands: (clips, C-1+N), the first C-1 between the frames seen.
     `correlation` and, over drives, its interval; `gain`, the reading's slope over the command; `bias`, its mean less
-    the command's; `delay` in steps, with a parabola through the strongest and its neighbours. None where one of the
-    two hardly changes or there are too few steps.
+    the command's; `delay` in steps, with a parabola through the strongest and its neighbours, None
+    where only one is tried. All None where one of the two hardly changes or there are too few steps.
+
+    delays: the least and the most that are tried.
     """
     steps = read.shape[1]
-    latest = min(LATEST, context - 1 + max(steps - 4, 0))
-    begin = max(0, latest - (context - 1))
+    earliest, latest = delays
+    latest = min(latest, context - 1 + max(steps - 4, 0))
+    begin, end = max(0, latest - (context - 1)), steps + min(earliest, 0)
     nothing = dict.fromkeys(("correlation", "correlation_interval", "gain", "bias", "delay"))
-    if steps - 1 - begin < 3:
+    if end - begin < 3:
         return nothing
-    y = read[:, begin : steps - 1]
-    delays = range(EARLIEST, latest + 1)
+    y = read[:, begin:end]
+    tried = range(earliest, latest + 1)
     sums = []
-    for delay in delays:
+    for delay in tried:
         from_ = context - 1 + begin - delay
         x = commands[:, from_ : from_ + y.shape[1]]
         sums.append(np.stack([values.mean(axis=1) for values in (x, y, x * x, x * y, y * y)], axis=-1))
@@ -51,7 +60,7 @@ def response(read: Array, commands: Array, context: int, draws: Bootstrap | None
         "correlation_interval": bounds,
         "gain": round(gain, 4),
         "bias": round(bias, 4),
-        "delay": round(delays[best] + _vertex(strengths, best), 3),
+        "delay": round(tried[best] + _vertex(strengths, best), 3) if len(tried) > 1 else None,
     }
 
 

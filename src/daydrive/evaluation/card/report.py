@@ -48,7 +48,9 @@ def report_card(
     moments: of a world that can be driven again, see `road_forks` and `forks`.
 
     `costs`: for each of `VARIANTS` the PSNR in dB that it costs against the true actions, mean over clips and steps,
-    with its interval over drives and its values `by_step`. `egomotion`: what is read back, see `response`, beside the
+    with its interval over drives and its values `by_step`. `change`: from frame to frame, of that of the real frames.
+    `difference`: of the dreams with true and with another clip's actions, of that of the real frames from the last one
+    seen. `egomotion`: what is read back, see `response`, beside the
     real frames and the estimators' own errors; `trusted` is the estimator that the verdict is from. `branches`: see
     `branch_figures`. `verdict`, `mark`, `checks`, `thresholds`: see `judge`.
     UserError for a split without two clips.
@@ -84,6 +86,8 @@ def report_card(
                 keep(f"{kind} turn {name}", reading.turn)
                 if reading.speed is not None:
                     keep(f"{kind} speed {name}", reading.speed)
+        keep("difference", change(dreams["true"], dreams["wrong"]).double().numpy())
+        keep("distance", change(real, seen[:, -1:].expand_as(real)).double().numpy())
         rows = [chosen[i].start + frame_skip * np.arange(chosen[i].length - 1) for i in part]
         speed = speeds_at(store, rows)
         keep("speed", speed)
@@ -106,6 +110,7 @@ def report_card(
         "psnr": _rounded(figures["psnr true"].mean()),
         "costs": {name: _cost(figures, name, draws) for name in VARIANTS if name != "true"},
         "change": _ratio(figures["change true"].mean(), figures["change real"].mean()),
+        "difference": _ratio(figures["difference"].mean(), figures["distance"].mean()),
         "nearest_training_frame": _nearness(figures),
         "egomotion": _egomotion(figures, reader, context, draws),
         "branches": branch_figures(dream, moments),

@@ -14,6 +14,8 @@ COST = 0.3
 """dB that other actions have to cost, or may gain, before it counts."""
 FOLLOWS = 0.5
 """Correlation of what was commanded with what is read, of that on real frames, from which on the wheel is followed."""
+DIFFERS = 0.1
+"""Difference that another clip's actions make, of how far the real drive gets, from which on it is seen."""
 DELAY = 0.75
 """Steps by which a response may be later, or earlier, than that of the real car."""
 PARALLAX = 0.3
@@ -48,7 +50,7 @@ def judge(card: Mapping[str, Any]) -> dict[str, Any]:
         "checks": [check._asdict() for check in checks],
         "thresholds": {
             "still": STILL, "replay": REPLAY, "replay_margin": REPLAY_MARGIN, "cost": COST, "follows": FOLLOWS,
-            "delay": DELAY, "parallax": PARALLAX, "strength": list(STRENGTH), "told_apart": TOLD_APART,
+            "differs": DIFFERS, "delay": DELAY, "parallax": PARALLAX, "strength": list(STRENGTH), "told_apart": TOLD_APART,
             "sure_of_reading": SURE_OF_READING,
         },
     }  # fmt: skip
@@ -77,8 +79,12 @@ def _words(card: Mapping[str, Any], passed: Mapping[str, bool | None]) -> str:
 
 
 def _responds(card: Mapping[str, Any]) -> bool:
-    """Whether it matters which actions a dream is given: true ones are better, or those that it takes them for."""
-    return _costs(card, "wrong") or _gains(card, "mirrored") or _gains(card, "early")
+    """Whether it matters which actions a dream is given: true ones are better, or those that it takes them for, or
+    other ones give other pictures that turn with the wheel."""
+    turned = _turn(card)
+    turns = turned is not None and abs(turned[0]["correlation"] or 0.0) >= FOLLOWS * turned[1]["correlation"]
+    differs = (card["difference"] or 0.0) >= DIFFERS
+    return _costs(card, "wrong") or _gains(card, "mirrored") or _gains(card, "early") or (turns and differs)
 
 
 def _lateness(card: Mapping[str, Any]) -> str:
