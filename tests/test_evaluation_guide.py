@@ -1,4 +1,4 @@
-"""docs/EVALUATION.md is true: its commands and its snippet run, and its tables name what there is."""
+"""docs/EVALUATION.md is true: its commands and its snippets run, and its tables name what there is."""
 
 from __future__ import annotations
 
@@ -52,8 +52,10 @@ def test_commands_run(reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(f"`{name}`" in text for name in written)
 
 
-def test_the_snippet_runs(reader: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_snippets_run(reader: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(reader)
-    (snippet,) = blocks("python", GUIDE)
-    exec(compile(snippet.text, str(GUIDE), "exec"), {})
+    card, evaluation = blocks("python", GUIDE)
+    exec(compile(card.text, str(GUIDE), "exec"), {})
+    assert capsys.readouterr().out.startswith("copies\n**Copies.** Mark: ")
+    exec(compile(evaluation.text, str(GUIDE), "exec"), {})
     assert capsys.readouterr().out.split() == ["0.0"] and (reader / "copier/report.html").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import shutil
 import socket
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from daydrive.config import Config, load_config
 from daydrive.data.clips import ClipIndex, read_clips
+from daydrive.data.drives import Drives
 from daydrive.data.store import Store
 from daydrive.errors import UserError
 from daydrive.models import build_world_model
@@ -209,7 +211,7 @@ def test_a_gradient_that_is_not_finite_names_the_weight(make: Make) -> None:
 def test_a_split_without_drives_and_a_lost_table_are_found(make: Make, road_store: Path, tmp_path: Path) -> None:
     training = make()
     entries = [entry for entry in training.store.metadata["drives"] if entry["split"] == "train"]
-    training.store = Store(training.store.path, {**training.store.metadata, "drives": entries})
+    training.store.drives = Drives.read(entries)
     with pytest.raises(UserError, match=r"the split 'val' of .* has no drives"):
         training.check()
     training = make()
@@ -313,11 +315,12 @@ def test_moments_to_come_and_those_there(make: Make) -> None:
 
 
 def test_the_peak_of_memory_is_seen() -> None:
+    gc.collect()
     with memory.PeakMemory(CPU) as peak:
-        held = torch.ones(50 * 2**20 // 4)
+        held = torch.ones(200 * 2**20 // 4)
         held = held + 1
         del held
-    assert 90 * 2**20 < peak.growth < 130 * 2**20
+    assert 360 * 2**20 < peak.growth < 440 * 2**20
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ def evaluate(
     counterfactual: Annotated[
         bool, typer.Option("--counterfactual", help="also: left, straight, right from one moment of the road world")
     ] = False,
+    card: Annotated[bool, typer.Option("--card", help="also: does it obey its driver, in words")] = False,
     lpips: Annotated[str | None, typer.Option(help="alexnet or vgg16; default: alexnet if it is there")] = None,
     lpips_weights: Annotated[Path | None, typer.Option(help="file of `fetch-weights`; default: the cache")] = None,
     compare: Annotated[list[Path] | None, typer.Option(help="folder of another evaluation of the same clips")] = None,
@@ -35,7 +36,7 @@ def evaluate(
     """A checkpoint → its margins over the floors, with pictures and a report."""
     from daydrive.devices import find_device
     from daydrive.evaluation import evaluate as run
-    from daydrive.evaluation import margins_table, usable_sentence
+    from daydrive.evaluation import margins_table, usable_sentence, verdict_sentence
 
     console = Console()
     where = find_device(device)
@@ -43,11 +44,13 @@ def evaluate(
         result = run(
             checkpoint, data_root, split, output,
             horizon=horizon, clips=clips, batch_size=batch_size, seed=seed, device=where,
-            with_counterfactual=counterfactual, lpips=lpips, lpips_weights=lpips_weights,
+            with_counterfactual=counterfactual, with_card=card, lpips=lpips, lpips_weights=lpips_weights,
             compare_with=compare or (), progress=progress,
         )  # fmt: skip
     console.print(margins_table(result))
     console.print(usable_sentence(result), soft_wrap=True)
+    if card:
+        console.print(verdict_sentence(result), soft_wrap=True)
     for name in (
         "report.html",
         "report.md",

@@ -3,7 +3,13 @@
 from daydrive.evaluation.benchmark import dream_speed
 from daydrive.evaluation.controllability import counterfactual
 from daydrive.evaluation.horizon import Dream
-from daydrive.evaluation.report import margins_markdown, margins_table, report_markdown, usable_sentence
+from daydrive.evaluation.report import (
+    margins_markdown,
+    margins_table,
+    report_markdown,
+    usable_sentence,
+    verdict_sentence,
+)
 from daydrive.evaluation.run import evaluate, evaluate_dream
 
 __all__ = [
@@ -16,4 +22,5 @@ __all__ = [
     "margins_table",
     "report_markdown",
     "usable_sentence",
+    "verdict_sentence",
 ]

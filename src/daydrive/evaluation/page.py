@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from daydrive.evaluation.report import FLOORS, headline, shown_steps, usable_sentence
+from daydrive.evaluation.report import FLOORS, headline, shown_steps, usable_sentence, verdict_sentence
 
 TEMPLATE = Path(__file__).with_name("report.html")
 CHARTS: dict[str, dict[str, str]] = {
@@ -41,6 +41,8 @@ def report_html(evaluation: Mapping[str, Any], film: bytes, pictures: Mapping[st
         "PICTURES": "\n".join(_picture(caption, png) for caption, png in pictures.items()),
         "TABLE": _table(evaluation),
         "SLICES": _slices(evaluation["slices"]),
+        "CARD": _card(evaluation["card"]) if "card" in evaluation else "",
+        "VERDICT": f'<p class="big">{escape(verdict_sentence(evaluation))}</p>' if "card" in evaluation else "",
         "COMPARED": "".join(_compared(name, each) for name, each in evaluation.get("compared", {}).items()),
         "MANIFEST": "".join(
             f"<dt>{escape(name)}</dt><dd>{escape(_said(value))}</dd>"
@@ -114,6 +116,22 @@ def _slices(slices: Sequence[Mapping[str, Any]]) -> str:
         for s in slices
     ]  # fmt: skip
     return _html_table(["clips by", "number", "PSNR, all steps", "over copying", "usable seconds"], rows)
+
+
+def _card(card: Mapping[str, Any]) -> str:
+    """The checks, what other actions cost, and the branches."""
+    marks = {True: "yes", False: "no", None: "not judged"}
+    checks = [[check["name"], marks[check["passed"]], check["said"]] for check in card["checks"]]
+    costs = [[entry["what"], _with_interval(entry["cost"], entry["interval"])] for entry in card["costs"].values()]
+    tables = [_html_table(["check", "passed", "evidence"], checks), _html_table(["actions", "cost in dB"], costs)]
+    if card["branches"] is not None:
+        names = list(card["branches"]["branches"])
+        nearest = [
+            [name, *(f"{share:.0%}" for share in entry["nearest"])]
+            for name, entry in card["branches"]["branches"].items()
+        ]
+        tables.append(_html_table(["the dream of", *(f"nearest to {name}" for name in names)], nearest))
+    return "<h2>Does it obey its driver?</h2>" + "".join(f'<div class="scroll">{table}</div>' for table in tables)
 
 
 def _compared(folder: str, difference: Mapping[str, Any]) -> str:

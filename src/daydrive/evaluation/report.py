@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from daydrive.evaluation.card.markdown import card_markdown
+
 SHOWN_STEPS = (1, 5, 10, 30)
 FLOORS = {
     "last frame copied": "copy_last_psnr",
@@ -64,6 +66,8 @@ def report_markdown(evaluation: dict[str, Any]) -> str:
         parts.append("## LPIPS\n\n" + _lpips(evaluation))
     else:
         parts.append(f"LPIPS: {evaluation['lpips']}.")
+    if "card" in evaluation:
+        parts.append("## Does it obey its driver?\n\n" + card_markdown(evaluation["card"]))
     for folder, difference in evaluation.get("compared", {}).items():
         parts.append(f"## Against {difference['name'] or folder}\n\n" + _difference(evaluation, difference))
     parts.append("## Made from\n\n" + _made_from(evaluation))
@@ -79,6 +83,14 @@ def usable_sentence(evaluation: Mapping[str, Any]) -> str:
         f"Usable seconds: {evaluation['usable_seconds']:.2f}{sure}. For so long a dream is better than any guess; "
         f"{evaluation['usable_to_the_end']:.0%} of them are to the end of the {horizon:.1f} s."
     )
+
+
+def verdict_sentence(evaluation: Mapping[str, Any]) -> str:
+    """What the report card says; nothing without one."""
+    if "card" not in evaluation:
+        return ""
+    card = evaluation["card"]
+    return f"Verdict: it {card['verdict']}; {card['mark']['passed']} of {card['mark']['of']} checks passed."
 
 
 def _floors(evaluation: dict[str, Any]) -> str:

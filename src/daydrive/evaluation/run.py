@@ -15,6 +15,7 @@ from daydrive.data.loader import fixed_clips
 from daydrive.data.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation import figures as plots
+from daydrive.evaluation.card import report_card, road_forks
 from daydrive.evaluation.compare import compare, read_other, save_figures
 from daydrive.evaluation.controllability import counterfactual
 from daydrive.evaluation.floors import mean_picture
@@ -71,6 +72,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     seed: int = 0,
     with_counterfactual: bool = False,
+    with_card: bool = False,
     lpips: str | None = None,
     lpips_weights: Path | None = None,
     compare_with: Sequence[Path] = (),
@@ -80,7 +82,8 @@ def evaluate(
 
     checkpoint: a run folder, a checkpoint folder or its model file. data_root: a prepared store.
     horizon: steps to dream, fewer where no two clips are that long. with_counterfactual: also in the road world.
-    lpips, lpips_weights: see `find_lpips`. compare_with: folders of other evaluations.
+    with_card: also the action report card. lpips, lpips_weights: see `find_lpips`. compare_with: folders of other
+    evaluations.
     UserError for what doesn't fit together, before anything is computed or written.
     """
     check_writable(output)
@@ -100,6 +103,7 @@ def evaluate(
         batch_size=batch_size,
         seed=seed,
         with_counterfactual=with_counterfactual,
+        with_card=with_card,
         lpips=distance,
         lpips_of=lpips_of,
         compare_with=compare_with,
@@ -122,6 +126,7 @@ def evaluate_dream(
     batch_size: int = 8,
     seed: int = 0,
     with_counterfactual: bool = False,
+    with_card: bool = False,
     lpips: Distance | None = None,
     lpips_of: str = "not asked for",
     compare_with: Sequence[Path] = (),
@@ -195,6 +200,11 @@ def evaluate_dream(
         if with_counterfactual:
             evaluation["counterfactual"] = counterfactual(
                 dream, store.image_size, context, frame_skip=frame_skip, output=folder, seed=seed
+            )
+        if with_card:
+            again = road_forks(store.image_size, context, frame_skip, seed=seed) if store.source == "road" else ()
+            evaluation["card"] = report_card(
+                dream, store, split, context=context, frame_skip=frame_skip, seed=seed, moments=again
             )
         plots.horizon_curves(folder / "horizon.png", evaluation)
         plots.strip(folder / "strip.png", shown, hz, len(chosen), store.pixel_aspect)

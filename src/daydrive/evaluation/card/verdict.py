@@ -50,8 +50,8 @@ def judge(card: Mapping[str, Any]) -> dict[str, Any]:
         "checks": [check._asdict() for check in checks],
         "thresholds": {
             "still": STILL, "replay": REPLAY, "replay_margin": REPLAY_MARGIN, "cost": COST, "follows": FOLLOWS,
-            "differs": DIFFERS, "delay": DELAY, "parallax": PARALLAX, "strength": list(STRENGTH), "told_apart": TOLD_APART,
-            "sure_of_reading": SURE_OF_READING,
+            "differs": DIFFERS, "delay": DELAY, "parallax": PARALLAX, "strength": list(STRENGTH),
+            "told_apart": TOLD_APART, "sure_of_reading": SURE_OF_READING,
         },
     }  # fmt: skip
 
