@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from test_data_makers import write_drive
@@ -181,3 +184,28 @@ def test_slots_are_lent_again_only_when_free_and_large_enough() -> None:
     held = [slots.lend(50) for _ in range(9)]
     assert len({slot.number for slot in held}) == 9
     forget("test")
+
+
+def test_workers_end_with_a_training_that_is_killed(road_store: Path, tmp_path: Path) -> None:
+    """Also their fork server."""
+    script = tmp_path / "training.py"
+    script.write_text(
+        "import sys, time\n"
+        "from daydrive.data.loader import ClipLoader\n"
+        "if __name__ == '__main__':\n"
+        "    loader = ClipLoader(sys.argv[1], 'train', batch_size=2, sequence_length=5, num_workers=2)\n"
+        "    batches = iter(loader)\n"
+        "    next(batches)\n"
+        "    print('began', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    process = subprocess.Popen([sys.executable, str(script), str(road_store)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "began\n"
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert len(started) >= 3
+    process.kill()
+    process.wait()
+    _, left = psutil.wait_procs(started, timeout=30)
+    for orphan in left:
+        orphan.kill()
+    assert not left

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from daydrive.data.clips import ClipIndex, fixed_clips, read_clips
 from daydrive.data.handover import Lent, Slots, forget, keep_memory
 from daydrive.data.order import Order
+from daydrive.data.orphans import end_with_parent
 from daydrive.data.store import Store
 from daydrive.errors import UserError
 from daydrive.types import Batch
@@ -163,6 +164,7 @@ def forkserver() -> Any:
 
 
 def _start_worker(worker: int) -> None:
+    end_with_parent()
     os.environ.setdefault("LANCE_CPU_THREADS", "1")
     os.environ.setdefault("LANCE_IO_THREADS", "2")
     torch.set_num_threads(1)

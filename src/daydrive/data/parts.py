@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from daydrive.data.images import JPEG_QUALITY, Fit, encode, fitted, recorded_size
+from daydrive.data.orphans import end_with_parent
 from daydrive.errors import UserError
 from daydrive.files import replacing
 from daydrive.types import ACTION_HIGH, ACTION_LOW, Drive, Frame
@@ -177,14 +176,7 @@ def _start_worker(counter: Any, stop: Any) -> None:
     _counter, _stop = counter, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()
 
 
 def _work(job: Job) -> None:
