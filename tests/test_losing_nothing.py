@@ -31,7 +31,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("wanted", "extra"),
-    [(20, []), (6, ["training.ema_decay=0.9", "training.amp_dtype=float16", "data.num_workers=1"])],
+    [(14, []), (6, ["training.ema_decay=0.9", "training.amp_dtype=float16", "data.num_workers=1"])],
 )
 def test_kills_at_random_moments_change_nothing(
     config: Path, road_store: Path, tmp_path: Path, wanted: int, extra: list[str]
