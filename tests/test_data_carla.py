@@ -178,11 +178,11 @@ def link(name: str) -> Spoil:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (write(MEASURED, b""), "0007.json is not JSON"),
-        (write(MEASURED, b'{"steer": 0.1, '), "0007.json is not JSON"),
-        (write(MEASURED, b"[1, 2]"), "0007.json is a list where an object belongs"),
-        (write(MEASURED, b"[" * 100_000), "0007.json is not JSON"),
-        (write(MEASURED, b"\x80\x05\xff"), "0007.json is not JSON"),
+        (write(MEASURED, b""), "0007.json: not JSON"),
+        (write(MEASURED, b'{"steer": 0.1, '), "0007.json: not JSON"),
+        (write(MEASURED, b"[1, 2]"), "0007.json: a list where a JSON object belongs"),
+        (write(MEASURED, b"[" * 100_000), "0007.json: not JSON"),
+        (write(MEASURED, b"\x80\x05\xff"), "0007.json: not JSON"),
         (measured(steer="gone"), "0007.json has no 'steer'"),
         (measured(steer=float("nan")), "0007.json: steer is 'nan' where a finite number belongs"),
         (measured(steer="left"), "0007.json: steer is 'left' where a finite number belongs"),
@@ -224,7 +224,7 @@ def own(root: Path) -> Path:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (write("drive.json", b"{"), "drive.json is not JSON"),
+        (write("drive.json", b"{"), "drive.json: not JSON"),
         (lambda d: (d / "drive.json").write_text("{}"), "drive_00000 doesn't say which town it is in"),
         (lambda d: shutil.rmtree(d / "images"), "is not a recording: it has no images/"),
         (lambda d: (d / "images/f3.png").unlink(), "actions.csv has 20 rows for the 19 pictures in"),

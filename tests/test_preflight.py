@@ -2,86 +2,30 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import shutil
-import socket
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import numpy as np
-import psutil
 import pytest
 import torch
-from torch import Tensor
+from trainings import CPU, GIB, Make, Result, Training, one_sentence
 
-from daydrive.config import Config, load_config
-from daydrive.data.clips import ClipIndex, read_clips
+from daydrive.config import Config
 from daydrive.data.drives import Drives
 from daydrive.data.store import Store
 from daydrive.errors import UserError
-from daydrive.models import build_world_model
-from daydrive.training import checklist, memory, preflight, wandb_access
-from daydrive.training.optim import build_optimizers
-from daydrive.types import Batch, to_signed
+from daydrive.training import checklist, preflight
+from daydrive.types import Batch
 
-CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
-GIB = 2**30
-
-
-class Result(NamedTuple):
-    loss: Tensor
-    parts: dict[str, Tensor]
-
-
-class Training:
-    """A model, its optimizers and its step, as a trainer has them."""
-
-    def __init__(self, file: Path, store: Path, run: Path, *overrides: str) -> None:
-        self.store, self.run = Store.open(store), run
-        self.config = load_config(file, [*overrides, "model.image_size=[64, 64]"])
-        torch.manual_seed(0)
-        self.model = build_world_model(self.config)
-        self.optimizers = build_optimizers(self.model, self.config.optimizer)
-        self.seen: list[Batch] = []
-
-    def batch(self, length: int = 5) -> Batch:
-        index = ClipIndex(self.store, "train", self.config.data.sequence_length)
-        return read_clips(self.store, [index.clip(i, length) for i in range(self.config.training.batch_size)])
-
-    def step(self, batch: Batch) -> Result:
-        self.seen.append(batch)
-        images = to_signed(batch.images)
-        context = self.config.training.context_frames
-        output = self.model(images, batch.actions, context)
-        painted = torch.cat([output["reconstructed"] - images, output["predicted"] - images[:, context:]], dim=1)
-        per_clip = painted.abs().flatten(1).mean(dim=1)
-        return Result(per_clip.mean(), {"loss": per_clip.detach(), "pred_loss": per_clip.detach()})
-
-    def check(self, batch: Batch | None = None, step: Callable[[Batch], Result] | None = None) -> list[checklist.Check]:
-        return preflight.preflight(
-            self.config, self.store, self.run, self.model, self.optimizers, batch or self.batch(), step or self.step,
-            total_steps=12, steps_per_epoch=10.0, device=CPU, resumed=False,
-        )  # fmt: skip
-
-
-Make = Callable[..., Training]
 
 
 @pytest.fixture
 def make(tiny_config: Path, road_store: Path, tmp_path: Path) -> Make:
     return lambda *overrides: Training(tiny_config, road_store, tmp_path / "run", *overrides)
-
-
-def one_sentence(error: pytest.ExceptionInfo[UserError]) -> str:
-    text = str(error.value)
-    assert "\n" not in text and len(text) < 400 and not text.endswith("."), text
-    return text
 
 
 def test_a_sound_training_is_told_what_was_looked_at(make: Make) -> None:
@@ -238,109 +182,6 @@ def test_shapes_that_do_not_agree_name_the_key(make: Make) -> None:
     assert "model.image_size = [32, 64]" in one_sentence(error)
 
 
-def plant_memory(monkeypatch: pytest.MonkeyPatch, there: int) -> None:
-    monkeypatch.setattr(memory, "available_memory", lambda device: there)
-
-
-def test_a_step_larger_than_the_memory_names_a_batch_size(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    training = make("training.batch_size=8")
-    plant_memory(monkeypatch, 2**20)
-    with pytest.raises(UserError) as error:
-        training.check()
-    text = one_sentence(error)
-    assert "a step with training.batch_size = 8 takes" in text and "1 MiB are free" in text
-    assert "use_gradient_checkpointing=true" in text
-
-
-@pytest.mark.skipif(not hasattr(psutil, "RLIMIT_DATA"), reason="the limit is Linux's")
-def test_an_allocation_beyond_the_memory_fails_instead_of_the_process(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    training = make("training.batch_size=8", "training.use_gradient_checkpointing=true")
-    plant_memory(monkeypatch, GIB)
-    limits = psutil.Process().rlimit(psutil.RLIMIT_DATA)
-
-    def greedy(batch: Batch) -> Result:
-        held = [torch.empty(2**28) for _ in range(4)]
-        return Result(sum(h[0] for h in held) * next(training.model.parameters()).sum(), {})
-
-    with pytest.raises(UserError) as error:
-        training.check(step=greedy)
-    assert one_sentence(error) == (
-        "a step with training.batch_size = 8 takes more than the 1.0 GiB of memory that are free; set "
-        "training.batch_size=4 with training.gradient_accumulation=4 (the same 16 clips an update)"
-    )
-    assert psutil.Process().rlimit(psutil.RLIMIT_DATA) == limits
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:75] DefaultCPUAllocator: not enough memory: you tried to"),
-        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-        MemoryError("std::bad_alloc"),
-    ],
-)
-def test_errors_of_memory_are_known(error: BaseException) -> None:
-    assert memory.is_out_of_memory(error)
-    assert not memory.is_out_of_memory(RuntimeError("shape '[2, 3]' is invalid for input of size 5"))
-
-
-def test_memory_advice_keeps_the_clips_of_an_update(make: Make) -> None:
-    config = make("training.batch_size=16", "training.gradient_accumulation=3").config
-    advice = memory.memory_advice(17 * GIB, 10 * GIB, config, fixed=GIB, device="cuda")
-    assert advice.startswith(
-        "a step with training.batch_size = 16 takes 17.0 GiB of GPU memory, and 10.0 GiB are free; set "
-        "training.batch_size=8 with training.gradient_accumulation=6 (the same 48 clips an update), or "
-    )
-    hopeless = memory.memory_advice(17 * GIB, GIB // 2, config, fixed=GIB)
-    assert "batch_size=" not in hopeless and "data.sequence_length or model.hidden_dim" in hopeless
-    in_passes = memory.memory_advice(9 * GIB, 6 * GIB, config, fixed=GIB, clips=4)
-    assert "training.batch_size=2 with training.gradient_accumulation=24" in in_passes
-
-
-def test_moments_to_come_and_those_there(make: Make) -> None:
-    training = make("optimizer.type=adamw")
-    weights = sum(p.numel() * 4 for p in training.model.parameters())
-    assert memory.moment_bytes(training.optimizers) == 2 * weights
-    assert memory.moment_bytes(training.optimizers, missing=True) == 2 * weights
-    training.step(training.batch()).loss.backward()
-    training.optimizers[0].step()
-    assert memory.moment_bytes(training.optimizers, missing=True) == 0
-    plain = torch.optim.SGD(training.model.parameters(), lr=0.1)
-    with_momentum = torch.optim.SGD(training.model.parameters(), lr=0.1, momentum=0.9)
-    assert (memory.moment_bytes([plain]), memory.moment_bytes([with_momentum])) == (0, weights)
-
-
-def test_the_peak_of_memory_is_seen() -> None:
-    gc.collect()
-    with memory.PeakMemory(CPU) as peak:
-        held = torch.ones(200 * 2**20 // 4)
-        held = held + 1
-        del held
-    assert 360 * 2**20 < peak.growth < 440 * 2**20
-
-
-@pytest.mark.parametrize(
-    ("groups", "files", "left"),
-    [
-        ("0::/a/b\n", {"a/b/memory.max": "max", "a/memory.max": "1000", "a/memory.current": "600"}, [450]),
-        ("0::/\n", {"memory.max": "300", "memory.current": "900"}, [0]),
-        ("5:cpu:/x\n4:memory:/x\n", {"memory/memory.limit_in_bytes": "70", "memory/memory.usage_in_bytes": "50"}, [70]),
-        ("0::/\n", {}, []),
-    ],
-)
-def test_a_control_groups_limit_counts(tmp_path: Path, groups: str, files: dict[str, str], left: list[int]) -> None:
-    for name, text in files.items():
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        (file.parent / "memory.stat").write_text("anon 3\ninactive_file 50\n")
-    assert memory.cgroup_available(groups, tmp_path) == left
-
-
 def plant_disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10 * free, free=free, used=0))
 
@@ -363,75 +204,6 @@ def test_a_disk_with_room_to_spare_is_no_warning(make: Make, monkeypatch: pytest
     training = make()
     plant_disk(monkeypatch, GIB)
     assert training.check()[2] == checklist.Check("disk", "ok", training.check()[2].said)
-
-
-@pytest.fixture
-def closed_port() -> Iterator[int]:
-    with closing(socket.socket()) as held:  # bound and not listening: nobody else gets it, and nobody answers
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """A home folder without W&B's key and settings."""
-    for name in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_CONFIG_DIR", "WANDB_IDENTITY_TOKEN_FILE", "NETRC"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(wandb_access.importlib.util, "find_spec", lambda name: object())
-    return monkeypatch
-
-
-def test_wandb_without_a_key_says_how_to_log_in(make: Make, account: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError) as error:
-        make("logging.use_wandb=true").check()
-    text = one_sentence(error)
-    assert "api.wandb.ai" in text and "wandb login" in text and "--wandb-mode offline" in text
-
-
-def test_wandb_that_does_not_answer_names_the_host(make: Make, account: pytest.MonkeyPatch, closed_port: int) -> None:
-    account.setenv("WANDB_API_KEY", "0" * 40)
-    account.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port}")
-    with pytest.raises(UserError) as error:
-        make("logging.use_wandb=true").check()
-    text = one_sentence(error)
-    assert f"http://127.0.0.1:{closed_port} can't be reached" in text and "--wandb-mode offline" in text
-
-
-def test_wandb_answers_with_a_key_from_netrc_and_an_address_from_its_settings(
-    make: Make, account: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        host = f"127.0.0.1:{server.getsockname()[1]}"
-        (tmp_path / ".netrc").write_text(f"machine {host}\n login user\n password {'0' * 40}\n")
-        (tmp_path / ".config" / "wandb").mkdir(parents=True)
-        (tmp_path / ".config" / "wandb" / "settings").write_text(f"[default]\nbase_url = http://{host}\n")
-        checks = make("logging.use_wandb=true").check()
-    assert checklist.Check("wandb", "ok", f"{host} answers") in checks
-
-
-def test_a_proxy_answers_in_place_of_wandb(account: pytest.MonkeyPatch) -> None:
-    account.setenv("WANDB_API_KEY", "0" * 40)
-    with closing(socket.create_server(("127.0.0.1", 0))) as proxy:
-        account.setenv("https_proxy", f"127.0.0.1:{proxy.getsockname()[1]}")
-        assert wandb_access.check_wandb("online") == "api.wandb.ai answers"
-
-
-def test_wandb_that_is_silent_is_not_waited_for(account: pytest.MonkeyPatch) -> None:
-    def silent(*_: object, **__: object) -> None:
-        time.sleep(0.5)
-        raise TimeoutError
-
-    account.setattr(wandb_access.socket, "create_connection", silent)
-    assert wandb_access._unreachable("https://api.wandb.ai", 0.05) == "no answer within 0.05 s"
-
-
-def test_wandb_offline_needs_the_package_only(account: pytest.MonkeyPatch) -> None:
-    assert wandb_access.check_wandb("offline").startswith("offline")
-    account.setattr(wandb_access.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install .daydrive\[wandb\]"):
-        wandb_access.check_wandb("offline")
 
 
 @pytest.mark.parametrize(

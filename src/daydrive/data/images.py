@@ -185,7 +185,7 @@ def _png(data: bytes) -> Image:
 
 
 class _TooLargeError(ValueError):
-    pass
+    """It claims more pixels than anybody records."""
 
 
 def _check_pixels(height: int, width: int) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from daydrive.evaluation.report import FLOORS, headline, shown_steps, usable_sentence, verdict_sentence
+from daydrive.evaluation.report import (
+    FLOORS,
+    difference_rows,
+    headline,
+    made_from,
+    shown_steps,
+    usable_sentence,
+    verdict_sentence,
+)
+from daydrive.evaluation.tables import html_table, said, with_interval
+from daydrive.pages import address, embedded_json, filled
 
 TEMPLATE = Path(__file__).with_name("report.html")
 CHARTS: dict[str, dict[str, str]] = {
@@ -37,20 +44,19 @@ def report_html(evaluation: Mapping[str, Any], film: bytes, pictures: Mapping[st
         "USABLE": escape(usable_sentence(evaluation)),
         "NOTES": "".join(f"<p>{escape(note)}</p>" for note in [*evaluation["notes"], *_lpips(evaluation)]),
         "CHARTS": "\n".join(_chart(name, curves, horizons) for name, curves in charts),
-        "FILM": _address("video/mp4", film),
+        "FILM": address("video/mp4", film),
         "PICTURES": "\n".join(_picture(caption, png) for caption, png in pictures.items()),
         "TABLE": _table(evaluation),
         "SLICES": _slices(evaluation["slices"]),
         "CARD": _card(evaluation["card"]) if "card" in evaluation else "",
         "VERDICT": f'<p class="big">{escape(verdict_sentence(evaluation))}</p>' if "card" in evaluation else "",
-        "COMPARED": "".join(_compared(name, each) for name, each in evaluation.get("compared", {}).items()),
+        "COMPARED": "".join(_compared(evaluation, name, each) for name, each in evaluation.get("compared", {}).items()),
         "MANIFEST": "".join(
-            f"<dt>{escape(name)}</dt><dd>{escape(_said(value))}</dd>"
-            for name, value in {**evaluation["manifest"], "held-out drives": evaluation["held"]}.items()
+            f"<dt>{escape(name)}</dt><dd>{escape(said(value))}</dd>" for name, value in made_from(evaluation).items()
         ),
-        "DATA": json.dumps(_data(charts, evaluation), ensure_ascii=False).replace("<", "\\u003c"),
+        "DATA": embedded_json(_data(charts, evaluation)),
     }
-    return re.sub(f"@({'|'.join(parts)})@", lambda place: parts[place[1]], TEMPLATE.read_text(encoding="utf-8"))
+    return filled(TEMPLATE, parts)
 
 
 def _data(charts: Sequence[tuple[str, dict[str, str]]], evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,10 +107,10 @@ def _chart(name: str, curves: Mapping[str, str], horizons: Sequence[Mapping[str,
 def _table(evaluation: Mapping[str, Any]) -> str:
     columns = {"PSNR": "psnr", **FLOORS, "SSIM": "ssim", "sharpness": "sharpness", "flicker": "flicker"}
     rows = [
-        [f"+{h['step']}", *(_with_interval(h[name], h[f"{name}_interval"]) for name in columns.values())]
+        [f"+{h['step']}", *(with_interval(h[name], h[f"{name}_interval"]) for name in columns.values())]
         for h in shown_steps(evaluation)
     ]
-    return _html_table(["steps ahead", *columns], rows)
+    return html_table(["steps ahead", *columns], rows)
 
 
 def _slices(slices: Sequence[Mapping[str, Any]]) -> str:
@@ -115,67 +121,33 @@ def _slices(slices: Sequence[Mapping[str, Any]]) -> str:
         ]
         for s in slices
     ]  # fmt: skip
-    return _html_table(["clips by", "number", "PSNR, all steps", "over copying", "usable seconds"], rows)
+    return html_table(["clips by", "number", "PSNR, all steps", "over copying", "usable seconds"], rows)
 
 
 def _card(card: Mapping[str, Any]) -> str:
     """The checks, what other actions cost, and the branches."""
     marks = {True: "yes", False: "no", None: "not judged"}
     checks = [[check["name"], marks[check["passed"]], check["said"]] for check in card["checks"]]
-    costs = [[entry["what"], _with_interval(entry["cost"], entry["interval"])] for entry in card["costs"].values()]
-    tables = [_html_table(["check", "passed", "evidence"], checks), _html_table(["actions", "cost in dB"], costs)]
+    costs = [[entry["what"], with_interval(entry["cost"], entry["interval"])] for entry in card["costs"].values()]
+    tables = [html_table(["check", "passed", "evidence"], checks), html_table(["actions", "cost in dB"], costs)]
     if card["branches"] is not None:
         names = list(card["branches"]["branches"])
         nearest = [
             [name, *(f"{share:.0%}" for share in entry["nearest"])]
             for name, entry in card["branches"]["branches"].items()
         ]
-        tables.append(_html_table(["the dream of", *(f"nearest to {name}" for name in names)], nearest))
+        tables.append(html_table(["the dream of", *(f"nearest to {name}" for name in names)], nearest))
     return "<h2>Does it obey its driver?</h2>" + "".join(f'<div class="scroll">{table}</div>' for table in tables)
 
 
-def _compared(folder: str, difference: Mapping[str, Any]) -> str:
-    bounds = difference["usable_seconds_interval"]
-    last = len(difference["psnr"])
-    rows = [["usable seconds", _with_interval(difference["usable_seconds"], bounds)]]
-    for step in sorted({1, min(5, last), min(10, last), last}):
-        sure = difference["psnr_interval"]
-        rows.append([f"PSNR at {step}", _with_interval(difference["psnr"][step - 1], sure and sure[step - 1])])
-    name = escape(str(difference["name"] or folder))
-    return f'<h2>Against {name}</h2><div class="scroll">{_html_table(["this minus that", ""], rows)}</div>'
-
-
-def _with_interval(value: float | None, bounds: Sequence[float | None] | None) -> str:
-    if value is None:
-        return "–"
-    if not bounds or None in bounds:
-        return f"{value:.2f}"
-    return f"{value:.2f} [{bounds[0]:.2f}, {bounds[1]:.2f}]"
-
-
-def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
+def _compared(evaluation: Mapping[str, Any], folder: str, difference: Mapping[str, Any]) -> str:
+    table = html_table(["this minus that", ""], difference_rows(evaluation, difference))
+    return f'<h2>Against {escape(str(difference["name"] or folder))}</h2><div class="scroll">{table}</div>'
 
 
 def _picture(caption: str, png: bytes) -> str:
-    return (
-        f'<h2>{escape(caption)}</h2><figure><img alt="{escape(caption)}" src="{_address("image/png", png)}"></figure>'
-    )
+    return f'<h2>{escape(caption)}</h2><figure><img alt="{escape(caption)}" src="{address("image/png", png)}"></figure>'
 
 
 def _lpips(evaluation: Mapping[str, Any]) -> list[str]:
     return [] if "lpips" in evaluation["horizons"][0] else [f"LPIPS: {evaluation['lpips']}."]
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {item}" for name, item in value.items() if item is not None)
-    if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
-    return "–" if value is None else str(value)
-
-
-def _address(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
 from daydrive.evaluation.card.markdown import card_markdown
+from daydrive.evaluation.tables import markdown_table, number, said, with_interval
 
+RIGHT = "---:"
 SHOWN_STEPS = (1, 5, 10, 30)
 FLOORS = {
     "last frame copied": "copy_last_psnr",
@@ -50,8 +52,8 @@ def margins_table(evaluation: dict[str, Any]) -> Table:
 
 def margins_markdown(evaluation: dict[str, Any]) -> str:
     """The same as a Markdown table with its caption below, for a README."""
-    rows = [tuple(COLUMNS), ("---:",) * len(COLUMNS), *_rows(evaluation)]
-    return f"{_table(rows)}\n\n{headline(evaluation)}. {_caption(evaluation)}\n"
+    table = markdown_table(tuple(COLUMNS), _rows(evaluation), RIGHT)
+    return f"{table}\n\n{headline(evaluation)}. {_caption(evaluation)}\n"
 
 
 def report_markdown(evaluation: dict[str, Any]) -> str:
@@ -94,60 +96,49 @@ def verdict_sentence(evaluation: Mapping[str, Any]) -> str:
 
 
 def _floors(evaluation: dict[str, Any]) -> str:
-    rows: list[tuple[str, ...]] = [("steps ahead", "dream", *FLOORS)]
-    rows.append(("---:",) * len(rows[0]))
-    for figures in shown_steps(evaluation):
-        cells = (_with_interval(figures, name, "{:.2f}") for name in ("psnr", *FLOORS.values()))
-        rows.append((str(figures["step"]), *cells))
-    return _table(rows) + "\n\nPSNR in dB, mean over clips, in brackets 95 % intervals by bootstrap over drives."
+    rows = _with_intervals(evaluation, ("psnr", *FLOORS.values()), ".2f")
+    table = markdown_table(("steps ahead", "dream", *FLOORS), rows, RIGHT)
+    return table + "\n\nPSNR in dB, mean over clips, in brackets 95 % intervals by bootstrap over drives."
 
 
 def _lpips(evaluation: dict[str, Any]) -> str:
-    rows: list[tuple[str, ...]] = [("steps ahead", "dream", "last frame copied"), ("---:",) * 3]
+    rows = _with_intervals(evaluation, ("lpips", "copy_last_lpips"), ".3f")
+    table = markdown_table(("steps ahead", "dream", "last frame copied"), rows, RIGHT)
+    return f"{table}\n\nNetwork: {evaluation['lpips']}; less is nearer."
+
+
+def _with_intervals(evaluation: dict[str, Any], names: Sequence[str], form: str) -> list[list[str]]:
+    return [
+        [str(h["step"]), *(with_interval(h[name], h[f"{name}_interval"], form) for name in names)]
+        for h in shown_steps(evaluation)
+    ]
+
+
+def difference_rows(evaluation: Mapping[str, Any], difference: Mapping[str, Any]) -> list[list[str]]:
+    """Usable seconds, and PSNR and SSIM at a few steps: this one minus that one, with the interval."""
+    bounds = difference["usable_seconds_interval"]
+    rows = [["usable seconds", with_interval(difference["usable_seconds"], bounds, "+.2f")]]
     for figures in shown_steps(evaluation):
-        cells = (_with_interval(figures, name, "{:.3f}") for name in ("lpips", "copy_last_lpips"))
-        rows.append((str(figures["step"]), *cells))
-    return _table(rows) + f"\n\nNetwork: {evaluation['lpips']}; less is nearer."
+        step = figures["step"]
+        for name, label in (("psnr", "PSNR, dB,"), ("ssim", "SSIM")):
+            bounds = difference[f"{name}_interval"]
+            value = with_interval(difference[name][step - 1], bounds and bounds[step - 1], "+.3f")
+            rows.append([f"{label} at {step}", value])
+    return rows
 
 
 def _difference(evaluation: dict[str, Any], difference: dict[str, Any]) -> str:
-    rows: list[tuple[str, ...]] = [("", "difference", "95 % interval"), ("---", "---:", "---:")]
-    for figures in shown_steps(evaluation):
-        place = figures["step"] - 1
-        for name, unit in (("psnr", " dB"), ("ssim", "")):
-            bounds = difference[f"{name}_interval"]
-            rows.append(
-                (
-                    f"{name.upper()} at {figures['step']}{unit and ','}{unit}",
-                    f"{difference[name][place]:+.3f}",
-                    "-" if bounds is None else f"[{bounds[place][0]:+.3f}, {bounds[place][1]:+.3f}]",
-                )
-            )
-    bounds = difference["usable_seconds_interval"]
-    sure = "-" if bounds is None else f"[{bounds[0]:+.2f}, {bounds[1]:+.2f}]"
-    rows.append(("usable seconds", f"{difference['usable_seconds']:+.2f}", sure))
-    return _table(rows) + "\n\nThis one minus that one, paired by clip; an interval without 0 tells them apart."
+    table = markdown_table(("this minus that", "difference [95 %]"), difference_rows(evaluation, difference), RIGHT)
+    return table + "\n\nPaired by clip; an interval without 0 tells them apart."
 
 
 def _made_from(evaluation: dict[str, Any]) -> str:
-    made = {**evaluation["manifest"], "held-out drives": ", ".join(evaluation["held"])}
-    return "\n".join(f"- {name}: {_said(value)}" for name, value in made.items())
+    return "\n".join(f"- {name}: {said(value)}" for name, value in made_from(evaluation).items())
 
 
-def _said(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {item}" for name, item in value.items() if item is not None)
-    return "-" if value is None else str(value)
-
-
-def _with_interval(figures: dict[str, Any], name: str, form: str) -> str:
-    bounds = figures[f"{name}_interval"]
-    value = form.format(figures[name])
-    return value if bounds is None else f"{value} [{form.format(bounds[0])}, {form.format(bounds[1])}]"
-
-
-def _table(rows: list[tuple[str, ...]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def made_from(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest, and the drives by name."""
+    return {**evaluation["manifest"], "held-out drives": evaluation["held"]}
 
 
 def shown_steps(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -172,7 +163,7 @@ def _row(figures: dict[str, Any], hz: float) -> tuple[str, ...]:
         f"{psnr - figures['shuffled_actions_psnr']:.2f}",
         f"{figures['ssim']:.3f}",
         f"{figures['copy_last_ssim']:.3f}",
-        "-" if figures["sharpness"] is None else f"{figures['sharpness']:.2f}",
+        number(figures["sharpness"]),
     )
 
 

@@ -8,16 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from daydrive.data.balance import STANDING, TOP, TURN
 from daydrive.data.store import Store
 from daydrive.evaluation.horizon import Rollout
 from daydrive.evaluation.intervals import Array
 from daydrive.evaluation.usable import usable_of
 from daydrive.types import Clip
 
-STRAIGHT = 0.05
-"""mean steering, to either side, up to which a clip counts as straight"""
-STANDING = 0.5
-"""m/s up to which a clip counts as standing; a speed in another unit is taken as it is"""
 DARK, BRIGHT = 80.0, 150.0
 """mean level of 255 of the last real picture"""
 
@@ -47,10 +44,15 @@ def speeds(store: Store, clips: Sequence[Clip], context: int) -> list[float | No
 
 
 def slices(figures: Mapping[str, Array], kinds: Sequence[Kind], hz: float) -> list[dict[str, Any]]:
-    """`by`, `value`, `clips`, mean `psnr` over all steps, `margin` over copying, `usable_seconds`; of each kind."""
+    """By steering and speed as the balance of the training tells them (`daydrive.data.balance`), light and drive.
+
+    `by`, `value`, `clips`, mean `psnr` over all steps, `margin` over copying, `usable_seconds`; of each kind."""
+    turn = TURN * float(np.sqrt(np.mean([kind.steering**2 for kind in kinds])))
+    known = [abs(kind.speed) for kind in kinds if kind.speed is not None]
+    slowest = STANDING * float(np.percentile(known, TOP)) if known else 0.0
     names = {
-        "steering": [_side(kind.steering) for kind in kinds],
-        "speed": [_pace(kind.speed) for kind in kinds],
+        "steering": [_side(kind.steering, turn) for kind in kinds],
+        "speed": [_pace(kind.speed, slowest) for kind in kinds],
         "light": [_light(kind.light) for kind in kinds],
         "drive": [kind.drive for kind in kinds],
     }
@@ -73,12 +75,12 @@ def _figures(figures: Mapping[str, Array], chosen: npt.NDArray[np.bool_], hz: fl
     }
 
 
-def _side(steering: float) -> str:
-    return "straight" if abs(steering) <= STRAIGHT else "right" if steering > 0 else "left"
+def _side(steering: float, turn: float) -> str:
+    return "straight" if abs(steering) <= turn else "right" if steering > 0 else "left"
 
 
-def _pace(speed: float | None) -> str:
-    return "unknown" if speed is None else "standing" if abs(speed) <= STANDING else "moving"
+def _pace(speed: float | None, slowest: float) -> str:
+    return "unknown" if speed is None else "standing" if abs(speed) < slowest else "moving"
 
 
 def _light(level: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from html import escape
 
@@ -12,6 +11,7 @@ from daydrive.data.doctor.features import decode
 from daydrive.data.doctor.finding import Curve, Finding
 from daydrive.data.images import encode
 from daydrive.data.store import Store
+from daydrive.pages import address
 from daydrive.pictures import enlarge, overlay_action, widen
 
 TALL = 144
@@ -21,8 +21,10 @@ WIDTH, HEIGHT = 640, 180
 COLOURS = ("#0072B2", "#9AA0A8")
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #18212b; }
-section { border-top: 1px solid #dcdfe4; padding: .6rem 0 1rem; }
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #18212b;
+  background: #fff; }
+@media (prefers-color-scheme: dark) { body { color: #ebedf1; background: #14161a; } svg { background: #ebedf1; } }
+section { border-top: 1px solid #8a8f99; padding: .6rem 0 1rem; }
 h2 { font-size: 1.05rem; margin: .4rem 0; } p { margin: .3rem 0; }
 b { padding: .1rem .5rem; border-radius: .3rem; color: white; font-weight: 600; margin-right: .4rem; }
 .fatal { background: #b3261e; } .warning { background: #b26a00; } .note { background: #5b6572; }
@@ -38,7 +40,8 @@ def diagnosis_page(store: Store, findings: Sequence[Finding]) -> str:
     told = f"{store.rows} frames of {len(store.drives)} drives at {store.hz:g} Hz, from {store.source}"
     body = "\n".join(_section(store, finding) for finding in findings) or "<p>Nothing was found.</p>"
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}: diagnosis</title>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}: diagnosis</title>'
         f"<style>{_STYLE}</style><h1>{title}</h1><p>{escape(told)}</p>\n{body}\n</html>\n"
     )
 
@@ -67,7 +70,7 @@ def _pictures(store: Store, rows: Sequence[int]) -> str:
         drive, frame = store.locate(row)
         tile = enlarge(picture, TALL)
         shown = overlay_action(tile, np.nan_to_num(action), height=TALL // 4)
-        source = "data:image/jpeg;base64," + base64.b64encode(encode(shown)).decode()
+        source = address("image/jpeg", encode(shown))
         said = f"{drive.name}, frame {frame}"
         figures.append(
             f'<figure><img alt="{escape(said)}" src="{source}"><figcaption>{escape(said)}</figcaption></figure>'

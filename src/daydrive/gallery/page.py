@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import re
 from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
@@ -18,6 +15,7 @@ import numpy.typing as npt
 from daydrive.data.images import encode
 from daydrive.data.store import Store
 from daydrive.gallery.reading import View
+from daydrive.pages import address, embedded_json, filled
 from daydrive.types import Image
 
 TALLEST = 192
@@ -38,9 +36,9 @@ def page(store: Store, views: Sequence[View]) -> str:
         "TITLE": escape(store.path.name or str(store.path)),
         "TOLD": escape(told),
         "DRIVES": "\n".join(_section(k, view) for k, view in enumerate(views)),
-        "DATA": json.dumps([_data(view) for view in views], ensure_ascii=False).replace("<", "\\u003c"),
+        "DATA": embedded_json([_data(view) for view in views]),
     }
-    return re.sub(f"@({'|'.join(parts)})@", lambda place: parts[place[1]], TEMPLATE.read_text(encoding="utf-8"))
+    return filled(TEMPLATE, parts)
 
 
 def _section(number: int, view: View) -> str:
@@ -97,7 +95,7 @@ def _source(picture: Image) -> str:
     if height > TALLEST:
         size = (round(width * TALLEST / height), TALLEST)
         picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return "data:image/jpeg;base64," + base64.b64encode(encode(picture)).decode()
+    return address("image/jpeg", encode(picture))
 
 
 def _thinned(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

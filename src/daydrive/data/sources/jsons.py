@@ -8,7 +8,7 @@ from typing import Any
 from daydrive.errors import UserError
 
 
-def json_object(text: str, where: str) -> dict[str, Any]:
+def json_object(text: str | bytes, where: str) -> dict[str, Any]:
     """The JSON object in `text`; UserError naming `where` for anything else."""
     try:
         found = json.loads(text)

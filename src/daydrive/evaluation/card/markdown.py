@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from daydrive.evaluation.tables import markdown_table, number
 
 
 def card_markdown(card: Mapping[str, Any]) -> str:
@@ -11,13 +13,13 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     mark = card["mark"]
     parts = [
         f"**{card['verdict'].capitalize()}.** Mark: {mark['passed']} of {mark['of']} checks passed.",
-        _table(
+        markdown_table(
             ("check", "", "evidence"),
             [(check["name"], _sign(check["passed"]), check["said"]) for check in card["checks"]],
         ),
         f"PSNR in dB against the true actions, mean over {card['clips']} clips of {card['drives']} drives and "
         f"{card['steps']} steps:",
-        _table(
+        markdown_table(
             ("actions", "cost", "95 %"),
             [(entry["what"], f"{entry['cost']:.2f}", _bounds(entry["interval"])) for entry in card["costs"].values()],
         ),
@@ -41,15 +43,15 @@ def _egomotion(ego: Mapping[str, Any]) -> str:
                         ego["turn_is"] if quantity == "turn" else "speed",
                         kind,
                         _FRAMES[name],
-                        _number(found["correlation"]),
-                        _number(found["gain"]),
-                        _number(found["bias"]),
-                        _number(found["delay"], 1),
+                        number(found["correlation"]),
+                        number(found["gain"]),
+                        number(found["bias"]),
+                        number(found["delay"], ".1f"),
                         f"{own['rmse']:.2f} of {own['spread']:.2f}" if name == "real" and own else "",
                     )
                 )
     heads = ("read", "by", "in", "correlation", "gain", "bias", "delay, steps", "error, held out")
-    return "Motion read back from the pictures, against what was commanded:\n\n" + _table(heads, rows)
+    return "Motion read back from the pictures, against what was commanded:\n\n" + markdown_table(heads, rows)
 
 
 _FRAMES = {"real": "real frames", "true": "dream", "wrong": "dream, another clip's actions"}
@@ -70,20 +72,11 @@ def _branches(branches: Mapping[str, Any]) -> str:
         f"One moment driven on in five ways, by the world and by the dream ({branches['moments']} moments). To the "
         "right: the world's branch that the dream of each was nearest to."
     )
-    return f"{said}\n\n{_table(heads, rows)}"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"{said}\n\n{markdown_table(heads, rows)}"
 
 
 def _sign(passed: bool | None) -> str:
     return "not judged" if passed is None else "yes" if passed else "no"
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _bounds(bounds: Sequence[float] | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import math
 import zlib
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daydrive.data.sources.files import inside
+from daydrive.data.sources.jsons import json_object
 from daydrive.errors import UserError
 from daydrive.types import Image
 
@@ -82,13 +82,7 @@ def read_json_object(file: Path, root: Path) -> dict[str, Any]:
         raise UserError(f"the measurement {file} cannot be read ({reason})") from error
     if len(data) > LARGEST_JSON:
         raise UserError(f"the measurement {file} holds more than {LARGEST_JSON >> 20} MiB, which is no measurement")
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"the measurement {file} is not JSON ({str(error).splitlines()[0]})") from error
-    if not isinstance(found, dict):
-        raise UserError(f"the measurement {file} is a {type(found).__name__} where an object belongs")
-    return found
+    return json_object(data, f"the measurement {file}")
 
 
 def command(measured: Mapping[str, Any], name: str, file: Path, low: float) -> float:
