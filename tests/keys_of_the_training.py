@@ -23,6 +23,7 @@ from daydrive.data.loader import fixed_clips
 from daydrive.data.store import Store
 from daydrive.errors import UserError
 from daydrive.training import engine as engine_module
+from daydrive.training import precision as precision_module
 from daydrive.training.alarms import Watch
 from daydrive.training.distributed import Team, join_wanted, joined
 from daydrive.training.engine import Engine
@@ -49,9 +50,12 @@ def after_backward(config: Config) -> Engine:
 
 
 def computed_in(config: Config) -> torch.dtype:
+    """On a processor that has bfloat16."""
     found: list[torch.dtype] = []
     store = Store.open(config.data.root or Path())
-    engine = Engine(config, Team.alone(CPU))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision_module, "has_bfloat16", lambda device: True)
+        engine = Engine(config, Team.alone(CPU))
     engine.model.encoder.enter[0].register_forward_hook(lambda _, __, output: found.append(output.dtype))
     engine.evaluate(read_clips(store, fixed_clips(store, "train", config.data.sequence_length, 1)))
     return found[0]

@@ -108,7 +108,10 @@ def test_an_overflow_in_float16_skips_the_step_and_lowers_the_scale(tiny_config:
 
 def test_bfloat16_where_the_device_has_it(tiny_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = load_config(tiny_config).training
-    assert mixed_dtype(training, CPU) == torch.bfloat16
+    for native, expected in ((True, torch.bfloat16), (False, None)):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda native=native: native)
+        assert mixed_dtype(training, CPU) == expected
+        assert mixed_dtype(training.model_copy(update={"amp_dtype": "bfloat16"}), CPU) == torch.bfloat16
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     assert mixed_dtype(training, torch.device("cuda")) == torch.float16
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)

@@ -69,7 +69,8 @@ class TrainingConfig(Settings):
     """num_epochs or max_steps, whichever ends first; a step is an optimizer update.
 
     batch_size: clips of each process at a time; a step takes `batch_size · gradient_accumulation` of them per process.
-    amp_dtype: what `use_amp` computes in; 'auto' is bfloat16 where the device has it, float16 elsewhere.
+    amp_dtype: what `use_amp` computes in; 'auto' is bfloat16 where the device has it, else float16 on a GPU
+    and float32 on a processor.
     context_frames: real frames before the dream begins. unroll: how its length grows; without it, all of the clip.
     ema_decay: keep a moving average of the weights, which is then what is validated and exported.
     distributed: one process of several that torchrun or Slurm started; backend: 'auto' is nccl on GPUs, gloo elsewhere.

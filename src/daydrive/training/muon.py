@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate
 
+from daydrive.devices import has_bfloat16
+
 NEWTON_SCHULZ = (
     (4.0848, -6.8946, 2.9270),
     (3.9505, -6.3029, 2.6377),
@@ -30,12 +32,12 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     """(N, rows, columns) → the same with singular values near one, by Newton-Schulz iterations.
 
     Wide matrices iterate on their small Gram matrix, in float32 since that squares the condition, and are multiplied
-    once at the end; the others iterate as they are, in bfloat16.
+    once at the end; the others iterate as they are, in bfloat16 where the device has it.
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    x = _by_gram(x) if x.shape[-1] >= 2 * x.shape[-2] else _directly(x.bfloat16())
+    x = _by_gram(x) if x.shape[-1] >= 2 * x.shape[-2] else _directly(x.bfloat16() if has_bfloat16(x.device) else x)
     return x.mT if tall else x
 
 

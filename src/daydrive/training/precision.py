@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from daydrive.config import TrainingConfig
+from daydrive.devices import has_bfloat16
 
 
 class Precision:
@@ -60,10 +61,14 @@ class Precision:
 
 
 def mixed_dtype(config: TrainingConfig, device: torch.device) -> torch.dtype | None:
-    """bfloat16 where the device computes it, else float16, unless the settings say which; None without `use_amp`."""
+    """bfloat16 where the device computes it, else float16 on a GPU, unless the settings say which.
+
+    None, for float32 alone, without `use_amp`, and on a processor that has neither.
+    """
     if not config.use_amp:
         return None
     if config.amp_dtype != "auto":
         return torch.bfloat16 if config.amp_dtype == "bfloat16" else torch.float16
-    native = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if native else torch.float16
+    if has_bfloat16(device):
+        return torch.bfloat16
+    return torch.float16 if device.type == "cuda" else None
