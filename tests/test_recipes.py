@@ -36,7 +36,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("name", "processes", "steps", "fewer"),
     [
-        ("base", 1, 1, []),
+        ("base", 1, 1, ["training.gradient_accumulation=2"]),
         ("distributed", 2, 1, []),
         ("demo", 1, 2, []),
         ("recipes/quick_prototype", 1, 1, []),
