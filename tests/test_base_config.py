@@ -1,9 +1,7 @@
 """The base settings: a step at their picture size, and a model of their shape that learns two clips by heart."""
 
-import ctypes
 import gc
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from daydrive.data.clips import read_clips
 from daydrive.data.loader import fixed_clips
 from daydrive.data.prepare import prepare
 from daydrive.data.store import Store
+from daydrive.devices import give_memory_back
 from daydrive.models import build_world_model
 from daydrive.training.distributed import Team
 from daydrive.training.engine import Engine
@@ -32,8 +31,7 @@ def memory_given_back() -> Iterator[None]:
     """Gigabytes, which the C library would keep from the processes of later tests."""
     yield
     gc.collect()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    give_memory_back()
 
 
 def test_the_base_model_has_the_documented_size_and_shapes() -> None:

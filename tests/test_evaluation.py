@@ -21,8 +21,8 @@ from daydrive.data.clips import read_clips
 from daydrive.data.loader import fixed_clips
 from daydrive.data.store import Store
 from daydrive.errors import UserError
-from daydrive.evaluation import run
-from daydrive.evaluation.horizon import Dream, Rollout, other_clips, rollouts
+from daydrive.evaluation import run, subject
+from daydrive.evaluation.horizon import Dream, Rollout, dreamt, other_clips
 from daydrive.evaluation.output import check_writable, filling, finite
 from daydrive.evaluation.predictions import Predictions, bytes_needed
 from daydrive.evaluation.report import margins_markdown, margins_table
@@ -205,7 +205,7 @@ def test_borrowed_actions_begin_after_the_context(store: Store) -> None:
 
     clips = fixed_clips(store, "val", CONTEXT + HORIZON, 8)
     own = read_clips(store, clips).actions
-    list(rollouts(spy, lambda c: read_clips(store, c), clips, CONTEXT, 8, 0))
+    dreamt(spy, store, clips, other_clips(clips, 0), CONTEXT, range(8))
     predicted, shuffled, idle = given
     assert torch.equal(idle[:, : CONTEXT - 1], own[:, : CONTEXT - 1]) and not idle[:, CONTEXT - 1 :, :3].any()
     assert torch.equal(idle[..., 3], own[..., 3])
@@ -281,7 +281,7 @@ def loaded(image_size: tuple[int, int] | None, action_dim: int = 4) -> Any:
 def test_a_model_of_another_shape_is_refused(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Any, sentence: str
 ) -> None:
-    monkeypatch.setattr(run, "load", lambda *_: model)
+    monkeypatch.setattr(subject, "load", lambda *_: model)
     with pytest.raises(UserError, match=sentence):
         evaluate(tmp_path / "run", store.path, "val", tmp_path / "out")
 
@@ -293,8 +293,8 @@ def test_evaluate_binds_the_model_to_the_same_path(
     model.path = tmp_path / "runs/a/checkpoints/step-7"
     model.path.mkdir(parents=True)
     (model.path / "model.safetensors").write_bytes(b"weights")
-    monkeypatch.setattr(run, "load", lambda *_: model)
-    monkeypatch.setattr(run, "rollout_uint8", lambda _, context, actions: steerer(context, actions))
+    monkeypatch.setattr(subject, "load", lambda *_: model)
+    monkeypatch.setattr(subject, "rollout_uint8", lambda _, context, actions: steerer(context, actions))
     through = evaluate(tmp_path / "run", store.path, "val", tmp_path / "out", horizon=HORIZON, clips=12)
     direct = evaluated(steerer, store, tmp_path / "direct")
     assert through["horizons"] == direct["horizons"]

@@ -223,7 +223,7 @@ def test_zero_actions_keep_the_context(store: Store, tmp_path: Path) -> None:
         given.append(actions)
         return copier(context, actions)
 
-    evaluated(spy, store, tmp_path, batch_size=12)
+    evaluated(spy, store, tmp_path, clips=8)
     own, _, idle = given
     assert torch.equal(own[:, : CONTEXT - 1], idle[:, : CONTEXT - 1])
     assert not idle[:, CONTEXT - 1 :, :3].any()

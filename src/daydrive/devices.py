@@ -1,6 +1,9 @@
-"""Which device computes."""
+"""Which device computes, and what memory it has."""
 
 from __future__ import annotations
+
+import ctypes
+from contextlib import suppress
 
 import psutil
 import torch
@@ -39,3 +42,9 @@ def memory_used(device: torch.device) -> tuple[int, int]:
         free, total = torch.cuda.mem_get_info(device)
         return total - free, total
     return int(psutil.Process().memory_info().rss), int(psutil.virtual_memory().total)
+
+
+def give_memory_back() -> None:
+    """What was freed goes back to the system; the C library keeps it otherwise, in more and more pieces. Linux only."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

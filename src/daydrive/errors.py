@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
@@ -11,9 +12,25 @@ class UserError(ValueError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known name, else `; known: a, b, c`."""
+    """`; did you mean 'x'?` for the nearest known name, else `; known: a, b, c`.
+
+    >>> did_you_mean("trian", ["train", "val", "test"])
+    "; did you mean 'train'?"
+    """
     options = sorted(known)
     near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     if near:
         return f"; did you mean '{near[0]}'?"
     return f"; known: {', '.join(options)}" if options else ""
+
+
+@contextmanager
+def blamed(who: str) -> Iterator[None]:
+    """What goes wrong in the code of others becomes a UserError that begins with `who`; one of their own stays."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:200].rstrip(".!")
+        raise UserError(f"{who} failed ({type(error).__name__}: {reason}); --debug shows where") from error

@@ -10,11 +10,22 @@ import sys
 
 import typer
 
-from daydrive.cli import data, measuring, recording, stores, training
+from daydrive.cli import benchmarks, dashcam, data, measuring, recording, stores, training, visualizing
 from daydrive.cli.options import app
 from daydrive.errors import UserError
 
-__all__ = ["app", "data", "main", "measuring", "recording", "stores", "training"]
+__all__ = [
+    "app",
+    "benchmarks",
+    "dashcam",
+    "data",
+    "main",
+    "measuring",
+    "recording",
+    "stores",
+    "training",
+    "visualizing",
+]
 
 BAD_INPUT, INTERRUPTED = 2, 130
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from daydrive.cli.options import Checkpoint, ConfigFile, Device, app, bar
+from daydrive.cli.options import Checkpoint, ConfigFile, Device, app
 from daydrive.errors import UserError, did_you_mean
-
-SUITES = ("training", "data")
 
 
 @app.command()
@@ -19,41 +18,64 @@ def evaluate(
     checkpoint: Checkpoint,
     data_root: Annotated[Path, typer.Option(help="the store")],
     output: Annotated[Path, typer.Option(help="folder for figures and pictures")],
+    adapter: Annotated[
+        str | None, typer.Option(help="FILE.py:NAME, a function that makes another model of --checkpoint dream")
+    ] = None,
     split: Annotated[str, typer.Option(help="val, test or train")] = "test",
     horizon: Annotated[int, typer.Option(help="steps to dream")] = 50,
     clips: Annotated[int, typer.Option(help="clips, evenly chosen")] = 64,
-    batch_size: Annotated[int, typer.Option(help="clips at a time; changes no figure")] = 8,
+    predictions: Annotated[int, typer.Option(help="clips whose pictures predictions.npz holds, evenly chosen")] = 64,
+    batch_size: Annotated[int, typer.Option(help="clips read at a time; changes no figure")] = 8,
     seed: Annotated[int, typer.Option(help="of which clip lends its actions to which")] = 0,
     counterfactual: Annotated[
         bool, typer.Option("--counterfactual", help="also: left, straight, right from one moment of the road world")
     ] = False,
     card: Annotated[bool, typer.Option("--card", help="also: does it obey its driver, in words")] = False,
+    long: Annotated[bool, typer.Option("--long", help="also: what becomes of dreams of 200 and 1000 steps")] = False,
     lpips: Annotated[str | None, typer.Option(help="alexnet or vgg16; default: alexnet if it is there")] = None,
     lpips_weights: Annotated[Path | None, typer.Option(help="file of `fetch-weights`; default: the cache")] = None,
+    fid_weights: Annotated[Path | None, typer.Option(help="FID's Inception: pt_inception-2015-12-05….pth")] = None,
+    fvd_weights: Annotated[Path | None, typer.Option(help="FVD's I3D of Kinetics-400: rgb_imagenet.pt")] = None,
     compare: Annotated[list[Path] | None, typer.Option(help="folder of another evaluation of the same clips")] = None,
     device: Device = "auto",
 ) -> None:
-    """A checkpoint → its margins over the floors, with pictures and a report."""
+    """A checkpoint → its margins over the floors, with pictures and a report.
+
+    Interrupted it goes on where it was. The processes of torchrun share the clips.
+    """
+    from daydrive.cli.counting import Counting
     from daydrive.devices import find_device
     from daydrive.evaluation import evaluate as run
-    from daydrive.evaluation import margins_table, usable_sentence, verdict_sentence
+    from daydrive.evaluation import long_dreams_sentence, margins_table, usable_sentence, verdict_sentence
+    from daydrive.evaluation.output import partial
+    from daydrive.ranks import first_process
 
-    console = Console()
+    console = Console(quiet=not first_process())
     where = find_device(device)
-    with bar(console, "clips") as progress:
-        result = run(
-            checkpoint, data_root, split, output,
-            horizon=horizon, clips=clips, batch_size=batch_size, seed=seed, device=where,
-            with_counterfactual=counterfactual, with_card=card, lpips=lpips, lpips_weights=lpips_weights,
-            compare_with=compare or (), progress=progress,
-        )  # fmt: skip
+    try:
+        with Counting(console, "clips") as progress:
+            result = run(
+                checkpoint, data_root, split, output,
+                adapter=adapter, horizon=horizon, clips=clips, predictions=predictions, batch_size=batch_size,
+                seed=seed, device=where, with_counterfactual=counterfactual, with_card=card, with_long=long,
+                lpips=lpips, lpips_weights=lpips_weights, fid_weights=fid_weights, fvd_weights=fvd_weights,
+                compare_with=compare or (), progress=progress,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        left = f"; the same command goes on from {partial(output)}" if partial(output).is_dir() else ""
+        print(f"interrupted{left}", file=sys.stderr)
+        raise
+    if not result:
+        return
     console.print(margins_table(result))
     console.print(usable_sentence(result), soft_wrap=True)
-    if card:
-        console.print(verdict_sentence(result), soft_wrap=True)
+    for sentence in (verdict_sentence(result), long_dreams_sentence(result)):
+        if sentence:
+            console.print(sentence, soft_wrap=True)
     for name in (
         "report.html",
         "report.md",
+        "MODEL_CARD.md",
         "evaluation.json",
         "strip.png",
         "horizon.png",
@@ -62,60 +84,6 @@ def evaluate(
     ):
         if (output / name).is_file():
             console.print(f"{output / name}", soft_wrap=True)
-
-
-@app.command()
-def dream_speed(
-    checkpoint: Checkpoint,
-    frames: Annotated[int, typer.Option(help="frames to dream")] = 1000,
-    device: Device = "auto",
-) -> None:
-    """How fast a model dreams, and whether it stays so: figures as JSON."""
-    import json
-
-    from daydrive.checkpoint import load
-    from daydrive.devices import find_device
-    from daydrive.evaluation import dream_speed as measure
-
-    if frames < 2:
-        raise UserError(f"--frames has to be at least 2, not {frames}")
-    where = find_device(device)
-    loaded = load(checkpoint, where)
-    print(json.dumps(measure(loaded.model, loaded.model.image_size, frames, device=where), indent=2))
-
-
-@app.command()
-def benchmark(
-    suite: Annotated[str, typer.Argument(help="what to measure: training or data")],
-    output: Annotated[Path, typer.Option(help="JSON file of ratios, targets and the figures behind them")],
-    config: Annotated[
-        list[Path] | None, typer.Option(help="trainings to measure, one or more; default: demo.yaml and base.yaml")
-    ] = None,
-    data_root: Annotated[Path | None, typer.Option(help="a store; without it road drives are drawn")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="few repetitions: to see that it runs, not how fast")] = False,
-    device: Device = "auto",
-) -> None:
-    """How fast a training is and what it spends on loading, saving and logging; or how fast the loader alone is (data),
-    against their targets."""
-    from daydrive.devices import find_device
-    from daydrive.measure.findings import table
-
-    if suite not in SUITES:
-        raise UserError(f"there is no benchmark '{suite}' among {', '.join(SUITES)}{did_you_mean(suite, SUITES)}")
-    console = Console()
-    if suite == "data":
-        from daydrive.data.benchmark import benchmark_data
-
-        if config or data_root:
-            raise UserError("--config and --data-root are for the suite 'training'; 'data' draws its own drives")
-        findings, targets = benchmark_data(output, quick, console.print)
-    else:
-        from daydrive.training.benchmark import benchmark_training
-
-        configs = config or [Path("configs/training/demo.yaml"), Path("configs/training/base.yaml")]
-        findings, targets = benchmark_training(output, configs, data_root, find_device(device), quick, console.print)
-    console.print(table(findings, targets))
-    console.print(f"{output}", soft_wrap=True)
 
 
 @app.command()

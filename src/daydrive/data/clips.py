@@ -120,6 +120,14 @@ def read_clips(store: Store, clips: Sequence[Clip], memory: Memory = _fresh) -> 
     return Batch(images, torch.from_numpy(np.ascontiguousarray(between)), list(clips))
 
 
+def read_actions(store: Store, clips: Sequence[Clip]) -> torch.Tensor:
+    """The actions of `read_clips` without the pictures, float32 (B, T-1, 4)."""
+    length, skip = clips[0].length, clips[0].frame_skip
+    starts = np.array([clip.start for clip in clips], dtype=np.int64)[:, None]
+    every = starts + np.arange(skip * (length - 1))
+    return torch.from_numpy(combine(store.read_actions(every).reshape(len(clips), -1, 4), skip))
+
+
 def read_pictures(store: Store, rows: Rows, memory: Memory = _fresh) -> tuple[Pictures, Actions]:
     """Pictures, uint8 (N, H, W, 3), and actions, float32 (N, 4), of rows; UserError naming a damaged one's frame."""
     jpegs, actions = store.read(rows)

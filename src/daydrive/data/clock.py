@@ -58,6 +58,10 @@ def resample(times: Times, hz: float, gap: float | None = None) -> list[Indices]
     run has a clock of its own that starts with its first frame; a tick takes the nearest frame or, where that one is
     taken already, the next one if that is at most one period away. A frame is repeated only where the recording has
     none to offer.
+
+    >>> times = np.array([0.0, 0.09, 0.21, 0.3, 1.0, 1.1])
+    >>> [run.tolist() for run in resample(times, hz=10.0)]
+    [[0, 1, 2, 3], [4, 5]]
     """
     period = 1.0 / hz
     cuts = np.flatnonzero(np.diff(times) > (gap or 2.0 * period)) + 1

@@ -106,7 +106,12 @@ def _rotation_vectors(rotations: Array) -> Array:
 def pedals(
     acceleration: Array, largest: float = LARGEST_ACCELERATION, largest_braking: float = LARGEST_BRAKING
 ) -> tuple[Array, Array]:
-    """Throttle and brake (M,) in [0, 1] of an acceleration (M,) m/s² in the direction of travel."""
+    """Throttle and brake (M,) in [0, 1] of an acceleration (M,) m/s² in the direction of travel.
+
+    >>> throttle, brake = pedals(np.array([2.0, -2.0]))
+    >>> throttle.tolist(), brake.tolist()
+    ([0.5, 0.0], [0.0, 0.25])
+    """
     return np.clip(acceleration / largest, 0.0, 1.0), np.clip(-acceleration / largest_braking, 0.0, 1.0)
 
 

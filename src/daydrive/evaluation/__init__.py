@@ -4,6 +4,7 @@ from daydrive.evaluation.benchmark import dream_speed
 from daydrive.evaluation.controllability import counterfactual
 from daydrive.evaluation.horizon import Dream
 from daydrive.evaluation.report import (
+    long_dreams_sentence,
     margins_markdown,
     margins_table,
     report_markdown,
@@ -18,6 +19,7 @@ __all__ = [
     "dream_speed",
     "evaluate",
     "evaluate_dream",
+    "long_dreams_sentence",
     "margins_markdown",
     "margins_table",
     "report_markdown",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,10 @@ def save_figures(folder: Path, figures: Mapping[str, Array]) -> None:
     np.savez(folder / FIGURES, **arrays)
 
 
-def read_other(folder: Path, ours: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Array]]:
+def read_other(folder: Path, ours: dict[str, Any], shape: tuple[int, int]) -> tuple[dict[str, Any], dict[str, Array]]:
     """`evaluation.json` and the figures of each clip of another evaluation; UserError where it can't be compared.
 
-    ours: the manifest of the evaluation it is compared with.
+    ours: the manifest of the evaluation it is compared with; shape: (clips, steps) of its figures.
     """
     said = read_json(folder / "evaluation.json", "evaluation")
     if not isinstance(said, dict) or not isinstance(said.get("manifest"), dict):
@@ -36,10 +37,11 @@ def read_other(folder: Path, ours: dict[str, Any]) -> tuple[dict[str, Any], dict
         with np.load(folder / FIGURES, allow_pickle=False) as data:
             figures = {name: np.asarray(data[name], dtype=np.float64) for name in data.files}
         shapes = {figures[name].shape for name in ("psnr", "ssim", *FLOORS)}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"--compare {folder}: {folder / FIGURES} can't be read ({error})") from None
-    if len(shapes) != 1:
-        raise UserError(f"--compare {folder}: {folder / FIGURES} has figures of different shapes")
+    if shapes != {shape}:
+        found = ", ".join(str(shape) for shape in sorted(shapes))
+        raise UserError(f"--compare {folder}: {folder / FIGURES} has figures of shape {found}, not {shape}")
     return said, figures
 
 

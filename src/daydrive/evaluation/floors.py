@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice, repeat
+
 import cv2
 import numpy as np
 import torch
@@ -15,14 +18,19 @@ MEAN_OF = 256
 
 
 def constant_flow(seen: Tensor, steps: int) -> Tensor:
-    """The last picture moved on and on as it moved last: uint8 (C, 3, H, W) → (steps, 3, H, W).
+    """The last picture moved on and on as it moved last: uint8 (C, 3, H, W) → (steps, 3, H, W)."""
+    return torch.stack(list(islice(flow_steps(seen), steps)))
+
+
+def flow_steps(seen: Tensor) -> Iterator[Tensor]:
+    """The same picture by picture, uint8 (3, H, W), without end.
 
     Dense flow (Farnebäck 2003) between the last two pictures; each step looks further back along it into the last
     real picture, so nothing blurs. What would come into view repeats the border. One picture alone is copied.
     """
-    last = np.ascontiguousarray(seen[-1].movedim(0, -1).numpy())
     if len(seen) < 2:
-        return seen[-1].expand(steps, -1, -1, -1).clone()
+        yield from repeat(seen[-1])
+    last = np.ascontiguousarray(seen[-1].movedim(0, -1).numpy())
     before, now = (cv2.cvtColor(np.ascontiguousarray(x.movedim(0, -1).numpy()), cv2.COLOR_RGB2GRAY) for x in seen[-2:])
     back = cv2.calcOpticalFlowFarneback(
         now, before, np.zeros((*now.shape, 2), np.float32), pyr_scale=0.5, levels=3, winsize=15, iterations=3,
@@ -30,12 +38,10 @@ def constant_flow(seen: Tensor, steps: int) -> Tensor:
     )  # fmt: skip
     height, width = now.shape
     here = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
-    step = here + back
-    place, pictures = step, []
-    for _ in range(steps):
-        pictures.append(_look_up(last, place))
+    place = step = here + back
+    while True:
+        yield torch.from_numpy(_look_up(last, place)).movedim(-1, 0).contiguous()
         place = _look_up(place, step)
-    return torch.from_numpy(np.stack(pictures)).movedim(-1, 1).contiguous()
 
 
 def _look_up(values: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -7,13 +7,15 @@ first has learned nothing about motion; one that does not lose by the others ign
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from daydrive.data.clips import read_actions, read_clips
+from daydrive.data.store import Store
 from daydrive.evaluation.floors import constant_flow
 from daydrive.evaluation.intervals import Array, Bootstrap, interval
 from daydrive.metrics import change, psnr, sharpness, ssim
@@ -27,6 +29,9 @@ Dream = Callable[[Tensor, Tensor], Tensor]
 
 Read = Callable[[Sequence[Clip]], Batch]
 """Reads clips: `daydrive.data.clips.read_clips` bound to a store."""
+
+TOGETHER = 8
+"""Clips that are dreamt at a time."""
 
 UINT8_RANGE = 255.0
 
@@ -51,10 +56,6 @@ class Rollout(NamedTuple):
         """The last real frame before the dream, (3, H, W): what copying predicts for every step."""
         return self.seen[-1]
 
-    def alone(self) -> Rollout:
-        """A copy that does not keep its batch in memory."""
-        return Rollout(self.clip, *(x.clone() for x in self[1:] if isinstance(x, Tensor)))
-
 
 def other_clips(clips: Sequence[Clip], seed: int) -> list[int]:
     """For each clip, the index of the one whose actions it borrows: a permutation in which no clip keeps its own.
@@ -74,24 +75,40 @@ def other_clips(clips: Sequence[Clip], seed: int) -> list[int]:
     return partner
 
 
-def rollouts(
-    dream: Dream, read: Read, clips: Sequence[Clip], context: int, batch_size: int, seed: int
-) -> Iterator[Rollout]:
-    """Every clip with its dreams, one by one in the order given; holds one batch at a time."""
-    partner = other_clips(clips, seed)
-    for begin in range(0, len(clips), batch_size):
-        chosen = range(begin, min(begin + batch_size, len(clips)))
-        batch = read([clips[i] for i in chosen])
-        borrowed = read([clips[partner[i]] for i in chosen]).actions
-        seen, real = batch.images[:, :context], batch.images[:, context:]
-        swapped = torch.cat((batch.actions[:, : context - 1], borrowed[:, context - 1 :]), dim=1)
-        none = batch.actions.clone()
-        none[:, context - 1 :, :3] = 0.0
-        predicted, shuffled, idle = dream(seen, batch.actions), dream(seen, swapped), dream(seen, none)
-        for pictures in (predicted, shuffled, idle):
-            assert pictures.shape == real.shape and pictures.dtype == torch.uint8, (pictures.shape, pictures.dtype)
-        for k, i in enumerate(chosen):
-            yield Rollout(clips[i], seen[k], real[k], predicted[k], shuffled[k], idle[k], batch.actions[k])
+def dreamt(
+    dream: Dream, store: Store, clips: Sequence[Clip], partner: Sequence[int], context: int, chosen: Sequence[int]
+) -> list[Rollout]:
+    """The clips with these numbers and their dreams. partner: see `other_clips`."""
+    together = in_company(dream)
+    batch = read_clips(store, [clips[i] for i in chosen])
+    borrowed = read_actions(store, [clips[partner[i]] for i in chosen])
+    seen, real = batch.images[:, :context], batch.images[:, context:]
+    swapped = torch.cat((batch.actions[:, : context - 1], borrowed[:, context - 1 :]), dim=1)
+    none = batch.actions.clone()
+    none[:, context - 1 :, :3] = 0.0
+    predicted, shuffled, idle = (together(seen, actions) for actions in (batch.actions, swapped, none))
+    for pictures in (predicted, shuffled, idle):
+        assert pictures.shape == real.shape and pictures.dtype == torch.uint8, (pictures.shape, pictures.dtype)
+    return [
+        Rollout(clips[i], seen[k], real[k], predicted[k], shuffled[k], idle[k], batch.actions[k])
+        for k, i in enumerate(chosen)
+    ]
+
+
+def in_company(dream: Dream) -> Dream:
+    """The same dream of `TOGETHER` clips at a time, neither more nor fewer; the last clip fills a batch that is short.
+
+    Convolutions and matrix products of another number of clips round differently, and the digits grow with the steps.
+    """
+
+    def together(context: Tensor, actions: Tensor) -> Tensor:
+        parts = []
+        for begin in range(0, len(context), TOGETHER):
+            places = torch.arange(begin, begin + TOGETHER).clamp(max=len(context) - 1)
+            parts.append(dream(context[places], actions[places])[: len(context) - begin])
+        return torch.cat(parts)
+
+    return together
 
 
 def frame_figures(rollout: Rollout, average: Tensor, lpips: Distance | None) -> dict[str, Tensor]:
@@ -120,43 +137,6 @@ def frame_figures(rollout: Rollout, average: Tensor, lpips: Distance | None) -> 
         one = [to_signed(x)[:, None] for x in (predicted, copied, real)]
         figures |= {"lpips": lpips(one[0], one[2]), "copy_last_lpips": lpips(one[1], one[2])}
     return figures
-
-
-class Measured:
-    """The figures of all clips as they come in; memory is a few numbers a frame, whatever the pictures' size."""
-
-    def __init__(self, clips: int, steps: int) -> None:
-        self.count, self._shape = 0, (clips, steps)
-        self._figures: dict[str, Array] = {}
-
-    def add(self, figures: dict[str, Tensor]) -> None:
-        for name, values in figures.items():
-            self._figures.setdefault(name, np.full(self._shape, np.nan))[self.count] = values.numpy()
-        self.count += 1
-
-    @property
-    def figures(self) -> dict[str, Array]:
-        """(clips, steps) each."""
-        assert self.count == self._shape[0], (self.count, self._shape)
-        return self._figures
-
-
-class Worst:
-    """The few rollouts with the least margin, worst first; holds no others."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._kept: list[tuple[float, int, Rollout]] = []
-        self._seen = 0
-
-    def see(self, rollout: Rollout, margin: float) -> None:
-        self._seen += 1
-        if len(self._kept) < self._count or margin < self._kept[-1][0]:
-            self._kept = sorted([*self._kept, (margin, self._seen, rollout.alone())])[: self._count]
-
-    @property
-    def rollouts(self) -> list[Rollout]:
-        return [rollout for *_, rollout in self._kept]
 
 
 RATIOS = {"sharpness": ("predicted_gradient", "real_gradient"), "flicker": ("predicted_change", "real_change")}

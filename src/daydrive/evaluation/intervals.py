@@ -37,7 +37,16 @@ class Bootstrap(NamedTuple):
 
 def bootstrap(drives: Sequence[str], draws: int = DRAWS, seed: int = 0) -> Bootstrap | None:
     """Draws of as many drives as there are, with replacement; drives: that of each clip. None for a single drive, which
-    says nothing about others."""
+    says nothing about others.
+
+    >>> draws = bootstrap(["monday", "monday", "tuesday"])
+    >>> draws.means([1.0, 2.0, 6.0]).shape  # of as many draws
+    (2000,)
+    >>> [float(bound) for bound in interval(draws.means([1.0, 2.0, 6.0]))]  # one drive alone, the other alone
+    [1.5, 6.0]
+    >>> bootstrap(["monday", "monday"]) is None
+    True
+    """
     names, drive = np.unique(np.asarray(drives), return_inverse=True)
     if len(names) < 2:
         return None

@@ -8,20 +8,28 @@ import torch
 from torch import Tensor
 
 from daydrive.errors import UserError, did_you_mean
-from daydrive.perceptual import BACKBONES, Distance, build_perceptual, cached_weights
+from daydrive.perceptual import BACKBONES, LEAST_SIDE, Distance, build_perceptual, cached_weights
 
 DEFAULT = "alexnet"
 
 
-def find_lpips(network: str | None, weights: Path | None) -> tuple[Distance | None, str]:
+def find_lpips(
+    network: str | None, weights: Path | None, image_size: tuple[int, int] = (LEAST_SIDE, LEAST_SIDE)
+) -> tuple[Distance | None, str]:
     """The distance and the network's name, or None and the reason.
 
     network: 'alexnet' or 'vgg16'; None: alexnet. weights: a file of `daydrive fetch-weights`; None: torch's cache. What
-    is asked for has to be there, else UserError; what is not asked for may be absent.
+    is asked for has to be there and to fit the pictures (height, width), else UserError; what is not asked for may be
+    absent.
     """
     name = network or DEFAULT
     if name not in BACKBONES:
         raise UserError(f"--lpips {name}: there is no such network{did_you_mean(name, BACKBONES)}")
+    if min(image_size) < LEAST_SIDE:
+        small = f"the pictures are {image_size[0]}x{image_size[1]} and it needs {LEAST_SIDE}x{LEAST_SIDE}"
+        if network is not None or weights is not None:
+            raise UserError(f"--lpips {name}: {small}")
+        return None, f"not measured, {small}"
     file = weights or cached_weights(name)
     if not file.is_file():
         fetch = f"run 'daydrive fetch-weights {name}' once, which downloads them"

@@ -22,6 +22,9 @@ def usable_steps(dream: npt.ArrayLike, floors: npt.ArrayLike) -> Array:
 
     dream: (..., steps); floors: (floors, ..., steps). Between the last step above and the first that is not the margin
     is taken to be straight; 0 where the first step is not above, all steps where it never falls.
+
+    >>> usable_steps([30.0, 24.0, 20.0, 25.0], floors=[[21.0] * 4, [22.0, 22.0, 22.0, 20.0]]).tolist()
+    2.5
     """
     margin = np.asarray(dream, dtype=np.float64) - np.max(floors, axis=0)
     steps = margin.shape[-1]

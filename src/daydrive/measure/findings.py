@@ -12,15 +12,19 @@ from daydrive.files import write_json
 
 
 class Target(NamedTuple):
-    bound: float
+    """bound: None for what is only told, to compare with."""
+
+    bound: float | None
     at_least: bool
     what: str
 
-    def met(self, value: float) -> bool:
+    def met(self, value: float) -> bool | None:
+        if self.bound is None:
+            return None
         return value >= self.bound if self.at_least else value <= self.bound
 
     def __str__(self) -> str:
-        return f"{'>=' if self.at_least else '<='} {self.bound:g}"
+        return "" if self.bound is None else f"{'>=' if self.at_least else '<='} {self.bound:g}"
 
 
 @dataclass
@@ -54,6 +58,9 @@ def outcomes(findings: Findings, targets: dict[str, Target]) -> dict[str, dict[s
     }
 
 
+OUTCOMES = {True: "met", False: "[red]missed", None: ""}
+
+
 def table(findings: Findings, targets: dict[str, Target]) -> Table:
     shown = Table("ratio", "measured", "target", "outcome")
     for name in sorted(findings.ratios | findings.not_measured):
@@ -62,7 +69,7 @@ def table(findings: Findings, targets: dict[str, Target]) -> Table:
             shown.add_row(name, "", str(target), f"not measured: {findings.not_measured[name]}")
         else:
             value = findings.ratios[name]
-            shown.add_row(name, f"{value:.3g}", str(target), "met" if target.met(value) else "[red]missed")
+            shown.add_row(name, f"{value:.3g}", str(target), OUTCOMES[target.met(value)])
     return shown
 
 

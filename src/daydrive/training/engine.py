@@ -16,7 +16,8 @@ from daydrive.config import Config
 from daydrive.errors import UserError
 from daydrive.models import build_world_model
 from daydrive.perceptual import build_perceptual
-from daydrive.training.distributed import Team, replicate_model, shard_model
+from daydrive.ranks import Team
+from daydrive.training.distributed import replicate_model, shard_model
 from daydrive.training.ema import Ema
 from daydrive.training.optim import build_optimizers
 from daydrive.training.precision import Precision

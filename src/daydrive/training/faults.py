@@ -21,8 +21,8 @@ from daydrive.data.clips import read_clips
 from daydrive.data.store import Store
 from daydrive.errors import UserError
 from daydrive.files import read_json, replacing, write_json
+from daydrive.ranks import Team
 from daydrive.training.alarms import lower_rates
-from daydrive.training.distributed import Team
 from daydrive.training.engine import Engine
 from daydrive.training.resume import fit_to_store
 from daydrive.training.step import clips_per_pass, evaluate_batch

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image as Pillow
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from daydrive.charts import COLOURS, FAINT, drawn, dress, new_figure
 from daydrive.training.lr_suggestion import rate_text
 from daydrive.training.lr_sweep import Sweep
 from daydrive.training.progress import clock_text
@@ -23,7 +21,8 @@ if TYPE_CHECKING:
 PLAIN_LINES = 10
 """So many for a sweep, where there is no terminal."""
 
-_SMOOTHED, _RAW, _MARK, _FAINT = "#0072B2", "#9CC7E3", "#D55E00", "#6E727A"
+_SMOOTHED, _MARK, *_ = COLOURS
+_RAW = "#9CC7E3"
 
 
 class SweepProgress:
@@ -58,19 +57,13 @@ class SweepProgress:
 
 def curves(sweeps: Mapping[str, Sweep]) -> Image:
     """Loss over rate, raw and smoothed, the suggestion marked: one panel a sweep."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(max(7.0, 5.2 * len(sweeps)), 4.2), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(max(7.0, 5.2 * len(sweeps)), 4.2)
     for axis, (part, swept) in zip(figure.subplots(1, len(sweeps), squeeze=False)[0], sweeps.items(), strict=True):
         _curve(axis, part, swept)
     figure.suptitle(
         "Loss of the same validation clips after each step, the rate growing", x=0.01, ha="left", fontsize=11
     )
-    buffer = io.BytesIO()
-    canvas.print_figure(buffer, dpi=130, facecolor="white")
-    return np.asarray(Pillow.open(buffer).convert("RGB"))
+    return drawn(figure)
 
 
 def _curve(axis: Axes, part: str, swept: Sweep) -> None:
@@ -85,12 +78,9 @@ def _curve(axis: Axes, part: str, swept: Sweep) -> None:
         axis.axvspan(low, high, color=_MARK, alpha=0.08, linewidth=0, label="lowest")
         axis.axvline(rate, color=_MARK, linewidth=1.8, linestyle="--", label=f"suggestion {rate_text(rate)}")
     axis.legend(frameon=False, fontsize=9, loc="lower left")
-    axis.set_title("optimizer.lr" if part == "all" else f"optimizer.{part}_lr", loc="left", fontsize=11)
-    axis.set_xlabel("learning rate", color=_FAINT)
-    axis.set_ylabel("loss", color=_FAINT)
-    axis.grid(color="#E4E6EA", linewidth=0.8)
-    axis.spines[["top", "right", "left"]].set_visible(False)
-    axis.tick_params(colors=_FAINT, length=0)
+    dress(axis, "optimizer.lr" if part == "all" else f"optimizer.{part}_lr", grid="both")
+    axis.set_xlabel("learning rate", color=FAINT)
+    axis.set_ylabel("loss", color=FAINT)
 
 
 def yaml_lines(settings: Mapping[str, Mapping[str, float]]) -> str:

@@ -46,7 +46,11 @@ class Average:
 
 
 def exponential_rates(low: float, high: float, steps: int) -> list[float]:
-    """`steps` rates from `low` to `high`, each the same factor above the one before."""
+    """`steps` rates from `low` to `high`, each the same factor above the one before.
+
+    >>> [rate_text(rate) for rate in exponential_rates(1e-4, 1e-1, 4)]
+    ['1e-4', '1e-3', '1e-2', '1e-1']
+    """
     return [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
 
 

@@ -19,7 +19,7 @@ from daydrive.config import Config, UnrollPhase
 from daydrive.data.clips import fixed_clips, read_clips
 from daydrive.data.store import Store
 from daydrive.errors import UserError, did_you_mean
-from daydrive.training.distributed import Team
+from daydrive.ranks import Team
 from daydrive.training.engine import Engine
 from daydrive.training.feed import Feed
 from daydrive.training.lr_suggestion import Average, Suggestion, exponential_rates, rate_text, smoothing_span, suggest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from daydrive.training.distributed import Team
+from daydrive.ranks import Team
 
 
 class Meter:

@@ -12,6 +12,10 @@ def learning_rate_factor(step: int, total_steps: int, scheduler: SchedulerConfig
     """Share of the peak rate at `step` (0-based): linear warmup, then down to `floor` at the last step.
 
     'cosine': half a cosine (Loshchilov & Hutter 2017); 'linear': a line; 'constant': stays at the peak.
+
+    >>> linear = SchedulerConfig(type="linear", warmup_steps=2)
+    >>> [learning_rate_factor(step, 7, linear, floor=0.0) for step in range(7)]
+    [0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
     """
     if step < scheduler.warmup_steps:
         return (step + 1) / scheduler.warmup_steps
@@ -27,6 +31,11 @@ def learning_rate_factor(step: int, total_steps: int, scheduler: SchedulerConfig
 
 
 def unroll_steps(step: int, total_steps: int, phases: Sequence[UnrollPhase], longest: int) -> int:
-    """How many frames the dream is unrolled at `step`; `longest` before any phase has begun."""
+    """How many frames the dream is unrolled at `step`; `longest` before any phase has begun.
+
+    >>> phases = [UnrollPhase(start=0.0, steps=2), UnrollPhase(start=0.5, steps=6)]
+    >>> [unroll_steps(step, 4, phases, longest=12) for step in range(4)]
+    [2, 2, 6, 6]
+    """
     begun = [phase for phase in phases if step >= phase.start * total_steps]
     return max(begun, key=lambda phase: phase.start).steps if begun else longest

@@ -12,9 +12,9 @@ from daydrive.data.clips import ClipIndex
 from daydrive.data.loader import ClipLoader
 from daydrive.data.order import Order, build_order
 from daydrive.data.store import Store
+from daydrive.ranks import Team
 from daydrive.training.checklist import Check
 from daydrive.training.compiled import compile_parts
-from daydrive.training.distributed import Team
 from daydrive.training.engine import Engine
 from daydrive.training.feed import Feed
 from daydrive.training.preflight import preflight

@@ -9,8 +9,8 @@ import torch
 
 from daydrive import checkpoint
 from daydrive.config import Config
+from daydrive.ranks import Team
 from daydrive.training import checklist, provenance
-from daydrive.training.distributed import Team
 from daydrive.training.faults import fault_of
 from daydrive.training.meter import Meter
 from daydrive.training.optim import learning_rates, set_learning_rates

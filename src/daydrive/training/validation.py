@@ -15,7 +15,7 @@ from daydrive.data.clips import read_clips
 from daydrive.data.loader import fixed_clips
 from daydrive.data.store import Store
 from daydrive.pictures import Pictures, contact_sheet, to_pictures
-from daydrive.training.distributed import Team
+from daydrive.ranks import Team
 from daydrive.training.engine import Engine
 from daydrive.training.step import StepResult
 from daydrive.types import Batch, Clip, Image, to_uint8

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from daydrive.data.sources.base import Option, Options, Source
-from daydrive.errors import UserError
+from daydrive.errors import UserError, blamed
 from daydrive.types import ACTION_HIGH, ACTION_LOW, ACTION_NAMES, Drive, Frame
 
 GROUP = "daydrive.sources"
@@ -134,12 +134,8 @@ def _package(entry: EntryPoint) -> str:
 @contextmanager
 def _blamed(who: str) -> Iterator[None]:
     """What goes wrong becomes a sentence that begins with `who`; what a source itself says of its data stays."""
-    try:
-        yield
-    except UserError:
-        raise
-    except _BrokenError as fault:
-        raise UserError(f"{who} is broken: {fault}") from fault
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0][:200].rstrip(".!")
-        raise UserError(f"{who} failed ({type(error).__name__}: {reason}); --debug shows where") from error
+    with blamed(who):
+        try:
+            yield
+        except _BrokenError as fault:
+            raise UserError(f"{who} is broken: {fault}") from fault

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,10 +11,9 @@ import torch
 from daydrive.data.clips import read_clips
 from daydrive.measure.clock import seconds_of
 from daydrive.measure.findings import Findings
+from daydrive.measure.gpu import watch_gpu
 from daydrive.training.benchmark.workload import Workload
 from daydrive.training.speed import Speed
-
-GPU_LOOK_MILLISECONDS = 200
 
 
 def with_loader(workload: Workload) -> Findings:
@@ -64,16 +61,7 @@ def with_loader(workload: Workload) -> Findings:
 @contextmanager
 def gpu_use(device: torch.device) -> Iterator[list[float]]:
     """How busy nvidia-smi finds the GPU, [0, 1], again and again; filled in at the end, empty where it is not there."""
-    used: list[float] = []
-    if device.type != "cuda" or shutil.which("nvidia-smi") is None:
+    with watch_gpu(device, "utilization.gpu") as percent:
+        used: list[float] = []
         yield used
-        return
-    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
-    command += [f"--id={device.index or 0}", f"--loop-ms={GPU_LOOK_MILLISECONDS}"]
-    watcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        yield used
-    finally:
-        watcher.terminate()
-        said, _ = watcher.communicate()
-        used += [float(line) / 100 for line in said.splitlines() if line.strip().isdigit()]
+    used += [value / 100 for value in percent]

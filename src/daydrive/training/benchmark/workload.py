@@ -13,7 +13,7 @@ from daydrive.config import Config
 from daydrive.data.prepare import prepare
 from daydrive.data.store import Store
 from daydrive.measure.clock import Effort
-from daydrive.training.distributed import Team
+from daydrive.ranks import Team
 from daydrive.training.engine import Engine
 from daydrive.training.setup import Setup, Wishes, set_up
 from daydrive.types import Batch
