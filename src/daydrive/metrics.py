@@ -6,6 +6,8 @@ figure depends on that frame alone, and NaN in a picture gives NaN for its frame
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,15 +18,24 @@ picture wrong by one level of 255 is 101 dB)."""
 _WINDOW, _SIGMA = 11, 1.5
 _K1, _K2 = 0.01, 0.03
 
+_BLOCK = 2**16
+"""values of a picture's channels that are worked on at a time"""
+
 
 def psnr(a: Tensor, b: Tensor, data_range: float) -> Tensor:
     """Peak signal-to-noise ratio in dB, from the mean squared error over (C, H, W); at most `PSNR_CAP`.
 
-    data_range: largest minus smallest possible value: 255 for uint8, 2 for [-1, 1], 1 for [0, 1].
+    data_range: largest minus smallest possible value: 255 for uint8, 2 for [-1, 1], 1 for [0, 1]; ValueError where it
+    is not above 0 and finite.
+
+    >>> black, grey = torch.zeros(2, 3, 8, 8), torch.full((2, 3, 8, 8), 0.1)
+    >>> psnr(grey, black, data_range=1.0)
+    tensor([20., 20.])
     """
     a, b = _pair(a, b)
+    peak = 20.0 * math.log10(_known(data_range))
     mse = (a - b).square().flatten(-3).mean(-1)
-    return (10.0 * torch.log10(data_range**2 / mse)).clamp(max=PSNR_CAP)
+    return (peak - 10.0 * torch.log10(mse)).clamp(max=PSNR_CAP)
 
 
 def ssim(a: Tensor, b: Tensor, data_range: float) -> Tensor:
@@ -36,7 +47,14 @@ def ssim(a: Tensor, b: Tensor, data_range: float) -> Tensor:
     A side shorter than 11 gets the longest odd window that fits, its weights renormalised.
     """
     a, b = _pair(a, b)
-    mean_a, mean_b, aa, bb, ab = (_blur(_blur(x, -2), -1) for x in (a, b, a * a, b * b, a * b))
+    _known(data_range)
+    parts = [_ssim(x, y, data_range) for x, y in zip(_blocks(a), _blocks(b), strict=True)]
+    return torch.cat(parts).reshape(a.shape[:-3])
+
+
+def _ssim(a: Tensor, b: Tensor, data_range: float) -> Tensor:
+    """(N, C, H, W) → (N,)"""
+    mean_a, mean_b, aa, bb, ab = _blur(_blur(torch.stack((a, b, a * a, b * b, a * b)), -2), -1)
     c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a * mean_a + mean_b * mean_b + c1)
     structure = (2 * (ab - mean_a * mean_b) + c2) / ((aa - mean_a * mean_a) + (bb - mean_b * mean_b) + c2)
@@ -64,6 +82,16 @@ def change(x: Tensor, before: Tensor) -> Tensor:
     return (x - before).abs().flatten(-3).mean(-1)
 
 
+def _blocks(x: Tensor) -> tuple[Tensor, ...]:
+    """(..., C, H, W) → parts (N, C, H, W), on a processor so few frames each that they stay in its cache.
+
+    Never one frame alone of many: the sum of a single picture would be split over threads, and round as they do.
+    """
+    frames = x.reshape(-1, *x.shape[-3:])
+    size = max(2, _BLOCK // max(1, frames[:1].numel())) if x.device.type == "cpu" else len(frames)
+    return frames.tensor_split(max(1, len(frames) // max(1, size)))
+
+
 def _blur(x: Tensor, dim: int) -> Tensor:
     """Gaussian window along one dimension, without padding. Shifted sums, not a convolution: as fast here, and neither
     autocast nor TF32 takes digits away from a difference of squares."""
@@ -82,6 +110,12 @@ def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     if a.shape != b.shape or a.dim() < 3:
         raise ValueError(f"two pictures (..., C, H, W) of one shape are needed, not {tuple(a.shape)}, {tuple(b.shape)}")
     return _floating(a), _floating(b)
+
+
+def _known(data_range: float) -> float:
+    if not 0 < data_range < math.inf:
+        raise ValueError(f"data_range has to be above 0 and finite, not {data_range}")
+    return data_range
 
 
 def _floating(x: Tensor) -> Tensor:

@@ -47,6 +47,9 @@ def _vgg16_layers() -> tuple[tuple[int, int, int, int, int] | str, ...]:
     return tuple(layers)
 
 
+LEAST_SIDE = 32
+"""Pixels of a picture's shorter side that both networks need."""
+
 _LPIPS = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
 BACKBONES = {
     "vgg16": Backbone(
@@ -93,7 +96,11 @@ class LPIPS(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Clips (B, T, 3, H, W) in [-1, 1], both sides at least 32 → (B,), means over their pictures."""
+        """Clips (B, T, 3, H, W) in [-1, 1] → (B,), means over their pictures. UserError for a side below `LEAST_SIDE`,
+        of which the deepest layer would see nothing."""
+        if min(a.shape[-2:]) < LEAST_SIDE:
+            height, width = a.shape[-2:]
+            raise UserError(f"LPIPS needs pictures of at least {LEAST_SIDE}x{LEAST_SIDE} pixels, not {height}x{width}")
         clips = a.shape[:-3]
         a, b = a.flatten(0, -4), b.flatten(0, -4)
         features = self._features(torch.cat([a, b]))
