@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from daydrive.evaluation import benchmark
-from daydrive.evaluation.benchmark import dream_speed
+from daydrive.evaluation.benchmark import dream_speed, long_dream
 
 Paint = Callable[[int], Tensor]
 
@@ -26,7 +24,7 @@ def with_dream(monkeypatch: pytest.MonkeyPatch, paint: Paint) -> list[tuple[torc
         for i in range(actions.shape[1] - context.shape[1] + 1):
             yield paint(i)
 
-    monkeypatch.setattr(benchmark, "dream_frames", frames)
+    monkeypatch.setattr(long_dream, "dream_frames", frames)
     return given
 
 
@@ -34,25 +32,34 @@ def flat(i: int) -> Tensor:
     return torch.zeros(1, 3, 8, 8)
 
 
-def after(seconds: float) -> Tensor:
-    time.sleep(seconds)
-    return flat(0)
+class Clock:
+    """The clock of the measurement, which moves only as a frame says how long it took."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(long_dream.time, "perf_counter", lambda: self.now)
+
+    def after(self, seconds: float) -> Tensor:
+        self.now += seconds
+        return flat(0)
 
 
 def test_a_flat_dream(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = with_dream(monkeypatch, lambda i: after(0.002))
+    clock = Clock(monkeypatch)
+    given = with_dream(monkeypatch, lambda i: clock.after(0.002))
     result = dream_speed(nn.Identity(), (8, 8), frames=40, context=4)  # type: ignore[arg-type]
     assert given == [((1, 4, 3, 8, 8), (1, 43, 4))]
     assert (result["frames"], result["finite"], result["in_range"]) == (40, True, True)
-    assert result["fps"] < 500 and result["real_time"] == pytest.approx(result["fps"] / 10)
-    assert 2 <= result["latency_ms_p50"] <= result["latency_ms_p99"]
+    assert result["fps"] == pytest.approx(500) and result["real_time"] == pytest.approx(50)
+    assert result["latency_ms_p50"] == pytest.approx(2) == result["latency_ms_p99"]
     assert result["peak_rss_mb"] > 10
     json.dumps(result, allow_nan=False)
 
 
 def test_a_dream_that_slows_down_is_not_flat(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_dream(monkeypatch, lambda i: after(0.001 if i < 20 else 0.01))
-    assert dream_speed(nn.Identity(), (8, 8), frames=40)["flatness"] < 0.5  # type: ignore[arg-type]
+    clock = Clock(monkeypatch)
+    with_dream(monkeypatch, lambda i: clock.after(0.001 if i < 20 else 0.01))
+    assert dream_speed(nn.Identity(), (8, 8), frames=40)["flatness"] == pytest.approx(0.1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

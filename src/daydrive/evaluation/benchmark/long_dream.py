@@ -1,4 +1,4 @@
-"""How fast a model dreams, and whether it stays fast and sound for a thousand frames."""
+"""Whether a dream stays fast and sound for a thousand frames."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from torch import Tensor
 
+from daydrive.evaluation.benchmark.scene import REAL_TIME_HZ, swaying
 from daydrive.models import WorldModel
 from daydrive.rollout import dream_frames
 
-REAL_TIME_HZ = 10.0
 _EDGE = 100
 _MEGABYTE = 2**20
 
@@ -45,7 +44,7 @@ def dream_speed(
     model.eval()
     seconds, memory = np.zeros(frames), np.zeros(frames)
     finite = in_range = True
-    dream = dream_frames(model, seen, _swaying(context - 1 + frames).to(device))
+    dream = dream_frames(model, seen, swaying(context - 1 + frames).to(device))
     for i in range(frames):
         began = time.perf_counter()
         picture = next(dream).cpu()
@@ -72,11 +71,3 @@ def dream_speed(
         "rss_growth_mb": float(memory[edge:].max() - memory[edge - 1]),
         "peak_device_mb": torch.cuda.max_memory_allocated(device) / _MEGABYTE if device.type == "cuda" else None,
     }
-
-
-def _swaying(steps: int) -> Tensor:
-    """Actions (1, steps, 4): the wheel goes left and right once in 6 s of 10 Hz, the throttle stays."""
-    steering = torch.sin(torch.arange(steps) * (2 * torch.pi / 60)) * 0.5
-    actions = torch.zeros(1, steps, 4)
-    actions[0, :, 0], actions[0, :, 1], actions[0, :, 3] = steering, 0.3, 1.0
-    return actions

@@ -1,0 +1,64 @@
+"""Joules of a frame, where the machine tells them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from daydrive.measure.gpu import watch_gpu
+
+POWERCAP = Path("/sys/class/powercap")
+
+
+class Energy(NamedTuple):
+    """joules: of one run, None with a `reason`. source: whose counter, and what else is in it."""
+
+    joules: float | None
+    source: str = ""
+    reason: str = ""
+
+
+def energy_of(run: Callable[[], object], seconds: float, device: torch.device) -> Energy:
+    """The mean over as many runs as fit into `seconds`, at least one; on a GPU of the GPU alone."""
+    return _of_gpu(run, seconds, device) if device.type == "cuda" else _of_processor(run, seconds)
+
+
+def _of_processor(run: Callable[[], object], seconds: float) -> Energy:
+    """Running Average Power Limit: a counter of microjoules for each package, with all that runs on it."""
+    packages = sorted(POWERCAP.glob("intel-rapl:[0-9]*/energy_uj"))
+    packages = [file for file in packages if file.parent.name.count(":") == 1]
+    if not packages:
+        return Energy(None, reason=f"the processor has no energy counter in {POWERCAP}")
+    try:
+        before = [int(file.read_text()) for file in packages]
+        runs = _repeat(run, seconds)
+        after = [int(file.read_text()) for file in packages]
+        wraps = [int((file.parent / "max_energy_range_uj").read_text()) for file in packages]
+    except OSError as error:
+        return Energy(None, reason=f"the energy counter {error.filename} can't be read: {error.strerror}")
+    used = sum((b - a) % (wrap + 1) for a, b, wrap in zip(before, after, wraps, strict=True))
+    return Energy(used / 1e6 / runs, f"RAPL, {len(packages)} packages with all that runs on them")
+
+
+def _of_gpu(run: Callable[[], object], seconds: float, device: torch.device) -> Energy:
+    began = time.perf_counter()
+    with watch_gpu(device, "power.draw") as watts:
+        runs = _repeat(run, seconds)
+        torch.cuda.synchronize(device)
+        took = time.perf_counter() - began
+    if not watts:
+        return Energy(None, reason="nvidia-smi tells no power of this GPU")
+    return Energy(sum(watts) / len(watts) * took / runs, "nvidia-smi, mean power of the whole GPU")
+
+
+def _repeat(run: Callable[[], object], seconds: float) -> int:
+    began = time.perf_counter()
+    runs = 0
+    while runs == 0 or time.perf_counter() - began < seconds:
+        run()
+        runs += 1
+    return runs

@@ -1,0 +1,91 @@
+"""How long one waits for a frame: the first of a dream, and the next ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from daydrive.evaluation.adapter import Adapter
+from daydrive.evaluation.benchmark.scene import Scene, swaying
+
+
+class Waits(NamedTuple):
+    """Seconds. first: until the first frame of a dream, its context seen; later: until each frame after that,
+    a list a dream; processor: of the processor for each of these, all threads together."""
+
+    first: list[float]
+    later: list[list[float]]
+    processor: list[list[float]]
+
+
+class Patience(NamedTuple):
+    """rounds: in which all take turns, at most; firsts, steps: dreams of one frame and frames of a long dream in each;
+    seconds: after which no further round begins, from the second on."""
+
+    rounds: int
+    firsts: int
+    steps: int
+    seconds: float
+
+
+THOROUGH = Patience(rounds=5, firsts=4, steps=100, seconds=240)
+QUICK = Patience(rounds=1, firsts=1, steps=6, seconds=0)
+
+
+def wait_for(adapters: Mapping[str, Adapter], scene: Scene, patience: Patience) -> dict[str, Waits]:
+    """Each dreams once to warm up, then all in turn: what disturbs the machine for a while hits all of them.
+
+    A frame counts until it is on the processor, as a viewer waits for it. Batch 1.
+    """
+    for adapter in adapters.values():
+        _dream(adapter, scene, 3)
+    waits = {name: Waits([], [], []) for name in adapters}
+    began = time.perf_counter()
+    for number in range(patience.rounds):
+        if number > 1 and time.perf_counter() - began > patience.seconds:
+            break
+        for name, adapter in adapters.items():
+            for _ in range(patience.firsts):
+                waits[name].first.append(_dream(adapter, scene, 1)[0].wait)
+            first, *later = _dream(adapter, scene, patience.steps)
+            waits[name].first.append(first.wait)
+            waits[name].later.append([frame.wait for frame in later])
+            waits[name].processor.append([frame.processor for frame in later])
+    return waits
+
+
+def summary(waits: Waits) -> dict[str, float]:
+    """Milliseconds; `later_frames`: the median of the last fifth of a dream over that of the first, where a model
+    whose cost grows with the dream shows."""
+    later = np.array(waits.later)
+    fifth = max(1, later.shape[1] // 5)
+    figures: dict[str, float] = {}
+    for name, seconds in (("first", np.array(waits.first)), ("next", later)):
+        figures[f"{name}_frame_ms_min"] = float(seconds.min()) * 1e3
+        for percent in (50, 99):
+            figures[f"{name}_frame_ms_p{percent}"] = float(np.percentile(seconds, percent)) * 1e3
+        figures[f"{name}_frames_timed"] = int(seconds.size)
+    figures["next_frame_processor_ms_p50"] = float(np.median(waits.processor)) * 1e3
+    figures["later_frames"] = float(np.median(later[:, -fifth:]) / np.median(later[:, :fifth]))
+    return figures
+
+
+class _Frame(NamedTuple):
+    """Seconds by the clock, and of the processor."""
+
+    wait: float
+    processor: float
+
+
+def _dream(adapter: Adapter, scene: Scene, steps: int) -> list[_Frame]:
+    context, actions = scene.context(adapter.context), swaying(steps)
+    times = [(time.perf_counter(), time.process_time())]
+    adapter.reset(context)
+    for t in range(steps):
+        adapter.step(actions[:, t]).cpu()
+        times.append((time.perf_counter(), time.process_time()))
+    return [_Frame(end - begin, busy - before) for (begin, before), (end, busy) in pairwise(times)]

@@ -1,0 +1,77 @@
+"""How fast dreams are measured: a whole clip at a time, against torchmetrics frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from daydrive.evaluation.horizon import UINT8_RANGE
+from daydrive.measure.clock import QUICK, THOROUGH, least, race
+from daydrive.measure.findings import Findings, Target
+from daydrive.metrics import psnr, ssim
+
+TARGETS = {
+    "measures": Target(3.0, True, "clips a second of PSNR and SSIM, over those of torchmetrics frame by frame"),
+}
+SIZE, STEPS = 64, 50
+CLIPS = 4
+
+Clips = list[tuple[Tensor, Tensor, Tensor]]
+"""real, predicted and copied, uint8 (N, 3, H, W) each"""
+
+
+def measures_ratio(quick: bool) -> Findings:
+    """PSNR and SSIM of the dream and of the copied last frame, of clips of 50 steps at 64x64, with one thread each.
+
+    `measures`: clips a second of ours over those of torchmetrics, whose classes are updated, computed and reset for
+    each frame. raw: the seconds of each, in turn.
+    """
+    try:
+        theirs = _theirs()
+    except ImportError:
+        return Findings(not_measured={"measures": "torchmetrics is not installed; pip install 'daydrive[test]'"})
+    clips, threads = _clips(1 if quick else CLIPS), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        runs = {"ours": partial(_ours, clips), "torchmetrics": partial(theirs, clips)}
+        seconds = race(runs, QUICK if quick else THOROUGH._replace(seconds=0), torch.device("cpu"))
+    finally:
+        torch.set_num_threads(threads)
+    best = least(seconds)
+    raw = {"clips": len(clips), "steps": STEPS, "image_size": [SIZE, SIZE], "seconds": seconds}
+    return Findings({"measures": best["torchmetrics"] / best["ours"]}, {"measures": raw})
+
+
+def _ours(clips: Clips) -> None:
+    for real, predicted, copied in clips:
+        for pictures in (predicted, copied):
+            psnr(pictures, real, UINT8_RANGE)
+            ssim(pictures, real, UINT8_RANGE)
+
+
+def _theirs() -> Callable[[Clips], None]:
+    """As it is written first with torchmetrics; ImportError where that is not installed."""
+    from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
+
+    metrics = [PeakSignalNoiseRatio(data_range=UINT8_RANGE), StructuralSimilarityIndexMeasure(data_range=UINT8_RANGE)]
+
+    def run(clips: Clips) -> None:
+        for real, predicted, copied in clips:
+            for pictures in (predicted, copied):
+                for one, other in zip(pictures, real, strict=True):
+                    for metric in metrics:
+                        metric.update(one[None].float(), other[None].float())
+                        metric.compute()
+                        metric.reset()
+
+    return run
+
+
+def _clips(count: int) -> Clips:
+    generator = torch.Generator().manual_seed(0)
+    shape = (count, 2, STEPS, 3, SIZE, SIZE)
+    pictures = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    return [(real, predicted, real[:1].expand_as(real)) for real, predicted in pictures]

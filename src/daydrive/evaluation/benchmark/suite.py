@@ -1,0 +1,162 @@
+"""All measures of a model, of other people's and of the floors, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from daydrive.checkpoint import LoadedModel, load
+from daydrive.data.store import Store
+from daydrive.errors import UserError
+from daydrive.evaluation.adapter import Adapter
+from daydrive.evaluation.benchmark import cost, latency, measures
+from daydrive.evaluation.benchmark.energy import energy_of
+from daydrive.evaluation.benchmark.entrants import Entrant, find_entrants, of_size
+from daydrive.evaluation.benchmark.scene import REAL_TIME_HZ, Scene, noise, of_store, swaying
+from daydrive.evaluation.benchmark.throughput import frames_per_second
+from daydrive.evaluation.subject import check_fit
+from daydrive.files import check_folder, parents_made
+from daydrive.measure import clock
+from daydrive.measure.findings import Findings, Target, write
+from daydrive.measure.machine import describe_machine
+
+TARGETS = {
+    "real_time": Target(1.0, True, "frames a second of one dream over those of real time"),
+    "later_frames": Target(1.5, False, "time of the last frames of a long dream over that of its first"),
+    "vs_constant_flow": Target(None, False, "least time of a frame over that of moving the last one on"),
+    "vs_copy_last": Target(None, False, "least time of a frame over that of copying the last one"),
+    "joules": Target(None, False, "energy of a frame"),
+    **measures.TARGETS,
+}
+BATCHES, SIZES = (1, 4, 16), (64, 128, 256)
+"""Dreams at once; pixels of the square pictures that the settings are also built for, with fresh weights."""
+
+ENERGY_SECONDS = 5.0
+
+
+def benchmark_model(
+    output: Path,
+    checkpoint: Path,
+    adapters: Sequence[str],
+    data_root: Path | None,
+    devices: Sequence[torch.device],
+    quick: bool,
+    say: Callable[[str], None],
+) -> tuple[Findings, dict[str, Target]]:
+    """Measure a checkpoint's model and write JSON: `ratios`, `targets`, `not_measured`, `machine`, `raw`.
+
+    adapters: other models in the same table, `FILE.py:NAME@CHECKPOINT` each. data_root: a store to see a drive of, at
+    its own rate; without it noise at 10 Hz. Ratios go by `RATIO_NAME_DEVICE`; `raw.dreams` has a row for each model and
+    device, `raw.frames_per_second` one for each batch and size as well. UserError before anything is measured.
+    """
+    if output.is_dir():
+        raise UserError(f"--output {output} is a folder; give a file")
+    loaded = load(checkpoint)
+    entrants = find_entrants(loaded, adapters)
+    scene = _scene(loaded, data_root, max(entrant.context for entrant in entrants))
+    check_folder(output.absolute().parent, "output folder")
+    machine = describe_machine(devices[-1])
+    found = Findings(raw={"dreams": [], "frames_per_second": [], "seen": scene.told, "hz": scene.hz})
+    found.raw["flops_are"] = cost.COUNTED
+    for device in devices:
+        _on(device, loaded, entrants, scene, quick, found, say)
+    say("cpu: PSNR and SSIM")
+    found.add(measures.measures_ratio(quick))
+    with parents_made(output):
+        write(output, "model", quick, machine, found, TARGETS)
+    return found, TARGETS
+
+
+def _scene(loaded: LoadedModel, data_root: Path | None, frames: int) -> Scene:
+    if data_root is None:
+        return noise(loaded.model.image_size, frames, REAL_TIME_HZ)
+    store = Store.open(data_root)
+    check_fit(loaded, store)
+    scene = of_store(store, frames, loaded.config.data.frame_skip)
+    if scene is None:
+        raise UserError(f"no drive of {store.path} has the {frames} frames that the models see before they dream")
+    return scene
+
+
+@torch.no_grad()
+def _on(
+    device: torch.device,
+    loaded: LoadedModel,
+    entrants: Sequence[Entrant],
+    scene: Scene,
+    quick: bool,
+    found: Findings,
+    say: Callable[[str], None],
+) -> None:
+    """Everything on one device."""
+    batches, sizes = (BATCHES[:2], SIZES[:2]) if quick else (BATCHES, SIZES)
+    effort = clock.QUICK if quick else clock.THOROUGH._replace(seconds=5)
+    adapters = {entrant.name: entrant.load(device) for entrant in entrants}
+    say(f"{device}: latency of {', '.join(adapters)}")
+    waits = latency.wait_for(adapters, scene, latency.QUICK if quick else latency.THOROUGH)
+    rows = {}
+    for entrant in entrants:
+        adapter = adapters[entrant.name]
+        who = {"name": entrant.name, "device": str(device)}
+        row = {**who, "kind": entrant.kind, "made_from": entrant.made_from, "context": entrant.context}
+        row |= latency.summary(waits[entrant.name])
+        if entrant.kind != "floor":
+            say(f"{device}: cost of {entrant.name}")
+            row |= _costs(entrant, adapter, scene, device, 0.0 if quick else ENERGY_SECONDS, found)
+            say(f"{device}: frames a second of {entrant.name}")
+            entries = frames_per_second(adapter, scene, batches, effort, device)
+            found.raw["frames_per_second"] += [who | entry for entry in entries]
+        rows[entrant.name] = row
+    found.raw["dreams"] += rows.values()
+    _ratios(rows, scene.hz, device, found)
+    own = {"name": entrants[0].name, "device": str(device), "untrained": True}
+    for size in sizes:
+        if (size, size) != scene.image_size:
+            say(f"{device}: frames a second of {own['name']}'s settings at {size} px, untrained")
+            entries = _untrained(loaded, size, batches, effort, device)
+            found.raw["frames_per_second"] += [own | entry for entry in entries]
+
+
+def _untrained(
+    loaded: LoadedModel, size: int, batches: Sequence[int], effort: clock.Effort, device: torch.device
+) -> list[dict[str, Any]]:
+    """Frames a second of the same settings with fresh weights, or why they don't fit square pictures of that size."""
+    try:
+        fresh = of_size(loaded, (size, size), device)
+    except UserError as error:
+        return [{"image_size": [size, size], "reason": str(error)}]
+    return frames_per_second(fresh, noise((size, size), fresh.context, REAL_TIME_HZ), batches, effort, device)
+
+
+def _costs(
+    entrant: Entrant, adapter: Adapter, scene: Scene, device: torch.device, seconds: float, found: Findings
+) -> dict[str, Any]:
+    row: dict[str, Any] = {**(cost.weights(adapter) or {}), **(cost.flops(adapter, scene) or {})}
+    row["working_bytes"] = cost.working_bytes(adapter, scene, device)
+    if device.type == "cpu":
+        row["resident_bytes"] = cost.resident_bytes(entrant, scene, device)
+    adapter.reset(scene.context(adapter.context))
+    energy = energy_of(partial(_frame, adapter, swaying(1)[:, 0]), seconds, device)
+    if energy.joules is None:
+        found.not_measured[f"joules_{entrant.name}_{device.type}"] = energy.reason
+    else:
+        row |= {"joules": energy.joules, "joules_of": energy.source}
+    return row
+
+
+def _frame(adapter: Adapter, action: torch.Tensor) -> None:
+    adapter.step(action).cpu()
+
+
+def _ratios(rows: dict[str, dict[str, Any]], hz: float, device: torch.device, found: Findings) -> None:
+    for name, row in rows.items():
+        if row["kind"] == "floor":
+            continue
+        ratios = {"real_time": 1e3 / row["next_frame_ms_p50"] / hz, "later_frames": row["later_frames"]}
+        for floor in ("copy_last", "constant_flow"):
+            ratios[f"vs_{floor}"] = row["next_frame_ms_min"] / rows[floor]["next_frame_ms_min"]
+        found.ratios |= {f"{ratio}_{name}_{device.type}": value for ratio, value in ratios.items()}

@@ -1,0 +1,86 @@
+"""What was measured of a model, as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rich.table import Table
+
+from daydrive.evaluation.tables import NOTHING
+from daydrive.measure.findings import Findings
+
+
+def tables(findings: Findings) -> list[Table]:
+    """One of the models, one of frames a second; none where no model was measured."""
+    if "dreams" not in findings.raw:
+        return []
+    return [_models(findings), _frames_per_second(findings.raw["frames_per_second"])]
+
+
+def _models(findings: Findings) -> Table:
+    """A column for each model and device."""
+    hz = findings.raw["hz"]
+    shown = Table(title=f"one dream, seeing {findings.raw['seen']}", title_justify="left")
+    shown.add_column("")
+    for row in findings.raw["dreams"]:
+        shown.add_column(f"{row['name']}\n{row['device']}", justify="right")
+    figures: list[tuple[str, Callable[[dict[str, Any]], float | None]]] = [
+        ("first frame, ms: least", lambda row: row["first_frame_ms_min"]),
+        ("  median", lambda row: row["first_frame_ms_p50"]),
+        ("  99 of 100 within", lambda row: row["first_frame_ms_p99"]),
+        ("next frames, ms: least", lambda row: row["next_frame_ms_min"]),
+        ("  median", lambda row: row["next_frame_ms_p50"]),
+        ("  99 of 100 within", lambda row: row["next_frame_ms_p99"]),
+        ("  of the processor", lambda row: row["next_frame_processor_ms_p50"]),
+        ("frames a second", lambda row: 1e3 / row["next_frame_ms_p50"]),
+        (f"times real time, {hz:g} Hz", lambda row: 1e3 / row["next_frame_ms_p50"] / hz),
+        ("GFLOP a frame", lambda row: _scaled(row.get("frame_flops"), 1e9)),
+        ("million parameters", lambda row: _scaled(row.get("parameters"), 1e6)),
+        ("memory, MiB", lambda row: _scaled(peak_memory(row), 2**20)),
+        ("energy of a frame, J", lambda row: row.get("joules")),
+    ]
+    for name, figure in figures:
+        shown.add_row(name, *(_short(figure(row)) for row in findings.raw["dreams"]))
+    return shown
+
+
+def peak_memory(row: dict[str, Any]) -> int | None:
+    """Bytes: of a processor, those of a process of its own; of a GPU, weights and what the dream holds at most."""
+    if "resident_bytes" in row:
+        return int(row["resident_bytes"])
+    if "working_bytes" in row:
+        return int(row["working_bytes"]) + int(row.get("weight_bytes", 0))
+    return None
+
+
+def _frames_per_second(entries: list[dict[str, Any]]) -> Table:
+    """A row for each model, device and size, a column for each batch."""
+    batches = sorted({entry["batch"] for entry in entries if "batch" in entry})
+    shown = Table(title="frames a second, all dreams together", title_justify="left")
+    shown.add_column("model")
+    shown.add_column("device")
+    shown.add_column("pictures")
+    for batch in batches:
+        shown.add_column(f"{batch} at once", justify="right")
+    rows: dict[tuple[str, str, str], dict[int, str]] = {}
+    for entry in entries:
+        height, width = entry["image_size"]
+        pictures = f"{height}x{width}" + (", untrained" if entry.get("untrained") else "")
+        cells = rows.setdefault((entry["name"], entry["device"], pictures), {})
+        for batch in [entry["batch"]] if "batch" in entry else batches:
+            cells[batch] = entry.get("reason") or _short(entry["frames_per_second"])
+    for labels, cells in rows.items():
+        shown.add_row(*labels, *(cells.get(batch, NOTHING) for batch in batches))
+    return shown
+
+
+def _scaled(value: float | None, unit: float) -> float | None:
+    return None if value is None else value / unit
+
+
+def _short(value: float | None) -> str:
+    """Three figures, without an exponent."""
+    if value is None:
+        return NOTHING
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,42 @@
+"""Frames a second, by how many dreams go on at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from daydrive.evaluation.adapter import Adapter
+from daydrive.evaluation.benchmark.scene import Scene, swaying
+from daydrive.measure.clock import Effort, race
+
+BATCHES = (1, 4, 16)
+
+
+def frames_per_second(
+    adapter: Adapter, scene: Scene, batches: Sequence[int], effort: Effort, device: torch.device
+) -> list[dict[str, Any]]:
+    """One entry per batch, of the shortest and the median step. A batch that the device has no memory for is an entry
+    with `reason`."""
+    return [_of_batch(adapter, scene, batch, effort, device) for batch in batches]
+
+
+def _of_batch(adapter: Adapter, scene: Scene, batch: int, effort: Effort, device: torch.device) -> dict[str, Any]:
+    entry: dict[str, Any] = {"batch": batch, "image_size": list(scene.image_size)}
+    action = swaying(1)[:, 0].expand(batch, -1).contiguous()
+    try:
+        adapter.reset(scene.context(adapter.context, batch))
+        seconds = sorted(race({"step": partial(_seen, adapter, action)}, effort, device)["step"])
+    except torch.OutOfMemoryError:
+        return entry | {"reason": "the device has no memory for it"}
+    return entry | {
+        "frames_per_second": batch / seconds[0],
+        "frames_per_second_median": batch / seconds[len(seconds) // 2],
+        "steps_timed": len(seconds),
+    }
+
+
+def _seen(adapter: Adapter, action: torch.Tensor) -> None:
+    adapter.step(action).cpu()
