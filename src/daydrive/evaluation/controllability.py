@@ -16,11 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from daydrive.data.clips import combine
+from daydrive.evaluation.card.branches import forks
 from daydrive.evaluation.horizon import UINT8_RANGE, Dream
 from daydrive.metrics import psnr
 from daydrive.pictures import (
-    Pictures,
     contact_sheet,
     enlarge,
     overlay_action,
@@ -30,7 +29,6 @@ from daydrive.pictures import (
     write_video,
 )
 from daydrive.sim import Driver, RoadEnv
-from daydrive.sim import counterfactual as branch
 from daydrive.sim.env import HZ
 from daydrive.types import ACTION_HIGH, ACTION_LOW, Image
 
@@ -41,7 +39,6 @@ STEPS = 10
 _REPORTED, _DRAWN = (1, 5, 10), (1, 3, 5, 8, 10)
 _UNSEEN = 1_000_003
 """First seed of the worlds: training data is made from small seeds."""
-_WARM_UP, _PATIENCE, _MIN_SPEED = 40, 300, 4.0
 
 Actions = npt.NDArray[np.float32]
 
@@ -133,32 +130,17 @@ def road_moments(image_size: tuple[int, int], context: int, frame_skip: int, see
     """One moment for each seed's road: driven there by the world's driver, at speed, then branched `STEPS` ahead."""
     env = RoadEnv(image_size=image_size)
     try:
-        for seed in seeds:
-            picture, info = env.reset(seed=seed)
-            driver = Driver(seed)
-            pictures, driven = [picture], list[Actions]()
-            needed = (context - 1) * frame_skip
-            while len(driven) < max(_WARM_UP, needed) or (info["speed"] < _MIN_SPEED and len(driven) < _PATIENCE):
-                action = np.asarray(driver.act(info), dtype=np.float32)
-                picture, _, _, _, info = env.step(action)
-                pictures.append(picture)
-                driven.append(action)
-                del pictures[: -needed - 1]
-            past = np.stack(driven[-needed:])
-            command = np.asarray(driver.act(info), dtype=np.float32)
-            state = env.get_state()
-            actions, real = [], []
-            for offset in BRANCHES.values():
-                steered = command.copy()
-                steered[0] += offset
-                future = np.tile(np.clip(steered, ACTION_LOW, ACTION_HIGH), (STEPS * frame_skip, 1))
-                real.append(branch(env, state, future)[frame_skip - 1 :: frame_skip])
-                actions.append(combine(np.concatenate((past, future))[None], frame_skip)[0])
-            yield Moment(
-                _frames(np.stack(pictures[::frame_skip])), torch.from_numpy(np.stack(actions)), _frames(np.stack(real))
-            )
+        for fork in forks(env, lambda seed: Driver(seed).act, seeds, context, frame_skip, _commands, STEPS):
+            yield Moment(fork.seen, fork.actions, fork.real)
     finally:
         env.close()
+
+
+def _commands(command: npt.NDArray[Any]) -> list[Actions]:
+    """The driver's command, steered as each of the branches."""
+    ways = np.tile(command, (len(BRANCHES), 1))
+    ways[:, 0] += list(BRANCHES.values())
+    return list(np.clip(ways, ACTION_LOW, ACTION_HIGH))
 
 
 def branch_sheet(moment: Moment, dreamt: Tensor, hz: float) -> Image:
@@ -196,7 +178,3 @@ def branch_film(kept: Iterable[tuple[Moment, Tensor]], hz: float, height: int = 
                     tiles = [overlay_action(tile, action) for tile, action in zip(tiles, commands, strict=True)]
                 rows.append(side_by_side(tiles, [f"{label}, {name}   {state}" for name in BRANCHES], height=height))
             yield np.concatenate(rows)
-
-
-def _frames(pictures: Pictures) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, -3)))

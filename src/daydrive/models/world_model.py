@@ -17,7 +17,7 @@ from daydrive.models.dynamics import Dynamics, DynamicsStep, Memory
 from daydrive.models.encoder import HISTORY, Encoder, Encoding
 from daydrive.models.geometry import ladder
 from daydrive.models.layers import Recomputing
-from daydrive.models.texture import Texture, fresh, move, render
+from daydrive.models.texture import Motion, Texture, fresh, move, render
 
 DEFAULT_IMAGE_SIZE = (256, 256)
 
@@ -93,6 +93,10 @@ class WorldModel(Recomputing):
 
     def predict(self, state: DreamState, action: Tensor) -> DreamState:
         """One step of the dream: action (B, action_dim) is what the driver does from the newest picture to the next."""
+        return self.explain(state, action)[0]
+
+    def explain(self, state: DreamState, action: Tensor) -> tuple[DreamState, Motion]:
+        """The same step with what the decoder said of it: how the newest picture moves, and what is new."""
         return self._advance(state, self.encoder(state.pictures), action)
 
     def forward(
@@ -110,7 +114,7 @@ class WorldModel(Recomputing):
         last = context_frames - 1
         state = self.begin(images[:, :context_frames], actions[:, :last])
         newest: Encoding = self.encoder(state.pictures)
-        state = self._advance(state, newest, actions[:, last])
+        state, _ = self._advance(state, newest, actions[:, last])
         states = [state]
         for t in range(context_frames, images.shape[1] - 1):
             state = self.predict(state, actions[:, t])
@@ -123,13 +127,13 @@ class WorldModel(Recomputing):
             "foreseen": torch.stack([s.latent for s in states if s.latent is not None], dim=1),
         }
 
-    def _advance(self, state: DreamState, encoding: Encoding, action: Tensor) -> DreamState:
+    def _advance(self, state: DreamState, encoding: Encoding, action: Tensor) -> tuple[DreamState, Motion]:
         step: DynamicsStep = self.dynamics(encoding.latent, action, state.memory)
         features = [None if i is None else encoding.features[i] for i in self._skips]
         motion = self.decoder.motion(step.latent, step.hidden, features, step.condition)
         texture = self.lean(move, state.texture, motion)
         pictures = torch.cat([state.pictures[:, 1:], self.lean(render, texture)[:, None]], dim=1)
-        return DreamState(pictures, step.memory, texture, step.latent)
+        return DreamState(pictures, step.memory, texture, step.latent), motion
 
     def _latents(self, images: Tensor, frames: Sequence[int], known: dict[int, Tensor]) -> Tensor:
         """Latents of some frames (B, len(frames), …); those that are `known` are not computed again."""

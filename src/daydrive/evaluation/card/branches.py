@@ -45,8 +45,8 @@ class Drivable(Protocol):
 
 
 class Fork(NamedTuple):
-    """seen: uint8 (C, 3, H, W). actions: float32 (5, C-1+N, 4), the first C-1 alike. real: uint8 (5, N, 3, H, W), the
-    world's own futures. state: the world's, at the last frame seen."""
+    """seen: uint8 (C, 3, H, W). actions: float32 (K, C-1+N, 4), the first C-1 alike. real: uint8 (K, N, 3, H, W), the
+    world's own futures of K branches. state: the world's, at the last frame seen."""
 
     seen: Tensor
     actions: Tensor
@@ -55,6 +55,9 @@ class Fork(NamedTuple):
 
 
 Act = Callable[[dict[str, Any]], Any]
+
+Commands = Callable[[npt.NDArray[Any]], list[Actions]]
+"""From the driver's command to those that are held, one for each branch."""
 
 
 def road_forks(
@@ -70,10 +73,18 @@ def road_forks(
 
 
 def forks(
-    env: Drivable, driver: Callable[[int], Act], seeds: Iterable[int], context: int, frame_skip: int = 1
+    env: Drivable,
+    driver: Callable[[int], Act],
+    seeds: Iterable[int],
+    context: int,
+    frame_skip: int = 1,
+    commands: Commands | None = None,
+    steps: int = STEPS,
 ) -> Iterator[Fork]:
-    """One moment of each seed's world: driven there by `driver(seed)`, which acts on `info`, then driven on in each of
-    the `BRANCHES` for `STEPS`. Where `info` has a speed, the moment is one at speed."""
+    """One moment of each seed's world: driven there by `driver(seed)`, which acts on `info`, then driven on for `steps`
+    with each of the `commands`, by default those of the `BRANCHES`. Where `info` has a speed, the moment is one at
+    speed."""
+    branching = commands or _commands
     needed = (context - 1) * frame_skip
     for seed in seeds:
         picture, info = env.reset(seed=seed)
@@ -93,7 +104,7 @@ def forks(
             continue
         past = np.stack(driven[-needed:]) if needed else np.empty((0, 4), np.float32)
         state = env.get_state()
-        futures = [np.tile(command, (STEPS * frame_skip, 1)) for command in _commands(np.asarray(act(info)))]
+        futures = [np.tile(command, (steps * frame_skip, 1)) for command in branching(np.asarray(act(info)))]
         actions = [combine(np.concatenate((past, future))[None], frame_skip)[0] for future in futures]
         real = [_drive(env, state, future)[frame_skip - 1 :: frame_skip] for future in futures]
         yield Fork(

@@ -1,0 +1,6 @@
+"""The same as `daydrive visualize`."""
+
+from daydrive.cli import main
+
+if __name__ == "__main__":
+    main("visualize")

@@ -1,0 +1,115 @@
+"""How the model paints: what it moves, what it takes for new, and what of the last real picture is left.
+
+Two things are shown of each step: what the decoder says of it alone (`Motion`), and what the texture memory holds by
+then (`Texture`), see `daydrive.models.texture`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from daydrive.pictures import Pictures, contact_sheet, enlarge, to_pictures, widen
+from daydrive.rollout import dream_states
+from daydrive.types import Image, to_signed, to_uint8
+from daydrive.visuals.clips import Inside, shown_steps, step_names
+from daydrive.visuals.paint import (
+    SHARES,
+    coloured,
+    compass,
+    directions,
+    noted,
+    round_up,
+    scale,
+    stacked,
+    tile_height,
+    with_arrows,
+)
+
+Maps = npt.NDArray[np.float32]
+
+
+class Painted(NamedTuple):
+    """N steps of a dream.
+
+    real, dreamt, paint: uint8 (N, H, W, 3); `paint` is the painted layer on white. motion: (N, 2, H, W), where to the
+    picture moved in the step, in pixels, x to the right and y down; new, left: (N, H, W) in [0, 1], what the step
+    paints anew, and how much of the last real picture still shows.
+    """
+
+    real: Pictures
+    dreamt: Pictures
+    paint: Pictures
+    motion: Maps
+    new: Maps
+    left: Maps
+
+    @property
+    def fastest(self) -> float:
+        """Pixels at which the scale of motion ends: hardly anything is faster."""
+        return round_up(float(np.quantile(np.hypot(self.motion[:, 0], self.motion[:, 1]), 0.99)))
+
+
+def painted(inside: Inside) -> Painted:
+    """The clip dreamt, and what the model held at every step."""
+    model, seen, real, actions = inside.model, inside.seen, inside.real, inside.actions
+    device = next(model.parameters()).device
+    steps = []
+    for state, motion in dream_states(model, to_signed(seen[None].to(device)), actions[None].to(device)):
+        texture = state.texture
+        pictures = (state.picture, texture.paint + texture.opacity)  # the white paper shows where nothing is painted
+        maps = (-motion.flow, motion.mask[:, 0], texture.opacity[:, 0])
+        steps.append([*(to_uint8(x.clamp(-1, 1))[0].cpu() for x in pictures), *(x[0].float().cpu() for x in maps)])
+    dreamt, paint, moved, new, left = (torch.stack(parts) for parts in zip(*steps, strict=True))
+    return Painted(to_pictures(real), to_pictures(dreamt), to_pictures(paint), moved.numpy(), new.numpy(), left.numpy())
+
+
+def sheet(shown: Painted, name: str, hz: float, pixel_aspect: float = 1.0) -> Image:
+    """A row each, columns are steps."""
+    steps = shown_steps(len(shown.dreamt))
+    height = tile_height(widen(shown.dreamt[:1], pixel_aspect)[0], 112)
+    columns = [_tiles(shown, t - 1, pixel_aspect, height) for t in steps]
+    rows = [[column[label] for column in columns] for label in columns[0]]
+    title = f"{name}: what the model moves, and what it paints"
+    drawn = contact_sheet(rows, list(columns[0]), step_names(steps, hz), title=title, height=height)
+    return stacked([drawn, _legend(shown)])
+
+
+def film(shown: Painted, name: str, hz: float, pixel_aspect: float = 1.0) -> Iterator[Image]:
+    """The same step by step, two rows."""
+    height = tile_height(widen(shown.dreamt[:1], pixel_aspect)[0], 176)
+    legend = _legend(shown)
+    for t in range(len(shown.dreamt)):
+        tiles = {label: noted(tile, label) for label, tile in _tiles(shown, t, pixel_aspect, height).items()}
+        upper = [tiles[label] for label in ("real", "dream", "motion")]
+        lower = [tiles[label] for label in ("new in this step", "real picture left", "painted layer")]
+        title = f"{name}  +{t + 1}  {(t + 1) / hz:.2f} s"
+        yield stacked([contact_sheet([upper, lower], ["", ""], title=title, height=height), legend])
+
+
+def _tiles(shown: Painted, t: int, pixel_aspect: float, height: int) -> dict[str, Image]:
+    """By what they show; a motion is drawn twice, as colours and as arrows on the dream."""
+
+    def tile(picture: Image) -> Image:
+        (wide,) = widen(picture[None], pixel_aspect)
+        return enlarge(wide, height)
+
+    motion = shown.motion[t]
+    return {
+        "real": tile(shown.real[t]),
+        "dream": with_arrows(tile(shown.dreamt[t]), motion, shown.fastest),
+        "motion": tile(directions(motion, shown.fastest)),
+        "new in this step": tile(coloured(shown.new[t], 0, 1, SHARES)),
+        "real picture left": tile(coloured(shown.left[t], 0, 1, SHARES)),
+        "painted layer": tile(shown.paint[t]),
+    }
+
+
+def _legend(shown: Painted) -> Image:
+    fast = f"{shown.fastest:g} pixels a step or more"
+    told = f"where to the picture moves; at the rim, or by an arrow that reaches the next, {fast}"
+    return stacked([scale(SHARES, "0", "1", "share of a pixel's colour"), compass(told)])

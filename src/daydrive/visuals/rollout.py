@@ -1,0 +1,63 @@
+"""Several clips at once: what was, what was dreamt, and where the two differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from daydrive.pictures import contact_sheet, difference, enlarge, overlay_action, to_pictures, widen
+from daydrive.types import Image
+from daydrive.visuals.clips import Dreamt, shown_steps, step_names
+from daydrive.visuals.paint import ERRORS, beside, scale, stacked, tile_height
+
+TOGETHER = 4
+"""Clips below each other in a film; more go beside them."""
+
+
+def strip(shown: Sequence[Dreamt], hz: float, pixel_aspect: float = 1.0) -> Image:
+    """Rows real, dream and error of each clip; columns the last picture seen and steps after it, with the actions."""
+    steps = shown_steps(len(shown[0].real), 9)
+    rows, labels = [], []
+    for one in shown:
+        real, dream = (widen(to_pictures(x), pixel_aspect) for x in (one.real, one.predicted))
+        (last,) = widen(to_pictures(one.seen[-1:]), pixel_aspect)
+        height = tile_height(last, 112)
+        actions = one.actions.numpy()[len(one.seen) - 1 :]
+        driven = [overlay_action(enlarge(real[t - 1], height), actions[t - 1]) for t in steps]
+        rows += [
+            [last, *driven],
+            [last, *(dream[t - 1] for t in steps)],
+            [difference(last, last), *(difference(real[t - 1], dream[t - 1]) for t in steps)],
+        ]
+        labels += [f"{one.name}  real", "dream", "error"]
+    heads = ["last seen", *step_names(steps, hz)]
+    return stacked([contact_sheet(rows, labels, heads, height=tile_height(rows[0][0], 112), group=3), _legend()])
+
+
+def film(shown: Sequence[Dreamt], hz: float, pixel_aspect: float = 1.0) -> Iterator[Image]:
+    """The context as it was, then real, dream and error of every clip side by side, with what the driver does."""
+    drawn = [[widen(to_pictures(x), pixel_aspect) for x in (one.seen, one.real, one.predicted)] for one in shown]
+    context, steps = len(drawn[0][0]), len(drawn[0][1])
+    height = tile_height(drawn[0][0][0], 224 if len(shown) == 1 else 160 if len(shown) <= 2 else 112)
+    legend = _legend()
+    for t in range(context + steps):
+        ahead = t - context + 1
+        rows = []
+        for one, (seen, real, predicted) in zip(shown, drawn, strict=True):
+            truth = seen[t] if ahead <= 0 else real[ahead - 1]
+            dream = truth if ahead <= 0 else predicted[ahead - 1]
+            action = one.actions[max(t - 1, 0)].numpy()
+            rows.append([overlay_action(enlarge(truth, height), action), dream, difference(truth, dream)])
+        heads = ["real", "dream" if ahead > 0 else "context", "error"]
+        title = f"+{ahead}  {ahead / hz:.2f} s" if ahead > 0 else "as recorded"
+        sheets = [
+            contact_sheet(
+                rows[i : i + TOGETHER], [one.name for one in shown[i : i + TOGETHER]], heads,
+                title=title if i == 0 else " ", height=height,
+            )
+            for i in range(0, len(rows), TOGETHER)
+        ]  # fmt: skip
+        yield stacked([beside(sheets), legend])
+
+
+def _legend() -> Image:
+    return scale(ERRORS, "0", "128 levels of 255 or more", "error: mean absolute difference over the colours")

@@ -1,0 +1,287 @@
+"""What the pictures of `daydrive.visuals` show is what there is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from daydrive.charts import lines
+from daydrive.data.clips import read_clips
+from daydrive.data.store import Store
+from daydrive.errors import UserError
+from daydrive.rollout import rollout_uint8
+from daydrive.sim import Driver, RoadEnv
+from daydrive.types import Image
+from daydrive.visuals import curves, error, fan, latent, motion, paint, rollout, sheet
+from daydrive.visuals.clips import Dreamt, Inside, Wish, find_clips, look_inside, shown_steps
+
+SIZE, CONTEXT, STEPS, HZ = (32, 48), 3, 6, 10.0
+CPU = torch.device("cpu")
+
+
+def noise(seed: int, frames: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (frames, 3, *SIZE), dtype=torch.uint8, generator=generator)
+
+
+def one(seed: int) -> Dreamt:
+    actions = torch.tensor([0.3, 0.5, 0.0, 1.0]).repeat(CONTEXT - 1 + STEPS, 1)
+    return Dreamt(f"drive{seed}", *(noise(10 * seed + i, n) for i, n in enumerate((CONTEXT, STEPS, STEPS))), actions)
+
+
+def filmed(film: Iterator[Image], frames: int) -> list[Image]:
+    """Its frames, of which there are so many, all of one size."""
+    pictures = list(film)
+    assert len(pictures) == frames and len({picture.shape for picture in pictures}) == 1
+    assert all(picture.dtype == np.uint8 for picture in pictures)
+    return pictures
+
+
+def copier(context: Tensor, actions: Tensor) -> Tensor:
+    return context[:, -1:].expand(-1, actions.shape[1] - context.shape[1] + 1, -1, -1, -1).clone()
+
+
+class TestClips:
+    def test_a_moment_is_the_last_frame_seen(self, road_store: Path) -> None:
+        store = Store.open(road_store)
+        drive = store.drives[1]
+        (clip,) = find_clips(store, Wish("test", 5, 1, [drive.name], 1.2), CONTEXT, 2)
+        assert (clip.start, clip.length, clip.frame_skip) == (drive.start + 12 - 4, CONTEXT + 5, 2)
+        (shorter,) = find_clips(store, Wish("test", 50, 1, [drive.name], 2.1), CONTEXT, 1)
+        assert shorter.length == CONTEXT + 2
+        both = find_clips(store, Wish("test", 50, 1, [drive.name, store.drives[0].name]), CONTEXT, 1)
+        assert [clip.drive for clip in both] == [drive.name, store.drives[0].name]
+
+    @pytest.mark.parametrize("at", [-1.0, 0.1, 2.3, 100.0])
+    def test_a_moment_outside_is_told_where_one_is(self, road_store: Path, at: float) -> None:
+        store = Store.open(road_store)
+        with pytest.raises(UserError, match=r"a dream can begin from 0\.2 s to 2\.2 s$"):
+            find_clips(store, Wish("test", 5, 1, [store.drives[0].name], at), CONTEXT, 1)
+
+    def test_the_last_step_is_always_shown(self) -> None:
+        assert shown_steps(1) == [1] and shown_steps(7) == [1, 2, 3, 5, 7]
+        assert shown_steps(50)[-1] == 50 and len(shown_steps(50)) == 8
+
+
+class TestRollout:
+    def test_a_film_has_the_context_and_every_step(self) -> None:
+        shown = [one(1), one(2)]
+        pictures = filmed(rollout.film(shown, HZ), CONTEXT + STEPS)
+        true = [shown[0]._replace(predicted=shown[0].real), shown[1]]
+        other = filmed(rollout.film(true, HZ), CONTEXT + STEPS)
+        assert all((a == b).all() for a, b in zip(pictures[:CONTEXT], other[:CONTEXT], strict=True))
+        for a, b in zip(pictures[CONTEXT:], other[CONTEXT:], strict=True):
+            assert set(np.flatnonzero((a != b).any((1, 2)))) <= set(range(round(0.6 * a.shape[0]))), (
+                "the second clip changed"
+            )
+
+    def test_many_clips_stay_on_the_page(self) -> None:
+        few, many = (next(rollout.film([one(i) for i in range(n)], HZ)) for n in (4, 8))
+        assert many.shape[0] == few.shape[0] and many.shape[1] > 1.5 * few.shape[1]
+
+    def test_the_strip_has_three_rows_a_clip(self) -> None:
+        once, twice = (rollout.strip([one(i) for i in range(n)], HZ) for n in (1, 2))
+        assert twice.shape[0] > 1.7 * once.shape[0] and twice.shape[1] == once.shape[1]
+
+
+def test_a_sheet_has_the_best_on_top() -> None:
+    def plain(seen: int, real: int, predicted: int) -> Dreamt:
+        levels = [torch.full_like(x, level) for x, level in zip(one(0)[1:4], (seen, real, predicted), strict=True)]
+        return one(0)._replace(seen=levels[0], real=levels[1], predicted=levels[2])
+
+    good, bad = plain(20, 90, 90), plain(40, 60, 220)
+    assert good.figures[0] == 100.0 and good.figures[1] == pytest.approx(20 * np.log10(255 / 70))
+    for clips in ([bad, good], [good, bad]):
+        drawn = sheet.sheet(clips, HZ)
+        tops = {level: np.flatnonzero((drawn == level).all(-1).sum(1) > 100).min() for level in (90, 60, 220)}
+        assert tops[90] < tops[60] < tops[220]
+
+
+class TestError:
+    def test_maps_are_the_differences(self) -> None:
+        shown = [one(1), one(2), one(3)]
+        found = error.errors(iter(shown))
+        wide = [[x.numpy().astype(float) for x in (c.real, c.predicted, c.copied)] for c in shown]
+        for maps, which in ((found.mean_dream, 1), (found.mean_copied, 2)):
+            expected = np.mean([np.abs(clip[0] - clip[which]).mean(1) for clip in wide], axis=0)
+            np.testing.assert_allclose(maps, expected, rtol=1e-5)
+        np.testing.assert_allclose(found.dream, np.abs(wide[0][0] - wide[0][1]).mean(1), rtol=1e-5)
+        assert found.clips == 3 and found.first is shown[0] and found.dream.shape == (STEPS, *SIZE)
+        assert np.quantile(found.dream, 0.9) < found.top <= 255
+
+    def test_drawn(self) -> None:
+        alone, several = error.errors([one(1)]), error.errors([one(1), one(2)])
+        for found in (alone, several):
+            filmed(error.film(found, HZ), STEPS)
+        assert 300 < error.sheet(alone, HZ).shape[0] < error.sheet(several, HZ).shape[0]
+
+
+class TestFan:
+    def test_the_real_row_is_what_the_world_does(self) -> None:
+        asked: list[Tensor] = []
+
+        def dream(context: Tensor, actions: Tensor) -> Tensor:
+            asked.append(actions)
+            return copier(context, actions)
+
+        shown = fan.world_fan(dream, (64, 64), CONTEXT, 1, 4, world=2)
+        real = shown.futures["real"]
+        assert real.shape == shown.futures["dream"].shape == (5, 4, 3, 64, 64)
+        env, driver = RoadEnv((64, 64)), Driver(fan.FIRST_WORLD + 2)
+        picture, info = env.reset(seed=fan.FIRST_WORLD + 2)
+        for _ in range(400):
+            command = driver.act(info)
+            if np.array_equal(picture, shown.seen[-1].permute(1, 2, 0).numpy()):
+                break
+            picture, _, _, _, info = env.step(command)
+        for t in range(4):
+            picture = env.step(np.array([0.0, *command[1:]], np.float32))[0]
+            assert np.array_equal(picture, real[2, t].permute(1, 2, 0).numpy())
+        (actions,) = asked
+        assert actions.shape == (5, CONTEXT - 1 + 4, 4)
+        assert actions[:, -1, 0].tolist() == [-1, -0.5, 0, 0.5, 1] == shown.steering[:, 0].tolist()
+        assert (actions[:, : CONTEXT - 1] == actions[0, : CONTEXT - 1]).all()
+        assert np.allclose(actions[:, -1, 1:], command[1:])
+        assert "; 1 of 5 dreams" in shown.title, "one by chance"
+        assert fan.told_apart(real, real) == 5 and fan.told_apart(real.flip(0), real) == 1
+        filmed(fan.film(shown, HZ), CONTEXT + 4)
+        assert min(fan.sheet(shown, HZ).shape[:2]) > 400
+
+    def test_a_recorded_moment_stands_beside_its_dreams(self, road_store: Path) -> None:
+        store = Store.open(road_store)
+        (clip,) = find_clips(store, Wish("test", 4, 1, [store.drives[0].name], 1.0), CONTEXT, 1)
+        shown = fan.drive_fan(copier, store, clip, CONTEXT)
+        batch = read_clips(store, [clip])
+        (columns,) = shown.futures.values()
+        assert shown.names[0] == "recorded" and len(columns) == 6
+        assert torch.equal(columns[0], batch.images[0, CONTEXT:])
+        assert torch.equal(shown.steering[0], batch.actions[0, CONTEXT - 1 :, 0])
+        assert torch.equal(columns[3], batch.images[0, CONTEXT - 1].expand(4, -1, -1, -1))
+        filmed(fan.film(shown, HZ, 2.0), CONTEXT + 4)
+
+
+@pytest.fixture(scope="module")
+def inside(trained: Path, road_store: Path) -> Inside:
+    return look_inside(trained, road_store, Wish("test", 4), CPU)
+
+
+class TestInside:
+    def test_motion_is_that_of_the_dream(self, inside: Inside) -> None:
+        shown = motion.painted(inside)
+        dreamt = rollout_uint8(inside.model, inside.seen[None], inside.actions[None])[0]
+        assert np.array_equal(shown.dreamt, dreamt.permute(0, 2, 3, 1).numpy())
+        assert shown.motion.shape == (4, 2, 64, 64) and shown.new.shape == shown.left.shape == (4, 64, 64)
+        np.testing.assert_allclose(shown.left[0], 1 - shown.new[0], atol=1e-5)
+        assert (shown.left[1:].mean((1, 2)) < shown.left[:-1].mean((1, 2))).all()
+        filmed(motion.film(shown, inside.name, HZ), 4)
+        assert min(motion.sheet(shown, inside.name, HZ).shape[:2]) > 300
+
+    def test_latents_of_a_dream_that_comes_true_are_those_of_the_real_frames(self, inside: Inside) -> None:
+        shown = latent.latents(inside)
+        grid = inside.model.encode(torch.zeros(1, 1, 3, 64, 64)).shape[-2:]
+        assert shown.of_real.shape == shown.of_dream.shape == (4, 3, *grid) and shown.memory.shape == (4, 1, *grid)
+        assert shown.of_real.std((0, 2, 3)) == pytest.approx(1.0, abs=1e-3)
+        assert shown.memory.std() == pytest.approx(1.0, abs=1e-3)
+        dreamt = torch.from_numpy(shown.dreamt).movedim(-1, 1)
+        true = latent.latents(inside._replace(real=dreamt))
+        gaps = [np.abs(x.of_real - x.of_dream).mean() for x in (true, shown)]
+        assert gaps[0] < 0.05 and gaps[0] < gaps[1] / 2, "pictures were rounded, nothing else"
+        filmed(latent.film(shown, inside.name, HZ), 4)
+        assert min(latent.sheet(shown, inside.name, HZ).shape[:2]) > 300
+
+    def test_principal_components(self) -> None:
+        spread = torch.tensor([1.0, 5.0, 0.1, 2.0])[None, :, None, None]
+        points = torch.randn(50, 4, 6, 6, generator=torch.Generator().manual_seed(0)) * spread + 3
+        found = latent.principal(points, 3)
+        assert found.mean.tolist() == pytest.approx([3] * 4, abs=0.5)
+        assert found.axes.argmax(1).tolist() == [1, 3, 0]
+        assert found.axes.norm(dim=1).tolist() == pytest.approx([5, 2, 1], rel=0.1)
+        assert found.explained == pytest.approx([25 / 30.01, 4 / 30.01, 1 / 30.01], abs=0.02)
+        few = latent.principal(points[:, :2], 3)
+        assert (few.axes[2] == 0).all() and few.explained[2] == 0 and np.isfinite(few.along(points[:, :2])).all()
+
+
+class TestPaint:
+    @pytest.mark.parametrize("colours", [paint.ERRORS, paint.SHARES, paint.VALUES])
+    def test_maps_read_in_grey(self, colours: int) -> None:
+        ramp = paint.coloured(np.linspace(0, 1, 32)[None], 0, 1, colours)[0]
+        assert (np.diff(ramp @ [0.299, 0.587, 0.114]) > 0).all()
+
+    def test_motion_is_darker_the_faster_and_no_two_ways_look_alike(self) -> None:
+        speeds = np.stack([np.linspace(0, 3, 7), np.zeros(7)])[:, None]
+        grey = paint.directions(speeds, 3.0)[0] @ [0.299, 0.587, 0.114]
+        assert grey[0] > 240 and (np.diff(grey) < 0).all() and grey[-1] > 80
+        left, right, up, down = paint.directions(np.array([[[-1, 1, 0, 0]], [[0, 0, -1, 1]]]), 1.0)[0].astype(int)
+        assert right[2] - left[2] > 80 and up[1] - down[1] > 40
+        assert np.ptp([c @ [0.299, 0.587, 0.114] for c in (left, right, up, down)]) < 30, "equally fast, equally dark"
+
+    def test_arrows_point_along_the_motion(self) -> None:
+        tile = np.full((96, 96, 3), 128, np.uint8)
+        ahead = np.zeros((2, 8, 8))
+        assert np.array_equal(paint.with_arrows(tile, ahead, 1.0), tile)
+        ahead[0] = 1.0
+        drawn = (paint.with_arrows(tile, ahead, 1.0) != tile).any(-1)
+        assert drawn.any() and drawn.any(1).sum() < drawn.any(0).sum(), "they lie flat"
+
+    def test_scales_end_at_round_numbers(self) -> None:
+        assert [paint.round_up(x) for x in (0, 0.013, 1, 7, 61, 100.0)] == [1, 0.015, 1, 8, 80, 100]
+
+    def test_blocks_keep_every_value(self) -> None:
+        small = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+        large = paint.blocks(small, np.zeros((9, 7, 3), np.uint8))
+        assert large.shape == (9, 7, 3) and {tuple(x) for x in large.reshape(-1, 3)} == {
+            tuple(x) for x in small.reshape(-1, 3)
+        }
+
+
+def logged(folder: Path, losses: list[float], psnr: list[float], end: str = "") -> Path:
+    folder.mkdir(parents=True)
+    rows = [{"step": 10 * (i + 1), "train/loss": loss} for i, loss in enumerate(losses)]
+    rows += [{"step": 1000 * (i + 1), "val/psnr": value, "val/copy_last_psnr": 20.0} for i, value in enumerate(psnr)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + end)
+    return folder
+
+
+class TestCurves:
+    def test_a_log_is_read_without_what_is_broken(self, tmp_path: Path) -> None:
+        first = logged(tmp_path / "first", [3.0, 2.0, 1.0], [21.0, 24.0], '{"step": 5000, "train/lo')
+        with (first / "metrics.jsonl").open("r+") as file:
+            lines = file.read()
+            file.seek(0)
+            file.write('{"step": 5, "train/loss": null}\n' + lines)
+        (run,) = curves.read_runs([first])
+        assert run.name == "first"
+        assert run.loss.steps.tolist() == [10, 20, 30] and run.loss.values.tolist() == [3, 2, 1]
+        assert run.psnr.values.tolist() == [21, 24] and run.margin.values.tolist() == [1, 4]
+
+    def test_every_run_is_drawn_in_its_own_way(self, tmp_path: Path) -> None:
+        count = 3
+        folders = [logged(tmp_path / f"r{i}" / "run", [3.0, 2.0 + i, 1.0 + i], [21.0, 24.0 + i]) for i in range(count)]
+        runs = curves.read_runs(folders)
+        assert [run.name for run in runs] == [f"r{i}/run" for i in range(count)]
+        chart, fewer = (curves.chart(x) for x in (runs, runs[:2]))
+        for k, style in enumerate(lines(count)):
+            colour = np.array([int(style.colour[i : i + 2], 16) for i in (1, 3, 5)])
+            pixels = [int((np.abs(picture.astype(int) - colour).max(-1) < 12).sum()) for picture in (chart, fewer)]
+            assert pixels[0] > 400 and (pixels[1] > 400) == (k < 2), style
+
+    def test_without_a_validation_or_a_loss(self, tmp_path: Path) -> None:
+        for name, losses, psnr in (("train", [2.0, 1.0], []), ("val", [], [20.0])):
+            (run,) = curves.read_runs([logged(tmp_path / name, losses, psnr)])
+            assert min(curves.chart([run]).shape[:2]) > 400
+
+    def test_smoothing_keeps_a_constant_and_the_mean(self) -> None:
+        assert curves.smoothed(np.full(9, 4.0), 0.9).tolist() == pytest.approx([4.0] * 9)
+        assert curves.smoothed(np.array([1.0, 3.0]), 0.0).tolist() == [1.0, 3.0]
+        assert curves.smoothed(np.array([1.0, 3.0]), 0.5)[1] == pytest.approx((0.25 * 1 + 0.5 * 3) / 0.75)
+
+    def test_lines_differ_in_three_ways(self) -> None:
+        seven = lines(7)
+        assert len({line.colour for line in seven}) == len({line.marker for line in seven}) == 7
+        assert len({str(line) for line in lines(40)}) == 40
