@@ -14,14 +14,20 @@ from cheats import World, turned
 from dreams import copier, scene_store, steerer
 from torch import Tensor
 
+from daydrive.data.clips import read_clips
+from daydrive.data.loader import fixed_clips
 from daydrive.errors import UserError
 from daydrive.evaluation.card import Estimators, calibrate, card_markdown, forks, long_dream, report_card
 from daydrive.evaluation.card.actions import VARIANTS, variants
 from daydrive.evaluation.card.branches import BRANCHES, STEPS, branch_figures
 from daydrive.evaluation.card.flow import motions
+from daydrive.evaluation.card.long import Moments
+from daydrive.evaluation.card.memory import Memory, as_json
 from daydrive.evaluation.card.readback import response
-from daydrive.evaluation.horizon import Dream
+from daydrive.evaluation.card.words import about_memory
+from daydrive.evaluation.horizon import Dream, Rollout
 from daydrive.evaluation.intervals import bootstrap
+from daydrive.metrics import PSNR_CAP
 
 CONTEXT = 4
 VERDICTS = {
@@ -241,6 +247,36 @@ def test_long_dreams(world: World) -> None:
     assert said(brightened, (50,))["lengths"][0]["verdict"] in ("drifts in brightness", "collapses")
     assert said(world.recorded, (50,))["lengths"][0]["verdict"] == "holds"
     assert said(world.recorded, (50,))["later_cost"] is None
+
+
+def test_a_long_dream_is_looked_at_on_its_way(world: World) -> None:
+    moments = Moments()
+    curves = long_dream(world.recorded, world.store, "test", CONTEXT, (20, 50), clips=1, watch=moments)["curves"]
+    (shown,) = moments.shown.values()
+    assert list(shown) == [0, 1, 50] and all(picture.shape == (3, 64, 64) for picture in shown.values())
+    assert curves["steps"] == list(range(1, 51))
+    assert all(len(curves[name]) == 50 for name in ("brightness", "contrast", "sharpness", "change"))
+    assert np.mean(curves["sharpness"]) == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_training_clip_that_a_dream_replays_is_found(world: World) -> None:
+    memory, steps = Memory(world.store), 8
+    clips = fixed_clips(world.store, "test", CONTEXT + steps, 2)
+    batch = read_clips(world.store, clips)
+    seen, real = batch.images[:, :CONTEXT], batch.images[:, CONTEXT:]
+    found = []
+    for dream in (world.replayed, world.recorded):
+        frames = dream(seen, batch.actions)
+        rollouts = [Rollout(c, seen[i], real[i], *[frames[i]] * 3, batch.actions[i]) for i, c in enumerate(clips)]
+        found.append([each for each in map(memory.recall, rollouts) if each is not None])
+    replayed, recorded = found
+    trained = {drive.name for drive in world.store.split("train")}
+    for each in replayed:
+        assert each.dream.psnr == PSNR_CAP and each.dream.clip.drive in trained
+        assert torch.equal(each.dream.pictures, each.rollout.predicted)
+    assert all(each.dream.psnr == each.real.psnr < 30 for each in recorded)
+    assert about_memory([as_json(each) for each in replayed]).startswith("2 of these 2 dreams are a clip")
+    assert about_memory([as_json(each) for each in recorded]).startswith("None of these 2 dreams is a clip")
 
 
 def test_the_cost_of_a_frame_is_flat_or_not(world: World) -> None:

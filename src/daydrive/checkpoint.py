@@ -164,6 +164,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
     config = read_config(folder)
     model = build_world_model(config)
     load_weights(model, folder)
+    broken = next((name for name, value in model.state_dict().items() if not value.isfinite().all()), None)
+    if broken is not None:
+        raise UserError(f"{folder / WEIGHTS}: '{broken}' holds numbers that are not finite; take an earlier checkpoint")
     step = read_state(folder)["step"]
     return LoadedModel(model.to(device).eval(), config, step, folder)
 

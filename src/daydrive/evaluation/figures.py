@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image as Pillow
+from torch import Tensor
 
+from daydrive.charts import FAINT, drawn, dress, new_figure
+from daydrive.evaluation.card.memory import Recalled
 from daydrive.evaluation.horizon import Rollout
 from daydrive.evaluation.report import FLOORS
 from daydrive.pictures import (
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 STRIP_STEPS = (1, 2, 3, 5, 8, 10, 15, 20, 30, 50)
 _MODEL, _COPY, _SHUFFLED = "#0072B2", "#D55E00", "#4D4D4D"
-_FAINT = "#6E727A"
 _STYLES = (
     (_MODEL, "-", "o", 2.2), (_COPY, "--", "s", 1.6), ("#009E73", "-.", "D", 1.4), ("#B0B4BC", (0, (4, 1)), "v", 1.4),
     (_SHUFFLED, ":", "^", 1.6), ("#CC79A7", (0, (1, 3)), "x", 1.4),
@@ -40,13 +40,9 @@ _STYLES = (
 def horizon_curves(path: Path, evaluation: dict[str, Any]) -> None:
     """PSNR, SSIM, sharpness and flicker over the steps, the model's with their intervals; lines differ in colour,
     lightness, dash and marker."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     horizons = evaluation["horizons"]
     steps = [entry["step"] for entry in horizons]
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(12, 4.2)
     axes = figure.subplots(1, 3)
     _curves(axes[0], "PSNR (dB)", horizons, {"model": "psnr", **FLOORS})
     _curves(axes[1], "SSIM", horizons, {"model": "ssim", "last frame copied": "copy_last_ssim"})
@@ -57,12 +53,10 @@ def horizon_curves(path: Path, evaluation: dict[str, Any]) -> None:
     for axis in (axes[0], axes[2]):
         axis.legend(*axis.get_legend_handles_labels(), frameon=False, fontsize=8, loc="best")
     for axis in axes:
-        axis.set_xlabel(f"steps ahead ({evaluation['hz']:g} a second)", color=_FAINT)
+        axis.set_xlabel(f"steps ahead ({evaluation['hz']:g} a second)", color=FAINT)
     title = f"{evaluation['clips']} clips, split '{evaluation['split']}', {evaluation['context']} frames of context"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    buffer = io.BytesIO()
-    canvas.print_figure(buffer, dpi=130, facecolor="white")
-    write_png(path, np.asarray(Pillow.open(buffer).convert("RGB")))
+    write_png(path, drawn(figure))
 
 
 def _curves(axis: Axes, name: str, horizons: Sequence[dict[str, Any]], curves: dict[str, str]) -> None:
@@ -80,10 +74,7 @@ def _curves(axis: Axes, name: str, horizons: Sequence[dict[str, Any]], curves: d
     bounds = [h[f"{next(iter(curves.values()))}_interval"] or (np.nan, np.nan) for h in horizons]
     low, high = np.array(bounds, dtype=float).T
     axis.fill_between(steps, low, high, color=_MODEL, alpha=0.15, linewidth=0)
-    axis.set_title(name, loc="left", fontsize=11)
-    axis.grid(axis="y", color="#E4E6EA", linewidth=0.8)
-    axis.spines[["top", "right", "left"]].set_visible(False)
-    axis.tick_params(colors=_FAINT, length=0)
+    dress(axis, name)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axis.set_xlim(min(steps) - 0.5, max(steps) + 0.5)
 
@@ -100,16 +91,46 @@ def strip(
         (last,) = widen(to_pictures(rollout.last[None]), pixel_aspect)
         rows += [[real[t - 1] for t in steps], [predicted[t - 1] for t in steps], [last] * len(steps)]
         labels += ["real", "predicted", "last frame copied"]
-    h, w = rows[0][0].shape[:2]
     sheet = contact_sheet(
         rows,
         labels,
         [f"+{step}  {step / hz:.2f} s" for step in steps],
         title=f"{len(shown)} of {clips} clips, {which}",
-        height=max(48, min(112, 160 * h // w)),
+        height=_height(rows[0][0]),
         group=3,
     )
     write_png(path, sheet)
+
+
+def memory_sheet(path: Path, recalled: Sequence[Recalled], hz: float, pixel_aspect: float = 1.0) -> None:
+    """Dreams, the training clips nearest to them, and what really came, step by step."""
+    count = min(len(found.dream.pictures) for found in recalled)
+    steps = [step for step in STRIP_STEPS if step <= count]
+    rows, labels = [], []
+    for found in recalled:
+        for frames in (found.rollout.predicted, found.dream.pictures, found.rollout.real):
+            pictures = widen(to_pictures(frames[:count]), pixel_aspect)
+            rows.append([pictures[step - 1] for step in steps])
+        labels += ["dream", f"nearest in training, {found.dream.psnr:.1f} dB", "real"]
+    columns = [f"+{step}  {step / hz:.2f} s" for step in steps]
+    write_png(path, contact_sheet(rows, labels, columns, height=_height(rows[0][0]), group=3))
+
+
+def long_sheet(path: Path, shown: Mapping[str, Mapping[int, Tensor]], hz: float, pixel_aspect: float = 1.0) -> None:
+    """Long dreams at a few steps, a row a drive. shown: see `Moments`."""
+    steps = list(next(iter(shown.values())))
+    rows = [
+        [widen(to_pictures(picture[None]), pixel_aspect)[0] for picture in moments.values()]
+        for moments in shown.values()
+    ]
+    columns = ["last real", *(f"+{step}  {step / hz:.1f} s" for step in steps[1:])]
+    write_png(path, contact_sheet(rows, list(shown), columns, height=_height(rows[0][0])))
+
+
+def _height(picture: Image) -> int:
+    """Of a tile on a sheet."""
+    h, w = picture.shape[:2]
+    return max(48, min(112, 160 * h // w))
 
 
 def film(shown: Sequence[Rollout], hz: float, pixel_aspect: float = 1.0, height: int = 288) -> Iterator[Image]:
@@ -124,7 +145,7 @@ def film(shown: Sequence[Rollout], hz: float, pixel_aspect: float = 1.0, height:
             ahead = t - context + 1
             truth = seen[t] if ahead <= 0 else real[ahead - 1]
             dream = truth if ahead <= 0 else predicted[ahead - 1]
-            footer = height // 5
+            footer = height // 3
             canvas = side_by_side(
                 [truth, dream, difference(truth, dream)],
                 ["real", "dream" if ahead > 0 else "context", "difference ×2"],
@@ -135,4 +156,4 @@ def film(shown: Sequence[Rollout], hz: float, pixel_aspect: float = 1.0, height:
             state = f"+{ahead} ({ahead / hz:.2f} s)" if ahead > 0 else "context, as recorded"
             text = f"{number}/{len(shown)}   {rollout.clip.drive}   {state}"
             where = (canvas.shape[1] - height // 24, canvas.shape[0] - footer / 2)
-            yield write_on(canvas, [(text, where, "rm")], size=max(11, height // 18), colour=(196, 200, 208))
+            yield write_on(canvas, [(text, where, "rm")], size=max(11, height // 16), colour=(196, 200, 208))

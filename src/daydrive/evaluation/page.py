@@ -2,151 +2,223 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from daydrive.evaluation.card import rows
+from daydrive.evaluation.card.words import about_branches, about_memory, about_the_end
+from daydrive.evaluation.curves import Chart, Curve, chart_data, chart_html
+from daydrive.evaluation.distribution import distribution_html
 from daydrive.evaluation.report import (
     FLOORS,
     difference_rows,
     headline,
     made_from,
     shown_steps,
+    slice_rows,
     usable_sentence,
-    verdict_sentence,
 )
 from daydrive.evaluation.tables import html_table, said, with_interval
 from daydrive.pages import address, embedded_json, filled
 
 TEMPLATE = Path(__file__).with_name("report.html")
-CHARTS: dict[str, dict[str, str]] = {
+FILES = ("rollouts.mp4", "strip.png", "worst.png", "counterfactual.png", "counterfactual.mp4", "memory.png", "long.png")
+"""What the page shows of an evaluation's folder, as far as it is there."""
+CURVES: dict[str, dict[str, str]] = {
     "PSNR, dB": {"dream": "psnr", **FLOORS},
     "SSIM": {"dream": "ssim", "last frame copied": "copy_last_ssim"},
     "LPIPS, less is nearer": {"dream": "lpips", "last frame copied": "copy_last_lpips"},
     "Detail and change, real = 1": {"sharpness": "sharpness", "flicker": "flicker"},
 }
-WIDTH, HEIGHT = 1000, 300
 
 
-def report_html(evaluation: Mapping[str, Any], film: bytes, pictures: Mapping[str, bytes]) -> str:
-    """The whole text of the page. film: an MP4; pictures: PNGs by their caption."""
-    horizons = evaluation["horizons"]
-    charts = [
-        (name, {label: entry for label, entry in curves.items() if entry in horizons[0]})
-        for name, curves in CHARTS.items()
+class Section(NamedTuple):
+    """content: HTML."""
+
+    title: str
+    content: str
+
+
+def report_html(evaluation: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
+    """The whole text of the page. files: those of `FILES`, by name."""
+    charts = _horizon_charts(evaluation["horizons"])
+    far = [_long_chart(evaluation["long_dreams"])] if "long_dreams" in evaluation else []
+    sections = [
+        Section("How far ahead", _far_ahead(charts, evaluation)),
+        Section("Real, dream, difference", _films(evaluation, files)),
+        Section("The worst clips", _picture(files, "worst.png", "The clips with the least margin over copying")),
+        *_card(evaluation, files),
+        *_long(evaluation, far, files),
+        Section("As a whole", distribution_html(evaluation["distribution"])),
+        Section("By kind of clip", html_table(*slice_rows(evaluation["slices"]), "Figures by kind of clip")),
+        *(_compared(evaluation, folder, each) for folder, each in evaluation.get("compared", {}).items()),
+        Section("Made from", _made_from(evaluation)),
     ]
-    charts = [(name, curves) for name, curves in charts if curves]
-    title = evaluation.get("name") or "Evaluation"
+    title = str(evaluation.get("name") or "Evaluation")
     parts = {
-        "TITLE": escape(str(title)),
+        "TITLE": escape(title),
         "TOLD": escape(f"{headline(evaluation)}; {len(evaluation['held'])} drives it never saw"),
-        "USABLE": escape(usable_sentence(evaluation)),
+        "TILES": _tiles(evaluation),
         "NOTES": "".join(f"<p>{escape(note)}</p>" for note in [*evaluation["notes"], *_lpips(evaluation)]),
-        "CHARTS": "\n".join(_chart(name, curves, horizons) for name, curves in charts),
-        "FILM": address("video/mp4", film),
-        "PICTURES": "\n".join(_picture(caption, png) for caption, png in pictures.items()),
-        "TABLE": _table(evaluation),
-        "SLICES": _slices(evaluation["slices"]),
-        "CARD": _card(evaluation["card"]) if "card" in evaluation else "",
-        "VERDICT": f'<p class="big">{escape(verdict_sentence(evaluation))}</p>' if "card" in evaluation else "",
-        "COMPARED": "".join(_compared(evaluation, name, each) for name, each in evaluation.get("compared", {}).items()),
-        "MANIFEST": "".join(
-            f"<dt>{escape(name)}</dt><dd>{escape(said(value))}</dd>" for name, value in made_from(evaluation).items()
+        "LINKS": "".join(f'<a href="#{_place(s.title)}">{escape(s.title)}</a> ' for s in sections),
+        "SECTIONS": "\n".join(
+            f'<section id="{_place(s.title)}"><h2>{escape(s.title)}</h2>\n{s.content}\n</section>' for s in sections
         ),
-        "DATA": embedded_json(_data(charts, evaluation)),
+        "DATA": embedded_json({"hz": evaluation["hz"], "charts": [chart_data(chart) for chart in [*charts, *far]]}),
     }
     return filled(TEMPLATE, parts)
 
 
-def _data(charts: Sequence[tuple[str, dict[str, str]]], evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    horizons = evaluation["horizons"]
-    return {
-        "hz": evaluation["hz"],
-        "steps": [entry["step"] for entry in horizons],
-        "charts": [
-            {"curves": [{"label": label, "values": [h[name] for h in horizons]} for label, name in curves.items()]}
-            for _, curves in charts
-        ],
-    }
+def _place(title: str) -> str:
+    """What a link to a section names."""
+    return re.sub(r"\W+", "-", title.lower()).strip("-")
 
 
-def _chart(name: str, curves: Mapping[str, str], horizons: Sequence[Mapping[str, Any]]) -> str:
-    values = [h[entry] for entry in curves.values() for h in horizons if h[entry] is not None] or [0.0]
-    low, high = min(values), max(values)
-    low, high = (low - 0.05 * (high - low), high + 0.05 * (high - low)) if high > low else (low - 1, high + 1)
-
-    def point(k: int, value: float) -> str:
-        return f"{(k + 0.5) / len(horizons) * WIDTH:.1f},{(high - value) / (high - low) * HEIGHT:.1f}"
-
-    lines = []
-    for share in (0.2, 0.4, 0.6, 0.8):
-        lines.append(f'<path class="grid" d="M0,{share * HEIGHT:.0f}H{WIDTH}"/>')
-    first = next(iter(curves.values()))
-    bounds = [(k, h[f"{first}_interval"]) for k, h in enumerate(horizons) if h[f"{first}_interval"]]
-    if bounds and all(None not in bound for _, bound in bounds):
-        there = " ".join(point(k, bound[1]) for k, bound in bounds)
-        back = " ".join(point(k, bound[0]) for k, bound in reversed(bounds))
-        lines.append(f'<path class="band" d="M{there} L{back}Z"/>')
-    for i, entry in reversed(list(enumerate(curves.values()))):
-        points = " ".join(point(k, h[entry]) for k, h in enumerate(horizons) if h[entry] is not None)
-        dash = ' stroke-dasharray="7 4"' if i % 2 else ""
-        lines.append(f'<path style="stroke:var(--c{i})"{dash} d="M{points}"/>')
-    labels = "".join(
-        f'<b style="top:{100 * share:.0f}%">{high - share * (high - low):.3g}</b>' for share in (0.2, 0.4, 0.6, 0.8)
-    )
-    return (
-        f'<h3>{escape(name)}</h3><div class="chart" tabindex="0" role="slider" '
-        f'aria-label="{escape(name)}, steps ahead" aria-valuemin="1" aria-valuemax="{len(horizons)}">'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" aria-hidden="true">{"".join(lines)}</svg>'
-        f'{labels}<i class="cursor"></i></div>'
-        '<div class="read"></div>'
+def _tiles(evaluation: Mapping[str, Any]) -> str:
+    """The few things to know first."""
+    bounds, horizon = evaluation["usable_seconds_interval"], len(evaluation["horizons"]) / evaluation["hz"]
+    sure = f"95 %: {bounds[0]:.2f} to {bounds[1]:.2f}" if bounds else "one drive only, so no interval"
+    tiles = [("usable seconds", f"{evaluation['usable_seconds']:.2f}", f"{sure}; {horizon:.1f} were dreamt")]
+    if "card" in evaluation:
+        mark = evaluation["card"]["mark"]
+        tiles.append(
+            (
+                "does it obey its driver?",
+                evaluation["card"]["verdict"],
+                f"{mark['passed']} of {mark['of']} checks passed",
+            )
+        )
+    if "long_dreams" in evaluation:
+        last = evaluation["long_dreams"]["lengths"][-1]
+        after = f"after {last['steps'] / evaluation['hz']:.0f} s; {last['ms_per_frame']:.0f} ms a frame"
+        tiles.append(("a long dream of it", last["verdict"], after))
+    return "".join(
+        f"<li><small>{escape(what)}</small><strong>{escape(value)}</strong><small>{escape(more)}</small></li>"
+        for what, value, more in tiles
     )
 
 
-def _table(evaluation: Mapping[str, Any]) -> str:
+def _horizon_charts(horizons: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    steps = [entry["step"] for entry in horizons]
+    charts = []
+    for name, labels in CURVES.items():
+        there = {label: entry for label, entry in labels.items() if entry in horizons[0]}
+        curves = [Curve(label, [h[entry] for h in horizons]) for label, entry in there.items()]
+        if curves:
+            first = next(iter(there.values()))
+            curves[0] = curves[0]._replace(bounds=[h[f"{first}_interval"] for h in horizons])
+            charts.append(Chart(name, steps, curves, 1.0 if first == "sharpness" else None))
+    return charts
+
+
+def _far_ahead(charts: Sequence[Chart], evaluation: Mapping[str, Any]) -> str:
     columns = {"PSNR": "psnr", **FLOORS, "SSIM": "ssim", "sharpness": "sharpness", "flicker": "flicker"}
-    rows = [
+    table = [
         [f"+{h['step']}", *(with_interval(h[name], h[f"{name}_interval"]) for name in columns.values())]
         for h in shown_steps(evaluation)
     ]
-    return html_table(["steps ahead", *columns], rows)
+    return (
+        f"<p>{escape(usable_sentence(evaluation))}</p>"
+        f'<div class="charts">{"".join(map(chart_html, charts))}</div>'
+        '<p class="faint">Means over clips; the band is the first curve\'s 95 % interval by bootstrap over drives. '
+        "Move over a chart, or focus it and use ← →.</p>"
+        + html_table(["steps ahead", *columns], table, "Figures beside their floors, with intervals")
+    )
 
 
-def _slices(slices: Sequence[Mapping[str, Any]]) -> str:
-    rows = [
-        [
-            f"{s['by']}: {s['value']}", str(s["clips"]), f"{s['psnr']:.2f}", f"{s['margin']:+.2f}",
-            f"{s['usable_seconds']:.2f}",
+def _films(evaluation: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
+    said = (
+        "A few clips, evenly chosen: the context as recorded, then what really came, the dream, and how far apart they "
+        "are; below them what the driver does: wheel, throttle (T), brake (B), gear."
+    )
+    each = (evaluation["context"] + len(evaluation["horizons"])) / evaluation["hz"]
+    return _film(files, "rollouts.mp4", said, each) + _picture(
+        files, "strip.png", "Real, dreamt and copied pictures of a few clips, step by step"
+    )
+
+
+def _film(files: Mapping[str, bytes], name: str, said: str, each: float | None = None) -> str:
+    """each: seconds of a clip in it, for buttons that go there."""
+    if name not in files:
+        return ""
+    jump = "" if each is None else f' data-each="{each:.4f}"'
+    return (
+        f'<figure><video controls loop muted playsinline preload="auto" aria-label="{escape(said)}"{jump} '
+        f'src="{address("video/mp4", files[name])}"></video><figcaption>{escape(said)}</figcaption></figure>'
+    )
+
+
+def _picture(files: Mapping[str, bytes], name: str, said: str) -> str:
+    if name not in files:
+        return ""
+    return (
+        f'<figure><div class="scroll" tabindex="0" role="region" aria-label="{escape(said)}">'
+        f'<img alt="{escape(said)}" src="{address("image/png", files[name])}"></div>'
+        f"<figcaption>{escape(said)}</figcaption></figure>"
+    )
+
+
+def _card(evaluation: Mapping[str, Any], files: Mapping[str, bytes]) -> list[Section]:
+    """The checks and what is behind them; the branches; the memory."""
+    found = []
+    forks = _picture(files, "counterfactual.png", "One moment, three commands: the world's own futures and the dream's")
+    forks += _film(files, "counterfactual.mp4", "The same as a film")
+    if "card" in evaluation:
+        card = evaluation["card"]
+        content = [
+            f"<p>It <strong>{escape(card['verdict'])}</strong>.</p>",
+            html_table(*rows.checks(card), "Checks of the report card"),
+            f"<h3>What other actions cost</h3><p>PSNR against the true actions, mean over {card['clips']} clips and "
+            f"{card['steps']} steps.</p>",
+            html_table(*rows.costs(card), "What other actions cost"),
+            "<h3>Motion read back from the pictures</h3><p>Against what was commanded; how well the estimators do is "
+            "seen on the real frames.</p>",
+            html_table(*rows.egomotion(card["egomotion"]), "Motion read back from the pictures"),
         ]
-        for s in slices
-    ]  # fmt: skip
-    return html_table(["clips by", "number", "PSNR, all steps", "over copying", "usable seconds"], rows)
+        found.append(Section("Does it obey its driver?", "".join(content)))
+        if card["branches"] is not None:
+            told = f"<p>{escape(about_branches(card['branches']))}</p>"
+            forks = told + html_table(*rows.branches(card["branches"]), "The dreams of each branch") + forks
+    if forks:
+        found.append(Section("What really would have happened", forks))
+    clips = evaluation.get("card", {}).get("nearest_training_clips")
+    if clips:
+        told = f"<p>{escape(about_memory(clips))}</p>" + html_table(*rows.memories(clips), "Nearest training clips")
+        shown = _picture(files, "memory.png", "Dreams, the training clips nearest to them, and what really came")
+        found.append(Section("Is it a memory?", told + shown))
+    return found
 
 
-def _card(card: Mapping[str, Any]) -> str:
-    """The checks, what other actions cost, and the branches."""
-    marks = {True: "yes", False: "no", None: "not judged"}
-    checks = [[check["name"], marks[check["passed"]], check["said"]] for check in card["checks"]]
-    costs = [[entry["what"], with_interval(entry["cost"], entry["interval"])] for entry in card["costs"].values()]
-    tables = [html_table(["check", "passed", "evidence"], checks), html_table(["actions", "cost in dB"], costs)]
-    if card["branches"] is not None:
-        names = list(card["branches"]["branches"])
-        nearest = [
-            [name, *(f"{share:.0%}" for share in entry["nearest"])]
-            for name, entry in card["branches"]["branches"].items()
-        ]
-        tables.append(html_table(["the dream of", *(f"nearest to {name}" for name in names)], nearest))
-    return "<h2>Does it obey its driver?</h2>" + "".join(f'<div class="scroll">{table}</div>' for table in tables)
+def _long_chart(long: Mapping[str, Any]) -> Chart:
+    curves = {name: values for name, values in long["curves"].items() if name != "steps"}
+    name = "Shares of the real drive's, real = 1"
+    return Chart(name, long["curves"]["steps"], [Curve(*curve) for curve in curves.items()], 1.0)
 
 
-def _compared(evaluation: Mapping[str, Any], folder: str, difference: Mapping[str, Any]) -> str:
-    table = html_table(["this minus that", ""], difference_rows(evaluation, difference))
-    return f'<h2>Against {escape(str(difference["name"] or folder))}</h2><div class="scroll">{table}</div>'
+def _long(evaluation: Mapping[str, Any], charts: Sequence[Chart], files: Mapping[str, bytes]) -> list[Section]:
+    if "long_dreams" not in evaluation:
+        return []
+    long = evaluation["long_dreams"]
+    content = (
+        html_table(*rows.long_dreams(long, evaluation["hz"]), "Long dreams")
+        + f'<p class="faint">{escape(about_the_end(long))}</p>'
+        + f'<div class="charts">{"".join(map(chart_html, charts))}</div>'
+        + _picture(files, "long.png", "The last real frame and what becomes of the dream")
+    )
+    return [Section("Long dreams", content)]
 
 
-def _picture(caption: str, png: bytes) -> str:
-    return f'<h2>{escape(caption)}</h2><figure><img alt="{escape(caption)}" src="{address("image/png", png)}"></figure>'
+def _compared(evaluation: Mapping[str, Any], folder: str, difference: Mapping[str, Any]) -> Section:
+    table = html_table(["this minus that", "difference [95 %]"], difference_rows(evaluation, difference))
+    return Section(f"Against {difference['name'] or folder}", table)
+
+
+def _made_from(evaluation: Mapping[str, Any]) -> str:
+    lines = [f"<dt>{escape(name)}</dt><dd>{escape(said(value))}</dd>" for name, value in made_from(evaluation).items()]
+    return f"<dl>{''.join(lines)}</dl>"
 
 
 def _lpips(evaluation: Mapping[str, Any]) -> list[str]:

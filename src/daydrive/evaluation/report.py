@@ -7,8 +7,10 @@ from typing import Any
 
 from rich.table import Table
 
-from daydrive.evaluation.card.markdown import card_markdown
-from daydrive.evaluation.tables import markdown_table, number, said, with_interval
+from daydrive.evaluation.card.markdown import card_markdown, long_markdown
+from daydrive.evaluation.card.words import long_sentence
+from daydrive.evaluation.distribution import distribution_markdown
+from daydrive.evaluation.tables import Rows, markdown_table, number, said, with_interval
 
 RIGHT = "---:"
 SHOWN_STEPS = (1, 5, 10, 30)
@@ -62,14 +64,18 @@ def report_markdown(evaluation: dict[str, Any]) -> str:
         f"# {evaluation.get('name') or 'Evaluation'}",
         usable_sentence(evaluation),
         margins_markdown(evaluation),
-        "## PSNR beside its floors\n\n" + _floors(evaluation),
+        "## PSNR beside its floors\n\n" + floors_markdown(evaluation),
     ]
     if isinstance(evaluation["horizons"][0].get("lpips"), float):
         parts.append("## LPIPS\n\n" + _lpips(evaluation))
     else:
         parts.append(f"LPIPS: {evaluation['lpips']}.")
+    parts.append("## As a whole\n\n" + distribution_markdown(evaluation["distribution"]))
     if "card" in evaluation:
         parts.append("## Does it obey its driver?\n\n" + card_markdown(evaluation["card"]))
+    if "long_dreams" in evaluation:
+        parts.append("## Long dreams\n\n" + long_markdown(evaluation["long_dreams"], evaluation["hz"]))
+    parts.append("## By kind of clip\n\n" + markdown_table(*slice_rows(evaluation["slices"]), RIGHT))
     for folder, difference in evaluation.get("compared", {}).items():
         parts.append(f"## Against {difference['name'] or folder}\n\n" + _difference(evaluation, difference))
     parts.append("## Made from\n\n" + _made_from(evaluation))
@@ -95,7 +101,25 @@ def verdict_sentence(evaluation: Mapping[str, Any]) -> str:
     return f"Verdict: it {card['verdict']}; {card['mark']['passed']} of {card['mark']['of']} checks passed."
 
 
-def _floors(evaluation: dict[str, Any]) -> str:
+def long_dreams_sentence(evaluation: Mapping[str, Any]) -> str:
+    """What becomes of long dreams; nothing where none were dreamt."""
+    return long_sentence(evaluation["long_dreams"], evaluation["hz"]) if "long_dreams" in evaluation else ""
+
+
+def slice_rows(slices: Sequence[Mapping[str, Any]]) -> Rows:
+    """The figures of each kind of clips."""
+    rows = [
+        (
+            f"{s['by']}: {s['value']}", str(s["clips"]), f"{s['psnr']:.2f}", f"{s['margin']:+.2f}",
+            f"{s['usable_seconds']:.2f}",
+        )
+        for s in slices
+    ]  # fmt: skip
+    return Rows(("clips by", "number", "PSNR, all steps", "over copying", "usable seconds"), rows)
+
+
+def floors_markdown(evaluation: Mapping[str, Any]) -> str:
+    """PSNR of the dream and of its floors, with intervals."""
     rows = _with_intervals(evaluation, ("psnr", *FLOORS.values()), ".2f")
     table = markdown_table(("steps ahead", "dream", *FLOORS), rows, RIGHT)
     return table + "\n\nPSNR in dB, mean over clips, in brackets 95 % intervals by bootstrap over drives."
@@ -107,7 +131,7 @@ def _lpips(evaluation: dict[str, Any]) -> str:
     return f"{table}\n\nNetwork: {evaluation['lpips']}; less is nearer."
 
 
-def _with_intervals(evaluation: dict[str, Any], names: Sequence[str], form: str) -> list[list[str]]:
+def _with_intervals(evaluation: Mapping[str, Any], names: Sequence[str], form: str) -> list[list[str]]:
     return [
         [str(h["step"]), *(with_interval(h[name], h[f"{name}_interval"], form) for name in names)]
         for h in shown_steps(evaluation)
@@ -159,8 +183,8 @@ def _row(figures: dict[str, Any], hz: float) -> tuple[str, ...]:
         f"{figures['step'] / hz:.2f}",
         f"{psnr:.2f}",
         f"{figures['copy_last_psnr']:.2f}",
-        f"{psnr - figures['copy_last_psnr']:+.2f}",
-        f"{psnr - figures['shuffled_actions_psnr']:.2f}",
+        number(psnr - figures["copy_last_psnr"], "+.2f"),
+        number(psnr - figures["shuffled_actions_psnr"]),
         f"{figures['ssim']:.3f}",
         f"{figures['copy_last_ssim']:.3f}",
         number(figures["sharpness"]),

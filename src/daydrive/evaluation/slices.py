@@ -22,15 +22,23 @@ DARK, BRIGHT = 80.0, 150.0
 class Kind(NamedTuple):
     """What is known of a clip besides its figures. light: 0 to 255; steering: mean over the dream, to the right."""
 
+    source: str
     drive: str
     light: float
     steering: float
     speed: float | None
 
 
-def kind_of(rollout: Rollout, speed: float | None) -> Kind:
+def kind_of(store: Store, rollout: Rollout, speed: float | None) -> Kind:
     dreamt = rollout.actions[len(rollout.seen) - 1 :]
-    return Kind(rollout.clip.drive, float(rollout.last.float().mean()), float(dreamt[:, 0].mean()), speed)
+    light, steering = float(rollout.last.float().mean()), float(dreamt[:, 0].mean())
+    return Kind(_source(store, rollout.clip), rollout.clip.drive, light, steering, speed)
+
+
+def _source(store: Store, clip: Clip) -> str:
+    """That of the store, or of the one in a mix that the clip is from."""
+    ends = np.cumsum([member.rows for member in store.members])
+    return store.members[int(np.searchsorted(ends, clip.start, side="right"))].source
 
 
 def speeds(store: Store, clips: Sequence[Clip], context: int) -> list[float | None]:
@@ -44,7 +52,7 @@ def speeds(store: Store, clips: Sequence[Clip], context: int) -> list[float | No
 
 
 def slices(figures: Mapping[str, Array], kinds: Sequence[Kind], hz: float) -> list[dict[str, Any]]:
-    """By steering and speed as the balance of the training tells them (`daydrive.data.balance`), light and drive.
+    """By steering and speed as the balance of the training tells them (`daydrive.data.balance`), light, source, drive.
 
     `by`, `value`, `clips`, mean `psnr` over all steps, `margin` over copying, `usable_seconds`; of each kind."""
     turn = TURN * float(np.sqrt(np.mean([kind.steering**2 for kind in kinds])))
@@ -54,13 +62,13 @@ def slices(figures: Mapping[str, Array], kinds: Sequence[Kind], hz: float) -> li
         "steering": [_side(kind.steering, turn) for kind in kinds],
         "speed": [_pace(kind.speed, slowest) for kind in kinds],
         "light": [_light(kind.light) for kind in kinds],
+        "source": [kind.source for kind in kinds],
         "drive": [kind.drive for kind in kinds],
     }
     return [
         {"by": by, "value": value, **_figures(figures, np.array(values) == value, hz)}
         for by, values in names.items()
         for value in dict.fromkeys(sorted(values))
-        if by == "drive" or len(set(values)) > 1
     ]
 
 

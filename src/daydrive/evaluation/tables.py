@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 NOTHING = "–"
+_TEXT = ' class="text"'
+
+
+class Rows(NamedTuple):
+    """A table; of each row the first cell says what it is about."""
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], align: str = "---") -> str:
@@ -15,14 +23,34 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], align: s
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    cells = "".join(f"<th>{escape(name)}</th>" for name in heads)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
+def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
+    """In a box of its own that scrolls sideways, by keyboard too, where the page is narrow. Columns of words stand to
+    the left and may break, numbers don't. caption: what the table is about, for who can't see what is above it."""
+    rows = list(rows)
+    told = [any(_is_text(row[k]) for row in rows) for k in range(len(heads))]
+    cells = "".join(
+        f'<th scope="col"{_TEXT * text}>{escape(name)}</th>' for name, text in zip(heads, told, strict=True)
+    )
+    body = "".join(
+        f'<tr><th scope="row">{escape(row[0])}</th>'
+        + "".join(f"<td{_TEXT * text}>{escape(cell)}</td>" for cell, text in zip(row[1:], told[1:], strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    label = f'aria-label="{escape(caption or heads[0])}"'
+    return (
+        f'<div class="scroll" tabindex="0" role="region" {label}><table><thead><tr>{cells}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _is_text(cell: str) -> bool:
+    return cell[:1].isalpha()
 
 
 def number(value: float | None, form: str = ".2f") -> str:
-    return NOTHING if value is None else format(value, form)
+    """form: as of `format`, of fixed point; there is no negative zero."""
+    return NOTHING if value is None else format(value, form.replace(".", "z.", 1))
 
 
 def with_interval(value: float | None, bounds: Sequence[float | None] | None, form: str = ".2f") -> str:

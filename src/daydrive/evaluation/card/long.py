@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,32 @@ REPEATS = 0.95
 LATER = 1.5
 """Cost of the later frames, of that of the first, above which it is not flat."""
 
+STEPS = (200, 1000)
+CLIPS = 2
+MOMENTS = (1, 50, 200, 500, 1000)
+"""Steps that a sheet of pictures shows."""
+POINTS = 50
+"""of a curve at most"""
+
+Watch = Callable[[Clip, Tensor, Tensor], None]
+"""Told of each dream: the clip, the last real frame (3, H, W) and the frames (N, 3, H, W), uint8."""
+
 _CODE = (12, 16)
 _SHORTEST_PERIOD = 5
+
+
+class Moments:
+    """Keeps the pictures of long dreams at `MOMENTS`, and the last real one as step 0: a `Watch`.
+
+    shown: by drive and step, uint8 (3, H, W); of the longest dream of each drive.
+    """
+
+    def __init__(self) -> None:
+        self.shown: dict[str, dict[int, Tensor]] = {}
+
+    def __call__(self, clip: Clip, last: Tensor, frames: Tensor) -> None:
+        kept = {step: frames[step - 1].clone() for step in MOMENTS if step <= len(frames)}
+        self.shown[clip.drive] = {0: last, **kept}
 
 
 def long_dream(
@@ -40,10 +65,11 @@ def long_dream(
     store: Store,
     split: str,
     context: int,
-    steps: Sequence[int] = (200, 1000),
+    steps: Sequence[int] = STEPS,
     *,
     frame_skip: int = 1,
-    clips: int = 2,
+    clips: int = CLIPS,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Dreams the beginnings of `clips` drives for each number of steps; the actions are the drive's, again and again.
 
@@ -53,19 +79,24 @@ def long_dream(
     `lengths`: for each number, in its last tenth and over the drive's real frames: `brightness` (levels of 255),
     `contrast`, `sharpness` and `change` as shares of the real, `repetition` (`period` in steps) and `verdict`.
     `ms_per_frame` of each, and `later_cost`: the cost of a frame beyond the shortest length, of that of one within it.
+    `curves` of the longest: `steps` (the last of each part), and of these parts brightness, contrast, sharpness and
+    change, as shares of the real drive's.
     """
     if min(steps) < 1:
         raise ValueError(f"steps are at least 1, not {min(steps)}")
     chosen = _beginnings(store, split, context, frame_skip, clips)
     lengths: list[dict[str, Any]] = []
     for count in sorted(steps):
-        found, seconds = list[dict[str, float | None]](), 0.0
+        found, curves, seconds = list[dict[str, float | None]](), list[dict[str, Array]](), 0.0
         for clip in chosen:
             seen, real, actions = _read(store, clip, context, count)
             began = time.perf_counter()
             frames = dream(seen[None], actions[None])[0]
             seconds += time.perf_counter() - began
             found.append(_figures(frames, real, seen[-1]))
+            curves.append(_curves(frames, real, seen[-1]))
+            if watch is not None:
+                watch(clip, seen[-1], frames)
         means = {name: _mean([entry[name] for entry in found]) for name in found[0]}
         lengths.append(
             {
@@ -86,6 +117,10 @@ def long_dream(
         "lengths": lengths,
         "later_cost": later,
         "cost_is_flat": None if later is None else later <= LATER,
+        "curves": {
+            "steps": curves[0].pop("steps").astype(int).tolist(),
+            **{name: np.mean([c[name] for c in curves], axis=0).round(4).tolist() for name in curves[0]},
+        },
         "thresholds": {
             "collapsed": COLLAPSED, "frozen": FROZEN, "drifted": DRIFTED, "repeats": REPEATS, "later": LATER,
         },
@@ -115,28 +150,44 @@ def _read(store: Store, clip: Clip, context: int, steps: int) -> tuple[Tensor, T
 
 
 def _figures(frames: Tensor, real: Tensor, last: Tensor) -> dict[str, float | None]:
-    count = len(frames)
-    tail = frames[-max(2, count // 10) :]
-    before = torch.cat((last[None], frames))[-len(tail) - 1 : -1]
-    levels = real.float().mean((1, 2, 3))
-    spread = max(float(levels.std()), LEAST_SPREAD)
+    """Of the last tenth of a dream, beside the real frames."""
+    tail = frames[-max(2, len(frames) // 10) :]
+    ours = _look(tail, torch.cat((last[None], frames))[-len(tail) - 1 : -1])
+    theirs = _look(real[1:], real[:-1])
+    spread = max(float(real.float().mean((1, 2, 3)).std()), LEAST_SPREAD)
     repetition, period = _repetition(frames)
     return {
-        "brightness": float(tail.float().mean()),
-        "real_brightness": float(levels.mean()),
-        "drift": (float(tail.float().mean()) - float(levels.mean())) / spread,
-        "contrast": float(_contrast(tail) / max(_contrast(real), 1e-6)),
-        "sharpness": float(sharpness(tail).mean() / max(float(sharpness(real).mean()), 1e-6)),
-        "change": float(change(tail, before).mean() / max(float(change(real[1:], real[:-1]).mean()), 1e-6)),
+        "brightness": ours["brightness"],
+        "real_brightness": theirs["brightness"],
+        "drift": (ours["brightness"] - theirs["brightness"]) / spread,
+        **{name: ours[name] / max(theirs[name], 1e-6) for name in ("contrast", "sharpness", "change")},
         "repetition": repetition,
         "period": period,
         "real_repetition": _repetition(real)[0],
     }
 
 
-def _contrast(frames: Tensor) -> float:
-    """Mean over frames of the spread of their levels."""
-    return float(frames.float().flatten(1).std(dim=1).mean())
+def _curves(frames: Tensor, real: Tensor, last: Tensor) -> dict[str, Array]:
+    """How the parts of a dream look, of how the real frames do; `steps`: the last of each part."""
+    edges = np.unique(np.linspace(0, len(frames), min(POINTS, len(frames)) + 1).round().astype(int))
+    before = torch.cat((last[None], frames[:-1]))
+    looks = [_look(frames[begin:end], before[begin:end]) for begin, end in pairwise(edges)]
+    shares = {
+        name: np.array([look[name] for look in looks]) / max(theirs, 1e-6)
+        for name, theirs in _look(real[1:], real[:-1]).items()
+    }
+    return {"steps": edges[1:], **shares}
+
+
+def _look(frames: Tensor, before: Tensor) -> dict[str, float]:
+    """Means over frames, in levels of 255. before: the frame before each."""
+    pictures = frames.float()
+    return {
+        "brightness": float(pictures.mean()),
+        "contrast": float(pictures.flatten(1).std(dim=1).mean()),
+        "sharpness": float(sharpness(frames).mean()),
+        "change": float(change(frames, before).mean()),
+    }
 
 
 def _repetition(frames: Tensor) -> tuple[float | None, float | None]:

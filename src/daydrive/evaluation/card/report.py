@@ -41,10 +41,12 @@ def report_card(
     batch_size: int = 8,
     estimators: Estimators | None = None,
     moments: Iterable[Fork] = (),
+    memory: Memory | None = None,
 ) -> dict[str, Any]:
     """Dreams clips of a split with six kinds of actions and says whether it obeys; JSON-able.
 
-    estimators: see `calibrate`, which makes them where they are not given; the same for every dream on a store.
+    estimators: see `calibrate`, which makes them where they are not given; memory: of the store's training drives; both
+    are the same for every dream on a store.
     moments: of a world that can be driven again, see `road_forks` and `forks`.
 
     `costs`: for each of `VARIANTS` the PSNR in dB that it costs against the true actions, mean over clips and steps,
@@ -58,7 +60,7 @@ def report_card(
     chosen = _choose(store, split, context, steps, clips, frame_skip)
     steps = chosen[0].length - context
     reader = estimators or calibrate(store, split, frame_skip, seed)
-    memory = Memory(store)
+    memory = memory or Memory(store)
     draws = bootstrap([clip.drive for clip in chosen], seed=seed)
     partner = other_clips(chosen, seed)
     kept: dict[str, list[Array]] = {}

@@ -107,9 +107,13 @@ def _new(card: Mapping[str, Any]) -> Check:
     if memory is None:
         return Check("new pictures", None, "there are no other drives to have it from")
     ours, real = memory["dream_psnr"], memory["real_psnr"]
-    replayed = ours >= REPLAY and ours - real >= REPLAY_MARGIN
     said = f"{ours:.1f} dB to the nearest training frame, real frames {real:.1f} dB"
-    return Check("new pictures", not replayed, said)
+    return Check("new pictures", not replayed(ours, real), said)
+
+
+def replayed(ours: float, real: float) -> bool:
+    """Whether a dream that is `ours` dB near to a training drive is a memory, where real frames are `real` dB near."""
+    return ours >= REPLAY and ours - real >= REPLAY_MARGIN
 
 
 def _cost(card: Mapping[str, Any], name: str) -> tuple[float, float]:

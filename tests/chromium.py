@@ -1,0 +1,141 @@
+"""A headless Chromium that a test opens a page in, spoken to over a pipe in the DevTools protocol."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+BINARY = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+DEADLINE = 120.0
+"""seconds that an answer may take on a busy machine"""
+_OPTIONS = (
+    "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run", "--mute-audio",
+    "--disable-dev-shm-usage", "--disable-background-networking", "--disable-extensions", "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+)  # fmt: skip
+
+
+class Chromium:
+    """One page. complaints: what it said on the console or threw; asked: the addresses that it wanted."""
+
+    def __init__(self, folder: Path) -> None:
+        assert BINARY is not None
+        theirs_in, self._out = os.pipe()
+        self._in, theirs_out = os.pipe()
+        far = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (theirs_in, theirs_out)]
+
+        def wire() -> None:
+            os.dup2(far[0], 3)
+            os.dup2(far[1], 4)
+
+        self._process = subprocess.Popen(
+            [BINARY, *_OPTIONS, f"--user-data-dir={folder}", "about:blank"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=wire, pass_fds=(3, 4),
+            start_new_session=True,
+        )  # fmt: skip
+        for end in (theirs_in, theirs_out, *far):
+            os.close(end)
+        self._number, self._buffer, self._session = 0, b"", ""
+        self.complaints: list[str] = []
+        self.asked: list[str] = []
+
+    def __enter__(self) -> Chromium:
+        pages = self.send("Target.getTargets")["targetInfos"]
+        target = next(page["targetId"] for page in pages if page["type"] == "page")
+        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.send(f"{domain}.enable")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        os.close(self._in)
+        os.close(self._out)
+
+    def send(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """What it answers to a command."""
+        self._number += 1
+        said = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            said["sessionId"] = self._session
+        os.write(self._out, json.dumps(said).encode() + b"\0")
+        while True:
+            message = self._message()
+            if message.get("id") == self._number:
+                assert "error" not in message, (method, message["error"])
+                return dict(message["result"])
+
+    def open(self, file: Path) -> None:
+        self.send("Page.navigate", url=file.absolute().as_uri())
+        self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
+
+    def look(self, width: int, height: int = 900, dark: bool = False) -> None:
+        """The size of its window, and what its user prefers."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.send("Emulation.setDeviceMetricsOverride", **size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.send("Emulation.setEmulatedMedia", features=[scheme])
+
+    def value(self, script: str) -> Any:
+        """Of an expression; promises are waited for."""
+        given = {"expression": script, "returnByValue": True, "awaitPromise": True, "userGesture": True}
+        found = self.send("Runtime.evaluate", **given)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    def wait(self, script: str) -> None:
+        """Until an expression is true."""
+        deadline = time.monotonic() + DEADLINE
+        while not self.value(script):
+            assert time.monotonic() < deadline, script
+            time.sleep(0.05)
+
+    def press(self, key: str) -> None:
+        for kind in ("rawKeyDown", "keyUp"):
+            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=_CODES[key])
+
+    def picture(self, file: Path, whole: bool = False) -> None:
+        """A PNG of the window, or of the whole page."""
+        shot = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole, **self._clip(whole))
+        file.write_bytes(base64.b64decode(shot["data"]))
+
+    def _clip(self, whole: bool) -> dict[str, Any]:
+        if not whole:
+            return {}
+        size = self.send("Page.getLayoutMetrics")["cssContentSize"]
+        return {"clip": {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}}
+
+    def _message(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            assert select.select([self._in], [], [], DEADLINE)[0], "no answer from Chromium"
+            part = os.read(self._in, 1 << 20)
+            assert part, "Chromium is gone"
+            self._buffer += part
+        line, _, self._buffer = self._buffer.partition(b"\0")
+        message: dict[str, Any] = json.loads(line)
+        self._hear(message.get("method", ""), message.get("params", {}))
+        return message
+
+    def _hear(self, method: str, said: dict[str, Any]) -> None:
+        if method == "Runtime.exceptionThrown":
+            self.complaints.append(str(said["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning", "assert"):
+            self.complaints.append(str(said["args"]))
+        elif method == "Log.entryAdded" and said["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(said["entry"]["text"])
+        elif method == "Network.requestWillBeSent":
+            self.asked.append(said["request"]["url"][:100])
+
+
+_CODES = {"Tab": 9, "ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35}
