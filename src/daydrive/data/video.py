@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -65,6 +66,20 @@ def frame_rate(file: Path) -> float:
     if not rate:
         raise UserError(f"the video {file} does not say its frame rate; add a time column to the CSV beside it")
     return float(rate)
+
+
+def made_at(file: Path) -> datetime | None:
+    """When the file says that it was recorded, in UTC; None where it doesn't."""
+    import av
+
+    try:
+        with av.open(str(file)) as container:
+            moment = datetime.fromisoformat(container.metadata["creation_time"])
+    except (KeyError, ValueError):
+        return None
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(f"the video {file} cannot be read ({_reason(error)})") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def frame_times(file: Path) -> npt.NDArray[np.float64]:

@@ -1,0 +1,188 @@
+"""Dockerfile, .dockerignore and compose.yaml: what can be told of them without an engine.
+
+docs/DOCKER_GUIDE.md says what was built and run with one.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import typer
+import yaml
+from guide import REPO, blocks
+from tensorboard import default, program
+
+from daydrive import cli
+
+GPU = {"train-gpu", "evaluate-gpu"}
+
+
+class Step(NamedTuple):
+    """An instruction of the Dockerfile. stage: the name of the one it belongs to."""
+
+    name: str
+    text: str
+    stage: str
+
+
+def steps() -> list[Step]:
+    text = (REPO / "Dockerfile").read_text(encoding="utf-8")
+    lines = re.sub(r"^\s*#.*\n", "", text, flags=re.M).replace("\\\n", " ").splitlines()
+    found, stage = [], ""
+    for line in filter(str.strip, lines):
+        name, _, rest = line.partition(" ")
+        if name == "FROM":
+            stage = rest.rpartition(" AS ")[2]
+        found.append(Step(name, " ".join(rest.split()), stage))
+    return found
+
+
+def named(name: str, stage: str | None = None) -> list[str]:
+    return [step.text for step in steps() if step.name == name and stage in (None, step.stage)]
+
+
+def from_context() -> list[tuple[str, str]]:
+    """Stage and source of everything that is copied from the repository."""
+    return [
+        (step.stage, source)
+        for step in steps()
+        if step.name == "COPY" and "--from=" not in step.text
+        for source in step.text.split()[:-1]
+    ]
+
+
+def services() -> dict[str, Any]:
+    return yaml.safe_load((REPO / "compose.yaml").read_text(encoding="utf-8"))["services"]
+
+
+def filled(text: str) -> str:
+    """With the default of each variable."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+
+def test_every_image_is_pinned_or_a_stage_and_both_devices_have_one() -> None:
+    stages: list[str] = []
+    for text in named("FROM"):
+        image, _, stage = text.partition(" AS ")
+        for device in ("cpu", "cuda"):
+            told = image.replace("${DEVICE}", device)
+            assert told in stages or re.fullmatch(r"[\w./-]+:\d+\.\d+[\w.-]*", told), told
+        stages.append(stage)
+    assert named("ARG", "")[0] == "DEVICE=cpu"
+
+
+def test_nothing_comes_from_a_url_and_the_last_user_is_not_root() -> None:
+    assert not named("ADD") and not re.search(r"\b(curl|wget|apt-get)\b", "\n".join(named("RUN")))
+    last = steps()[-1].stage
+    names = [step.name for step in steps() if step.stage == last]
+    assert "RUN" not in names[names.index("USER") :] and "COPY" not in names[names.index("USER") :]
+    assert named("USER", last) == ["${UID}:${GID}"] and {"UID=1000", "GID=1000"} <= set(named("ARG", last))
+    assert named("ENTRYPOINT", last) == ['["daydrive"]'] and named("VOLUME", last) == ['["/data", "/runs"]']
+
+
+def test_sources_change_no_layer_of_packages() -> None:
+    copied: dict[str, set[str]] = {}
+    for stage, source in from_context():
+        copied.setdefault(stage, set()).add(source)
+    assert copied.keys() == {"requirements", "wheel", "daydrive"} and copied["requirements"] == {"pyproject.toml"}
+    last = [step.text for step in steps() if step.stage == "daydrive"]
+    places = [next(k for k, text in enumerate(last) if part in text) for part in ("=dependencies", "=wheel", "scripts")]
+    assert places == sorted(places)
+    installs = [text for text in named("RUN") if re.search(r"\bpip (install|wheel)\b", text)]
+    assert all("--mount=type=cache" in text or "--no-cache-dir" in text for text in installs) and len(installs) == 5
+
+
+def test_the_requirements_are_those_of_the_package(tmp_path: Path) -> None:
+    shutil.copy(REPO / "pyproject.toml", tmp_path)
+    (script,) = named("RUN", "requirements")
+    script = script.replace("python -c", f"{sys.executable} -c")
+    subprocess.run(["sh", "-c", script], cwd=tmp_path, check=True)
+    wanted = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert (tmp_path / "all.txt").read_text().splitlines() == wanted
+    (torch,) = (tmp_path / "torch.txt").read_text().splitlines()
+    assert torch in wanted and re.match(r"torch[<>=]", torch)
+
+
+def test_only_what_is_copied_goes_to_the_engine() -> None:
+    lines = (REPO / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    let_in = {rule[1:] for rule in rules if rule.startswith("!")}
+    assert let_in == {source for _, source in from_context()}
+    assert all((REPO / name).exists() for name in let_in)
+    assert {rule for rule in rules[1:] if not rule.startswith("!")} == {"**/__pycache__", "**/*.egg-info"}
+
+
+def test_services_are_nobody_elses_and_the_gpu_is_asked_for_by_profile() -> None:
+    found = services()
+    assert found.keys() == {"train", "evaluate", "tensorboard", *GPU}
+    for name, service in found.items():
+        assert service["user"] == "${UID:-1000}:${GID:-1000}" and service["cap_drop"] == ["ALL"], name
+        assert "privileged" not in service and "network_mode" not in service and service["shm_size"], name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+        assert all(volume.split(":")[0] in ("./data", "./runs") for volume in service["volumes"]), name
+    assert found["tensorboard"]["ports"] == ["127.0.0.1:6006:6006"]
+    assert {name for name, service in found.items() if service.get("profiles") == ["gpu"]} == GPU
+    assert {name for name, service in found.items() if "deploy" in service} == GPU
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", *sorted(GPU)])
+def test_commands_of_services_are_the_command_lines_own(name: str) -> None:
+    words = [filled(word) for word in services()[name]["command"]]
+    group = typer.main.get_group(cli.app)
+    command = group.commands[words[0]]
+    with command.make_context(words[0], words[1:]) as told:
+        assert str(told.params["data_root"]) == "data/processed/road"
+        assert "config" not in told.params or (REPO / told.params["config"]).is_file()
+
+
+def test_tensorboard_takes_its_options() -> None:
+    service = services()["tensorboard"]
+    board = program.TensorBoard(default.get_plugins())
+    board.configure(argv=[*service["entrypoint"], *service["command"]])
+    assert board.flags.logdir == "/runs" and board.flags.port == 6006
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = shutil.which("hadolint") or str(Path(sys.executable).with_name("hadolint"))
+    if not Path(hadolint).is_file():
+        pytest.skip("hadolint is not installed; the extra dev has it on Linux")
+    done = subprocess.run([hadolint, str(REPO / "Dockerfile")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_docker_compose_reads_the_same() -> None:
+    """YAML's merges are read differently by different readers."""
+    if not shutil.which("docker") or subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
+        pytest.skip("docker compose is not installed")
+    command = [
+        "docker",
+        "compose",
+        "--file",
+        str(REPO / "compose.yaml"),
+        "--profile",
+        "cpu",
+        "--profile",
+        "gpu",
+        "config",
+    ]
+    told = yaml.safe_load(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["services"]
+    for name, service in told.items():
+        device = "cuda" if name in GPU else "cpu"
+        assert service["image"] == f"daydrive:{device}" and service["build"]["args"]["DEVICE"] == device
+        assert ("deploy" in service) == (name in GPU)
+    assert told["tensorboard"]["ports"][0]["host_ip"] == "127.0.0.1"
+
+
+def test_scripts_are_shell_and_the_guide_says_why_nothing_of_it_is_run() -> None:
+    for script in (REPO / "docker").glob("*.sh"):
+        subprocess.run(["bash", "-n", str(script)], check=True)
+    shown = blocks("bash", REPO / "docs/DOCKER_GUIDE.md")
+    assert shown and all("engine" in block.reason for block in shown)
