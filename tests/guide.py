@@ -1,4 +1,4 @@
-"""The guides of docs/ taken apart, and how the commands of docs/TRAINING.md are made small enough to be run."""
+"""The guides taken apart, and how their commands are made small enough to be run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from nuscenes_maker import Made, write_nuscenes
 
 REPO = Path(__file__).parent.parent
 GUIDE = REPO / "docs/TRAINING.md"
+PAGES = [
+    page
+    for page in (*REPO.glob("*.md"), *sorted((REPO / "docs").rglob("*.md")), *sorted((REPO / "examples").rglob("*.md")))
+    if not page.is_symlink()
+]
+"""All that a reader is given to read."""
 
 SMALL = (
     "model.latent_dim=8", "model.hidden_dim=16", "model.encoder.stages=[8,16]", "model.encoder.num_heads=2",
@@ -26,14 +32,17 @@ ADDED = {
     "prepare_dataset.py": ("--workers", "1"),
     "evaluate.py": ("--clips", "2", "--horizon", "6"),
     "dream_speed.py": ("--frames", "20"),
+    "show_batch.py": ("--length", "4"),
     "tensorboard": ("--port", "0"),
 }
 
 REPLACED = (
-    (r"--drives \d+", "--drives 12 --frames 12"),
+    (r"--drives \d+(?: --frames \d+)?", "--drives 12 --frames 12"),
     (r"training\.max_steps=\d+", "training.max_steps=2"),
     (r"training\.gradient_accumulation=\d+", "training.gradient_accumulation=2"),
     (r"data\.num_workers=\d+", "data.num_workers=0"),
+    (r"--clips \d+", "--clips 2"),
+    (r"--minutes \d+", "--minutes 0.01"),
     (r"--nproc_per_node=\d+", "--nproc_per_node=2"),
     (r"--nnodes=2 --nproc_per_node=2", "--nnodes=2 --nproc_per_node=1"),
 )
@@ -86,10 +95,14 @@ def small(command: str) -> list[str]:
     """The words of a command, as it is run."""
     for pattern, smaller in REPLACED:
         command = re.sub(pattern, smaller, command)
-    words = shlex.split(command)
-    known = (i for i, word in enumerate(words) if Path(word).name in ADDED or word.startswith("scripts/"))
-    place = next(known, 0)
-    return [*words[: place + 1], *ADDED.get(Path(words[place]).name, ()), *words[place + 1 :]]
+    words = shlex.split(command, comments=True)
+    if words[0] == "daydrive":
+        place, name = 1, f"{words[1].replace('-', '_')}.py"
+    else:
+        ours = (i for i, word in enumerate(words) if word in ADDED or word.startswith(("scripts/", "examples/")))
+        place = next(ours, 0)
+        name = words[place].removeprefix("scripts/")
+    return [*words[: place + 1], *ADDED.get(name, ()), *words[place + 1 :]]
 
 
 def sandbox(folder: Path, store: Path, run: Path | None) -> Path:

@@ -11,6 +11,7 @@ from daydrive import demo
 from daydrive.training.run import RUNS, run_folder
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_demo_runs_once_and_does_no_work_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

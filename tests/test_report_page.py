@@ -186,6 +186,8 @@ def test_its_films_play(browser: Chromium) -> None:
         browser.value("[...document.querySelectorAll('button')].filter(b => /^clip/.test(b.textContent)).length") == 3
     )
     assert browser.value("[...document.querySelectorAll('video')].every(v => !v.controls)")
+    browser.value("document.querySelector('video').currentTime = 1")
+    browser.wait("document.querySelector('input[type=range]').value > 0.5")
     browser.value("document.querySelector('input[type=range]').focus()")
     browser.press("Home")
     browser.wait("document.querySelector('video').currentTime === 0")

@@ -1,0 +1,28 @@
+"""The examples in docstrings run and give what they say."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+import daydrive
+
+SOURCE = Path(daydrive.__file__).parent
+MODULES = sorted(
+    ".".join(("daydrive", *file.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+    for file in SOURCE.rglob("*.py")
+    if ">>> " in file.read_text(encoding="utf-8")
+)
+
+
+def test_there_are_examples() -> None:
+    assert len(MODULES) >= 8
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_run(module: str) -> None:
+    told = doctest.testmod(importlib.import_module(module), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert told.attempted > 0 and told.failed == 0
