@@ -62,7 +62,7 @@ def test_bad_input_is_told_before_anything_is_measured(tiny_config: Path, tmp_pa
         run(tmp_path, tiny_config)
     with pytest.raises(UserError, match="there is no config file"):
         run(tmp_path / "a.json", tmp_path / "absent.yaml")
-    with pytest.raises(UserError, match="no benchmark 'trianing' among training, data; did you mean 'training'"):
+    with pytest.raises(UserError, match="no benchmark 'trianing' among model, data, training, all; did you mean 'training'"):
         app(["benchmark", "trianing", "--output", str(tmp_path / "a.json")], standalone_mode=False)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
@@ -157,8 +157,9 @@ def test_a_workload_is_the_config_with_fewer_clips(road_store: Path, tmp_path: P
 
 
 def test_mixed_precision_takes_less_memory(tiny_config: Path, road_store: Path, tmp_path: Path) -> None:
-    """What is measured on a GPU, on a processor."""
-    workload = build_workload("tiny", load_config(tiny_config), road_store, tmp_path, QUICK, CPU)
+    """What is measured on a GPU, on a processor; also on one that only imitates bfloat16."""
+    config = load_config(tiny_config, ["training.amp_dtype=bfloat16"])
+    workload = build_workload("tiny", config, road_store, tmp_path, QUICK, CPU)
     found = steps.mixed_precision(workload)
     assert found.ratios["amp_memory"] < 1 and found.ratios["amp_speed"] > 0
 
