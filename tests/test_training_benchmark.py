@@ -62,7 +62,9 @@ def test_bad_input_is_told_before_anything_is_measured(tiny_config: Path, tmp_pa
         run(tmp_path, tiny_config)
     with pytest.raises(UserError, match="there is no config file"):
         run(tmp_path / "a.json", tmp_path / "absent.yaml")
-    with pytest.raises(UserError, match="no benchmark 'trianing' among model, data, training, all; did you mean 'training'"):
+    with pytest.raises(
+        UserError, match="no benchmark 'trianing' among model, data, training, all; did you mean 'training'"
+    ):
         app(["benchmark", "trianing", "--output", str(tmp_path / "a.json")], standalone_mode=False)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
