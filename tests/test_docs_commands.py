@@ -83,6 +83,7 @@ def run_here(words: list[str], patch: pytest.MonkeyPatch) -> None:
     code: object = 0
     try:
         if words[0] == "python":
+            patch.syspath_prepend(Path(words[1]).resolve().parent)
             runpy.run_path(words[1], run_name="__main__")
         else:
             cli.main()

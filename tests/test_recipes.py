@@ -1,7 +1,7 @@
 """Each training config as its file says, on 64 px drives: it starts, steps, saves and evaluates.
 
-Only the number of steps and of loading processes is cut, and the passes of the largest; model, batch and precision are
-the file's.
+Only the number of steps, of loading processes and of passes is cut, of the largest the batch as well; model and precision
+are the file's.
 """
 
 import json
@@ -36,12 +36,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("name", "processes", "steps", "fewer"),
     [
-        ("base", 1, 1, ["training.gradient_accumulation=2"]),
+        ("base", 1, 1, ["training.gradient_accumulation=1"]),
         ("distributed", 2, 1, []),
         ("demo", 1, 2, []),
-        ("recipes/quick_prototype", 1, 1, []),
+        ("recipes/quick_prototype", 1, 1, ["training.gradient_accumulation=1"]),
         ("recipes/memory_efficient", 1, 1, []),
-        ("recipes/best_quality", 1, 1, ["training.gradient_accumulation=1"]),
+        ("recipes/best_quality", 1, 1, ["training.gradient_accumulation=1", "training.batch_size=4"]),
     ],
 )
 def test_a_config_starts_steps_saves_and_evaluates(
