@@ -1,37 +1,23 @@
-"""The base settings: a step at their picture size, and a model of their shape that learns two clips by heart."""
+"""The base settings: a model of the documented size, and a small one of its shape that learns two clips by heart."""
 
-import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from runs import CPU, logged, run_training
+from runs import CPU
 
 from daydrive import metrics
 from daydrive.config import load_config
 from daydrive.data.clips import read_clips
 from daydrive.data.loader import fixed_clips
-from daydrive.data.prepare import prepare
 from daydrive.data.store import Store
-from daydrive.devices import give_memory_back
 from daydrive.models import build_world_model
 from daydrive.training.distributed import Team
 from daydrive.training.engine import Engine
 
 BASE = Path(__file__).parent.parent / "configs/training/base.yaml"
 PARAMETERS = 45_149_860
-OVERFIT_STEPS = 400
-
-pytestmark = pytest.mark.xdist_group("gigabytes")
-
-
-@pytest.fixture(autouse=True)
-def memory_given_back() -> Iterator[None]:
-    """Gigabytes, which the C library would keep from the processes of later tests."""
-    yield
-    gc.collect()
-    give_memory_back()
+OVERFIT_STEPS = 300
 
 
 def test_the_base_model_has_the_documented_size_and_shapes() -> None:
@@ -45,26 +31,15 @@ def test_the_base_model_has_the_documented_size_and_shapes() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_base_config_steps_at_its_own_size(tmp_path: Path) -> None:
-    """One clip of ten frames of 256x256 pixels; sixteen at once, as the file says, are tested at 64 pixels."""
-    store = prepare("road", None, tmp_path / "road", (256, 256), drives=5, frames=11, seed=0)
-    fewer = ["training.max_steps=1", "training.gradient_accumulation=1", "training.batch_size=1"]
-    assert run_training(BASE, store, tmp_path / "run", *fewer) == 0
-    (last,) = logged(tmp_path / "run")
-    assert last["step"] == 1 and 0 < last["train/loss"] < 5
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_a_base_shaped_model_learns_two_clips_by_heart(road_store: Path) -> None:
-    """A quarter of the base's widths at 64 px; above 25 dB on what it reconstructs and on what it dreams."""
+    """A quarter of the base's widths, seven frames at 64 px; above 25 dB on what it reconstructs and on what it dreams."""
     config = load_config(
         BASE,
         [
             "model.latent_dim=64", "model.hidden_dim=128", "model.encoder.stages=[16, 32, 64, 128]",
             "model.decoder.stages=[128, 64, 32, 16]", "model.decoder.init_size=8", "model.image_size=[64, 64]",
             "model.dynamics.dropout=0.0", "optimizer.lr=2e-3", "optimizer.encoder_lr=2e-3",
-            "optimizer.dynamics_lr=2e-3", "optimizer.decoder_lr=2e-3",
+            "optimizer.dynamics_lr=2e-3", "optimizer.decoder_lr=2e-3", "data.sequence_length=7",
         ],
     )  # fmt: skip
     store = Store.open(road_store)

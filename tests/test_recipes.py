@@ -1,7 +1,7 @@
-"""Each training config as its file says, on 64 px drives: it starts, steps, saves and evaluates.
+"""Each training config as its file says, on 64 px drives: it starts, steps, saves and evaluates; one at its own 256 px.
 
-Only the number of steps, of loading processes and of passes is cut, of the largest the batch as well; model and precision
-are the file's.
+Only the number of steps, of loading processes, of passes and, of the larger, of clips is cut; model and precision are
+the file's. These tests take gigabytes each, so they stay in one file: the slow tests run two files at a time.
 """
 
 import json
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from runs import logged
 from safetensors.torch import load_file
 
 from daydrive import checkpoint
@@ -21,14 +22,12 @@ from daydrive.data.prepare import prepare
 REPO = Path(__file__).parent.parent
 CONFIGS = REPO / "configs/training"
 
-pytestmark = pytest.mark.xdist_group("gigabytes")
-
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """32 training clips of ten frames, which is as many as two processes take at once, and four for validation."""
+    """Sixteen training clips of ten frames, which is as many as the largest step here takes, and two for validation."""
     folder = tmp_path_factory.mktemp("recipes") / "road"
-    return prepare("road", None, folder, (64, 64), drives=22, frames=11, seed=0, workers=1)
+    return prepare("road", None, folder, (64, 64), drives=22, frames=10, seed=0, workers=1)
 
 
 @pytest.mark.slow
@@ -36,12 +35,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("name", "processes", "steps", "fewer"),
     [
-        ("base", 1, 1, ["training.gradient_accumulation=1"]),
-        ("distributed", 2, 1, []),
+        ("base", 1, 1, ["training.gradient_accumulation=1", "training.batch_size=4"]),
+        ("distributed", 2, 1, ["training.batch_size=2"]),
         ("demo", 1, 2, []),
-        ("recipes/quick_prototype", 1, 1, ["training.gradient_accumulation=1"]),
+        ("recipes/quick_prototype", 1, 1, ["training.gradient_accumulation=1", "training.batch_size=8"]),
         ("recipes/memory_efficient", 1, 1, []),
-        ("recipes/best_quality", 1, 1, ["training.gradient_accumulation=1", "training.batch_size=4"]),
+        ("recipes/best_quality", 1, 1, ["training.gradient_accumulation=1", "training.batch_size=2"]),
     ],
 )
 def test_a_config_starts_steps_saves_and_evaluates(
@@ -71,11 +70,25 @@ def test_a_config_starts_steps_saves_and_evaluates(
 
     done(
         "scripts/evaluate.py", "--checkpoint", str(run), "--data-root", str(store), "--output", str(run / "evaluation"),
-        "--clips", "2", "--horizon", "6", "--device", "cpu",
+        "--clips", "2", "--horizon", "2", "--device", "cpu",
     )  # fmt: skip
     result = json.loads((run / "evaluation/evaluation.json").read_text())
     assert (result["training_step"], result["clips"]) == (steps, 2)
     assert (run / "evaluation/strip.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_base_config_steps_at_its_own_size(tmp_path: Path) -> None:
+    """One clip of ten frames of 256x256 pixels; the sixteen at once that the file says want a GPU."""
+    store = prepare("road", None, tmp_path / "road", (256, 256), drives=5, frames=11, seed=0)
+    done(
+        "scripts/train.py", "--config", str(CONFIGS / "base.yaml"), "--data-root", str(store),
+        "--run-dir", str(tmp_path / "run"), "--device", "cpu", "training.max_steps=1",
+        "training.gradient_accumulation=1", "training.batch_size=1", "data.num_workers=1",
+    )  # fmt: skip
+    (last,) = logged(tmp_path / "run")
+    assert last["step"] == 1 and 0 < last["train/loss"] < 5
 
 
 def done(*arguments: str) -> None:
