@@ -32,7 +32,7 @@ def test_the_base_model_has_the_documented_size_and_shapes() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_base_shaped_model_learns_two_clips_by_heart(road_store: Path) -> None:
-    """A quarter of the base's widths, seven frames at 64 px; above 25 dB on what it reconstructs and on what it dreams."""
+    """A quarter of the base's widths, 64 px: above 25 dB on what it reconstructs and on what it dreams."""
     config = load_config(
         BASE,
         [
