@@ -53,6 +53,7 @@ def start(arguments: Sequence[object]) -> list[subprocess.Popen[str]]:
             [sys.executable, str(REPO / "scripts/evaluate.py"), *map(str, arguments), "--device", "cpu"],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=REPO,
             env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
         )
         for rank in range(2)
     ]  # fmt: skip

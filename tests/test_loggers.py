@@ -23,8 +23,8 @@ from logs import (
 from PIL import Image
 from torch import nn
 
+from daydrive.pictures import encode_gif
 from daydrive.training.loggers import RunLogger
-from daydrive.training.loggers.gif import encode_gif
 from daydrive.training.loggers.histograms import SAMPLES, histogram, parameter_histograms
 from daydrive.training.loggers.jsonl import read_rows
 

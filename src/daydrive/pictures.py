@@ -1,4 +1,4 @@
-"""Drawing for people: labelled sheets of frames, the driver's action as a wheel and pedals, PNG and MP4 files.
+"""Drawing for people: labelled sheets of frames, the driver's action as a wheel and pedals, PNG, MP4 and GIF.
 
 A picture is uint8 (H, W, 3) RGB everywhere. Colours differ in lightness too, so that sheets read in grey.
 """
@@ -6,6 +6,7 @@ A picture is uint8 (H, W, 3) RGB everywhere. Colours differ in lightness too, so
 from __future__ import annotations
 
 import functools
+import io
 import os
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -33,6 +34,8 @@ _LOCK = 120.0
 """Degrees that the drawn wheel turns at full steering."""
 _TILE = 128
 """Height of a frame on the sheet of a batch."""
+_FASTEST_GIF = 0.02
+"""Seconds a frame; browsers slow down what is faster."""
 
 
 def to_pictures(frames: Tensor) -> Pictures:
@@ -271,6 +274,21 @@ def write_video(path: Path, pictures: Iterable[Image], hz: float) -> int:
             raise ValueError(f"no pictures for {path}")
         container.mux(stream.encode())
     return count
+
+
+def encode_gif(frames: npt.NDArray[np.uint8], hz: float) -> bytes:
+    """frames: (T, H, W, 3), T > 0 → an endless GIF of one palette, so that colours don't flicker.
+
+    A GIF counts hundredths of a second: 14 Hz plays at 14.3.
+    """
+    assert frames.ndim == 4 and frames.shape[-1] == 3 and len(frames)
+    palette = Pillow.fromarray(np.concatenate(list(frames))).quantize(256, Pillow.Quantize.FASTOCTREE)
+    plain = Pillow.Dither.NONE  # dots that dance from frame to frame are worse than bands
+    first, *rest = (Pillow.fromarray(frame).quantize(palette=palette, dither=plain) for frame in frames)
+    file = io.BytesIO()
+    milliseconds = 10 * round(100 * max(_FASTEST_GIF, 1 / hz))
+    first.save(file, "GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)
+    return file.getvalue()
 
 
 @functools.lru_cache(maxsize=32)

@@ -9,8 +9,7 @@ import numpy as np
 
 from daydrive.errors import UserError
 from daydrive.files import check_folder, replacing
-from daydrive.pictures import write_png, write_video
-from daydrive.training.loggers.gif import encode_gif
+from daydrive.pictures import encode_gif, write_png, write_video
 from daydrive.types import Image
 
 STILL, MOVING = (".png",), (".png", ".mp4", ".gif")

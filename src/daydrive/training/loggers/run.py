@@ -10,8 +10,8 @@ import numpy.typing as npt
 from torch import nn
 
 from daydrive.config import Config
+from daydrive.pictures import encode_gif
 from daydrive.training.loggers.backend import Backend
-from daydrive.training.loggers.gif import encode_gif
 from daydrive.training.loggers.histograms import parameter_histograms
 from daydrive.training.loggers.jsonl import JsonlLog, read_rows
 from daydrive.training.loggers.tensorboard import TensorBoardLog
