@@ -25,9 +25,9 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --index-url "${CPU_WHEELS}" -r /requirements/torch.txt
 
 FROM packages AS torch-cuda
-ARG CUDA_WHEELS=https://pypi.org/simple
+ARG CUDA_WHEELS=
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --index-url "${CUDA_WHEELS}" -r /requirements/torch.txt
+    pip install ${CUDA_WHEELS:+--index-url "${CUDA_WHEELS}"} -r /requirements/torch.txt
 
 # hadolint ignore=DL3006
 FROM torch-${DEVICE} AS dependencies
