@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daydrive.data.clips import read_pictures
-from daydrive.data.prepare import prepare
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.sampling.clips import read_pictures
 from daydrive.data.sources.road import drive_seed
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
+from daydrive.envs.road import Driver, RoadEnv
 from daydrive.evaluation.card import Fork, road_forks
 from daydrive.evaluation.horizon import Dream
-from daydrive.sim import Driver, RoadEnv
 
 PIXELS = 2.4
 """Columns of 64 that a full turn of the wheel moves what is far away in a step."""

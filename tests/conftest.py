@@ -10,7 +10,7 @@ from refusals import Refuse, check_sentence, listing
 from test_data_makers import write_drive
 
 from daydrive import cli
-from daydrive.data.prepare import prepare
+from daydrive.data.prepare.prepare import prepare
 
 TINY_TRAINING = {
     "model": {

@@ -11,8 +11,8 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.store.store import Store
 from daydrive.evaluation.horizon import Dream
 from daydrive.evaluation.run import evaluate_dream
 

@@ -13,9 +13,9 @@ from planned import CPU, Plan, plan, planned
 from probes import Probe, differs, gives, near
 
 from daydrive.config import Config
-from daydrive.data import balance
-from daydrive.data.clips import ClipIndex, read_clips, read_pictures
-from daydrive.data.store import Store
+from daydrive.data.sampling import clip_weights
+from daydrive.data.sampling.clips import ClipIndex, read_clips, read_pictures
+from daydrive.data.store.store import Store
 from daydrive.training import run as run_module
 from daydrive.training.setup import Wishes
 
@@ -100,7 +100,7 @@ def balanced_by(plan: Plan) -> list[str]:
 def strength(config: Config) -> float:
     """The power of its kind's count that a clip's weight falls with."""
     store = Store.open(config.data.root or Path())
-    kinds = balance.kinds(store, ClipIndex(store, "train", config.data.sequence_length, 1))
+    kinds = clip_weights.kinds(store, ClipIndex(store, "train", config.data.sequence_length, 1))
     order = planned(config).setup.order
     weights = order.weights(0, CLIPS)
     assert weights is not None

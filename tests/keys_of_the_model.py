@@ -11,14 +11,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from daydrive.config import Config
-from daydrive.data.clips import read_clips
-from daydrive.data.loader import fixed_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.store.store import Store
 from daydrive.models import WorldModel, build_world_model
 from daydrive.perceptual import BACKBONES, LPIPS, build_perceptual
 from daydrive.training.distributed import Team
 from daydrive.training.engine import Engine
-from daydrive.training.optim import build_optimizers, learning_rates, set_learning_rates
+from daydrive.training.optim.param_groups import build_optimizers, learning_rates, set_learning_rates
 from daydrive.training.step import StepResult
 
 CPU = torch.device("cpu")

@@ -18,16 +18,16 @@ from probes import Probe, differs, gives, near
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from daydrive.config import Config, parse_config
-from daydrive.data.clips import read_clips
-from daydrive.data.loader import fixed_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.training import engine as engine_module
 from daydrive.training import precision as precision_module
-from daydrive.training.alarms import Watch
 from daydrive.training.distributed import Team, join_wanted, joined
 from daydrive.training.engine import Engine
-from daydrive.training.loggers import RunLogger
+from daydrive.training.logging import RunLogger
+from daydrive.training.logging.alarms import Watch
 from daydrive.training.setup import Wishes
 from daydrive.training.trainer import train
 

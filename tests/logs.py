@@ -16,7 +16,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from daydrive.config import Config, as_tree, parse_config
-from daydrive.training.loggers import RunLogger
+from daydrive.training.logging import RunLogger
 
 PLAIN = Config()
 OFFLINE = parse_config(
@@ -58,7 +58,7 @@ def in_another_process(
         from pathlib import Path
         from daydrive.config import parse_config
         from daydrive.errors import UserError
-        from daydrive.training.loggers import RunLogger
+        from daydrive.training.logging import RunLogger
         run, config = Path(sys.argv[1]), parse_config({{"logging": {as_tree(OFFLINE)["logging"]!r}}})
     """
     return subprocess.run(

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import simplejpeg
 from runs import run_training
 
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
 from daydrive.evaluation.run import evaluate
 
 SIZE = (24, 32)

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from daydrive.config import Config
-from daydrive.data import loader
+from daydrive.data.sampling import loader
 from daydrive.training import setup, trainer
 from daydrive.training.distributed import Team
 from daydrive.training.engine import Engine

@@ -12,12 +12,12 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from daydrive.data.clips import read_pictures
-from daydrive.data.doctor.examine import judge
-from daydrive.data.doctor.features import Looked, Looks, look
-from daydrive.data.doctor.finding import Finding
-from daydrive.data.doctor.readings import Readings
-from daydrive.data.store import METADATA_FILE, TABLE, Store
+from daydrive.data.quality.doctor.examine import judge
+from daydrive.data.quality.doctor.features import Looked, Looks, look
+from daydrive.data.quality.doctor.finding import Finding
+from daydrive.data.quality.doctor.readings import Readings
+from daydrive.data.sampling.clips import read_pictures
+from daydrive.data.store.store import METADATA_FILE, TABLE, Store
 
 Drives = Sequence[Looked]
 Fault = Callable[[Looked], Looked]

@@ -11,7 +11,7 @@ import lance
 import pyarrow as pa
 
 from daydrive import cli
-from daydrive.data.store import METADATA_FILE, TABLE
+from daydrive.data.store.store import METADATA_FILE, TABLE
 
 REPO = Path(__file__).parent.parent
 Refuse = Callable[..., None]

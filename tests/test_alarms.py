@@ -15,16 +15,16 @@ import yaml
 from conftest import TINY_TRAINING
 
 from daydrive.config import Config, as_tree, load_config, parse_config
-from daydrive.data.clips import ClipIndex, read_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import ClipIndex, read_clips
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.training import validation
-from daydrive.training.alarms import RULES, Alarm, Watch, planned_changes, rises, swing
 from daydrive.training.distributed import Team
 from daydrive.training.engine import Engine
-from daydrive.training.feed import Feed
+from daydrive.training.logging.alarms import RULES, Alarm, Watch, planned_changes, rises, swing
+from daydrive.training.logging.throughput import Speed
+from daydrive.training.prefetch import Feed
 from daydrive.training.resume import fit_to_store
-from daydrive.training.speed import Speed
 from daydrive.types import Batch
 
 ALONE = Team.alone(torch.device("cpu"))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from daydrive.config import AugmentationConfig
-from daydrive.data.augment import LUMA, DrivingAugmentation
+from daydrive.data.sampling.augment import LUMA, DrivingAugmentation
 from daydrive.errors import UserError
 from daydrive.types import Batch, Clip
 

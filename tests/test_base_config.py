@@ -8,9 +8,9 @@ from runs import CPU
 
 from daydrive import metrics
 from daydrive.config import load_config
-from daydrive.data.clips import read_clips
-from daydrive.data.loader import fixed_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.store.store import Store
 from daydrive.models import build_world_model
 from daydrive.training.distributed import Team
 from daydrive.training.engine import Engine

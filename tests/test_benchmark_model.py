@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from daydrive.checkpoint import load
 from daydrive.cli import app
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
 from daydrive.evaluation.adapter import Context
 from daydrive.evaluation.benchmark import cost, energy, entrants, latency, scene, throughput
 from daydrive.evaluation.floors import constant_flow

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from guide import REPO, blocks, small
 
-from daydrive.data.prepare import prepare
+from daydrive.data.prepare.prepare import prepare
 
 GUIDE = REPO / "CONTRIBUTING.md"
 LONGEST = 60

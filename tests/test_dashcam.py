@@ -15,10 +15,10 @@ from open_makers import write_video
 from refusals import Refuse
 from test_datasets_guide import run_here
 
-from daydrive.data.dashcam import CAR, controls, yaw_rates
+from daydrive.data.kinematics.dashcam import CAR, controls, yaw_rates
+from daydrive.data.kinematics.track import EARTH, read_gpx
 from daydrive.data.sources.table import read_actions
-from daydrive.data.store import Store
-from daydrive.data.track import EARTH, read_gpx
+from daydrive.data.store.store import Store
 
 GUIDE = REPO / "docs/DASHCAM.md"
 BEGAN = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from test_data_makers import CountedSource, picture, refuses, write_drive, write_udacity
 
-from daydrive.data import prepare as module
-from daydrive.data import sources, split, writer
-from daydrive.data.clips import ClipIndex, read_clips
-from daydrive.data.prepare import prepare
-from daydrive.data.resplit import resplit
-from daydrive.data.scores import MOTION, add_score, motion
-from daydrive.data.store import Store
+from daydrive.data import sources
+from daydrive.data.prepare import prepare as module
+from daydrive.data.prepare import split, writer
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.quality.scores import MOTION, add_score, motion
+from daydrive.data.sampling.clips import ClipIndex, read_clips
+from daydrive.data.store.resplit import resplit
+from daydrive.data.store.store import Store
 from daydrive.types import Drive
 
 

@@ -12,7 +12,7 @@ from open_makers import write_old_tub, write_tub
 from refusals import Refuse
 from test_data_makers import refuses
 
-from daydrive.data.prepare import prepare
+from daydrive.data.prepare.prepare import prepare
 
 Spoil = Callable[[Path], object]
 CATALOG, PICTURE = "catalog_0.catalog", "images/7_cam_image_array_.jpg"

@@ -18,8 +18,8 @@ from test_data_makers import refuses, write_drive
 
 from daydrive.data.export import export_lerobot
 from daydrive.data.export.video import VideoFiles
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.store.store import Store
 
 Spoil = Callable[[Path], object]
 INFO, EPISODES, DATA = "meta/info.json", "meta/episodes.jsonl", "data/chunk-000/episode_000001.parquet"

@@ -14,7 +14,7 @@ from nuscenes_maker import Made, edit, write_nuscenes
 from test_data_makers import refuses
 
 from daydrive import cli
-from daydrive.data.prepare import prepare
+from daydrive.data.prepare.prepare import prepare
 
 Spoil = Callable[[Path], object]
 

@@ -16,7 +16,7 @@ from recordings import Truth, save, write_comma2k19, write_odometry, write_raw
 from test_data_makers import refuses
 
 from daydrive import cli
-from daydrive.data.prepare import prepare
+from daydrive.data.prepare.prepare import prepare
 
 Spoil = Callable[[Path], object]
 

@@ -13,7 +13,7 @@ from refusals import Refuse
 from test_data_makers import refuses
 
 from daydrive.data import video
-from daydrive.data.prepare import prepare
+from daydrive.data.prepare.prepare import prepare
 
 Spoil = Callable[[Path], object]
 HEADER = "time,steering,throttle,brake"

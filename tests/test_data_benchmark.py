@@ -17,8 +17,8 @@ from daydrive import cli
 from daydrive.data.benchmark.effort import Meter, cpu_seconds
 from daydrive.data.benchmark.rivals import JpegFolder, OursAsFloat, Shard, has_webdataset, in_torch
 from daydrive.data.benchmark.suite import TARGETS, _reads
-from daydrive.data.clips import ClipIndex, read_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import ClipIndex, read_clips
+from daydrive.data.store.store import Store
 from daydrive.measure.findings import Findings, outcomes
 
 

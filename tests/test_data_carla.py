@@ -19,10 +19,10 @@ from test_data_bad_recordings import refused
 from test_data_makers import write_drive
 from test_data_recordings import columns, prepared, shown
 
-from daydrive.data.check import find_bad_rows
+from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.sources import read_options
 from daydrive.data.sources.carla import CarlaSource, readings
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
 from daydrive.evaluation.run import evaluate
 
 CLIP = "Accident_Town03_Route101_Weather23"

@@ -9,9 +9,9 @@ import pytest
 import torch
 from test_data_makers import picture, write_drive
 
-from daydrive.data.clips import ClipIndex, combine, fixed_clips, read_clips
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.sampling.clips import ClipIndex, combine, fixed_clips, read_clips
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from open_makers import SIZE, record, seen, train_and_evaluate, write_old_tub, write_tub
 
-from daydrive.data.check import find_bad_rows
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.quality.check import find_bad_rows
+from daydrive.data.store.store import Store
 
 
 def prepared(root: Path, **options: object) -> Store:

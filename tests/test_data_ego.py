@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 from recordings import WHEELBASE, Truth, quaternions
 
-from daydrive.data.ego import Bicycle, Motion, Rates, motion, rates_from_poses, rotations_from_quaternions
-from daydrive.data.signals import covered, lag, means_between, smooth
+from daydrive.data.kinematics.ego_motion import (
+    Bicycle,
+    Motion,
+    Rates,
+    motion,
+    rates_from_poses,
+    rotations_from_quaternions,
+)
+from daydrive.data.kinematics.signals import covered, lag, means_between, smooth
 
 COMMA2K19 = Path(__file__).resolve().parents[2] / "shared" / "data" / "comma2k19_example"
 BICYCLE = Bicycle(WHEELBASE, largest_angle=0.5)
@@ -120,9 +127,9 @@ def test_rates_of_two_poses_are_enough() -> None:
 
 def test_against_the_road_world() -> None:
     """Steering and pedals of the scripted driver from the path that the car took, where it moved."""
-    from daydrive.sim import drive
-    from daydrive.sim.vehicle import WHEELBASE as BASE
-    from daydrive.sim.vehicle import full_lock
+    from daydrive.envs.road import drive
+    from daydrive.envs.road.vehicle import WHEELBASE as BASE
+    from daydrive.envs.road.vehicle import full_lock
 
     for seed in (0, 2, 5):
         driven = [(action, info) for _, action, info in drive(seed, 120, (64, 64))]

@@ -12,8 +12,8 @@ from test_data_makers import HEADER, picture, refuses, write_drive, write_udacit
 
 from daydrive.data import sources
 from daydrive.data.images import encode
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 
 GOOD = "0.1,0.5,0,1"
@@ -193,7 +193,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(28, "No space left on device")
 
     write_drive(tmp_path / "raw" / "d", 30)
-    monkeypatch.setattr("daydrive.data.prepare.write_store", full)
+    monkeypatch.setattr("daydrive.data.prepare.prepare.write_store", full)
     with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); the next run goes on"):
         prepare("folder", tmp_path / "raw", tmp_path / "out", (16, 16), workers=1)
     assert [file.name for file in tmp_path.rglob("*.arrow")] == ["000000.arrow"] and not (tmp_path / "out").exists()

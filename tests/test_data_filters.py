@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from test_data_makers import refuses, write_drive
 
-from daydrive.data.clips import ClipIndex, fixed_clips
-from daydrive.data.filters import runs
-from daydrive.data.loader import ClipLoader
-from daydrive.data.mix import merge
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.sampling.clips import ClipIndex, fixed_clips
+from daydrive.data.sampling.loader import ClipLoader
+from daydrive.data.store.concat import merge
+from daydrive.data.store.filters import runs
+from daydrive.data.store.store import Store
 
 SPEEDS = {
     "train/a": [0, 5, 5, 5, 5, 0, 5, 5, 5, 5, 5, 5],
@@ -71,7 +71,7 @@ def test_conditions(path: Path, condition: str, rows: list[int]) -> None:
 def test_a_number_that_is_missing_satisfies_nothing(path: Path, tmp_path: Path) -> None:
     import shutil
 
-    from daydrive.data.scores import add_score
+    from daydrive.data.quality.scores import add_score
 
     store = Store.open(shutil.copytree(path, tmp_path / "store"))
     values = np.arange(store.rows, dtype=np.float32)

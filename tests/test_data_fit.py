@@ -13,9 +13,9 @@ from test_data_makers import CountedFrames, CountedSource, picture, refuses, wri
 
 from daydrive.data import sources
 from daydrive.data.images import Fit, fitted, geometry
-from daydrive.data.prepare import prepare
+from daydrive.data.prepare.prepare import prepare
 from daydrive.data.sources import Options
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
 from daydrive.types import Drive, Frame
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from daydrive.data import drives
-from daydrive.data.clips import ClipIndex
-from daydrive.data.drives import DriveInfo, Drives
-from daydrive.data.order import Order
-from daydrive.data.store import Store, read_metadata, write_metadata
+from daydrive.data.sampling.clips import ClipIndex
+from daydrive.data.sampling.sample_order import Order
+from daydrive.data.store import drives
+from daydrive.data.store.drives import DriveInfo, Drives
+from daydrive.data.store.store import Store, read_metadata, write_metadata
 from daydrive.errors import UserError
 
 
@@ -45,7 +45,7 @@ def test_many_drives_are_written_as_columns_and_read_as_the_same_list(
     told = entries(40, 12)
     as_list = Store.open(written(tmp_path / "list", told))
     monkeypatch.setattr(drives, "MANY", 10)
-    monkeypatch.setattr("daydrive.data.store.MANY", 10)
+    monkeypatch.setattr("daydrive.data.store.store.MANY", 10)
     path = written(tmp_path / "columns", told)
     raw = json.loads((path / "store.json").read_text())
     assert raw["format_version"] == 2 and isinstance(raw["drives"], dict) and "start" not in raw["drives"]

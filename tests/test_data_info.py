@@ -19,11 +19,11 @@ from refusals import Refuse, damage_pictures
 from test_data_makers import write_drive
 
 from daydrive import cli
-from daydrive.data.mix import merge
-from daydrive.data.prepare import prepare
-from daydrive.data.resplit import resplit
-from daydrive.data.store import Store
-from daydrive.data.summary import summarize
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.quality.summary import summarize
+from daydrive.data.store.concat import merge
+from daydrive.data.store.resplit import resplit
+from daydrive.data.store.store import Store
 from daydrive.gallery.page import POINTS, _thinned
 
 NAME = "ein <b>Tag & é|x @DATA@"

@@ -15,10 +15,10 @@ from open_makers import SIZE, seen, train_and_evaluate, write_lerobot
 from test_data_makers import write_drive
 
 from daydrive import cli
-from daydrive.data.check import find_bad_rows
 from daydrive.data.export import export_lerobot, lerobot, video
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.quality.check import find_bad_rows
+from daydrive.data.store.store import Store
 
 
 def prepared(root: Path, size: tuple[int, int] = SIZE, **options: object) -> Store:

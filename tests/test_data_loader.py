@@ -14,12 +14,12 @@ import torch
 from test_data_makers import write_drive
 
 from daydrive.config import BalanceConfig, CurriculumConfig, DataConfig
-from daydrive.data.clips import ClipIndex
-from daydrive.data.handover import HEADER, Lent, Slots, forget
-from daydrive.data.loader import ClipLoader
-from daydrive.data.order import Order, build_order
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.sampling.clips import ClipIndex
+from daydrive.data.sampling.loader import ClipLoader
+from daydrive.data.sampling.sample_order import Order, build_order
+from daydrive.data.sampling.shared_memory import HEADER, Lent, Slots, forget
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.types import Batch, Clip
 
@@ -191,7 +191,7 @@ def test_workers_end_with_a_training_that_is_killed(road_store: Path, tmp_path: 
     script = tmp_path / "training.py"
     script.write_text(
         "import sys, time\n"
-        "from daydrive.data.loader import ClipLoader\n"
+        "from daydrive.data.sampling.loader import ClipLoader\n"
         "if __name__ == '__main__':\n"
         "    loader = ClipLoader(sys.argv[1], 'train', batch_size=2, sequence_length=5, num_workers=2)\n"
         "    batches = iter(loader)\n"

@@ -15,15 +15,15 @@ from test_data_makers import refuses, write_drive
 
 from daydrive import cli
 from daydrive.config import BalanceConfig, CurriculumConfig, DataConfig
-from daydrive.data.check import find_bad_rows
-from daydrive.data.clips import ClipIndex, read_clips
-from daydrive.data.loader import ClipLoader
-from daydrive.data.mix import Mix, merge
-from daydrive.data.order import build_order
-from daydrive.data.prepare import prepare
-from daydrive.data.resplit import resplit
-from daydrive.data.scores import add_score
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.quality.check import find_bad_rows
+from daydrive.data.quality.scores import add_score
+from daydrive.data.sampling.clips import ClipIndex, read_clips
+from daydrive.data.sampling.loader import ClipLoader
+from daydrive.data.sampling.sample_order import build_order
+from daydrive.data.store.concat import Mix, merge
+from daydrive.data.store.resplit import resplit
+from daydrive.data.store.store import Store
 
 LENGTH = 4
 

@@ -19,14 +19,14 @@ from refusals import REPO
 from test_data_sources import numbers
 
 from daydrive import cli
-from daydrive.data.check import find_bad_rows
-from daydrive.data.ego import rotations_from_quaternions
-from daydrive.data.prepare import prepare
+from daydrive.data.kinematics.ego_motion import rotations_from_quaternions
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.sources.nuscenes import splits
 from daydrive.data.sources.nuscenes.can import WITHOUT, read_can_bus
 from daydrive.data.sources.nuscenes.scenes import read_scenes
 from daydrive.data.sources.nuscenes.tables import PAGE, records
-from daydrive.data.store import DriveInfo, Store
+from daydrive.data.store.store import DriveInfo, Store
 from daydrive.types import ACTION_NAMES
 
 CAN = {"steering": "steeranglefeedback", "throttle": "zoesensors", "brake": "zoesensors", "motion": "pose"}

@@ -12,14 +12,14 @@ import pytest
 from test_data_makers import write_drive
 
 from daydrive.config import BalanceConfig, CurriculumConfig, DataConfig
-from daydrive.data import balance
-from daydrive.data.clips import ClipIndex
-from daydrive.data.drives import Drives
-from daydrive.data.order import Order, Phase, build_order
-from daydrive.data.prepare import prepare
-from daydrive.data.sampler import SMALL, Chances, epoch_order, scattered
-from daydrive.data.scores import add_score
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.quality.scores import add_score
+from daydrive.data.sampling import clip_weights
+from daydrive.data.sampling.clips import ClipIndex
+from daydrive.data.sampling.permutation import SMALL, Chances, epoch_order, scattered
+from daydrive.data.sampling.sample_order import Order, Phase, build_order
+from daydrive.data.store.drives import Drives
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 
 LENGTH = 3
@@ -120,8 +120,8 @@ def test_systematic_draws_differ_from_their_share_by_less_than_one() -> None:
 
 
 def test_kinds_of_driving_are_told_from_steering_and_speed(store: Store) -> None:
-    kinds = balance.kinds(store, ClipIndex(store, "train", LENGTH))
-    assert [balance.KINDS[kind] for kind in kinds] == KINDS_OF_CLIPS
+    kinds = clip_weights.kinds(store, ClipIndex(store, "train", LENGTH))
+    assert [clip_weights.KINDS[kind] for kind in kinds] == KINDS_OF_CLIPS
 
 
 def test_without_speed_standing_is_told_from_motion_or_the_brake(tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ def test_without_speed_standing_is_told_from_motion_or_the_brake(tmp_path: Path)
     index = ClipIndex(store, "train", LENGTH)
 
     def standing() -> set[str]:
-        kinds = balance.kinds(store, index)
-        assert not any(balance.KINDS[kind].startswith("fast") for kind in kinds)
+        kinds = clip_weights.kinds(store, index)
+        assert not any(clip_weights.KINDS[kind].startswith("fast") for kind in kinds)
         return {index.clip(int(i)).drive for i in np.flatnonzero(kinds == 0)}
 
     assert standing() == {"train/standing"}
@@ -149,8 +149,8 @@ def test_all_straight_is_one_kind() -> None:
         def read_actions(self, rows: object) -> np.ndarray:
             return np.zeros((6, 4), dtype=np.float32)
 
-    kinds = balance.kinds(Straight(), ClipIndex(Straight(), "train", 3))  # type: ignore[arg-type]
-    assert [balance.KINDS[kind] for kind in kinds] == ["slow straight"] * 4
+    kinds = clip_weights.kinds(Straight(), ClipIndex(Straight(), "train", 3))  # type: ignore[arg-type]
+    assert [clip_weights.KINDS[kind] for kind in kinds] == ["slow straight"] * 4
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])

@@ -19,8 +19,8 @@ from test_data_sources import numbers
 
 from daydrive import cli
 from daydrive.data import sources
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.store.store import Store
 
 
 @pytest.fixture(scope="session")

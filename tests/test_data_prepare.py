@@ -16,16 +16,17 @@ import psutil
 import pytest
 from test_data_makers import CountedSource, refuses, write_drive
 
-from daydrive.data import parts, sources, split
-from daydrive.data import prepare as module
-from daydrive.data.prepare import prepare
+from daydrive.data import sources
+from daydrive.data.prepare import prepare as module
+from daydrive.data.prepare import shards, split
+from daydrive.data.prepare.prepare import prepare
 from daydrive.data.progress import PrepareProgress
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
 
 SCRIPT = """
 from pathlib import Path
 from daydrive.data import sources
-from daydrive.data.prepare import prepare
+from daydrive.data.prepare.prepare import prepare
 from test_data_makers import CountedSource
 if __name__ == "__main__":
     sources.SOURCES["counted"] = CountedSource()
@@ -79,8 +80,8 @@ def test_killed_and_completed(whole: Store, tmp_path: Path, monkeypatch: pytest.
     assert not alive, "workers end with the preparation"
     finished = len(list(partial.glob("*.arrow")))
     asked: list[int] = []
-    write = parts.write_parts
-    monkeypatch.setattr(parts, "write_parts", lambda jobs, *rest: (asked.append(len(jobs)), write(jobs, *rest)))
+    write = shards.write_parts
+    monkeypatch.setattr(shards, "write_parts", lambda jobs, *rest: (asked.append(len(jobs)), write(jobs, *rest)))
     store = Store.open(prepare("counted", None, target, (24, 32), workers=1))
     assert asked == [8 - finished] and finished > 0
     assert store.fingerprint == whole.fingerprint and not partial.exists()

@@ -15,10 +15,11 @@ pytest.importorskip("ray", reason="ray is not installed")
 
 from test_data_makers import CountedFrames, CountedSource, refuses
 
-from daydrive.data import ray_engine, sources
-from daydrive.data.prepare import prepare
+from daydrive.data import sources
+from daydrive.data.prepare import ray_engine
+from daydrive.data.prepare.prepare import prepare
 from daydrive.data.sources import Options
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.types import Drive, Frame
 
@@ -115,7 +116,7 @@ def test_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_a_node_does(plain: Store, tmp_path: Path) -> None:
     """The work of the tasks without a cluster: a part passes through another place and arrives whole."""
-    from daydrive.data.parts import Job, read_part
+    from daydrive.data.prepare.shards import Job, read_part
 
     (tmp_path / "here").mkdir()
     (tmp_path / "passage").mkdir()

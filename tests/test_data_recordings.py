@@ -25,10 +25,10 @@ from recordings import (
 from runs import run_training
 
 from daydrive import cli
-from daydrive.data.check import find_bad_rows
-from daydrive.data.prepare import prepare
-from daydrive.data.signals import lag
-from daydrive.data.store import Store
+from daydrive.data.kinematics.signals import lag
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.quality.check import find_bad_rows
+from daydrive.data.store.store import Store
 from daydrive.evaluation.run import evaluate
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

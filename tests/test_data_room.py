@@ -14,11 +14,12 @@ import pytest
 import simplejpeg
 from test_data_makers import CountedSource, picture, refuses, write_drive
 
-from daydrive.data import images, parts, sources, space
-from daydrive.data import prepare as module
+from daydrive.data import images, sources
 from daydrive.data.images import Shrunk, fitted, read_image, recorded_size
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare import disk_space, shards
+from daydrive.data.prepare import prepare as module
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.types import Image
 
@@ -47,26 +48,26 @@ def test_too_little_room_is_said_before(tmp_path: Path, monkeypatch: pytest.Monk
         said = refuses(lambda: prepare("counted", None, target, (24, 32), workers=1), tmp_path)
         assert "store.partial has" in said and "MB left, and 108 frames take about" in said
         assert "first drive by drive and then as a table; free some, or choose a smaller --image-size" in said
-        monkeypatch.setattr(space, "SAMPLE", 3)
+        monkeypatch.setattr(disk_space, "SAMPLE", 3)
         asked.append(float(said.split("take about ")[1].split(" MB")[0]))
     assert 1.5 * size < asked[0] * 1e6 + 1e5
 
 
 def test_a_disk_that_fills_up_keeps_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = parts.write_part
+    write = shards.write_part
 
-    def full(job: parts.Job, *rest: Any) -> None:
+    def full(job: shards.Job, *rest: Any) -> None:
         if job.drive.name == "c2":
             raise OSError(errno.ENOSPC, "No space left on device")
         write(job, *rest)
 
     said = r"No space left on device\); the next run goes on"
     with monkeypatch.context() as patch, pytest.raises(UserError, match=said):
-        patch.setattr(parts, "write_part", full)
+        patch.setattr(shards, "write_part", full)
         prepare("counted", None, tmp_path / "store", (24, 32), workers=1, drives=4)
     assert len(list((tmp_path / "store.partial").glob("*.arrow"))) == 2
     again: list[str] = []
-    monkeypatch.setattr(parts, "write_part", lambda job, *rest: (again.append(job.drive.name), write(job, *rest)))
+    monkeypatch.setattr(shards, "write_part", lambda job, *rest: (again.append(job.drive.name), write(job, *rest)))
     prepare("counted", None, tmp_path / "store", (24, 32), workers=1, drives=4)
     assert again == ["c2", "c3"] and not (tmp_path / "store.partial").exists()
 
@@ -158,10 +159,10 @@ def test_a_damaged_png(tmp_path: Path) -> None:
 
 
 def test_lengths_that_are_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "check_space", space.check_space)
-    job = parts.Job(CountedSource().drives(Path(), {"drives": 1}, (8, 8))[0], (8, 8), ("number",), tmp_path / "0")
-    unknown = parts.Job(type(job.drive)("x", 10.0, job.drive.frames), (8, 8), ("number",), tmp_path / "1")
+    monkeypatch.setattr(module, "check_space", disk_space.check_space)
+    job = shards.Job(CountedSource().drives(Path(), {"drives": 1}, (8, 8))[0], (8, 8), ("number",), tmp_path / "0")
+    unknown = shards.Job(type(job.drive)("x", 10.0, job.drive.frames), (8, 8), ("number",), tmp_path / "1")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 0))
-    space.check_space([unknown], [unknown], tmp_path, True)
+    disk_space.check_space([unknown], [unknown], tmp_path, True)
     with pytest.raises(UserError, match=r"0\.0 MB left, and 20 frames"):
-        space.check_space([job, unknown], [unknown], tmp_path, True)
+        disk_space.check_space([job, unknown], [unknown], tmp_path, True)

@@ -22,12 +22,12 @@ from moto.server import ThreadedMotoServer
 from test_data_makers import CountedSource
 
 from daydrive import cli
-from daydrive.data import prepare as module
 from daydrive.data import sources
-from daydrive.data.loader import ClipLoader
-from daydrive.data.prepare import prepare
-from daydrive.data.scores import MOTION, add_score, motion
-from daydrive.data.store import Store
+from daydrive.data.prepare import prepare as module
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.quality.scores import MOTION, add_score, motion
+from daydrive.data.sampling.loader import ClipLoader
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.locations import UnreachableError, is_remote, location
 
@@ -75,7 +75,9 @@ def test_the_same_store_as_on_this_machine(
 
     # a store whose table was appended to, but not its metadata, stays what it was
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("daydrive.data.writer.write_metadata", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            "daydrive.data.prepare.writer.write_metadata", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         prepare("counted", None, f"{bucket}/some/store", (24, 32), workers=1, drives=6, add=True)
     assert rows_of(Store.open(remote.path)) == rows_of(remote) and len(list(here.rglob("*.arrow"))) == 2
     with monkeypatch.context() as patch:

@@ -24,11 +24,11 @@ from test_data_makers import refuses
 
 from daydrive.checkpoint import LoadedModel
 from daydrive.config import BalanceConfig, Config, CurriculumConfig, DataConfig, parse_config
-from daydrive.data import scores
-from daydrive.data.clips import ClipIndex, read_clips
-from daydrive.data.loader import ClipLoader
-from daydrive.data.order import build_order
-from daydrive.data.store import DriveInfo, Store
+from daydrive.data.quality import scores
+from daydrive.data.sampling.clips import ClipIndex, read_clips
+from daydrive.data.sampling.loader import ClipLoader
+from daydrive.data.sampling.sample_order import build_order
+from daydrive.data.store.store import DriveInfo, Store
 from daydrive.errors import UserError
 from daydrive.evaluation import scoring
 from daydrive.models import build_world_model
@@ -158,8 +158,8 @@ def test_what_fails_on_the_way_leaves_the_store_as_it_was(store: Store) -> None:
 ENDLESS = """
 import itertools, sys
 import numpy as np
-from daydrive.data import scores
-from daydrive.data.store import Store
+from daydrive.data.quality import scores
+from daydrive.data.store.store import Store
 for k in itertools.count():
     store = Store.open(sys.argv[1])
     scores.add_score(store, "motion", str(k), lambda drive: iter([np.full(drive.frames, k, dtype=np.float32)]))

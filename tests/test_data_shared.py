@@ -11,9 +11,9 @@ import pytest
 import simplejpeg
 from test_data_sources import UDACITY
 
-from daydrive.data.prepare import prepare
-from daydrive.data.signals import lag
-from daydrive.data.store import Store
+from daydrive.data.kinematics.signals import lag
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.store.store import Store
 
 
 def horizon(store: Store, rows: np.ndarray) -> np.ndarray:

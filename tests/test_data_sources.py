@@ -11,12 +11,13 @@ import pytest
 import simplejpeg
 from test_data_makers import picture, write_drive, write_udacity
 
-from daydrive.data import clock, sources
-from daydrive.data.prepare import prepare
+from daydrive.data import sources
+from daydrive.data.kinematics import clock
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.prepare.split import GAP_SECONDS
 from daydrive.data.sources.base import read_options
 from daydrive.data.sources.policies import random_policy
-from daydrive.data.split import GAP_SECONDS
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
 from daydrive.types import ACTION_HIGH, ACTION_LOW
 
 UDACITY = Path(__file__).resolve().parents[2] / "shared" / "data" / "udacity_track"

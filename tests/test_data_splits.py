@@ -14,12 +14,12 @@ from test_data_fit import _Grouped
 from test_data_makers import write_udacity
 
 from daydrive.data import sources
-from daydrive.data.check import find_bad_rows
-from daydrive.data.clips import ClipIndex
-from daydrive.data.prepare import prepare
-from daydrive.data.resplit import resplit
-from daydrive.data.split import by_share, by_time
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.prepare.split import by_share, by_time
+from daydrive.data.quality.check import find_bad_rows
+from daydrive.data.sampling.clips import ClipIndex
+from daydrive.data.store.resplit import resplit
+from daydrive.data.store.store import Store
 
 
 @pytest.fixture

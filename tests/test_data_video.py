@@ -11,10 +11,10 @@ import simplejpeg
 from open_makers import SIZE, held_upright, seen, shade, train_and_evaluate, write_csv, write_video
 
 from daydrive.data import video
-from daydrive.data.check import find_bad_rows
 from daydrive.data.images import fitted
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.quality.check import find_bad_rows
+from daydrive.data.store.store import Store
 
 EPOCH = 1_700_000_000.0
 

@@ -17,7 +17,7 @@ from runs import run_training
 from test_data_bad_recordings import refused
 from test_data_recordings import columns, intervals, prepared, shown
 
-from daydrive.data.check import find_bad_rows
+from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.sources import read_options, waymo
 from daydrive.evaluation.run import evaluate
 

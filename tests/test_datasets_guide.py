@@ -22,8 +22,8 @@ from test_data_makers import write_drive, write_udacity
 
 from daydrive import cli
 from daydrive.data import sources
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.store.store import Store
 
 SHORT = Truth(15, hz=10)
 
@@ -169,7 +169,7 @@ def test_links_lead_somewhere(guide: Path) -> None:
 
 def test_what_the_clock_promises() -> None:
     """No frame is further from its tick than a period, and none is repeated while another is free."""
-    from daydrive.data.clock import native_hz, resample
+    from daydrive.data.kinematics.clock import native_hz, resample
 
     for seed in range(40):
         rng = np.random.default_rng(seed)

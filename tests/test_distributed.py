@@ -205,7 +205,7 @@ def damaged_store(road_store: Path, tmp_path: Path) -> Path:
     import lance
     import pyarrow as pa
 
-    from daydrive.data.store import TABLE, Store
+    from daydrive.data.store.store import TABLE, Store
 
     folder = tmp_path / "damaged"
     shutil.copytree(road_store, folder)

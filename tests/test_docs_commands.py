@@ -23,7 +23,7 @@ from test_datasets_guide import RECORDINGS
 from test_training_guide import serves
 
 from daydrive import cli
-from daydrive.data.prepare import prepare
+from daydrive.data.prepare.prepare import prepare
 
 RUN_BY = {
     "docs/TRAINING.md": "test_training_guide.py",

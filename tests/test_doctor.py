@@ -26,16 +26,16 @@ from planted import (
 )
 
 from daydrive import cli
-from daydrive.data.doctor.correlate import commanded, correlate, turned
-from daydrive.data.doctor.examine import examine, examine_quickly, judge
-from daydrive.data.doctor.features import Looked
-from daydrive.data.doctor.finding import Finding
-from daydrive.data.doctor.kept import diagnosis, keep, kept
-from daydrive.data.doctor.motion import SIDE, pyramid, shift
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.quality.doctor.cache import diagnosis, keep, kept
+from daydrive.data.quality.doctor.correlate import commanded, correlate, turned
+from daydrive.data.quality.doctor.examine import examine, examine_quickly, judge
+from daydrive.data.quality.doctor.features import Looked
+from daydrive.data.quality.doctor.finding import Finding
+from daydrive.data.quality.doctor.motion import SIDE, pyramid, shift
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.training.checklist import check_faults
+from daydrive.training.checks.static_checks import check_faults
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 DEGREES = 180 / np.pi
@@ -372,7 +372,7 @@ def test_exit_codes_of_a_sound_store_and_of_warnings(
     bad = faulted_store(road.store.path, tmp_path / "frozen", freeze)
     assert run(monkeypatch, "data", "doctor", bad) == 1
     assert "stands still for 15 frames" in capsys.readouterr().out
-    monkeypatch.setattr("daydrive.data.doctor.examine.find_bad_rows", lambda *_: [])
+    monkeypatch.setattr("daydrive.data.quality.doctor.examine.find_bad_rows", lambda *_: [])
     assert run(monkeypatch, "data", "doctor", road.store.path, "--output", tmp_path / "fine") == 0
     assert "nothing was found" in capsys.readouterr().out
 

@@ -10,15 +10,15 @@ import torch
 from runs import CPU
 
 from daydrive.config import load_config
-from daydrive.data.clips import read_clips
-from daydrive.data.loader import fixed_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.store.store import Store
 from daydrive.losses import structure_loss
 from daydrive.training import step as step_module
 from daydrive.training.compiled import compile_parts
 from daydrive.training.distributed import Team
-from daydrive.training.ema import Ema
 from daydrive.training.engine import Engine
+from daydrive.training.optim.ema import Ema
 from daydrive.training.precision import mixed_dtype
 from daydrive.training.step import clips_per_pass, evaluate_batch
 from daydrive.types import Batch

@@ -17,9 +17,9 @@ from PIL import Image as Pillow
 from rich.console import Console
 from torch import Tensor
 
-from daydrive.data.clips import read_clips
-from daydrive.data.loader import fixed_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation import run, subject
 from daydrive.evaluation.horizon import Dream, Rollout, dreamt, other_clips

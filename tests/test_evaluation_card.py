@@ -14,8 +14,8 @@ from cheats import World, turned
 from dreams import copier, scene_store, steerer
 from torch import Tensor
 
-from daydrive.data.clips import read_clips
-from daydrive.data.loader import fixed_clips
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.sampling.loader import fixed_clips
 from daydrive.errors import UserError
 from daydrive.evaluation.card import Estimators, calibrate, card_markdown, forks, long_dream, report_card
 from daydrive.evaluation.card.actions import VARIANTS, variants

@@ -14,8 +14,8 @@ from dreams import CONTEXT, HORIZON, SIZE, copier, evaluated, figures, scene, sc
 from safetensors.torch import save_file
 from torch import Tensor
 
-from daydrive.data.clips import read_pictures
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_pictures
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation.floors import constant_flow, mean_picture
 from daydrive.evaluation.intervals import bootstrap, interval

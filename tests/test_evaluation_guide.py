@@ -14,7 +14,7 @@ from conftest import TINY_TRAINING
 from guide import REPO, blocks
 from runs import run_training
 
-from daydrive.data.prepare import prepare
+from daydrive.data.prepare.prepare import prepare
 from daydrive.evaluation.report import FLOORS
 from daydrive.files import read_json
 

@@ -17,9 +17,9 @@ from dreams import CONTEXT, HORIZON, SIZE, copier, evaluated, scene_store, steer
 from torch import Tensor
 
 from daydrive.checkpoint import load
-from daydrive.data.clips import read_actions, read_clips
-from daydrive.data.loader import fixed_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_actions, read_clips
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation import measuring
 from daydrive.evaluation.benchmark.measures import measures_ratio

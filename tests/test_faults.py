@@ -21,13 +21,13 @@ from safetensors.torch import load_file
 
 from daydrive import cli, tensors
 from daydrive.config import Config, as_tree, parse_config
-from daydrive.data.augment import DrivingAugmentation
-from daydrive.data.clips import read_clips
-from daydrive.data.store import TABLE, Store
+from daydrive.data.sampling.augment import DrivingAugmentation
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.store.store import TABLE, Store
 from daydrive.errors import UserError
 from daydrive.training.distributed import Team
 from daydrive.training.engine import Engine
-from daydrive.training.faults import TrainingFailed, bad_actions, examine, explain, fault_of, replay
+from daydrive.training.nonfinite import TrainingFailed, bad_actions, examine, explain, fault_of, replay
 from daydrive.training.resume import fit_to_store
 from daydrive.types import Batch, Clip
 

@@ -14,8 +14,8 @@ import torch
 from dreams import evaluated, scene_store, steerer
 from torch import Tensor
 
-from daydrive.data.clips import read_pictures
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_pictures
+from daydrive.data.store.store import Store
 from daydrive.evaluation.distribution import (
     FILTERS,
     Features,

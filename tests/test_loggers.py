@@ -24,9 +24,9 @@ from PIL import Image
 from torch import nn
 
 from daydrive.pictures import encode_gif
-from daydrive.training.loggers import RunLogger
-from daydrive.training.loggers.histograms import SAMPLES, histogram, parameter_histograms
-from daydrive.training.loggers.jsonl import read_rows
+from daydrive.training.logging import RunLogger
+from daydrive.training.logging.histograms import SAMPLES, histogram, parameter_histograms
+from daydrive.training.logging.jsonl import read_rows
 
 
 def test_opened_again_it_drops_later_steps(tmp_path: Path) -> None:

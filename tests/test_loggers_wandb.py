@@ -34,8 +34,8 @@ from torch import nn
 
 from daydrive.config import as_tree, load_config
 from daydrive.errors import UserError
-from daydrive.training.loggers import RunLogger
-from daydrive.training.loggers.wandb_files import last_step, read_records
+from daydrive.training.logging import RunLogger
+from daydrive.training.logging.wandb_files import last_step, read_records
 
 REPO = Path(__file__).parents[1]
 
@@ -156,7 +156,7 @@ def test_wandb_missing_says_what_to_install(tmp_path: Path, monkeypatch: pytest.
 
 
 ONLINE = """
-    import daydrive.training.loggers.wandb as room
+    import daydrive.training.logging.wandb as room
     room.INIT_SECONDS = 2
     try:
         RunLogger(run, 0, parse_config({"logging": {"use_wandb": True}}))

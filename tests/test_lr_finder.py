@@ -19,16 +19,16 @@ from runs import logged, run_training
 
 from daydrive import cli
 from daydrive.config import Config, load_config
-from daydrive.data.loader import ClipLoader
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.sampling.loader import ClipLoader
+from daydrive.data.store.store import Store
 from daydrive.models import build_world_model
-from daydrive.training import lr_sweep
-from daydrive.training.lr_suggestion import (
+from daydrive.training.interruption import Interruption
+from daydrive.training.lr_finder import sweep
+from daydrive.training.lr_finder.suggestion import (
     rate_text,
 )
-from daydrive.training.optim import build_optimizers
-from daydrive.training.signals import Interruption
+from daydrive.training.optim.param_groups import build_optimizers
 
 REPO = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -42,7 +42,7 @@ def config(tiny_config: Path) -> Config:
 def rates_by_part(config: Config, part: str, rate: float, warmed: float) -> dict[str, float]:
     model = build_world_model(config.model.model_copy(update={"image_size": (64, 64)}))
     optimizers = build_optimizers(model, config.optimizer)
-    lr_sweep.set_rates(optimizers, part, rate, config.optimizer.lr, warmed)
+    sweep.set_rates(optimizers, part, rate, config.optimizer.lr, warmed)
     found: dict[str, set[float]] = {}
     for optimizer in optimizers:
         for group in optimizer.param_groups:
@@ -75,15 +75,15 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Plant:
 
     def plant(loss: Losses) -> None:
         steps = iter(range(10**6))
-        monkeypatch.setattr(lr_sweep, "_update", lambda engine, batches, augment: True)
-        monkeypatch.setattr(lr_sweep, "fixed_loss", lambda engine, batch: loss(next(steps)))
+        monkeypatch.setattr(sweep, "_update", lambda engine, batches, augment: True)
+        monkeypatch.setattr(sweep, "fixed_loss", lambda engine, batch: loss(next(steps)))
 
     return plant
 
 
-def run_sweep(config: Config, store: Path, part: str = "all", steps: int = 50) -> lr_sweep.Sweep:
-    over = lr_sweep.Range(1e-6, 1e-1, steps)
-    swept = lr_sweep.sweep(config, Store.open(store), Path("none"), part, over, CPU, Interruption(), lambda *told: None)
+def run_sweep(config: Config, store: Path, part: str = "all", steps: int = 50) -> sweep.Sweep:
+    over = sweep.Range(1e-6, 1e-1, steps)
+    swept = sweep.sweep(config, Store.open(store), Path("none"), part, over, CPU, Interruption(), lambda *told: None)
     assert swept is not None
     return swept
 
@@ -109,7 +109,7 @@ def test_a_gradient_that_is_not_finite_ends_a_sweep(
     config: Config, road_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     norms = iter([1.0, 1.0, math.nan])
-    monkeypatch.setattr(lr_sweep.Engine, "clip_gradients", lambda engine: next(norms))
+    monkeypatch.setattr(sweep.Engine, "clip_gradients", lambda engine: next(norms))
     swept = run_sweep(config, road_store)
     assert len(swept.rates) == 2 and "not finite" in swept.stopped_because
 
@@ -127,13 +127,13 @@ def test_the_sweep_sees_the_clips_that_the_training_begins_with(
     config: Config, road_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    accumulate = lr_sweep.Engine.accumulate
+    accumulate = sweep.Engine.accumulate
 
-    def note(engine: lr_sweep.Engine, batch: lr_sweep.Batch, last: bool) -> Iterator[object]:
+    def note(engine: sweep.Engine, batch: sweep.Batch, last: bool) -> Iterator[object]:
         seen.append((batch.clips, batch.images.shape[1], last))
         return accumulate(engine, batch, last)
 
-    monkeypatch.setattr(lr_sweep.Engine, "accumulate", note)
+    monkeypatch.setattr(sweep.Engine, "accumulate", note)
     run_sweep(config, road_store, steps=20)
     loader = iter(ClipLoader(road_store, "train", batch_size=2, sequence_length=6, clip_length=_five))
     assert len(seen) == 2 * 20
@@ -284,7 +284,7 @@ def test_too_little_memory_says_what_to_set(
     def fail(*_: object) -> bool:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(lr_sweep, "_update", fail)
+    monkeypatch.setattr(sweep, "_update", fail)
     code, _, err = command("--config", tiny_config, "--data-root", road_store)
     assert code == cli.BAD_INPUT and "training.batch_size=1 with training.gradient_accumulation=4" in err
     assert not list(Path().iterdir())

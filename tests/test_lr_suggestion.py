@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from daydrive.config import load_config, parse_config
-from daydrive.training.lr_suggestion import (
+from daydrive.training.lr_finder.suggestion import (
     Average,
     exponential_rates,
     rate_text,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from refusals import REPO, Refuse, check_sentence
 
-from daydrive.data.store import TABLE
+from daydrive.data.store.store import TABLE
 
 
 @pytest.mark.parametrize(

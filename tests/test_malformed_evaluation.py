@@ -18,7 +18,7 @@ from refusals import Refuse, checkpoint_of, damage_pictures, spoil
 from safetensors.torch import load_file, save_file
 
 from daydrive import cli
-from daydrive.data.store import METADATA_FILE, TABLE
+from daydrive.data.store.store import METADATA_FILE, TABLE
 from daydrive.evaluation import output
 from daydrive.evaluation.manifest import COMPARABLE
 

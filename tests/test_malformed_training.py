@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from test_data_makers import write_drive
 
 from daydrive import cli
-from daydrive.data.prepare import prepare
+from daydrive.data.prepare.prepare import prepare
 
 
 def test_training_without_a_store(refuse: Refuse, tiny_config: Path, here: Path, road_store: Path) -> None:

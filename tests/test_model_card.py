@@ -17,7 +17,7 @@ from refusals import checkpoint_of
 from daydrive import cli
 from daydrive.checkpoint import read_state
 from daydrive.data.sources import SOURCES
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
 from daydrive.evaluation.modelcard import FILES, LICENCES, model_card, training_of
 from daydrive.evaluation.report import FLOORS
 from daydrive.files import read_json

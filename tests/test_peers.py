@@ -15,8 +15,8 @@ from dreams import CONTEXT, HORIZON, scene_store
 from safetensors.torch import load_file
 from torch import Tensor
 
-from daydrive.data.clips import ClipIndex, read_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import ClipIndex, read_clips
+from daydrive.data.store.store import Store
 from daydrive.evaluation import evaluate_dream
 from daydrive.evaluation.adapter import as_dream, load_adapter
 from daydrive.types import Batch

@@ -14,10 +14,10 @@ import torch
 from trainings import CPU, GIB, Make, Result, Training, one_sentence
 
 from daydrive.config import Config
-from daydrive.data.drives import Drives
-from daydrive.data.store import Store
+from daydrive.data.store.drives import Drives
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.training import checklist, preflight
+from daydrive.training.checks import preflight, static_checks
 from daydrive.types import Batch
 
 CUDA = torch.device("cuda")
@@ -203,7 +203,7 @@ def test_a_disk_too_small_for_the_checkpoints_names_the_key(make: Make, monkeypa
 def test_a_disk_with_room_to_spare_is_no_warning(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     training = make()
     plant_disk(monkeypatch, GIB)
-    assert training.check()[2] == checklist.Check("disk", "ok", training.check()[2].said)
+    assert training.check()[2] == static_checks.Check("disk", "ok", training.check()[2].said)
 
 
 @pytest.mark.parametrize(
@@ -217,11 +217,11 @@ def test_a_disk_with_room_to_spare_is_no_warning(make: Make, monkeypatch: pytest
     ],
 )
 def test_driver_advice(built: str | None, driver: int | None, usable: bool, said: str | None) -> None:
-    advice = checklist.driver_advice(built, driver, usable)
+    advice = static_checks.driver_advice(built, driver, usable)
     assert advice is None if said is None else said in str(advice)
 
 
-def warned(checks: Iterator[checklist.Check]) -> str:
+def warned(checks: Iterator[static_checks.Check]) -> str:
     found = list(checks)
     assert all(check.outcome == "warning" and "\n" not in check.said for check in found)
     return " | ".join(check.said for check in found)
@@ -233,45 +233,47 @@ def settings(make: Make, *overrides: str) -> Config:
 
 def test_a_training_too_short_for_its_settings(make: Make) -> None:
     config = settings(make, "logging.eval_interval=1000", "scheduler.warmup_steps=12")
-    said = warned(checklist.check_plan(config, 12, 10.0))
+    said = warned(static_checks.check_plan(config, 12, 10.0))
     assert "scheduler.warmup_steps = 12" in said and "logging.eval_interval = 1000: more than" in said
     assert "log_interval" not in said
-    assert not warned(checklist.check_plan(config, 1000, 10.0))
+    assert not warned(static_checks.check_plan(config, 1000, 10.0))
     config = settings(make, "data.curriculum={phases: 3, epochs_per_phase: 2}")
-    assert "data.curriculum" in warned(checklist.check_plan(config, 59, 10.0))
-    assert not warned(checklist.check_plan(config, 60, 10.0))
+    assert "data.curriculum" in warned(static_checks.check_plan(config, 59, 10.0))
+    assert not warned(static_checks.check_plan(config, 60, 10.0))
 
 
 def test_data_that_teaches_or_tells_little(make: Make) -> None:
     config = settings(make)
     sound = {"train": 1000, "val": 50}
     apart = {"train": ["a"], "val": ["b"]}
-    assert not warned(checklist.check_data(config, sound, apart, 1))
-    assert "'a' is in 'train' and in 'val'" in warned(checklist.check_data(config, sound, {**apart, "val": ["a"]}, 1))
-    assert "'val' has 2 clips" in warned(checklist.check_data(config, {**sound, "val": 2}, apart, 1))
-    assert "'train' has 30 clips" in warned(checklist.check_data(config, {**sound, "train": 30}, apart, 1))
-    assert "takes 2000 clips" in warned(checklist.check_data(config, sound, apart, 500))
+    assert not warned(static_checks.check_data(config, sound, apart, 1))
+    assert "'a' is in 'train' and in 'val'" in warned(
+        static_checks.check_data(config, sound, {**apart, "val": ["a"]}, 1)
+    )
+    assert "'val' has 2 clips" in warned(static_checks.check_data(config, {**sound, "val": 2}, apart, 1))
+    assert "'train' has 30 clips" in warned(static_checks.check_data(config, {**sound, "train": 30}, apart, 1))
+    assert "takes 2000 clips" in warned(static_checks.check_data(config, sound, apart, 500))
 
 
 def test_a_machine_left_idle_or_asked_too_much(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     config = settings(make, "training.use_amp=false")
-    assert not warned(checklist.check_machine(config, CPU, 2))
-    said = warned(checklist.check_machine(config, CUDA, 16))
+    assert not warned(static_checks.check_machine(config, CPU, 2))
+    said = warned(static_checks.check_machine(config, CUDA, 16))
     assert all(key in said for key in ("data.num_workers = 0", "data.pin_memory = false", "training.use_amp = false"))
     config = settings(make, "data.num_workers=4", "data.pin_memory=true")
-    assert not warned(checklist.check_machine(config, CUDA, 4))
-    assert "4 worker processes share 2" in warned(checklist.check_machine(config, CUDA, 2))
+    assert not warned(static_checks.check_machine(config, CUDA, 4))
+    assert "4 worker processes share 2" in warned(static_checks.check_machine(config, CUDA, 2))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert "16 worker processes share 8" in warned(checklist.check_machine(config, CUDA, 8))
+    assert "16 worker processes share 8" in warned(static_checks.check_machine(config, CUDA, 8))
 
 
 def test_shared_memory_too_small_for_the_workers(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = settings(make, "data.num_workers=4")
     plant_disk(monkeypatch, 64 * 2**20 // 10)
-    said = warned(checklist.check_shared_memory(config, 32 * 2**20, tmp_path))
+    said = warned(static_checks.check_shared_memory(config, 32 * 2**20, tmp_path))
     assert "data.num_workers = 4" in said and "--shm-size" in said
-    assert not warned(checklist.check_shared_memory(config, 2**20, tmp_path))
-    assert not warned(checklist.check_shared_memory(settings(make), 2**40, tmp_path))
+    assert not warned(static_checks.check_shared_memory(config, 2**20, tmp_path))
+    assert not warned(static_checks.check_shared_memory(settings(make), 2**40, tmp_path))
 
 
 def test_a_resumed_training_hears_of_its_plan_no_more(make: Make) -> None:

@@ -11,7 +11,7 @@ import torch
 from trainings import CPU, GIB, Make, Result, Training, one_sentence
 
 from daydrive.errors import UserError
-from daydrive.training import memory
+from daydrive.training.checks import memory
 from daydrive.types import Batch
 
 CUDA = torch.device("cuda")

@@ -13,7 +13,7 @@ import torch
 from trainings import Make, Training, one_sentence
 
 from daydrive.errors import UserError
-from daydrive.training import checklist, wandb_access
+from daydrive.training.checks import static_checks, wandb_access
 
 CUDA = torch.device("cuda")
 
@@ -66,7 +66,7 @@ def test_wandb_answers_with_a_key_from_netrc_and_an_address_from_its_settings(
         (tmp_path / ".config" / "wandb").mkdir(parents=True)
         (tmp_path / ".config" / "wandb" / "settings").write_text(f"[default]\nbase_url = http://{host}\n")
         checks = make("logging.use_wandb=true").check()
-    assert checklist.Check("wandb", "ok", f"{host} answers") in checks
+    assert static_checks.Check("wandb", "ok", f"{host} answers") in checks
 
 
 def test_a_proxy_answers_in_place_of_wandb(account: pytest.MonkeyPatch) -> None:

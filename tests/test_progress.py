@@ -10,8 +10,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from daydrive.training import progress as room
-from daydrive.training.progress import Progress, TimeLeft, clock_text, memory_line, scientific, seconds_text
+from daydrive.training.logging import progress as room
+from daydrive.training.logging.progress import Progress, TimeLeft, clock_text, memory_line, scientific, seconds_text
 
 CPU = torch.device("cpu")
 FIGURES = {"train/loss": 0.2344, "train/psnr": 24.52, "train/ssim": 0.821, "val/psnr": 24.08, "lr": 8.5e-5}

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from daydrive import checkpoint
 from daydrive.config import as_tree, load_config
-from daydrive.data.prepare import prepare
+from daydrive.data.prepare.prepare import prepare
 
 REPO = Path(__file__).parent.parent
 CONFIGS = REPO / "configs/training"

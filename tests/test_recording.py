@@ -19,8 +19,8 @@ from carla_lookalike import Camera, Controller, Server, Vehicle, VehicleControl,
 from refusals import Refuse
 
 from daydrive import cli
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.store.store import Store
 from daydrive.recording.carla import camera, drivers, session
 from daydrive.recording.carla.client import ROLE
 

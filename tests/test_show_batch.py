@@ -19,12 +19,12 @@ from PIL import Image as Pillow
 
 from daydrive import cli
 from daydrive.config import Config, load_config
-from daydrive.data.augment import DrivingAugmentation
-from daydrive.data.check import BadRows, find_bad_rows
-from daydrive.data.loader import ClipLoader
-from daydrive.data.prepare import prepare
+from daydrive.data.prepare.prepare import prepare
 from daydrive.data.progress import PrepareProgress
-from daydrive.data.store import METADATA_FILE, TABLE, Store
+from daydrive.data.quality.check import BadRows, find_bad_rows
+from daydrive.data.sampling.augment import DrivingAugmentation
+from daydrive.data.sampling.loader import ClipLoader
+from daydrive.data.store.store import METADATA_FILE, TABLE, Store
 from daydrive.errors import UserError
 from daydrive.pictures import show_batch
 from daydrive.types import Batch, to_signed
@@ -297,7 +297,7 @@ class TestFindNan:
     def test_a_long_drive_is_read_in_pieces(
         self, road_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("daydrive.data.check.CHUNK", 5)
+        monkeypatch.setattr("daydrive.data.quality.check.CHUNK", 5)
         bad = spoil(road_store, tmp_path / "bad", {"speed": dict.fromkeys(range(3, 13), float("nan"))})
         store, sizes = Store.open(bad), []
         read = store.read_values

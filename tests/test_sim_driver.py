@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from daydrive.sim import Driver, RoadEnv
-from daydrive.sim.road import LANE_CENTRE, MARGIN, build_road
-from daydrive.sim.traffic import Ego, Other, first_traffic, step_traffic
+from daydrive.envs.road import Driver, RoadEnv
+from daydrive.envs.road.road import LANE_CENTRE, MARGIN, build_road
+from daydrive.envs.road.traffic import Ego, Other, first_traffic, step_traffic
 
 
 @pytest.fixture(scope="module")

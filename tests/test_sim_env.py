@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from daydrive.envs.road import RoadEnv, counterfactual, drive
+from daydrive.envs.road.weather import WEATHERS
 from daydrive.errors import UserError
-from daydrive.sim import RoadEnv, counterfactual, drive
-from daydrive.sim.weather import WEATHERS
 
 CRUISE = np.array([0, 0.35, 0, 1], np.float32)
 STOP = np.array([0, 0, 1, 1], np.float32)

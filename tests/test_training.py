@@ -13,13 +13,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from daydrive import checkpoint
 from daydrive.config import LossConfig, SchedulerConfig, UnrollPhase, load_config
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.models import build_world_model
-from daydrive.training.muon import Muon, orthogonalise
-from daydrive.training.optim import build_optimizers, learning_rates, set_learning_rates
+from daydrive.training.optim.muon import Muon, orthogonalise
+from daydrive.training.optim.param_groups import build_optimizers, learning_rates, set_learning_rates
+from daydrive.training.optim.schedule import learning_rate_factor, unroll_steps
 from daydrive.training.resume import Start
-from daydrive.training.schedule import learning_rate_factor, unroll_steps
 from daydrive.training.setup import total_steps
 from daydrive.training.step import evaluate_batch
 
@@ -201,8 +201,8 @@ def test_muon_makes_updates_orthogonal_and_descends() -> None:
 
 @pytest.mark.parametrize("key", ["recon", "pred", "perceptual", "latent_reg", "temporal"])
 def test_each_loss_weight_weighs_its_part(tiny_config: Path, road_store: Path, key: str) -> None:
-    from daydrive.data.clips import read_clips
-    from daydrive.data.loader import fixed_clips
+    from daydrive.data.sampling.clips import read_clips
+    from daydrive.data.sampling.loader import fixed_clips
     from daydrive.losses import structure_loss
 
     store = Store.open(road_store)

@@ -16,9 +16,9 @@ from runs import CPU
 
 from daydrive.cli import app
 from daydrive.config import load_config
-from daydrive.data.clips import read_clips
-from daydrive.data.loader import fixed_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.measure.clock import QUICK, least, peak_bytes, race
 from daydrive.measure.findings import Findings, outcomes

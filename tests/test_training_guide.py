@@ -25,8 +25,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from daydrive import cli
 from daydrive.config import as_tree, load_config
-from daydrive.data.prepare import prepare
-from daydrive.training.alarms import RULES
+from daydrive.data.prepare.prepare import prepare
+from daydrive.training.logging.alarms import RULES
 
 PATIENCE = 600
 ONLY_SOMEWHERE = {"speed/mfu", "train/skipped_steps", "train/loss_scale", "alarms"}

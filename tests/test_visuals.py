@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from daydrive.charts import lines
-from daydrive.data.clips import read_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.store.store import Store
+from daydrive.envs.road import Driver, RoadEnv
 from daydrive.errors import UserError
 from daydrive.rollout import rollout_uint8
-from daydrive.sim import Driver, RoadEnv
 from daydrive.types import Image
 from daydrive.visuals import curves, error, fan, latent, motion, paint, rollout, sheet
 from daydrive.visuals.clips import Dreamt, Inside, Wish, find_clips, look_inside, shown_steps

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image as Pillow
 from refusals import REPO, Refuse
 
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
 
 STEPS = 3
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from daydrive.config import load_config
-from daydrive.data.clips import ClipIndex, read_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import ClipIndex, read_clips
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.models import build_world_model
-from daydrive.training import checklist, preflight
-from daydrive.training.optim import build_optimizers
+from daydrive.training.checks import preflight, static_checks
+from daydrive.training.optim.param_groups import build_optimizers
 from daydrive.types import Batch, to_signed
 
 CPU = torch.device("cpu")
@@ -52,7 +52,9 @@ class Training:
         per_clip = painted.abs().flatten(1).mean(dim=1)
         return Result(per_clip.mean(), {"loss": per_clip.detach(), "pred_loss": per_clip.detach()})
 
-    def check(self, batch: Batch | None = None, step: Callable[[Batch], Result] | None = None) -> list[checklist.Check]:
+    def check(
+        self, batch: Batch | None = None, step: Callable[[Batch], Result] | None = None
+    ) -> list[static_checks.Check]:
         return preflight.preflight(
             self.config, self.store, self.run, self.model, self.optimizers, batch or self.batch(), step or self.step,
             total_steps=12, steps_per_epoch=10.0, device=CPU, resumed=False,

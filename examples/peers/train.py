@@ -20,8 +20,8 @@ from rssm import RSSM
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from daydrive.data.loader import ClipLoader
-from daydrive.data.store import Store
+from daydrive.data.sampling.loader import ClipLoader
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.files import write_json
 from daydrive.types import Batch

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from daydrive import checkpoint
 from daydrive.config import load_config
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.store.store import Store
 from daydrive.evaluation import (
     evaluate,
     long_dreams_sentence,

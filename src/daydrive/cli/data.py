@@ -40,7 +40,7 @@ def prepare_dataset(
     ray_address: Annotated[str | None, typer.Option(help="of a cluster that runs; default: one of its own")] = None,
 ) -> None:
     """Raw drives → a store to train from."""
-    from daydrive.data.prepare import prepare
+    from daydrive.data.prepare.prepare import prepare
 
     options = _options(
         settings or [], drives=drives, frames=frames, seed=seed, env=env, hz=hz, camera=camera, version=version,
@@ -76,8 +76,8 @@ def score(
     """A column of how difficult each frame is, for data.curriculum.by."""
     from functools import partial
 
-    from daydrive.data import scores
-    from daydrive.data.store import Store
+    from daydrive.data.quality import scores
+    from daydrive.data.store.store import Store
 
     if by not in ("motion", "error"):
         raise UserError(f"--by {by}: there is no such score{did_you_mean(by, ('motion', 'error'))}")
@@ -112,11 +112,11 @@ def show_batch(
     """Clips as training sees them, in its order and augmented as the config says, with their actions."""
     from daydrive import pictures
     from daydrive.config import load_config
-    from daydrive.data.augment import DrivingAugmentation
-    from daydrive.data.clips import ClipIndex
-    from daydrive.data.loader import ClipLoader
-    from daydrive.data.order import build_order
-    from daydrive.data.store import Store
+    from daydrive.data.sampling.augment import DrivingAugmentation
+    from daydrive.data.sampling.clips import ClipIndex
+    from daydrive.data.sampling.loader import ClipLoader
+    from daydrive.data.sampling.sample_order import build_order
+    from daydrive.data.store.store import Store
     from daydrive.files import check_folder
 
     if output.suffix.lower() != ".png":
@@ -160,9 +160,9 @@ def find_nan(store: Annotated[Path, typer.Argument(help="the store")]) -> None:
 
     Exit code 0 where nothing is, else 1.
     """
-    from daydrive.data.check import find_bad_rows
     from daydrive.data.progress import PrepareProgress
-    from daydrive.data.store import Store
+    from daydrive.data.quality.check import find_bad_rows
+    from daydrive.data.store.store import Store
 
     opened = Store.open(store)
     lengths = [drive.frames for drive in opened.drives]

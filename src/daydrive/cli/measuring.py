@@ -45,10 +45,10 @@ def evaluate(
     """
     from daydrive.cli.counting import Counting
     from daydrive.devices import find_device
+    from daydrive.distributed import first_process
     from daydrive.evaluation import evaluate as run
     from daydrive.evaluation import long_dreams_sentence, margins_table, usable_sentence, verdict_sentence
     from daydrive.evaluation.output import partial
-    from daydrive.ranks import first_process
 
     console = Console(quiet=not first_process())
     where = find_device(device)

@@ -38,8 +38,8 @@ def info(
     from rich.console import Console
 
     from daydrive.cli.tables import print_summary
-    from daydrive.data.store import Store
-    from daydrive.data.summary import summarize
+    from daydrive.data.quality.summary import summarize
+    from daydrive.data.store.store import Store
 
     told = summarize(Store.open(store))
     if as_json:
@@ -57,7 +57,7 @@ def show(
     output: Annotated[Path | None, typer.Option(help="folder for them; default: show/STORE")] = None,
 ) -> None:
     """Pictures and actions of drives on a timeline: a PNG of each, and one page with all of them."""
-    from daydrive.data.store import Store
+    from daydrive.data.store.store import Store
     from daydrive.gallery import choose
     from daydrive.gallery import show as write
 
@@ -78,7 +78,7 @@ def split(
     output: Annotated[Path | None, typer.Option(help="another store, sharing files; default: in place")] = None,
 ) -> None:
     """New splits for a store, without touching its pictures; drives that belong together stay in one split."""
-    from daydrive.data.resplit import resplit, table_of_splits
+    from daydrive.data.store.resplit import resplit, table_of_splits
 
     made = resplit(store, by, seed=seed, val=val, test=test, output=output)
     told = ", ".join(f"{drives} {name} ({frames} frames)" for name, drives, frames in table_of_splits(made))
@@ -106,7 +106,7 @@ def merge(
     ] = None,
 ) -> None:
     """Several stores → one mix to train from; nothing is copied."""
-    from daydrive.data.mix import merge as run
+    from daydrive.data.store.concat import merge as run
 
     mix = run(members, output, None if weights is None else numbers(weights, "--weights"))
     for name, store, weight in zip(mix.names, mix.members, mix.weights, strict=True):
@@ -123,11 +123,11 @@ def doctor(
 
     Exit code 0 where nothing is worse than a note, 1 with warnings, 3 where something is fatal to a training.
     """
-    from daydrive.data.doctor import finding as findings
-    from daydrive.data.doctor.examine import examine
-    from daydrive.data.doctor.kept import diagnosis, keep
     from daydrive.data.progress import PrepareProgress
-    from daydrive.data.store import Store
+    from daydrive.data.quality.doctor import finding as findings
+    from daydrive.data.quality.doctor.cache import diagnosis, keep
+    from daydrive.data.quality.doctor.examine import examine
+    from daydrive.data.store.store import Store
     from daydrive.files import check_folder, write_text
     from daydrive.gallery.diagnosis import diagnosis_page
 

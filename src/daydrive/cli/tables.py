@@ -32,7 +32,7 @@ def print_sources(console: Console) -> None:
 
 
 def print_summary(console: Console, told: dict[str, Any]) -> None:
-    """What `daydrive.data.summary.summarize` found."""
+    """What `daydrive.data.quality.summary.summarize` found."""
     height, width = told["image_size"]
     facts = {
         "source": _with_options(told["source"], told["options"]),

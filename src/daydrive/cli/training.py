@@ -61,8 +61,8 @@ def find_lr(
     """A store → a learning rate for the config, with the curve that speaks for it."""
     from daydrive.config import load_config
     from daydrive.devices import find_device
-    from daydrive.training.lr_finder import find_lr as find
-    from daydrive.training.lr_sweep import check_parts, check_range
+    from daydrive.training.lr_finder.finder import find_lr as find
+    from daydrive.training.lr_finder.sweep import check_parts, check_range
 
     over, parts = check_range(min_lr, max_lr, steps), check_parts(part, per_part)
     settings = load_config(config, overrides or [])
@@ -80,7 +80,7 @@ def replay(
     Exit code 0 where it happens again, else 1.
     """
     from daydrive.devices import find_device
-    from daydrive.training.faults import replay as again
+    from daydrive.training.nonfinite import replay as again
 
     replayed = again(fault, find_device(device), data_root)
     print("\n".join(replayed.lines))

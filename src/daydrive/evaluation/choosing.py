@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from daydrive.data.loader import fixed_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation.horizon import other_clips
 from daydrive.types import Clip

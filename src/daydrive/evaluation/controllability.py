@@ -16,6 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from daydrive.envs.road import Driver, RoadEnv
+from daydrive.envs.road.env import HZ
 from daydrive.evaluation.card.branches import forks
 from daydrive.evaluation.horizon import UINT8_RANGE, Dream
 from daydrive.metrics import psnr
@@ -28,8 +30,6 @@ from daydrive.pictures import (
     write_png,
     write_video,
 )
-from daydrive.sim import Driver, RoadEnv
-from daydrive.sim.env import HZ
 from daydrive.types import ACTION_HIGH, ACTION_LOW, Image
 
 BRANCHES = {"left": -0.5, "straight": 0.0, "right": 0.5}

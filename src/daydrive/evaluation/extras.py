@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
 from daydrive.evaluation import figures as plots
 from daydrive.evaluation.card import Memory, long_dream, report_card, road_forks
 from daydrive.evaluation.card.long import Moments

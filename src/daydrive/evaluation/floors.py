@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daydrive.data.clips import read_pictures
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_pictures
+from daydrive.data.store.store import Store
 
 MEAN_OF = 256
 """Pictures, evenly chosen, that the mean picture is the mean of."""

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daydrive.data.clips import read_actions, read_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_actions, read_clips
+from daydrive.data.store.store import Store
 from daydrive.evaluation.floors import constant_flow
 from daydrive.evaluation.intervals import Array, Bootstrap, interval
 from daydrive.metrics import change, psnr, sharpness, ssim
@@ -28,7 +28,7 @@ Dream = Callable[[Tensor, Tensor], Tensor]
 `actions[:, :C-1]` lie between the context's frames, `actions[:, C-1:]` lead to the N frames dreamt."""
 
 Read = Callable[[Sequence[Clip]], Batch]
-"""Reads clips: `daydrive.data.clips.read_clips` bound to a store."""
+"""Reads clips: `daydrive.data.sampling.clips.read_clips` bound to a store."""
 
 TOGETHER = 8
 """Clips that are dreamt at a time."""

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from daydrive.data.clips import read_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.store.store import Store
 from daydrive.devices import give_memory_back
+from daydrive.distributed import Team
 from daydrive.evaluation.distribution import Features, Spread, see_others
 from daydrive.evaluation.horizon import TOGETHER, Dream, Rollout, dreamt, frame_figures, other_clips
 from daydrive.evaluation.keeping import Kept
@@ -19,7 +20,6 @@ from daydrive.evaluation.measured import Measured, margin
 from daydrive.evaluation.output import MEASURED
 from daydrive.evaluation.slices import kind_of, speeds
 from daydrive.perceptual import Distance
-from daydrive.ranks import Team
 from daydrive.types import Clip
 
 SAVE_SECONDS = 30.0

@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from daydrive.checkpoint import WEIGHTS, read_config, read_state
 from daydrive.config import Config
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
 from daydrive.evaluation.report import (
     floors_markdown,
     long_dreams_sentence,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
 from daydrive.evaluation import figures as plots
 from daydrive.evaluation.horizon import Rollout
 from daydrive.evaluation.modelcard import Training, model_card

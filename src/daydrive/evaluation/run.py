@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from daydrive import __version__
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
+from daydrive.distributed import Team, joined
+from daydrive.envs.road.camera import check_image_size
 from daydrive.errors import UserError
 from daydrive.evaluation.choosing import choose_clips, evenly
 from daydrive.evaluation.compare import compare, read_other, save_figures
@@ -32,8 +34,6 @@ from daydrive.evaluation.slices import slices
 from daydrive.evaluation.subject import find_subject
 from daydrive.evaluation.usable import usable
 from daydrive.perceptual import Distance
-from daydrive.ranks import Team, joined
-from daydrive.sim.camera import check_image_size
 
 SHOWN_CLIPS = 3
 """Clips in the strip and the film."""

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from daydrive.checkpoint import LoadedModel
-from daydrive.data.clips import combine, read_pictures
-from daydrive.data.scores import Scores
-from daydrive.data.store import DriveInfo, Store
+from daydrive.data.quality.scores import Scores
+from daydrive.data.sampling.clips import combine, read_pictures
+from daydrive.data.store.store import DriveInfo, Store
 from daydrive.rollout import rollout_uint8
 
 BATCH = 32

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data.balance import STANDING, TOP, TURN
-from daydrive.data.store import Store
+from daydrive.data.sampling.clip_weights import STANDING, TOP, TURN
+from daydrive.data.store.store import Store
 from daydrive.evaluation.horizon import Rollout
 from daydrive.evaluation.intervals import Array
 from daydrive.evaluation.usable import usable_of
@@ -52,7 +52,7 @@ def speeds(store: Store, clips: Sequence[Clip], context: int) -> list[float | No
 
 
 def slices(figures: Mapping[str, Array], kinds: Sequence[Kind], hz: float) -> list[dict[str, Any]]:
-    """By steering and speed as the balance of the training tells them (`daydrive.data.balance`), light, source, drive.
+    """By steering and speed as the balance of the training tells them (`daydrive.data.sampling.clip_weights`), light, source, drive.
 
     `by`, `value`, `clips`, mean `psnr` over all steps, `margin` over copying, `usable_seconds`; of each kind."""
     turn = TURN * float(np.sqrt(np.mean([kind.steering**2 for kind in kinds])))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from daydrive.checkpoint import WEIGHTS, LoadedModel, load
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation.adapter import as_dream, load_adapter
 from daydrive.evaluation.horizon import Dream

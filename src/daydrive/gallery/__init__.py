@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 
-from daydrive.data.store import DriveInfo, Store
+from daydrive.data.store.store import DriveInfo, Store
 from daydrive.errors import UserError, did_you_mean
 from daydrive.files import check_folder, replacing, write_text
 from daydrive.gallery.page import page

@@ -7,10 +7,10 @@ from html import escape
 
 import numpy as np
 
-from daydrive.data.doctor.features import decode
-from daydrive.data.doctor.finding import Curve, Finding
 from daydrive.data.images import encode
-from daydrive.data.store import Store
+from daydrive.data.quality.doctor.features import decode
+from daydrive.data.quality.doctor.finding import Curve, Finding
+from daydrive.data.store.store import Store
 from daydrive.pages import address
 from daydrive.pictures import enlarge, overlay_action, widen
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daydrive.data.images import encode
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
 from daydrive.gallery.reading import View
 from daydrive.pages import address, embedded_json, filled
 from daydrive.types import Image

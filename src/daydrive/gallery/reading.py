@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from daydrive.data.store import DriveInfo, Store
+from daydrive.data.store.store import DriveInfo, Store
 from daydrive.pictures import INK, write_on
 from daydrive.types import Image
 

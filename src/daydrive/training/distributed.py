@@ -11,11 +11,11 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
-from daydrive import ranks
+from daydrive import distributed
 from daydrive.config import TrainingConfig
+from daydrive.distributed import Team
 from daydrive.errors import UserError
 from daydrive.models import WorldModel
-from daydrive.ranks import Team
 
 
 def join_wanted(config: TrainingConfig) -> tuple[int, str | None]:
@@ -23,7 +23,7 @@ def join_wanted(config: TrainingConfig) -> tuple[int, str | None]:
 
     Raises UserError where several processes were started for a training that is not distributed.
     """
-    world = ranks.processes_started()
+    world = distributed.processes_started()
     if world > 1 and not config.distributed:
         raise UserError(
             f"{world} processes were started, but training.distributed is false, so each would train on its own; set "
@@ -38,9 +38,9 @@ def join_wanted(config: TrainingConfig) -> tuple[int, str | None]:
 
 @contextmanager
 def joined(config: TrainingConfig, device: torch.device) -> Iterator[Team]:
-    """This process's place in the team, see `ranks.joined`; they end together."""
+    """This process's place in the team, see `distributed.joined`; they end together."""
     join_wanted(config)
-    with ranks.joined(device, nccl=config.backend in ("nccl", "auto")) as team:
+    with distributed.joined(device, nccl=config.backend in ("nccl", "auto")) as team:
         yield team
         team.wait()
 

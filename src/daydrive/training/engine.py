@@ -13,13 +13,13 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from daydrive import checkpoint, tensors
 from daydrive.config import Config
+from daydrive.distributed import Team
 from daydrive.errors import UserError
 from daydrive.models import build_world_model
 from daydrive.perceptual import build_perceptual
-from daydrive.ranks import Team
 from daydrive.training.distributed import replicate_model, shard_model
-from daydrive.training.ema import Ema
-from daydrive.training.optim import build_optimizers
+from daydrive.training.optim.ema import Ema
+from daydrive.training.optim.param_groups import build_optimizers
 from daydrive.training.precision import Precision
 from daydrive.training.step import StepResult, clips_per_pass, evaluate_batch
 from daydrive.types import Batch

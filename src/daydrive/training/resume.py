@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from daydrive import checkpoint
 from daydrive.config import Config, as_tree
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.training.meter import Meter
+from daydrive.training.logging.meter import Meter
 
 FREE_TO_CHANGE = (
     "logging.", "alarms.", "data.num_workers", "data.pin_memory", "data.root", "training.use_gradient_checkpointing",

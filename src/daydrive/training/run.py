@@ -10,10 +10,10 @@ import torch
 
 from daydrive import checkpoint
 from daydrive.config import Config
+from daydrive.distributed import Team
 from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made
 from daydrive.locations import location
-from daydrive.ranks import Team
 from daydrive.training import lock
 from daydrive.training.distributed import join_wanted, joined
 from daydrive.training.setup import Wishes

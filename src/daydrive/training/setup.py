@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daydrive.config import Config, TrainingConfig
-from daydrive.data.augment import DrivingAugmentation
-from daydrive.data.clips import ClipIndex
-from daydrive.data.loader import ClipLoader
-from daydrive.data.order import Order, build_order
-from daydrive.data.store import Store
-from daydrive.ranks import Team
-from daydrive.training.checklist import Check
+from daydrive.data.sampling.augment import DrivingAugmentation
+from daydrive.data.sampling.clips import ClipIndex
+from daydrive.data.sampling.loader import ClipLoader
+from daydrive.data.sampling.sample_order import Order, build_order
+from daydrive.data.store.store import Store
+from daydrive.distributed import Team
+from daydrive.training.checks.preflight import preflight
+from daydrive.training.checks.static_checks import Check
 from daydrive.training.compiled import compile_parts
 from daydrive.training.engine import Engine
-from daydrive.training.feed import Feed
-from daydrive.training.preflight import preflight
+from daydrive.training.optim.schedule import unroll_steps
+from daydrive.training.prefetch import Feed
 from daydrive.training.resume import Start, prepare_run
-from daydrive.training.schedule import unroll_steps
 from daydrive.training.validation import Validation
 from daydrive.types import Batch
 

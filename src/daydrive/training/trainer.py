@@ -9,15 +9,16 @@ import torch
 
 from daydrive import checkpoint
 from daydrive.config import Config
-from daydrive.ranks import Team
-from daydrive.training import checklist, provenance
-from daydrive.training.faults import fault_of
-from daydrive.training.meter import Meter
-from daydrive.training.optim import learning_rates, set_learning_rates
-from daydrive.training.report import Report
+from daydrive.distributed import Team
+from daydrive.training import provenance
+from daydrive.training.checks import static_checks
+from daydrive.training.interruption import exit_code, interruptions
+from daydrive.training.logging.meter import Meter
+from daydrive.training.logging.run_reporter import Report
+from daydrive.training.logging.throughput import Speed
+from daydrive.training.nonfinite import fault_of
+from daydrive.training.optim.param_groups import learning_rates, set_learning_rates
 from daydrive.training.setup import Setup, Wishes, set_up
-from daydrive.training.signals import exit_code, interruptions
-from daydrive.training.speed import Speed
 from daydrive.training.step import StepResult
 from daydrive.training.validation import picture_metrics
 
@@ -32,7 +33,7 @@ def train(config: Config, store_path: Path, run: Path, team: Team, wishes: Wishe
     checks, said = setup.check(run)
     if wishes.dry_run:
         if team.main:
-            print("\n".join([*said, checklist.report(checks)]))
+            print("\n".join([*said, static_checks.report(checks)]))
         return 0
     said += [f"warning: {check.said}" for check in checks if check.outcome == "warning"]
     with Report(run, setup) as report:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from daydrive import metrics
 from daydrive.config import Config
-from daydrive.data.clips import read_clips
-from daydrive.data.loader import fixed_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.store.store import Store
+from daydrive.distributed import Team
 from daydrive.pictures import Pictures, contact_sheet, to_pictures
-from daydrive.ranks import Team
 from daydrive.training.engine import Engine
 from daydrive.training.step import StepResult
 from daydrive.types import Batch, Clip, Image, to_uint8

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from daydrive.checkpoint import load
-from daydrive.data.clips import read_clips
-from daydrive.data.store import DriveInfo, Store
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.store.store import DriveInfo, Store
 from daydrive.errors import UserError
 from daydrive.evaluation.choosing import choose_clips
 from daydrive.evaluation.figures import STRIP_STEPS

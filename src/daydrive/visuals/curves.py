@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from daydrive.charts import FAINT, Line, drawn, dress, lines, new_figure
 from daydrive.errors import UserError
-from daydrive.training.loggers.jsonl import METRICS, Row, read_rows
+from daydrive.training.logging.jsonl import METRICS, Row, read_rows
 from daydrive.types import Image
 
 if TYPE_CHECKING:

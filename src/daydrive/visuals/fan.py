@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from daydrive.checkpoint import load
-from daydrive.data.clips import read_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.store.store import Store
+from daydrive.envs.road import Driver, RoadEnv
+from daydrive.envs.road.env import HZ
 from daydrive.evaluation.card import forks
 from daydrive.evaluation.horizon import UINT8_RANGE, Dream
 from daydrive.evaluation.subject import bind, find_subject
 from daydrive.metrics import psnr
 from daydrive.pictures import contact_sheet, to_pictures, widen
-from daydrive.sim import Driver, RoadEnv
-from daydrive.sim.env import HZ
 from daydrive.types import Clip, Image
 from daydrive.visuals.clips import Wish, find_clips, moment_name, shown_steps
 from daydrive.visuals.paint import tile_height, wheel

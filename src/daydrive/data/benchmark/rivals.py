@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from daydrive.data.clips import read_clips
-from daydrive.data.loader import forkserver
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.sampling.loader import forkserver
+from daydrive.data.store.store import Store
 from daydrive.types import Clip
 
 Clips = Sequence[Clip]

@@ -12,12 +12,12 @@ import torch
 
 from daydrive.data.benchmark.effort import QUICK, THOROUGH, Effort, Meter, cpu_seconds
 from daydrive.data.benchmark.rivals import JpegFolder, OursAsFloat, Shard, has_webdataset, in_torch
-from daydrive.data.clips import ClipIndex, read_clips
 from daydrive.data.images import decode_all
-from daydrive.data.loader import ClipLoader
-from daydrive.data.order import Order
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.sampling.clips import ClipIndex, read_clips
+from daydrive.data.sampling.loader import ClipLoader
+from daydrive.data.sampling.sample_order import Order
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made
 from daydrive.measure.findings import Findings, Target, write

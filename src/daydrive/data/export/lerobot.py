@@ -28,7 +28,7 @@ from daydrive import __version__
 from daydrive.data.export.stats import PictureStats, Stats, of_rows, sampled, together
 from daydrive.data.export.video import VideoFiles
 from daydrive.data.progress import PrepareProgress
-from daydrive.data.store import SPLITS, DriveInfo, Store
+from daydrive.data.store.store import SPLITS, DriveInfo, Store
 from daydrive.errors import UserError
 from daydrive.files import parents_made, replacing, write_json
 from daydrive.types import ACTION_NAMES

@@ -22,8 +22,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data import clock, video
-from daydrive.data.ego import (
+from daydrive.data import video
+from daydrive.data.kinematics import clock
+from daydrive.data.kinematics.ego_motion import (
     LARGEST_ACCELERATION,
     LARGEST_BRAKING,
     WINDOW,
@@ -33,7 +34,7 @@ from daydrive.data.ego import (
     rates_from_poses,
     rotations_from_quaternions,
 )
-from daydrive.data.signals import covered, means_between, smooth
+from daydrive.data.kinematics.signals import covered, means_between, smooth
 from daydrive.data.sources.base import Option, Options, action
 from daydrive.data.sources.derived import describe_pedals
 from daydrive.data.sources.files import find_folders, inside

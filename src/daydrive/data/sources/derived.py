@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data import clock
-from daydrive.data.ego import WINDOW, Array, Bicycle, Rates, motion
+from daydrive.data.kinematics import clock
+from daydrive.data.kinematics.ego_motion import WINDOW, Array, Bicycle, Rates, motion
 from daydrive.data.sources.base import action
 
 VALUES = {

@@ -22,8 +22,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data import clock
 from daydrive.data.images import read_image
+from daydrive.data.kinematics import clock
 from daydrive.data.sources.base import Option, Options, action
 from daydrive.data.sources.files import find_folders, inside, natural
 from daydrive.data.sources.jsons import json_object

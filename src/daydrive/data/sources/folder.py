@@ -17,12 +17,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data import clock, video
+from daydrive.data import video
 from daydrive.data.images import read_image
+from daydrive.data.kinematics import clock
 from daydrive.data.sources.base import Option, Options, action
 from daydrive.data.sources.files import pictures, subfolders
 from daydrive.data.sources.table import ActionTable, read_actions
-from daydrive.data.store import SPLITS
+from daydrive.data.store.store import SPLITS
 from daydrive.errors import UserError
 from daydrive.types import Drive, Frame, Image
 

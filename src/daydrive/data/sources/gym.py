@@ -104,7 +104,7 @@ class GymSource:
 def _make(name: str | None) -> Any:
     import gymnasium
 
-    import daydrive.sim  # noqa: F401  registers Road-v0
+    import daydrive.envs.road  # noqa: F401  registers Road-v0
 
     if name is None:
         raise UserError("the dataset 'gym' needs --env, the id of a gymnasium environment such as CarRacing-v3")

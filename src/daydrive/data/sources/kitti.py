@@ -23,10 +23,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data import clock
-from daydrive.data.ego import Array, Bicycle, Rates, rates_from_poses
 from daydrive.data.images import read_image
-from daydrive.data.signals import covered
+from daydrive.data.kinematics import clock
+from daydrive.data.kinematics.ego_motion import Array, Bicycle, Rates, rates_from_poses
+from daydrive.data.kinematics.signals import covered
 from daydrive.data.sources import derived
 from daydrive.data.sources.base import Option, Options
 from daydrive.data.sources.files import find_folders, inside, pictures, read_text

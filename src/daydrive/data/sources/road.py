@@ -29,7 +29,7 @@ class _Frames:
     image_size: tuple[int, int]
 
     def __call__(self) -> Iterator[Frame]:
-        from daydrive.sim import drive
+        from daydrive.envs.road import drive
 
         for k, (image, act, info) in enumerate(drive(self.seed, self.frames, self.image_size)):
             yield Frame(image, act, k / HZ, {name: float(info[name]) for name in VALUES})
@@ -58,7 +58,7 @@ class RoadSource:
         }
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
-        from daydrive.sim.camera import check_image_size
+        from daydrive.envs.road.camera import check_image_size
 
         check_image_size(image_size)
         frames = int(options["frames"])

@@ -19,8 +19,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data import clock
 from daydrive.data.images import read_image
+from daydrive.data.kinematics import clock
 from daydrive.data.sources.base import Option, Options, action
 from daydrive.data.sources.table import cells_of, number
 from daydrive.errors import UserError

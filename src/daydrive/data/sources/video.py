@@ -17,8 +17,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data import clock, video
-from daydrive.data.signals import covered, means_between
+from daydrive.data import video
+from daydrive.data.kinematics import clock
+from daydrive.data.kinematics.signals import covered, means_between
 from daydrive.data.sources.base import Option, Options
 from daydrive.data.sources.columns import read_columns, read_header
 from daydrive.data.sources.files import inside, natural, subfolders

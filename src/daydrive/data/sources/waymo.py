@@ -21,9 +21,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from daydrive.data import clock
-from daydrive.data.ego import Array, Bicycle, rates_from_poses
 from daydrive.data.images import image_in
+from daydrive.data.kinematics import clock
+from daydrive.data.kinematics.ego_motion import Array, Bicycle, rates_from_poses
 from daydrive.data.sources import derived
 from daydrive.data.sources.base import Option, Options
 from daydrive.data.sources.files import inside

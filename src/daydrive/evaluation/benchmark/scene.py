@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daydrive.data.clips import read_pictures
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_pictures
+from daydrive.data.store.store import Store
 from daydrive.evaluation.adapter import Context
 
 REAL_TIME_HZ = 10.0

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from daydrive.checkpoint import LoadedModel, load
-from daydrive.data.store import Store
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation.adapter import Adapter
 from daydrive.evaluation.benchmark import cost, latency, measures

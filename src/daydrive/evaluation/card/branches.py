@@ -10,10 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from daydrive.data.clips import combine
+from daydrive.data.sampling.clips import combine
+from daydrive.envs.road import Driver, RoadEnv
 from daydrive.evaluation.horizon import UINT8_RANGE, Dream
 from daydrive.metrics import psnr
-from daydrive.sim import Driver, RoadEnv
 from daydrive.types import ACTION_HIGH, ACTION_LOW
 
 Actions = npt.NDArray[np.float32]

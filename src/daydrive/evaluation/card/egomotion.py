@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daydrive.data.clips import read_clips
-from daydrive.data.loader import fixed_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.store.store import Store
 from daydrive.evaluation.card.flow import Array, Greys, greys, motions
 from daydrive.evaluation.card.inverse import STEPS, InverseDynamics, infer, train_inverse
 

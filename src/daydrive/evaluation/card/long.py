@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from daydrive.data.clips import combine, read_pictures
-from daydrive.data.loader import fixed_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import combine, read_pictures
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.store.store import Store
 from daydrive.evaluation.card.flow import Array
 from daydrive.evaluation.horizon import Dream
 from daydrive.metrics import change, sharpness

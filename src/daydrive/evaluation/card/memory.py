@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from daydrive.data.clips import read_pictures
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_pictures
+from daydrive.data.store.store import Store
 from daydrive.evaluation.horizon import UINT8_RANGE, Rollout
 from daydrive.metrics import psnr
 from daydrive.types import Clip

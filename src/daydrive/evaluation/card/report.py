@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from daydrive.data.clips import read_clips
-from daydrive.data.loader import fixed_clips
-from daydrive.data.store import Store
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation.card.actions import VARIANTS, variants
 from daydrive.evaluation.card.branches import Fork, branch_figures

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from daydrive.data.loader import fixed_clips
-from daydrive.data.store import SPLITS, Store
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.store.store import SPLITS, Store
 from daydrive.evaluation.distribution.spread import Spread
 from daydrive.evaluation.horizon import Read
 from daydrive.types import Clip

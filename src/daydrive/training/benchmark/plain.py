@@ -16,7 +16,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from daydrive.config import Config, OptimizerConfig
 from daydrive.models import WorldModel, build_world_model
 from daydrive.perceptual import build_perceptual
-from daydrive.training.optim import build_optimizers
+from daydrive.training.optim.param_groups import build_optimizers
 from daydrive.training.step import evaluate_batch
 from daydrive.types import Batch
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from daydrive.config import Config, parse_config
+from daydrive.distributed import Team
 from daydrive.files import read_json, write_json
 from daydrive.measure.clock import seconds_of
-from daydrive.ranks import Team
 from daydrive.training.distributed import joined
 from daydrive.training.engine import Engine
 from daydrive.types import Batch

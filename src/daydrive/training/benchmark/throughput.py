@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from daydrive.data.clips import read_clips
+from daydrive.data.sampling.clips import read_clips
 from daydrive.measure.clock import seconds_of
 from daydrive.measure.findings import Findings
 from daydrive.measure.gpu import watch_gpu
 from daydrive.training.benchmark.workload import Workload
-from daydrive.training.speed import Speed
+from daydrive.training.logging.throughput import Speed
 
 
 def with_loader(workload: Workload) -> Findings:

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from daydrive import checkpoint
-from daydrive.data.clips import read_clips
-from daydrive.data.loader import fixed_clips
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.sampling.loader import fixed_clips
 from daydrive.measure.clock import least, race, seconds_of
 from daydrive.measure.findings import Findings
 from daydrive.models import WorldModelOutput
 from daydrive.training.benchmark.workload import Workload
-from daydrive.training.report import Report
+from daydrive.training.logging.run_reporter import Report
 from daydrive.training.step import StepResult
 from daydrive.training.validation import Validated, picture_metrics, sample_sheet, sample_video
 from daydrive.types import to_signed

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from daydrive.config import Config
-from daydrive.data.prepare import prepare
-from daydrive.data.store import Store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.store.store import Store
+from daydrive.distributed import Team
 from daydrive.measure.clock import Effort
-from daydrive.ranks import Team
 from daydrive.training.engine import Engine
 from daydrive.training.setup import Setup, Wishes, set_up
 from daydrive.types import Batch

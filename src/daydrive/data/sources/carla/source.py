@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from daydrive.data import clock
+from daydrive.data.kinematics import clock
 from daydrive.data.sources.base import Option, Options, action
 from daydrive.data.sources.carla.measured import MeasuredRoute
 from daydrive.data.sources.carla.own import OwnRecording

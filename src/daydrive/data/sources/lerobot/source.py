@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data import clock, video
+from daydrive.data import video
 from daydrive.data.images import image_in, read_image
+from daydrive.data.kinematics import clock
 from daydrive.data.sources.base import Option, Options
 from daydrive.data.sources.files import inside
 from daydrive.data.sources.lerobot.episodes import ROWS_WITH_PICTURES, Episode, numbers, read_episodes, rows_of

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data.ego import WINDOW, Bicycle, rates_from_poses, rotations_from_quaternions
-from daydrive.data.signals import means_between
+from daydrive.data.kinematics.ego_motion import WINDOW, Bicycle, rates_from_poses, rotations_from_quaternions
+from daydrive.data.kinematics.signals import means_between
 from daydrive.data.sources import derived
 from daydrive.data.sources.base import action
 from daydrive.data.sources.nuscenes.can import CanBus, Signal, best

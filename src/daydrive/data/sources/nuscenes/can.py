@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data.ego import Rates
-from daydrive.data.signals import covered
+from daydrive.data.kinematics.ego_motion import Rates
+from daydrive.data.kinematics.signals import covered
 from daydrive.data.sources.nuscenes.tables import Record, records
 from daydrive.errors import UserError
 

@@ -21,8 +21,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data import clock
 from daydrive.data.images import read_image
+from daydrive.data.kinematics import clock
 from daydrive.data.sources.base import Option, Options
 from daydrive.data.sources.files import inside
 from daydrive.data.sources.nuscenes import actions, splits

@@ -1,0 +1,171 @@
+"""Loading settings from YAML: `extends`, dotted overrides, and errors that name file, line and key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from daydrive.config.schema import (
+    Config,
+)
+from daydrive.errors import UserError, did_you_mean
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 numbers: `1e-4` is one."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+Origin = dict[tuple[str, ...], str]
+"""Where each key was written: `file:line` or the override itself."""
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file and all it `extends`, then apply overrides such as `optimizer.lr=3e-4`.
+
+    Raises UserError with file, line and key.
+    """
+    origin: Origin = {}
+    values = _read(Path(path), origin, ())
+    for override in overrides:
+        _override(values, override, origin)
+    return parse_config(values, origin, str(path))
+
+
+def parse_config(values: dict[str, Any], origin: Origin | None = None, source: str = "config") -> Config:
+    """Check a tree of plain values. `source` names it in errors where `origin` doesn't know a key."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_sentence(error, origin or {}, source)) from None
+
+
+def as_tree(config: Config) -> dict[str, Any]:
+    """The resolved settings as plain values that `parse_config` reads back."""
+    tree: dict[str, Any] = config.model_dump(mode="json")
+    return tree
+
+
+def _read(path: Path, origin: Origin, chain: tuple[Path, ...]) -> dict[str, Any]:
+    resolved = path.resolve()
+    if resolved in chain:
+        loop = " → ".join(str(p.name) for p in (*chain[chain.index(resolved) :], resolved))
+        raise UserError(f"{path}: 'extends' goes round in a circle: {loop}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = did_you_mean(path.name, (p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
+        raise UserError(f"there is no config file {path}{near}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} can't be read as text: {error}") from None
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        values = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    except (ValueError, RecursionError) as error:  # a date that is none; too many brackets
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise UserError(f"{path}:1: a config holds sections such as 'training:', not a {type(values).__name__}")
+
+    parents = values.pop("extends", [])
+    if isinstance(parents, str):
+        parents = [parents]
+    if not (isinstance(parents, list) and all(isinstance(p, str) for p in parents)):
+        raise UserError(f"{path}: 'extends' takes the name of a file, or a list of them")
+    merged: dict[str, Any] = {}
+    for parent in parents:
+        target = path.parent / parent
+        if not target.is_file():
+            raise UserError(f"{path}: 'extends' names {parent}, and there is no {target}")
+        merged = _merge(merged, _read(target, origin, (*chain, resolved)))
+    _note_lines(node, (), path, origin)
+    return _merge(merged, values)
+
+
+def _merge(base: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """`new` over `base`, section by section."""
+    merged = dict(base)
+    for key, value in new.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _note_lines(node: yaml.Node | None, prefix: tuple[str, ...], path: Path, origin: Origin) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen = set()
+    for key, value in node.value:
+        here = (*prefix, str(key.value))
+        if here in seen:
+            raise UserError(f"{path}:{key.start_mark.line + 1}: '{'.'.join(here)}' is set twice")
+        seen.add(here)
+        origin[here] = f"{path}:{key.start_mark.line + 1}"
+        _note_lines(value, here, path, origin)
+
+
+def _override(values: dict[str, Any], override: str, origin: Origin) -> None:
+    key, equals, text = override.partition("=")
+    keys = tuple(key.split("."))
+    if not equals or not all(keys):
+        raise UserError(f"override '{override}' must look like section.key=value, as in optimizer.lr=3e-4")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise UserError(f"override '{override}': '{text}' is not a YAML value") from None
+    place = values
+    for part in keys[:-1]:
+        inner = place.get(part)
+        place[part] = dict(inner) if isinstance(inner, dict) else {}
+        place = place[part]
+    place[keys[-1]] = value
+    origin[keys] = f"override {override}"
+
+
+def _sentence(error: ValidationError, origin: Origin, source: str) -> str:
+    """The first thing wrong, in one sentence."""
+    problems = error.errors(include_url=False)
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    keys = tuple(str(part) for part in problem["loc"] if not isinstance(part, int))
+    indexed = ".".join(str(part) for part in problem["loc"])
+    where = next((origin[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in origin), source)
+    if problem["type"] == "extra_forbidden":
+        siblings = _known_keys(keys[:-1])
+        prefix = ".".join(keys[:-1])
+        known = [f"{prefix}.{name}" if prefix else name for name in siblings]
+        return f"{where}: unknown key '{indexed}'{did_you_mean('.'.join(keys), known)}"
+    if problem["type"] == "value_error":
+        return f"{where}: {str(problem['msg']).removeprefix('Value error, ')}"
+    given = problem["input"]
+    shown = f" (given: {given!r})" if not isinstance(given, dict) else ""
+    message = str(problem["msg"])
+    if problem["type"] == "model_type":
+        message = "a section with keys of its own belongs here"
+    return f"{where}: '{indexed}': {message[0].lower()}{message[1:]}{shown}"
+
+
+def _known_keys(path: Sequence[str]) -> list[str]:
+    """The keys of the section at `path`."""
+    section: type[BaseModel] = Config
+    for part in path:
+        field = section.model_fields.get(part)
+        if field is None:
+            return []
+        found = [t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type)]
+        models = [t for t in found if issubclass(t, BaseModel)]
+        if not models:
+            return []
+        section = models[0]
+    return list(section.model_fields)

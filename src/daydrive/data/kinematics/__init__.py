@@ -1,0 +1,1 @@
+"""How the car moved and what the driver did: clocks, signals, poses."""

@@ -1,0 +1,1 @@
+"""From recorded drives to a store."""

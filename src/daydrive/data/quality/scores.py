@@ -1,0 +1,80 @@
+"""Columns that say how difficult each frame is, added to a store that is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from daydrive.data.prepare.workspace import alone
+from daydrive.data.prepare.writer import KEPT, current_table
+from daydrive.data.progress import PrepareProgress
+from daydrive.data.sampling.clips import read_pictures
+from daydrive.data.store.store import DriveInfo, Store, read_metadata, write_metadata
+from daydrive.errors import UserError
+
+Scores = npt.NDArray[np.float32]
+
+CHUNK = 256
+"""Frames held in memory at a time."""
+
+MOTION = "mean absolute difference to the frame before, grey, 0 to 255"
+
+
+def motion(store: Store, drive: DriveInfo) -> Iterator[Scores]:
+    """Mean absolute difference of each frame to the one before, grey levels 0 to 255; NaN for the first."""
+    yield np.full(1, np.nan, dtype=np.float32)
+    for first in range(1, drive.frames, CHUNK):
+        last = min(first + CHUNK, drive.frames)
+        pictures, _ = read_pictures(store, drive.start + np.arange(first - 1, last))
+        count, height, width, _ = pictures.shape
+        grey = cv2.cvtColor(pictures.reshape(count * height, width, 3), cv2.COLOR_RGB2GRAY)
+        levels = grey.reshape(count, height, width).astype(np.int16)
+        yield np.abs(np.diff(levels, axis=0)).mean(axis=(1, 2), dtype=np.float32)
+
+
+def add_score(store: Store, name: str, meaning: str, score: Callable[[DriveInfo], Iterator[Scores]]) -> str:
+    """Add the column `name`, float32, or replace it; returns a line that says what is in it.
+
+    score: a drive → numbers of its frames, some at a time, NaN where there is none. meaning: kept in the metadata.
+    One number a frame is all that is held in memory, and the table is touched when all are there: what is interrupted
+    leaves a store as it was, or at worst without the column. UserError where the store can't be written.
+    """
+    store.refuse_mix("has no columns of its own; score each of them")
+    scores = np.full(store.rows, np.nan, dtype=np.float32)
+    lengths = [drive.frames for drive in store.drives]
+    with alone(store.path, "scoring"):
+        with PrepareProgress(lengths, lengths) as progress:
+            for drive in store.drives:
+                place = drive.start
+                for some in score(drive):
+                    scores[place : place + len(some)] = some
+                    place += len(some)
+                    progress.frames_done(len(some))
+                assert place == drive.start + drive.frames, f"{place - drive.start} scores for '{drive.name}'"
+                progress.drive_done()
+        try:
+            _write(store, name, meaning, scores)
+        except OSError as error:
+            reason = error.strerror or str(error).split("\n")[0].split(", /")[0][:200]
+            raise UserError(f"the store {store.path} can't take the column '{name}' ({reason})") from error
+    if np.isnan(scores).all():
+        return f"{store.path}: column '{name}' has no numbers, its drives are too short"
+    low, high = np.nanpercentile(scores, (5, 95))
+    return f"{store.path}: column '{name}', mean {np.nanmean(scores):.2f}, 90 % from {low:.2f} to {high:.2f}"
+
+
+def _write(store: Store, name: str, meaning: str, scores: Scores) -> None:
+    import pyarrow as pa
+
+    dataset = current_table(store)
+    if name in dataset.schema.names:
+        dataset.drop_columns([name])
+    dataset.add_columns(pa.table({name: scores}).to_reader())
+    metadata = read_metadata(store.path)
+    metadata["scores"] = {**metadata.get("scores", {}), name: meaning}
+    metadata["table_version"] = dataset.version
+    write_metadata(store.path, metadata)
+    dataset.cleanup_old_versions(older_than=KEPT)

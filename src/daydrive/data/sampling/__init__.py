@@ -1,0 +1,1 @@
+"""Clips of a store, their order, and batches of them."""

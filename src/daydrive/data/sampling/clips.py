@@ -1,0 +1,176 @@
+"""Clips: where training examples lie in a store, and how they are read as a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from daydrive.data.images import decode_all
+from daydrive.data.sampling.shared_memory import Pictures, as_images
+from daydrive.data.store.filters import segments, told
+from daydrive.data.store.store import AGAIN, SPLITS, Actions, Rows, Store
+from daydrive.errors import UserError, did_you_mean
+from daydrive.types import Batch, Clip
+
+Memory = Callable[[tuple[int, ...]], Pictures]
+"""Where pictures are decoded to, by their shape."""
+
+
+def _fresh(shape: tuple[int, ...]) -> Pictures:
+    return np.empty(shape, dtype=np.uint8)
+
+
+class ClipIndex:
+    """All clips of a split by number: `sequence_length` frames, `frame_skip` apart, a new one every `stride` frames.
+
+    where: a condition, see `filters.runs`, that all rows from a clip's first to its last satisfy. Clips never cross
+    from one drive to the next. Finding one takes the logarithm of the number of drives.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        split: str,
+        sequence_length: int,
+        frame_skip: int = 1,
+        stride: int = 1,
+        where: str | None = None,
+    ) -> None:
+        for key, value in (("data.sequence_length", sequence_length), ("data.frame_skip", frame_skip)):
+            if value < 1:
+                raise UserError(f"{key} has to be at least 1, not {value}")
+        if split not in SPLITS:
+            raise UserError(f"there is no split '{split}'{did_you_mean(split, SPLITS)}")
+        self.sequence_length, self.frame_skip, self.stride = sequence_length, frame_skip, stride
+        self._store = store
+        self._span = (sequence_length - 1) * frame_skip + 1
+        starts, frames = segments(store, split, where)
+        counts = np.maximum((frames - self._span) // stride + 1, 0)
+        self._starts, self._ends = starts[counts > 0], np.cumsum(counts[counts > 0])
+        if len(self) == 0:
+            longest = int(frames.max(initial=0))
+            raise UserError(_none_long_enough(store, split, longest, sequence_length, frame_skip, where))
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def clip(self, index: int, length: int | None = None) -> Clip:
+        """Clip number `index`, 0 <= index < len, or its first `length` frames."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        if length is not None and not 1 <= length <= self.sequence_length:
+            raise ValueError(f"a clip of {length} frames out of {self.sequence_length}")
+        place = int(np.searchsorted(self._ends, index, side="right"))
+        before = int(self._ends[place - 1]) if place else 0
+        start = int(self._starts[place]) + (index - before) * self.stride
+        drive, _ = self._store.locate(start)
+        return Clip(drive.name, start, length or self.sequence_length, self.frame_skip)
+
+    def counts(self, edges: npt.ArrayLike) -> Rows:
+        """How many clips begin in each of the ranges of rows between `edges` (K + 1,), which drives don't cross."""
+        place = np.searchsorted(self._starts, edges)
+        return np.diff(np.append(0, self._ends)[place])
+
+    def starts(self) -> Rows:
+        """The rows at which the clips begin, (len,)."""
+        counts = np.diff(self._ends, prepend=0)
+        within = np.arange(len(self)) - np.repeat(self._ends - counts, counts)
+        return np.repeat(self._starts, counts) + within * self.stride
+
+    def means(self, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Means of a number of each row of the store over the rows from a clip's first frame to its last, (len,).
+
+        What is not finite counts as not there; NaN for a clip that has nothing else.
+        """
+        numbers = np.asarray(values, dtype=np.float64)
+        known = np.isfinite(numbers)
+        starts = self.starts()
+        edges = np.stack([starts, starts + self._span], axis=1).reshape(-1)
+
+        def sums(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+            return np.add.reduceat(np.append(rows, 0.0), edges)[::2]
+
+        with np.errstate(invalid="ignore"):
+            return sums(np.where(known, numbers, 0.0)) / sums(known.astype(np.float64))
+
+
+def read_clips(store: Store, clips: Sequence[Clip], memory: Memory = _fresh) -> Batch:
+    """Clips of one length and frame_skip as a batch, images uint8 (B, T, 3, H, W), actions float32 (B, T-1, 4).
+
+    The images are a view of pictures as they were decoded, (B, T, H, W, 3), into what `memory` gives for their shape.
+
+    One read of the table for all pictures; with a frame_skip of more than 1 a second one for the actions of the frames
+    in between (see `combine`), whose pictures are not touched. UserError naming the frame for a damaged picture.
+    """
+    length, skip = clips[0].length, clips[0].frame_skip
+    if any((clip.length, clip.frame_skip) != (length, skip) for clip in clips):
+        raise ValueError("the clips of a batch have one length and one frame_skip")
+    starts = np.array([clip.start for clip in clips], dtype=np.int64)[:, None]
+    rows = starts + skip * np.arange(length)
+    pictures, actions = read_pictures(store, rows.reshape(-1), memory)
+    if skip == 1:
+        between = actions.reshape(len(clips), length, 4)[:, :-1]
+    else:
+        every = starts + np.arange(skip * (length - 1))
+        between = combine(store.read_actions(every).reshape(len(clips), -1, 4), skip)
+    images = as_images(pictures, len(clips))
+    return Batch(images, torch.from_numpy(np.ascontiguousarray(between)), list(clips))
+
+
+def read_actions(store: Store, clips: Sequence[Clip]) -> torch.Tensor:
+    """The actions of `read_clips` without the pictures, float32 (B, T-1, 4)."""
+    length, skip = clips[0].length, clips[0].frame_skip
+    starts = np.array([clip.start for clip in clips], dtype=np.int64)[:, None]
+    every = starts + np.arange(skip * (length - 1))
+    return torch.from_numpy(combine(store.read_actions(every).reshape(len(clips), -1, 4), skip))
+
+
+def read_pictures(store: Store, rows: Rows, memory: Memory = _fresh) -> tuple[Pictures, Actions]:
+    """Pictures, uint8 (N, H, W, 3), and actions, float32 (N, 4), of rows; UserError naming a damaged one's frame."""
+    jpegs, actions = store.read(rows)
+    pictures = memory((len(rows), *store.image_size, 3))
+    try:
+        decode_all(jpegs, pictures)
+    except ValueError as error:
+        index, reason = error.args
+        drive, frame = store.locate(int(rows[index]))
+        raise UserError(
+            f"the store {store.path} has a damaged picture: drive '{drive.name}', frame {frame} ({reason}); {AGAIN}"
+        ) from error
+    return pictures, actions
+
+
+def combine(actions: Actions, skip: int) -> Actions:
+    """Actions (B, K * skip, 4) of every frame → (B, K, 4) of every `skip`-th: steering, throttle and brake are
+    averaged, the gear is the last one."""
+    groups = actions.reshape(len(actions), -1, skip, 4)
+    combined = groups.mean(axis=2, dtype=np.float32)
+    combined[..., 3] = groups[:, :, -1, 3]
+    return combined
+
+
+def fixed_clips(
+    store: Store, split: str, length: int, count: int, frame_skip: int = 1, where: str | None = None
+) -> list[Clip]:
+    """Up to `count` different clips spread evenly over a split, the same ones every time; for evaluation."""
+    index = ClipIndex(store, split, length, frame_skip, where=where)
+    chosen = np.unique(np.linspace(0, len(index) - 1, min(count, len(index))).round().astype(np.int64))
+    return [index.clip(int(i)) for i in chosen]
+
+
+def _none_long_enough(store: Store, split: str, longest: int, length: int, skip: int, where: str | None) -> str:
+    if longest == 0 and where is not None and len(store.drives.of_split(split)):
+        return f"{told(where)} leaves nothing of the split '{split}' of {store.path}"
+    if longest == 0:
+        there = ", ".join(sorted({drive.split for drive in store.drives} & set(SPLITS))) or "none"
+        return f"the split '{split}' of {store.path} has no drives (splits with drives: {there})"
+    apart = f", {skip} frames apart (data.frame_skip)," if skip > 1 else ""
+    fits = (longest - 1) // skip + 1
+    of, left = ("drive", "") if where is None else ("part of a drive", f" that {told(where)} leaves")
+    return (
+        f"the split '{split}' of {store.path} has no {of} long enough for clips of {length} frames{apart}: the "
+        f"longest{left} has {longest} frames; lower data.sequence_length to at most {fits}"
+    )

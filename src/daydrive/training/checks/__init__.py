@@ -1,0 +1,1 @@
+"""What can be checked before the first step."""

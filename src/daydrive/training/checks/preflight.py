@@ -1,0 +1,260 @@
+"""Before the first step: whether this training can run here to its end, and what its user would rather know now."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from daydrive.config import Config
+from daydrive.data.sampling.clips import ClipIndex, read_clips
+from daydrive.data.store.store import Store
+from daydrive.errors import UserError
+from daydrive.measure.machine import processors
+from daydrive.training.checks import memory, static_checks
+from daydrive.training.checks.static_checks import Check, report
+from daydrive.training.checks.wandb_access import check_wandb
+from daydrive.training.optim.ema import local
+from daydrive.training.optim.schedule import unroll_steps
+from daydrive.training.step import clips_per_pass
+from daydrive.types import Batch
+
+__all__ = ["Check", "preflight", "report"]
+
+ROOMY_DISK = 50 * 2**30
+
+
+class Result(Protocol):
+    """loss: scalar; parts: parts of it by name, per clip."""
+
+    @property
+    def loss(self) -> Tensor: ...
+    @property
+    def parts(self) -> dict[str, Tensor]: ...
+
+
+def preflight(
+    config: Config,
+    store: Store,
+    run: Path,
+    model: nn.Module,
+    optimizers: Sequence[Optimizer],
+    batch: Batch,
+    run_step: Callable[[Batch], Result],
+    total_steps: int,
+    steps_per_epoch: float,
+    device: torch.device,
+    resumed: bool,
+    allow_faults: bool = False,
+) -> list[Check]:
+    """Look at data, shapes, disk, W&B and machine, then run one whole forward and backward pass and forget it.
+
+    batch: the first one of the training. run_step: batch on the device → its loss, with all that a step does before
+    the backward pass. resumed: checkpoints are there already, and the plan has been looked at. allow_faults: train
+    although the store has faults that the doctor calls fatal.
+    Every process of a training calls it, for the pass is one of all of them. Afterwards weights, moments, gradients
+    and random numbers are as before. Raises UserError for what would end the training.
+    """
+    rank, world = _place()
+    checks = [_check_data(config, store, batch), _check_shapes(config, store, batch)]
+    checks.append(check_disk(config, run, model, optimizers))
+    checks += static_checks.check_faults(store, allow_faults)
+    if config.logging.use_wandb and rank == 0:
+        checks.append(Check("wandb", "ok", check_wandb(config.logging.wandb_mode)))
+    longest = _longest_batch(batch, config, store, total_steps)
+    checks += _check_step(config, model, optimizers, longest, run_step, device)
+    checks += static_checks.check_gpu(device)
+    checks += static_checks.check_machine(config, device, processors())
+    checks += static_checks.check_shared_memory(config, longest.images.nbytes)
+    if not resumed:
+        clips = {split: len(_index(config, store, split)) for split in ("train", "val")}
+        drives = {split: [drive.name for drive in store.split(split)] for split in clips}
+        checks += static_checks.check_data(config, clips, drives, world)
+        checks += static_checks.check_plan(config, total_steps, steps_per_epoch)
+    return checks
+
+
+def _place() -> tuple[int, int]:
+    """This process's rank, and how many there are."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def _index(config: Config, store: Store, split: str) -> ClipIndex:
+    return ClipIndex(store, split, config.data.sequence_length, config.data.frame_skip, where=config.data.filter)
+
+
+def _check_data(config: Config, store: Store, batch: Batch) -> Check:
+    """Read validation clips as training clips were read, and see that the actions are numbers."""
+    index = _index(config, store, "val")
+    clips = [index.clip(i) for i in range(min(config.training.batch_size, len(index)))]
+    for read in (batch, read_clips(store, clips[:4])):
+        bad = (~local(read.actions).isfinite()).flatten(1).any(dim=1).nonzero()
+        if len(bad):
+            where = f", drive '{read.clips[int(bad[0])].drive}'" if read.clips else ""
+            raise UserError(
+                f"the store {store.path} has actions that are no finite numbers{where}; prepare it again with "
+                f"--overwrite from a source without them"
+            )
+    counts = {split: len(_index(config, store, split)) for split in ("train", "val")}
+    drives = {split: len(store.split(split)) for split in counts}
+    told = " and ".join(f"{counts[s]} {s} clips of {drives[s]} drives" for s in counts)
+    return Check("data", "ok", f"{store.path}: {told}")
+
+
+def _check_shapes(config: Config, store: Store, batch: Batch) -> Check:
+    height, width = store.image_size
+    if config.model.image_size is not None and tuple(config.model.image_size) != store.image_size:
+        raise UserError(
+            f"model.image_size = {list(config.model.image_size)}, but the store {store.path} holds pictures of "
+            f"{[height, width]}; leave the key out to take the store's"
+        )
+    clips, frames = batch.images.shape[:2]
+    expected = (clips, frames, 3, height, width), (clips, frames - 1, config.model.action_dim)
+    given = tuple(batch.images.shape), tuple(batch.actions.shape)
+    if given != expected:
+        raise UserError(
+            f"the store {store.path} gives pictures {given[0]} and actions {given[1]}, where the model takes "
+            f"{expected[0]} and, by model.action_dim, {expected[1]}"
+        )
+    return Check("shapes", "ok", f"pictures of {height}x{width}, actions of {config.model.action_dim} numbers")
+
+
+def check_disk(config: Config, run: Path, model: nn.Module, optimizers: Sequence[Optimizer]) -> Check:
+    """Whether the run's file system can hold its checkpoints; raises UserError with the setting where it can't."""
+    copies = 1 + (config.training.ema_decay is not None)
+    one = copies * memory.weight_bytes(model, whole=True) + memory.moment_bytes(optimizers, whole=True)
+    kept = config.logging.keep_checkpoints
+    there_already = sum(file.stat().st_size for file in (run / "checkpoints").rglob("*") if file.is_file())
+    needed = max(one, (kept + 2) * one - there_already)
+    folder = next(place for place in (run, *run.absolute().parents) if place.exists())
+    free = shutil.disk_usage(folder).free
+    told = (
+        f"checkpoints of {memory.size_text(one)} take up to {memory.size_text(needed)}, and "
+        f"{memory.size_text(free)} are free under {run}"
+    )
+    if needed > free:
+        fewer = f"lower logging.keep_checkpoints (now {kept}), " if kept > 1 else ""
+        raise UserError(f"{told}; {fewer}make room, or choose another --run-dir")
+    tight = free < ROOMY_DISK and 2 * needed > free
+    return Check("disk", "warning" if tight else "ok", told + (": logs and other runs may fill it" if tight else ""))
+
+
+def longest_clip(config: Config, total_steps: int) -> int:
+    """Frames of the longest clips that any step trains on: the context and the longest unroll."""
+    training = config.training
+    whole = config.data.sequence_length - training.context_frames
+    begins = {0, *(math.ceil(phase.start * total_steps) for phase in training.unroll)}
+    return training.context_frames + max(unroll_steps(b, total_steps, training.unroll, whole) for b in begins)
+
+
+def _longest_batch(batch: Batch, config: Config, store: Store, total_steps: int) -> Batch:
+    """The same clips, as long as the training's longest."""
+    length = longest_clip(config, total_steps)
+    if not batch.clips or batch.images.shape[1] == length:
+        return batch
+    read = read_clips(store, [dataclasses.replace(clip, length=length) for clip in batch.clips])
+    return dataclasses.replace(read, samples=batch.samples, weights=batch.weights)
+
+
+def _check_step(
+    config: Config,
+    model: nn.Module,
+    optimizers: Sequence[Optimizer],
+    batch: Batch,
+    run_step: Callable[[Batch], Result],
+    device: torch.device,
+) -> Iterator[Check]:
+    """One pass, its memory, and whether its numbers are finite.
+
+    What the weights and their average hold already is not free any more, so that only what comes on top is counted.
+    """
+    batch = batch.to(device)
+    first = batch.split(clips_per_pass(batch))[0]
+    clips, frames = first.images.shape[:2]
+    several = config.training.gradient_accumulation > 1 or clips < len(batch.images)
+    weights = memory.weight_bytes(model)
+    to_come = memory.moment_bytes(optimizers, missing=True)
+    there = memory.available_memory(device)
+    began = time.perf_counter()
+    with _without_trace(model, device):
+        try:
+            with memory.limited_memory(there, device), memory.PeakMemory(device) as peak:
+                result = run_step(first)
+                result.loss.backward()
+                value = result.loss.item()
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            advice = memory.memory_advice(None, there, config, clips=clips, device=device.type)
+            raise UserError(advice) from None
+        seconds = time.perf_counter() - began
+        _check_finite(value, result.parts, first, model)
+        del result
+    yield Check("step", "ok", f"forward and backward of {clips} clips of {frames} frames in {seconds:.1f} s, finite")
+
+    needed = peak.growth + to_come + weights * several  # gradients lie there while later passes go forward
+    if needed > there:
+        fixed = min(needed, weights + to_come)
+        raise UserError(memory.memory_advice(needed, there, config, fixed, clips, device.type))
+    told = f"a step takes {memory.size_text(needed)}, {memory.size_text(there)} are free"
+    if needed > memory.SHARE * there:
+        yield Check("memory", "warning", f"{told}: little is left for anything else")
+    else:
+        yield Check("memory", "ok", told)
+
+
+def _check_finite(loss: float, parts: dict[str, Tensor], batch: Batch, model: nn.Module) -> None:
+    """Raises UserError naming the part of the loss and the clip, or the weight whose gradient is not finite."""
+    if not math.isfinite(loss):
+        bad = {name: (~part.isfinite()).nonzero() for name, part in parts.items() if not part.isfinite().all()}
+        name = next((name for name in bad if name != "loss"), "loss")
+        where = ""
+        if bad and batch.clips:
+            clip = batch.clips[int(bad[name][0])] if bad[name].numel() else batch.clips[0]
+            where = f" for the clip at row {clip.start} (drive '{clip.drive}')"
+        raise UserError(
+            f"the first step's loss is {loss} ({name}{where}); see that drive's actions and pictures, and try "
+            f"training.use_amp=false"
+        )
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and not local(parameter.grad).isfinite().all():
+            raise UserError(f"the first step's gradient of '{name}' is not finite; try training.use_amp=false")
+
+
+@contextmanager
+def _without_trace(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Training mode, no gradients; afterwards mode, gradients, buffers and random numbers are as they were."""
+    parameters = list(model.parameters())
+    gradients = [parameter.grad for parameter in parameters]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    modes = [(module, module.training) for module in model.modules()]
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            for parameter in parameters:
+                parameter.grad = None
+            model.train()
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        for module, mode in modes:
+            module.training = mode
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient

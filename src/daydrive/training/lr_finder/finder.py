@@ -1,0 +1,116 @@
+"""The learning-rate finder: sweeps, what they suggest, and the folder that keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from daydrive.config import Config, as_tree
+from daydrive.data.store.store import Store
+from daydrive.errors import UserError
+from daydrive.files import check_folder, parents_made, write_json
+from daydrive.pictures import write_png
+from daydrive.provenance import device_name
+from daydrive.training.checks.memory import available_memory, is_out_of_memory, memory_advice
+from daydrive.training.interruption import exit_code, interruptions
+from daydrive.training.lr_finder.report import SweepProgress, curves, yaml_lines
+from daydrive.training.lr_finder.suggestion import rate_text, settings_to_write
+from daydrive.training.lr_finder.sweep import Range, Sweep, sweep
+
+JSON_FILE, PICTURE_FILE = "find_lr.json", "find_lr.png"
+
+
+def find_lr(
+    config: Config,
+    config_file: Path,
+    data_root: Path | None,
+    output: Path | None,
+    device: torch.device,
+    parts: Sequence[str],
+    over: Range,
+) -> int:
+    """Sweep each of `parts` (see `sweep`), say what to write into the config, keep curve and figures; the exit code.
+
+    output: by default runs/find-lr-CONFIG-TIME. Nothing else is written, and nothing at all after an error; after
+    Ctrl-C what there is.
+    """
+    root = data_root or config.data.root
+    if root is None:
+        raise UserError(f"which drives? --data-root names a store, or data.root in {config_file}")
+    folder = output or Path("runs") / f"find-lr-{config_file.stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    check_folder(folder, "output folder")
+    if any((folder / name).exists() for name in ("checkpoints", "provenance.json")):
+        raise UserError(f"the output folder {folder} holds a training; give another --output")
+    store = Store.open(root)
+    console = Console(highlight=False, soft_wrap=True)
+    sweeps: dict[str, Sweep] = {}
+    with interruptions() as interrupted:
+        for part in parts:
+            with SweepProgress(console, part, over.steps) as progress, _advice_on_memory(config, device):
+                swept = sweep(config, store, folder, part, over, device, interrupted, progress.step)
+            if swept is not None:
+                sweeps[part] = swept
+                console.print(f"{part}: {_outcome(swept)}")
+            if interrupted.number:
+                break
+    if not sweeps:
+        console.print("stopped before the first step; nothing was written")
+        return exit_code(interrupted.number)
+    suggested = {part: s.suggestion.rate for part, s in sweeps.items() if s.suggestion.rate is not None}
+    to_write = settings_to_write(config, suggested)
+    with parents_made(folder / JSON_FILE):
+        write_png(folder / PICTURE_FILE, curves(sweeps))
+        write_json(
+            folder / JSON_FILE,
+            {
+                "settings_to_write": to_write,
+                "sweeps": {part: _as_tree(swept) for part, swept in sweeps.items()},
+                "settings": {
+                    "config": as_tree(config),
+                    "store": {"path": str(store.path), "fingerprint": store.fingerprint},
+                    **over._asdict(),
+                },
+                "device": device_name(device),
+            },
+        )
+    if to_write:
+        console.print(f"for {config_file}:\n{yaml_lines(to_write)}")
+    console.print(f"{folder / PICTURE_FILE}, {JSON_FILE}")
+    return exit_code(interrupted.number)
+
+
+@contextmanager
+def _advice_on_memory(config: Config, device: torch.device) -> Iterator[None]:
+    """Says what to set where a step needs more memory than there is."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(memory_advice(None, available_memory(device), config, device=device.type)) from error
+
+
+def _outcome(swept: Sweep) -> str:
+    rate = swept.suggestion.rate
+    found = "no suggestion" if rate is None else rate_text(rate)
+    return f"{found}, for {swept.suggestion.reason} ({swept.stopped_because}; {swept.seconds:.0f} s)"
+
+
+def _as_tree(swept: Sweep) -> dict[str, object]:
+    """As it is kept in JSON."""
+    suggestion = swept.suggestion
+    return {
+        "suggestion": suggestion.rate,
+        "reason": suggestion.reason,
+        "lowest_between": None if suggestion.rate is None else [suggestion.low, suggestion.high],
+        "stopped_because": swept.stopped_because,
+        "seconds": round(swept.seconds, 1),
+        "rates": swept.rates,
+        "losses": swept.losses,
+        "smoothed": swept.smoothed,
+    }

@@ -1,0 +1,251 @@
+"""A step that is not finite: which clip and what part of the loss it is, written out, and the same tried again.
+
+run/faults/step-12/   clips.json   model.safetensors (before the update)   config.json
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from daydrive import checkpoint, tensors
+from daydrive.config import Config, as_tree
+from daydrive.data.sampling.augment import DrivingAugmentation
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.store.store import Store
+from daydrive.distributed import Team
+from daydrive.errors import UserError
+from daydrive.files import read_json, replacing, write_json
+from daydrive.training.engine import Engine
+from daydrive.training.logging.alarms import lower_rates
+from daydrive.training.resume import fit_to_store
+from daydrive.training.step import clips_per_pass, evaluate_batch
+from daydrive.types import ACTION_HIGH, ACTION_LOW, ACTION_NAMES, Batch, Clip
+
+RECORD = "clips.json"
+
+
+class TrainingFailed(UserError):  # noqa: N818
+    """A step's loss or gradient is not finite."""
+
+
+class Examined(NamedTuple):
+    """A clip of the step.
+
+    sample: its number in the order of the training; frame: its first one, in the drive. parts: of its loss that are not
+    finite; gradients: parameters whose gradient it makes so; inputs: what its actions hold and should not.
+    """
+
+    sample: int
+    drive: str
+    frame: int
+    length: int
+    frame_skip: int
+    parts: list[str]
+    gradients: list[str]
+    inputs: list[str]
+
+    @property
+    def at_fault(self) -> bool:
+        return bool(self.parts or self.gradients)
+
+    @property
+    def place(self) -> str:
+        last = self.frame + (self.length - 1) * self.frame_skip
+        return f"sample {self.sample}, drive '{self.drive}', frames {self.frame} to {last}"
+
+    @property
+    def symptoms(self) -> str:
+        """Empty for a clip that is not at fault."""
+        if self.parts:
+            return f"{', '.join(self.parts)} not finite"
+        if self.gradients:
+            return f"loss finite, but not the gradient of {_some(self.gradients)}"
+        return ""
+
+
+class Replayed(NamedTuple):
+    """reproduced: a clip that was at fault is so again; lines: what was found, for people."""
+
+    reproduced: bool
+    lines: list[str]
+
+
+def fault_of(run: Path, step: int, batches: Sequence[Batch], engine: Engine, store_path: Path) -> TrainingFailed:
+    """Look for what made the gradient of `step` not finite, write it out, and give the error to raise.
+
+    batches: those of the step, as they were trained on. All processes call it; it returns where the clips at fault are.
+    """
+    store, team = Store.open(store_path), engine.team
+    clips = examine(engine, batches, store)
+    broken = broken_weights(engine.model)
+    weights = tensors.whole(engine.model.state_dict())
+    mine = any(clip.at_fault for clip in clips)
+    guilty = team.sum({str(rank): float(mine and rank == team.rank) for rank in range(team.world)})
+    if team.rank != next((rank for rank in range(team.world) if guilty[str(rank)]), 0):
+        team.wait()  # the failure of the other process ends this one
+    cause, advice = explain(clips, broken, engine.config, store.path)
+    folder = run / "faults" / f"step-{step}"
+    try:
+        write_fault(folder, step, clips, weights, engine.config, store)
+        told = f"'daydrive replay {folder}' shows it again"
+    except OSError as error:
+        told = f"it could not be written to {folder} ({error.strerror or error})"
+    return TrainingFailed(f"the gradient of step {step} is not finite: {cause}; to try: {advice}; {told}")
+
+
+def write_fault(
+    folder: Path, step: int, clips: Sequence[Examined], weights: dict[str, Tensor], config: Config, store: Store
+) -> None:
+    """Raises OSError where the disk is full."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        tensors.write(weights, temporary / checkpoint.WEIGHTS)
+        write_json(temporary / "config.json", as_tree(config))
+        record = {
+            "step": step,
+            "store": str(store.path.resolve()),
+            "fingerprint": store.fingerprint,
+            "clips": [clip._asdict() for clip in clips],
+        }
+        write_json(temporary / RECORD, record)
+
+
+def replay(fault: Path, device: torch.device, store_path: Path | None = None) -> Replayed:
+    """Read the clips of a fault again, load the weights, and try each clip.
+
+    store_path: where the store is now; default: where it was. Raises UserError where the fault or the store is not
+    what it should be.
+    """
+    record, recorded = _read_record(fault)
+    store = Store.open(store_path or Path(record["store"]))
+    config = fit_to_store(checkpoint.read_config(fault), store)
+    engine = Engine(config, Team.alone(device))
+    checkpoint.load_weights(engine.model, fault)
+    engine.model.train()
+    batch = read_clips(store, [_clip_in(store, clip) for clip in recorded])
+    augment = DrivingAugmentation.from_config(config.data.augmentation, config.training.seed)
+    batch = augment(replace(batch, samples=[clip.sample for clip in recorded])).to(device)
+    clips = examine(engine, batch.split(config.training.batch_size), store)
+
+    found = [clip for clip in clips if clip.at_fault]
+    before = {clip.sample for clip in recorded if clip.at_fault}
+    reproduced = any(clip.sample in before for clip in found)
+    lines = [f"step {record['step']}, {len(clips)} clips of {store.path}"]
+    if store.fingerprint != record["fingerprint"]:
+        lines.append("the store is another than it was then")
+    lines += [f"{clip.place}: {'; '.join([clip.symptoms, *clip.inputs])}" for clip in found]
+    lines.append(f"{len(clips) - len(found)} of {len(clips)} clips are finite")
+    cause, advice = explain(clips, broken_weights(engine.model), config, store.path)
+    lines += [f"reproduced: {cause}", f"to try: {advice}"] if reproduced else ["not reproduced"]
+    return Replayed(reproduced, lines)
+
+
+def examine(engine: Engine, batches: Sequence[Batch], store: Store) -> list[Examined]:
+    """Each clip's loss; and each clip's gradient, alone, where all losses are finite, for else that is the reason."""
+    clips = []
+    with torch.no_grad():
+        for batch in batches:
+            for part in batch.split(clips_per_pass(batch)):
+                losses = {name: values.isfinite().tolist() for name, values in engine.evaluate(part).parts.items()}
+                for i, clip in enumerate(part.clips):
+                    bad = [name for name, finite in losses.items() if not finite[i]]
+                    parts = [name for name in bad if name != "loss"] or bad
+                    frame = store.locate(clip.start)[1]
+                    inputs = bad_actions(part.actions[i], frame, clip.frame_skip)
+                    place = (part.samples[i], clip.drive, frame, clip.length, clip.frame_skip)
+                    clips.append(Examined(*place, parts, [], inputs))
+    if engine.sharded or any(clip.at_fault for clip in clips):
+        return clips
+    singles = [single for batch in batches for single in batch.split(1)]
+    return [c._replace(gradients=_bad_gradients(engine, one)) for c, one in zip(clips, singles, strict=True)]
+
+
+def bad_actions(actions: Tensor, frame: int, frame_skip: int) -> list[str]:
+    """actions: (T-1, action_dim), from `frame` on. Pictures are uint8 and can hold nothing that is no number."""
+    told = []
+    for name, values, low, high in zip(ACTION_NAMES, actions.T.tolist(), ACTION_LOW, ACTION_HIGH, strict=True):
+        bad = [t for t, value in enumerate(values) if not low <= value <= high]
+        if bad:
+            first = f"{name} is {values[bad[0]]:g} at frame {frame + bad[0] * frame_skip}, not in [{low:g}, {high:g}]"
+            told.append(first + (f" (and {len(bad) - 1} times more)" if len(bad) > 1 else ""))
+    return told
+
+
+def broken_weights(model: nn.Module) -> list[str]:
+    """Parameters that are not finite; of those that are shared out, in this process's part."""
+    local = {name: getattr(p, "_local_tensor", p) for name, p in model.named_parameters()}
+    return [name for name, weight in local.items() if not weight.isfinite().all()]
+
+
+def explain(clips: Sequence[Examined], broken: Sequence[str], config: Config, store: Path) -> tuple[str, str]:
+    """The likeliest cause, and what to try."""
+    suspects = [clip for clip in clips if clip.at_fault]
+    slower, much_slower = lower_rates(config), lower_rates(config, by=10)
+    if broken:
+        return f"the weights are not finite any more ({_some(broken)}): the training has diverged", much_slower
+    if not suspects:
+        exact = "training.use_amp=false" if config.training.use_amp else slower
+        return f"each of the {len(clips)} clips is finite alone", exact
+    all_suspect = len(suspects) == len(clips)
+    blamed = [clip for clip in suspects if clip.inputs]
+    if blamed and (len(blamed) == len(suspects) or not all_suspect):
+        others = f", and {len(suspects) - 1} more clips" if len(suspects) > 1 else ""
+        mend = f"mend or leave out that recording and prepare the store again ('daydrive find-nan {store}' lists more)"
+        return f"{blamed[0].place}: {blamed[0].inputs[0]}{others}", mend
+    first = suspects[0]
+    if all_suspect and len(clips) > 1:
+        return f"all {len(clips)} clips alike ({first.symptoms}): the training has diverged", much_slower
+    exact = " training.use_amp=false" if config.training.use_amp else ""
+    return f"{first.place}: {first.symptoms}, though its actions are in order", slower + exact
+
+
+def _bad_gradients(engine: Engine, single: Batch) -> list[str]:
+    names, parameters = zip(*engine.model.named_parameters(), strict=True)
+    training = engine.config.training
+    result = evaluate_batch(
+        engine.model, replace(single, weights=None), engine.config.loss, training.context_frames, engine.perceptual,
+        engine.precision.autocast,
+    )  # fmt: skip
+    gradients = torch.autograd.grad(result.loss, parameters, allow_unused=True)
+    return [n for n, g in zip(names, gradients, strict=True) if g is not None and not g.isfinite().all()]
+
+
+def _read_record(fault: Path) -> tuple[dict[str, Any], list[Examined]]:
+    file = fault / RECORD
+    if not file.is_file():
+        raise UserError(f"{fault} is no fault of a training: it has no {RECORD}; a run keeps them as RUN/faults/step-N")
+    record = read_json(file, "record of the clips")
+    try:
+        recorded = [Examined(**clip) for clip in record["clips"]]
+        numbers = [n for clip in recorded for n in (clip.sample, clip.frame, clip.length, clip.frame_skip)]
+        texts = [record["store"], record["fingerprint"], *(clip.drive for clip in recorded)]
+        known = all(type(n) is int for n in numbers) and all(type(text) is str for text in texts)
+    except (KeyError, TypeError):
+        known = False
+    if not known or not recorded or "step" not in record:
+        raise UserError(f"{file} does not say which clips a step was made of")
+    return record, recorded
+
+
+def _clip_in(store: Store, clip: Examined) -> Clip:
+    drive = next((drive for drive in store.drives if drive.name == clip.drive), None)
+    if drive is None:
+        raise UserError(f"the store {store.path} has no drive '{clip.drive}'; --data-root names another store")
+    if min(clip.frame, clip.length - 2, clip.frame_skip - 1) < 0 or (
+        clip.frame + (clip.length - 1) * clip.frame_skip >= drive.frames
+    ):
+        raise UserError(f"the drive '{clip.drive}' of {store.path} has {drive.frames} frames, and not {clip.place}")
+    return Clip(clip.drive, drive.start + clip.frame, clip.length, clip.frame_skip)
+
+
+def _some(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
