@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from daydrive.data.prepare.prepare import prepare
-from daydrive.data.sampling.clips import read_pictures
+from daydrive.data.sampling.clips import read_images
 from daydrive.data.sources.road import drive_seed
 from daydrive.data.store.store import Store
 from daydrive.envs.road import Driver, RoadEnv
@@ -40,7 +40,7 @@ class World:
         self.forks: list[Fork] = list(road_forks((64, 64), context, count=forks, seed=seed))
         self._env = RoadEnv((64, 64))
         self._driven: dict[bytes, Tensor] = {}
-        self.pictures = torch.from_numpy(read_pictures(self.store, np.arange(self.store.rows))[0]).movedim(-1, 1)
+        self.pictures = torch.from_numpy(read_images(self.store, np.arange(self.store.rows))[0]).movedim(-1, 1)
         self._rows: dict[bytes, int] = {}
         self._states: dict[bytes, Any] = {}
         for drive in self.store.drives:

@@ -14,10 +14,10 @@ from probes import Probe, differs, gives, near
 
 from daydrive.config import Config
 from daydrive.data.sampling import clip_weights
-from daydrive.data.sampling.clips import ClipIndex, read_clips, read_pictures
+from daydrive.data.sampling.clips import ClipIndex, read_clips, read_images
 from daydrive.data.store.store import Store
 from daydrive.training import run as run_module
-from daydrive.training.setup import Wishes
+from daydrive.training.setup import TrainOptions
 
 WHOLE_CLIPS = "training.unroll=[]"
 CLIPS = 38
@@ -34,7 +34,7 @@ def store_of_the_run(config: Config) -> str:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "train", train)
-        run_module.train_run(config, Path("any.yaml"), None, Path("run"), CPU, Wishes())
+        run_module.train_run(config, Path("any.yaml"), None, Path("run"), CPU, TrainOptions())
     return found[0].name
 
 
@@ -45,7 +45,7 @@ def frames_apart(config: Config) -> list[int]:
     start, length = batch.clips[0].start, batch.images.shape[1]
     found = []
     for apart in (1, 2, 3):
-        pictures, _ = read_pictures(store, start + apart * np.arange(length))
+        pictures, _ = read_images(store, start + apart * np.arange(length))
         if torch.equal(torch.from_numpy(pictures).permute(0, 3, 1, 2), batch.images[0]):
             found.append(apart)
     return found

@@ -16,7 +16,7 @@ from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
 from daydrive.models import WorldModel, build_world_model
 from daydrive.perceptual import BACKBONES, LPIPS, build_perceptual
-from daydrive.training.distributed import Team
+from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
 from daydrive.training.optim.param_groups import build_optimizers, learning_rates, set_learning_rates
 from daydrive.training.step import StepResult
@@ -104,7 +104,7 @@ def dreams_agree_in_training(config: Config) -> bool:
 def evaluated(config: Config) -> StepResult:
     """A batch of two clips of the store."""
     store = Store.open(config.data.root or Path())
-    engine = Engine(config, Team.alone(CPU))
+    engine = Engine(config, DistributedContext.single(CPU))
     engine.wrapped.train()
     return engine.evaluate(read_clips(store, fixed_clips(store, "train", config.data.sequence_length, 2)))
 

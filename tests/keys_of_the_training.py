@@ -24,11 +24,11 @@ from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.training import engine as engine_module
 from daydrive.training import precision as precision_module
-from daydrive.training.distributed import Team, join_wanted, joined
+from daydrive.training.distributed import DistributedContext, join_wanted, joined
 from daydrive.training.engine import Engine
 from daydrive.training.logging import RunLogger
-from daydrive.training.logging.alarms import Watch
-from daydrive.training.setup import Wishes
+from daydrive.training.logging.alarms import AlarmMonitor
+from daydrive.training.setup import TrainOptions
 from daydrive.training.trainer import train
 
 SQUARE = "model.image_size=[64, 64]"
@@ -42,7 +42,7 @@ FOUR_STEPS = (
 def after_backward(config: Config) -> Engine:
     store = Store.open(config.data.root or Path())
     batch = read_clips(store, fixed_clips(store, "train", config.data.sequence_length, 2))
-    engine = Engine(config, Team.alone(CPU))
+    engine = Engine(config, DistributedContext.single(CPU))
     engine.wrapped.train()
     for _ in engine.accumulate(batch, last=True):
         pass
@@ -55,7 +55,7 @@ def computed_in(config: Config) -> torch.dtype:
     store = Store.open(config.data.root or Path())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(precision_module, "has_bfloat16", lambda device: True)
-        engine = Engine(config, Team.alone(CPU))
+        engine = Engine(config, DistributedContext.single(CPU))
     engine.model.encoder.enter[0].register_forward_hook(lambda _, __, output: found.append(output.dtype))
     engine.evaluate(read_clips(store, fixed_clips(store, "train", config.data.sequence_length, 1)))
     return found[0]
@@ -69,7 +69,7 @@ def norm_after_clipping(config: Config) -> float:
 
 
 def drawn(config: Config) -> list[float]:
-    return Engine(config, Team.alone(CPU)).model.encoder.enter[0].weight.flatten()[:20].tolist()
+    return Engine(config, DistributedContext.single(CPU)).model.encoder.enter[0].weight.flatten()[:20].tolist()
 
 
 def keeps_less(config: Config) -> bool:
@@ -79,7 +79,7 @@ def keeps_less(config: Config) -> bool:
     batch = read_clips(store, fixed_clips(store, "train", config.data.sequence_length, 1))
     for which, checkpointing in enumerate((config.training.use_gradient_checkpointing, False)):
         training = config.training.model_copy(update={"use_gradient_checkpointing": checkpointing})
-        engine = Engine(config.model_copy(update={"training": training}), Team.alone(CPU))
+        engine = Engine(config.model_copy(update={"training": training}), DistributedContext.single(CPU))
         engine.wrapped.train()
         storages: dict[int, int] = {}
 
@@ -140,8 +140,8 @@ def backends(config: Config) -> tuple[str, bool]:
 def shared_out_by(config: Config) -> list[str]:
     how: list[str] = []
 
-    def note(name: str) -> Callable[[Any, Team], Any]:
-        def share(model: Any, team: Team) -> Any:
+    def note(name: str) -> Callable[[Any, DistributedContext], Any]:
+        def share(model: Any, team: DistributedContext) -> Any:
             how.append(name)
             return model
 
@@ -150,7 +150,7 @@ def shared_out_by(config: Config) -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine_module, "shard_model", note("parameters sharded"))
         patch.setattr(engine_module, "replicate_model", note("model replicated"))
-        Engine(config, Team(0, 2, CPU))
+        Engine(config, DistributedContext(0, 2, CPU))
     return how
 
 
@@ -167,7 +167,7 @@ def _run_of(settings: str) -> Path:
     config = parse_config(json.loads(settings))
     run = Path(tempfile.mkdtemp(dir=_runs.name))
     assert config.data.root is not None
-    assert train(config, config.data.root, run, Team.alone(CPU), Wishes()) == 0
+    assert train(config, config.data.root, run, DistributedContext.single(CPU), TrainOptions()) == 0
     return run
 
 
@@ -226,7 +226,7 @@ def alarms(*moments: tuple[int, dict[str, float]]) -> Callable[[Config], list[st
     """Names of those that figures logged at some steps raise, in a training of 100 steps and ten epochs."""
 
     def look(config: Config) -> list[str]:
-        watch = Watch(config, total_steps=100, steps_per_epoch=10)
+        watch = AlarmMonitor(config, total_steps=100, steps_per_epoch=10)
         return [alarm.name for step, figures in moments for alarm in watch.observe(step, figures)]
 
     return look

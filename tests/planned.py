@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 from daydrive.config import Config
 from daydrive.data.sampling import loader
 from daydrive.training import setup, trainer
-from daydrive.training.distributed import Team
+from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
-from daydrive.training.setup import Setup, Wishes
+from daydrive.training.setup import TrainingContext, TrainOptions
 from daydrive.training.step import StepResult
 from daydrive.types import Batch
 
@@ -29,7 +29,7 @@ class Plan:
     """setup: all that the training consists of. read: how torch's DataLoader was told to read for the steps, as on a
     machine with a GPU. batches: of the first step, as they go into the model. compiled: whether that was asked for."""
 
-    setup: Setup
+    setup: TrainingContext
     read: dict[str, Any] = field(default_factory=dict)
     batches: list[Batch] = field(default_factory=list)
     compiled: bool = False
@@ -47,8 +47,8 @@ class StoppedError(Exception):
 def planned(config: Config) -> Plan:
     assert config.data.root is not None
     with tempfile.TemporaryDirectory() as folder:
-        run, team, wishes = Path(folder), Team.alone(CPU), Wishes()
-        plan = Plan(setup.set_up(config, config.data.root, run, team, wishes))
+        run, dist, options = Path(folder), DistributedContext.single(CPU), TrainOptions()
+        plan = Plan(setup.set_up(config, config.data.root, run, dist, options))
 
         def data_loader(dataset: Any, **told: Any) -> DataLoader[Any]:
             plan.read = told
@@ -66,21 +66,21 @@ def planned(config: Config) -> Plan:
         def stop(engine: Engine) -> float:
             raise StoppedError
 
-        def feed(setup: Setup, make: Callable[[Setup], Any] = Setup.feed) -> Any:
+        def prefetcher(setup: TrainingContext, make: Callable[[TrainingContext], Any] = TrainingContext.prefetcher) -> Any:
             with pytest.MonkeyPatch.context() as gpu:
                 gpu.setattr(torch.cuda, "is_available", lambda: True)
                 return make(setup)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trainer, "set_up", lambda *_: plan.setup)
-            patch.setattr(Setup, "feed", feed)
+            patch.setattr(TrainingContext, "prefetcher", prefetcher)
             patch.setattr(loader, "DataLoader", data_loader)
             patch.setattr(setup, "preflight", lambda *_: [])
             patch.setattr(setup, "compile_parts", compile_parts)
             patch.setattr(Engine, "accumulate", accumulate)
             patch.setattr(Engine, "clip_gradients", stop)
             with pytest.raises(StoppedError):
-                trainer.train(config, config.data.root, run, team, wishes)
+                trainer.train(config, config.data.root, run, dist, options)
     return plan
 
 

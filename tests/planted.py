@@ -13,29 +13,29 @@ import numpy as np
 import pyarrow as pa
 
 from daydrive.data.quality.doctor.examine import judge
-from daydrive.data.quality.doctor.features import Looked, Looks, look
+from daydrive.data.quality.doctor.features import DriveFeatures, ImageQuality, look
 from daydrive.data.quality.doctor.finding import Finding
 from daydrive.data.quality.doctor.readings import Readings
-from daydrive.data.sampling.clips import read_pictures
+from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import METADATA_FILE, TABLE, Store
 
-Drives = Sequence[Looked]
-Fault = Callable[[Looked], Looked]
-Pictures = np.ndarray
+Drives = Sequence[DriveFeatures]
+Fault = Callable[[DriveFeatures], DriveFeatures]
+Images = np.ndarray
 
 
-def looked_at(store: Store) -> list[Looked]:
+def looked_at(store: Store) -> list[DriveFeatures]:
     return [look(store, drive) for drive in store.drives]
 
 
-def pictures(store: Store, drive: Looked) -> Pictures:
+def pictures(store: Store, drive: DriveFeatures) -> Images:
     """uint8 (N, H, W, 3)."""
-    return read_pictures(store, drive.start + np.arange(len(drive)))[0].copy()
+    return read_images(store, drive.start + np.arange(len(drive)))[0].copy()
 
 
-def seen_anew(drive: Looked, images: Pictures) -> Looked:
+def seen_anew(drive: DriveFeatures, images: Images) -> DriveFeatures:
     """The drive with these pictures."""
-    looks = Looks()
+    looks = ImageQuality()
     looks.add(images, np.ones(len(images), dtype=bool))
     return looks.looked(Readings(**{field.name: getattr(drive, field.name) for field in fields(Readings)}))
 
@@ -49,7 +49,7 @@ def in_one(drives: Drives, place: int, fault: Fault) -> list[Finding]:
 
 
 def steering(change: Callable[[np.ndarray], np.ndarray]) -> Fault:
-    def fault(drive: Looked) -> Looked:
+    def fault(drive: DriveFeatures) -> DriveFeatures:
         actions = drive.actions.copy()
         actions[:, 0] = change(actions[:, 0])
         return replace(drive, actions=actions)
@@ -64,21 +64,21 @@ def column(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Fault:
 def late_pictures(frames: int) -> Fault:
     """Pictures that come so many frames after their actions; negative: before them."""
 
-    def fault(drive: Looked) -> Looked:
+    def fault(drive: DriveFeatures) -> DriveFeatures:
         places = np.clip(np.arange(len(drive)) + frames, 0, len(drive) - 1)
         return replace(drive, actions=drive.actions[places])
 
     return fault
 
 
-def mirrored(drive: Looked) -> Looked:
+def mirrored(drive: DriveFeatures) -> DriveFeatures:
     return replace(drive, right=-drive.right, mean=drive.mean[:, ::-1])
 
 
 def thinned(every: int) -> Fault:
     """Every so many frames taken, and the clock as if all were."""
 
-    def fault(drive: Looked) -> Looked:
+    def fault(drive: DriveFeatures) -> DriveFeatures:
         at = np.arange(0, len(drive) - every + 1, every)
         between = {
             name: np.array([getattr(drive, name)[k : k + every].sum() for k in at[:-1]])

@@ -156,7 +156,7 @@ def quaternions(rotations: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-def write_pictures(folder: Path, pictures: list[np.ndarray], grey: bool = False, digits: int = 6) -> None:
+def write_images(folder: Path, pictures: list[np.ndarray], grey: bool = False, digits: int = 6) -> None:
     folder.mkdir(parents=True)
     for k, picture in enumerate(pictures):
         image = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if grey else picture[..., ::-1]
@@ -170,7 +170,7 @@ def write_odometry(
     folder = root / "sequences" / name
     pictures = truth.pictures(size)
     for camera in cameras:
-        write_pictures(folder / f"image_{camera}", pictures, grey=camera < 2)
+        write_images(folder / f"image_{camera}", pictures, grey=camera < 2)
     (folder / "times.txt").write_text("".join(f"{t:.6e}\n" for t in truth.times - truth.times[0]))
     (root / "poses").mkdir(exist_ok=True)
     places, axes = truth.camera()
@@ -186,7 +186,7 @@ def write_raw(
 ) -> Path:
     """A synced drive with one colour camera below `root`; the readings in `gap` (first, last) are missing."""
     folder = root / "2011_09_26" / f"2011_09_26_drive_{number:04d}_sync"
-    write_pictures(folder / "image_02" / "data", truth.pictures(size), digits=10)
+    write_images(folder / "image_02" / "data", truth.pictures(size), digits=10)
     (folder / "image_02" / "timestamps.txt").write_text(_stamps(truth.times))
     moments = truth.times + 0.003
     kept = [k for k in range(truth.frames) if gap is None or not gap[0] <= k <= gap[1]]

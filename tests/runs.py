@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from daydrive import checkpoint
 from daydrive.config import load_config
-from daydrive.training.distributed import Team
-from daydrive.training.setup import Wishes
+from daydrive.training.distributed import DistributedContext
+from daydrive.training.setup import TrainOptions
 from daydrive.training.trainer import train
 
 CPU = torch.device("cpu")
@@ -24,7 +24,13 @@ def run_training(
 ) -> int:
     """In this process, on one core's device, into a folder that may not be there yet."""
     run.mkdir(parents=True, exist_ok=True)
-    return train(load_config(config_file, overrides), store, run, Team.alone(CPU), Wishes(resume, allow_change))
+    return train(
+        load_config(config_file, overrides),
+        store,
+        run,
+        DistributedContext.single(CPU),
+        TrainOptions(resume, allow_change),
+    )
 
 
 def start(config: Path, store: Path, run: Path, *overrides: str, resume: bool = False) -> subprocess.Popen[bytes]:

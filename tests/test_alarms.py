@@ -19,15 +19,15 @@ from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.training import validation
-from daydrive.training.distributed import Team
+from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
-from daydrive.training.logging.alarms import RULES, Alarm, Watch, planned_changes, rises, swing
-from daydrive.training.logging.throughput import Speed
-from daydrive.training.prefetch import Feed
+from daydrive.training.logging.alarms import RULES, Alarm, AlarmMonitor, planned_changes, rises, swing
+from daydrive.training.logging.throughput import ThroughputMeter
+from daydrive.training.prefetch import DevicePrefetcher
 from daydrive.training.resume import fit_to_store
 from daydrive.types import Batch
 
-ALONE = Team.alone(torch.device("cpu"))
+ALONE = DistributedContext.single(torch.device("cpu"))
 
 HEALTHY_LOSSES = [
     0.1345, 0.1081, 0.0986, 0.0921, 0.0873, 0.0849, 0.0804, 0.0786, 0.0791, 0.0886, 0.0912, 0.0877, 0.0876, 0.0922,
@@ -70,7 +70,7 @@ HEALTHY = settings(
 )
 
 
-def validations(watch: Watch, *psnr: float, every: int = 100, **others: float) -> list[list[str]]:
+def validations(watch: AlarmMonitor, *psnr: float, every: int = 100, **others: float) -> list[list[str]]:
     """The names of the alarms after each validation."""
     named = {f"val/{name}": value for name, value in others.items()}
     return [
@@ -102,7 +102,7 @@ def engine(tiny: tuple[Config, Store]) -> Engine:
 
 
 def test_a_healthy_training_raises_none() -> None:
-    watch = Watch(HEALTHY, 850, 1200)
+    watch = AlarmMonitor(HEALTHY, 850, 1200)
     assert [watch.observe(step, figures) for step, figures in healthy_figures()] == [[]] * 17
 
 
@@ -114,29 +114,29 @@ def test_a_resumed_training_raises_the_same_alarms_and_none_twice() -> None:
     config = settings(
         scheduler={"warmup_steps": 0}, logging={"log_interval": 1}, training={"batch_size": 64}, alarms={"patience": 2}
     )
-    whole, parted = Watch(config, 200, 10), Watch(config, 200, 10)
+    whole, parted = AlarmMonitor(config, 200, 10), AlarmMonitor(config, 200, 10)
     told, told_parted = [], []
     for step in range(1, 201):
         told += [(step, alarm.name) for alarm in whole.observe(step, figures_of(step))]
         told_parted += [(step, alarm.name) for alarm in parted.observe(step, figures_of(step))]
         if step % 7 == 0:
-            parted = Watch(config, 200, 10, json.loads(json.dumps(parted.state())))
+            parted = AlarmMonitor(config, 200, 10, json.loads(json.dumps(parted.state())))
     assert told_parted == told
     assert sorted(name for _, name in told) == ["low_psnr", "no_improvement", "oscillation", "overfitting"]
 
 
 def test_a_damaged_state_is_said_to_be_one() -> None:
     with pytest.raises(UserError, match="'alarms' are not what a training saves"):
-        Watch(HEALTHY, 850, 1200, {"rised": {}})
+        AlarmMonitor(HEALTHY, 850, 1200, {"rised": {}})
     with pytest.raises(UserError, match="'alarms' are not what a training saves"):
-        Watch(HEALTHY, 850, 1200, {"losses": [1.0]})
+        AlarmMonitor(HEALTHY, 850, 1200, {"losses": [1.0]})
 
 
 def test_an_alarm_comes_again_only_after_it_cleared_and_patience_went_by() -> None:
     config = settings(alarms={"patience": 3, "min_psnr": 0})
 
     def watched(*gaps: float) -> list[int]:
-        watch = Watch(config, 10_000, 100)
+        watch = AlarmMonitor(config, 10_000, 100)
         figures = [{"val/psnr": 20.0 + i, "val/train_psnr": 20.0 + i + gap} for i, gap in enumerate(gaps)]
         return [100 * i for i, one in enumerate(figures) if watch.observe(100 * i, one)]
 
@@ -151,21 +151,21 @@ def test_what_is_not_finite_is_named(tiny: tuple[Config, Store], engine: Engine)
     batch.actions[1, 4, 0] = math.nan
     with torch.no_grad():
         loss = float(engine.evaluate(batch).parts["loss"].mean())
-    alarm = only(Watch(config, 12, 5).observe(3, {"train/psnr": 20.0, "train/loss": loss}), "not_finite")
+    alarm = only(AlarmMonitor(config, 12, 5).observe(3, {"train/psnr": 20.0, "train/loss": loss}), "not_finite")
     assert alarm.seen == "train/loss is nan at step 3"
     assert "optimizer.lr=0.0015" in alarm.advice
 
 
 def test_figures_that_are_not_finite_raise_no_other_alarm() -> None:
     nothing = {name: math.nan for rule in RULES for name in rule.needs}
-    alarm = only(Watch(HEALTHY, 850, 1200, {"stale": 9}).observe(800, nothing), "not_finite")
+    alarm = only(AlarmMonitor(HEALTHY, 850, 1200, {"stale": 9}).observe(800, nothing), "not_finite")
     assert alarm.seen.endswith(f"at step 800 and {len(nothing) - 2} more figures")
 
 
 def test_a_step_that_float16_skips_is_no_alarm() -> None:
     overflow = {"train/loss": 1.0, "train/grad_norm": math.inf}
-    assert Watch(HEALTHY, 850, 1200).observe(50, overflow | {"train/loss_scale": 32768.0}) == []
-    only(Watch(HEALTHY, 850, 1200).observe(50, overflow), "not_finite")
+    assert AlarmMonitor(HEALTHY, 850, 1200).observe(50, overflow | {"train/loss_scale": 32768.0}) == []
+    only(AlarmMonitor(HEALTHY, 850, 1200).observe(50, overflow), "not_finite")
 
 
 @pytest.mark.usefixtures("few_clips")
@@ -173,8 +173,8 @@ def test_low_psnr_is_said_after_half_of_the_training(tiny: tuple[Config, Store],
     config, store = tiny
     with torch.no_grad():
         engine.model.decoder.motion_head.conv.bias.fill_(1.0)  # paints over everything
-    figures = validation.Validation(store, config, ALONE).run(engine).figures
-    early, late = Watch(config, 100, 50), Watch(config, 100, 50)
+    figures = validation.Validation(store, config, ALONE).run(engine).metrics
+    early, late = AlarmMonitor(config, 100, 50), AlarmMonitor(config, 100, 50)
     assert "low_psnr" not in [alarm.name for alarm in early.observe(49, figures)]
     found = {alarm.name: alarm for alarm in late.observe(50, figures)}
     psnr, copied = figures["val/psnr"], figures["val/copy_last_psnr"]
@@ -186,25 +186,25 @@ def test_low_psnr_is_said_after_half_of_the_training(tiny: tuple[Config, Store],
 
 def test_training_clips_that_are_dreamed_much_better_are_overfitting() -> None:
     seen = {"val/psnr": 24.0, "val/train_psnr": 28.0}
-    alarm = only(Watch(settings(alarms={"min_psnr": 0}), 1000, 10).observe(100, seen), "overfitting")
+    alarm = only(AlarmMonitor(settings(alarms={"min_psnr": 0}), 1000, 10).observe(100, seen), "overfitting")
     assert "28.0 dB and validation clips at 24.0 dB: 4.0 dB apart" in alarm.seen
     assert "loss.latent_reg_weight=0.05; model.dynamics.dropout=0.2" in alarm.advice
-    assert Watch(settings(), 1000, 10).observe(100, seen | {"val/train_psnr": 26.0}) == []
+    assert AlarmMonitor(settings(), 1000, 10).observe(100, seen | {"val/train_psnr": 26.0}) == []
 
 
 def test_no_better_validation_for_patience_epochs() -> None:
     config = settings(alarms={"patience": 4, "min_psnr": 0})
-    rising = validations(Watch(config, 10_000, 50), *[20 + 0.01 * i for i in range(20)])
+    rising = validations(AlarmMonitor(config, 10_000, 50), *[20 + 0.01 * i for i in range(20)])
     assert rising == [[]] * 20
-    stuck = validations(Watch(config, 10_000, 50), 20, 21, 20.9, 21, 20.8, 22, 21, 21, 21, 23)
+    stuck = validations(AlarmMonitor(config, 10_000, 50), 20, 21, 20.9, 21, 20.8, 22, 21, 21, 21, 23)
     assert stuck == [[], [], [], ["no_improvement"], [], [], [], ["no_improvement"], [], []]
-    patient = validations(Watch(config, 10_000, 200), 20, 21, *[20.5] * 9)
+    patient = validations(AlarmMonitor(config, 10_000, 200), 20, 21, *[20.5] * 9)
     assert patient == [[]] * 9 + [["no_improvement"], []]
 
 
 def test_one_validation_that_is_not_better_is_no_alarm_where_epochs_are_short() -> None:
     config = settings(alarms={"patience": 10, "min_psnr": 0})
-    assert validations(Watch(config, 10_000, 1), 20, 21, 20.9, 22, 21.9, 23) == [[]] * 6
+    assert validations(AlarmMonitor(config, 10_000, 1), 20, 21, 20.9, 22, 21.9, 23) == [[]] * 6
 
 
 def test_rises_are_counted_from_trough_to_peak() -> None:
@@ -228,7 +228,7 @@ def test_a_learning_rate_that_is_too_high_oscillates(tiny: tuple[Config, Store])
         tree["training"] |= {"batch_size": 4, "gradient_accumulation": 1, "use_amp": False, "unroll": []}
         tree["logging"]["log_interval"] = 1
         config = parse_config(tree)
-        engine, watch = Engine(config, ALONE), Watch(config, 1000, 1000)
+        engine, watch = Engine(config, ALONE), AlarmMonitor(config, 1000, 1000)
         named: list[str] = []
         for step in range(1, 25):
             loss = engine.evaluate(clips[step % len(clips)]).loss
@@ -251,7 +251,7 @@ def test_the_choice_of_clips_is_no_oscillation(spread: float, interval: int) -> 
     )  # fmt: skip
     draw = torch.Generator().manual_seed(0)
     noise = spread / math.sqrt(8 * interval)
-    watch = Watch(config, 10**6, 10**6)
+    watch = AlarmMonitor(config, 10**6, 10**6)
     for line in range(1, 400):
         loss = max(0.05, (0.1 + 1 / line) * (1 + noise * float(torch.randn((), generator=draw))))
         assert watch.observe(interval * line, {"train/loss": loss}) == []
@@ -269,7 +269,7 @@ def test_a_loss_that_goes_up_by_plan_is_no_oscillation() -> None:
         return 2.0 - step % period / period
 
     def named(period: int) -> list[str]:
-        watch = Watch(config, 400, 50)
+        watch = AlarmMonitor(config, 400, 50)
         lines = [watch.observe(step, {"train/loss": curve(step, period)}) for step in range(10, 401, 10)]
         return [alarm.name for alarms in lines for alarm in alarms]
 
@@ -288,14 +288,14 @@ def test_pictures_outside_their_range(
 ) -> None:
     config, store = tiny
     validate = validation.Validation(store, config, ALONE).run
-    healthy = validate(engine).figures
+    healthy = validate(engine).metrics
     assert healthy["val/output_max"] <= 1 + 1e-6
-    assert "output_range" not in [alarm.name for alarm in Watch(config, 100, 50).observe(10, healthy)]
+    assert "output_range" not in [alarm.name for alarm in AlarmMonitor(config, 100, 50).observe(10, healthy)]
 
     motion = engine.model.decoder.motion
     monkeypatch.setattr(engine.model.decoder, "motion", lambda *x: (m := motion(*x))._replace(content=m.content + 9))
-    figures = validate(engine).figures
-    found = {alarm.name: alarm for alarm in Watch(config, 100, 50).observe(10, figures)}
+    figures = validate(engine).metrics
+    found = {alarm.name: alarm for alarm in AlarmMonitor(config, 100, 50).observe(10, figures)}
     assert f"reach {figures['val/output_max']:.4g}" in found["output_range"].seen
 
 
@@ -304,9 +304,9 @@ def test_a_model_that_ignores_the_actions(tiny: tuple[Config, Store], engine: En
     config, store = tiny
     with torch.no_grad():
         engine.model.dynamics.embed[0].weight.zero_()
-    figures = validation.Validation(store, config, ALONE).run(engine).figures
+    figures = validation.Validation(store, config, ALONE).run(engine).metrics
     assert figures["val/shuffled_actions_psnr"] == pytest.approx(figures["val/psnr"], abs=1e-4)
-    found = {alarm.name: alarm for alarm in Watch(config, 100, 50).observe(50, figures)}
+    found = {alarm.name: alarm for alarm in AlarmMonitor(config, 100, 50).observe(50, figures)}
     assert "cost the dream" in found["actions_ignored"].seen
     assert "data.frame_skip=2" in found["actions_ignored"].advice
 
@@ -318,8 +318,8 @@ def test_a_model_that_ignores_the_actions(tiny: tuple[Config, Store], engine: En
 )
 def test_the_actions_are_not_called_ignored(step: int, changed: dict[str, float]) -> None:
     ignoring = {"val/psnr": 26.0, "val/shuffled_actions_psnr": 26.0, "val/actions_spread": 0.1}
-    only(Watch(HEALTHY, 100, 50).observe(60, ignoring), "actions_ignored")
-    assert Watch(HEALTHY, 100, 50).observe(step, ignoring | changed) == []
+    only(AlarmMonitor(HEALTHY, 100, 50).observe(60, ignoring), "actions_ignored")
+    assert AlarmMonitor(HEALTHY, 100, 50).observe(step, ignoring | changed) == []
 
 
 def test_a_loader_that_is_too_slow_starves_the_device(tiny: tuple[Config, Store]) -> None:
@@ -336,14 +336,18 @@ def test_a_loader_that_is_too_slow_starves_the_device(tiny: tuple[Config, Store]
                 yield batch
 
     def alarms(loading: float) -> list[list[Alarm]]:
-        feed, speed, watch = Feed(Slow(loading), ALONE.device, 1), Speed(ALONE, 1), Watch(config, 1000, 100)
+        prefetcher, speed, watch = (
+            DevicePrefetcher(Slow(loading), ALONE.device, 1),
+            ThroughputMeter(ALONE, 1),
+            AlarmMonitor(config, 1000, 100),
+        )
         told = []
         for step in range(3, 12, 3):
             for _ in range(3):
                 with speed.step():
-                    next(feed)
+                    next(prefetcher)
                     time.sleep(0.01)
-            told.append(watch.observe(step, speed.take(feed.waited)))
+            told.append(watch.observe(step, speed.take(prefetcher.waited)))
         return told
 
     first, second, third = alarms(loading=0.05)
@@ -367,7 +371,7 @@ def test_all_advice_can_be_pasted_behind_the_command(tmp_path: Path) -> None:
         file.write_text(yaml.safe_dump({**tree, "logging": {"log_interval": 1}}))
         config = load_config(file)
         swinging = [(step, 1.0 + 99 * (step % 2)) for step in range(1990, 2000)]
-        watch = Watch(config, 10, 1, {"losses": swinging, "best": 20.0, "stale": 5})
+        watch = AlarmMonitor(config, 10, 1, {"losses": swinging, "best": 20.0, "stale": 5})
         watch.observe(2000, {"speed/device_use": 1.0})
         alarms = watch.observe(2001, everything_wrong)
         assert [alarm.name for alarm in alarms] == [rule.name for rule in RULES]

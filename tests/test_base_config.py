@@ -12,7 +12,7 @@ from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
 from daydrive.models import build_world_model
-from daydrive.training.distributed import Team
+from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
 
 BASE = Path(__file__).parent.parent / "configs/training/base.yaml"
@@ -44,7 +44,7 @@ def test_a_base_shaped_model_learns_two_clips_by_heart(road_store: Path) -> None
     )  # fmt: skip
     store = Store.open(road_store)
     batch = read_clips(store, fixed_clips(store, "train", config.data.sequence_length, 2))
-    engine = Engine(config, Team.alone(CPU))
+    engine = Engine(config, DistributedContext.single(CPU))
     engine.model.train()
     for _ in range(OVERFIT_STEPS):
         for _ in engine.accumulate(batch, last=True):

@@ -92,7 +92,7 @@ def test_ended_on_the_way_the_store_is_as_it_was(
     found = Store.open(tmp_path / "store")
     assert found.fingerprint == before.fingerprint and rows_of(found) == rows
     with monkeypatch.context() as patch:
-        patch.setattr(module.parts, "write_part", lambda *_: pytest.fail("a finished drive is read again"))
+        patch.setattr(module.shards, "write_part", lambda *_: pytest.fail("a finished drive is read again"))
         store = added(drives, tmp_path / "store")
     assert sorted(rows_of(store)) == sorted(rows_of(fresh(drives, tmp_path)))
     assert not (tmp_path / "store.partial").exists()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from daydrive.data.sampling.clips import ClipIndex
-from daydrive.data.sampling.sample_order import Order
+from daydrive.data.sampling.sample_order import SampleOrder
 from daydrive.data.store import drives
 from daydrive.data.store.drives import DriveInfo, Drives
 from daydrive.data.store.store import Store, read_metadata, write_metadata
@@ -83,7 +83,7 @@ def test_a_hundred_million_frames_open_small_and_clips_are_chosen_as_cheaply(tmp
         tracemalloc.start()
         store = Store.open(path)
         index = ClipIndex(store, "train", 16)
-        order = Order.plain(len(index), 3)
+        order = SampleOrder.plain(len(index), 3)
         opening = tracemalloc.get_traced_memory()[1]
         held = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()
@@ -94,7 +94,7 @@ def test_a_hundred_million_frames_open_small_and_clips_are_chosen_as_cheaply(tmp
         tracemalloc.stop()
         return opening, choosing
 
-    Order.plain(10**6, 0).clips(0, 1)  # what is imported at the first use
+    SampleOrder.plain(10**6, 0).clips(0, 1)  # what is imported at the first use
     large = written(tmp_path / "large", entries(100_000, 1000))
     few = written(tmp_path / "few", entries(10, 1000))
     assert Store.open(large).rows == 10**8

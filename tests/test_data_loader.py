@@ -17,8 +17,8 @@ from daydrive.config import BalanceConfig, CurriculumConfig, DataConfig
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.sampling.clips import ClipIndex
 from daydrive.data.sampling.loader import ClipLoader
-from daydrive.data.sampling.sample_order import Order, build_order
-from daydrive.data.sampling.shared_memory import HEADER, Lent, Slots, forget
+from daydrive.data.sampling.sample_order import SampleOrder, build_sample_order
+from daydrive.data.sampling.shared_memory import HEADER, BufferPool, SharedBatch, forget
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.types import Batch, Clip
@@ -41,13 +41,13 @@ def take(path: Path, count: int, **more: object) -> list[Batch]:
     return list(itertools.islice(ClipLoader(path, "train", **settings), count))
 
 
-def demanding(path: Path, mode: str) -> Order:
+def demanding(path: Path, mode: str) -> SampleOrder:
     """A curriculum and balanced kinds, so that nothing about the order is simple."""
     store = Store.open(path)
     data = DataConfig(
         balance=BalanceConfig(mode=mode, strength=1.0), curriculum=CurriculumConfig(phases=2, epochs_per_phase=1)
     )
-    return build_order(store, ClipIndex(store, "train", 5), data, 7)
+    return build_sample_order(store, ClipIndex(store, "train", 5), data, 7)
 
 
 def samples(batches: list[Batch]) -> dict[int, Clip]:
@@ -163,11 +163,11 @@ def test_what_is_held_is_not_written_over_and_what_is_let_go_is_used_again(path:
 
 
 def test_slots_are_lent_again_only_when_free_and_large_enough() -> None:
-    slots = Slots()
+    slots = BufferPool()
     a, b = slots.lend(100), slots.lend(100)
     assert a.memory.data_ptr() != b.memory.data_ptr() and a.memory.is_shared() and len(a.memory) == HEADER + 100
-    a.pictures((2, 4, 4, 3))[1] = 7
-    lent = Lent(Batch(torch.empty(0), torch.zeros(1, 1, 4), samples=[3]), a, (2, 4, 4, 3), ("test", 0))
+    a.pixels((2, 4, 4, 3))[1] = 7
+    lent = SharedBatch(Batch(torch.empty(0), torch.zeros(1, 1, 4), samples=[3]), a, (2, 4, 4, 3), ("test", 0))
     batch = ForkingPickler.loads(ForkingPickler.dumps(lent))
     assert isinstance(batch, Batch) and batch.images.shape == (1, 2, 3, 4, 4) and batch.samples == [3]
     part = batch.images[0, 1]

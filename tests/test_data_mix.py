@@ -20,8 +20,8 @@ from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.quality.scores import add_score
 from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.data.sampling.loader import ClipLoader
-from daydrive.data.sampling.sample_order import build_order
-from daydrive.data.store.concat import Mix, merge
+from daydrive.data.sampling.sample_order import build_sample_order
+from daydrive.data.store.concat import ConcatStore, merge
 from daydrive.data.store.resplit import resplit
 from daydrive.data.store.store import Store
 
@@ -42,7 +42,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
-def mix(stores: list[Path], tmp_path: Path) -> Mix:
+def mix(stores: list[Path], tmp_path: Path) -> ConcatStore:
     return merge(stores, tmp_path / "deep" / "mix", [3, 1])
 
 
@@ -59,7 +59,7 @@ def test_the_command_merges_and_a_mix_opens_as_a_store(
         shutil.rmtree(here / "mix")
 
 
-def test_rows_of_a_mix_are_those_of_its_members(mix: Mix, stores: list[Path]) -> None:
+def test_rows_of_a_mix_are_those_of_its_members(mix: ConcatStore, stores: list[Path]) -> None:
     store = Store.open(mix.path)
     one, two = map(Store.open, stores)
     assert (store.rows, store.hz, store.image_size) == (one.rows + two.rows, one.hz, one.image_size)
@@ -79,7 +79,7 @@ def test_rows_of_a_mix_are_those_of_its_members(mix: Mix, stores: list[Path]) ->
     assert len(pickle.dumps(store)) < 400 and pickle.loads(pickle.dumps(store)).drives == store.drives
 
 
-def test_a_batch_of_a_mix_is_one_read_of_each_table(mix: Mix, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_of_a_mix_is_one_read_of_each_table(mix: ConcatStore, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[int] = []
     for k, member in enumerate(mix.members):
         take = member.dataset.take
@@ -96,15 +96,15 @@ def test_a_batch_of_a_mix_is_one_read_of_each_table(mix: Mix, monkeypatch: pytes
         assert np.allclose(actions[:, 0], (mix.locate(clip.start)[1] + np.arange(LENGTH - 1)) / 100)
 
 
-def drawn(mix: Mix, data: DataConfig, passes: int = 4) -> list[float]:
+def drawn(mix: ConcatStore, data: DataConfig, passes: int = 4) -> list[float]:
     """How many of its clips a pass takes of each member, relative to how many it has."""
     index = ClipIndex(mix, "train", LENGTH)
-    numbers = build_order(mix, index, data, 0).clips(0, passes * len(index))
+    numbers = build_sample_order(mix, index, data, 0).clips(0, passes * len(index))
     return [float((numbers < 27).sum()) / 27 / passes, float((numbers >= 27).sum()) / 17 / passes]
 
 
 def test_weights_are_how_often_clips_come_relative_to_their_number(
-    mix: Mix, stores: list[Path], tmp_path: Path
+    mix: ConcatStore, stores: list[Path], tmp_path: Path
 ) -> None:
     one, two = drawn(mix, DataConfig(), 8)
     assert one / two == pytest.approx(3, rel=0.06) and 27 * one + 17 * two == pytest.approx(44)
@@ -113,13 +113,13 @@ def test_weights_are_how_often_clips_come_relative_to_their_number(
     balanced = DataConfig(balance=BalanceConfig(strength=0.0))
     assert drawn(mix, balanced, 8) == pytest.approx([one, two], abs=0.02)
     phases = DataConfig(curriculum=CurriculumConfig(by="speed", phases=2, epochs_per_phase=1))
-    numbers = build_order(mix, ClipIndex(mix, "train", LENGTH), phases, 0).clips(0, 22)
+    numbers = build_sample_order(mix, ClipIndex(mix, "train", LENGTH), phases, 0).clips(0, 22)
     speeds = ClipIndex(mix, "train", LENGTH).means(mix.read_values(np.arange(mix.rows), ["speed"])["speed"])
     assert speeds[numbers].max() <= np.median(speeds) and (numbers < 27).sum() > 2 * (numbers >= 27).sum()
 
 
-def test_the_order_of_a_mix_is_resumed_and_shared_by_ranks(mix: Mix) -> None:
-    order = build_order(mix, ClipIndex(mix, "train", LENGTH), DataConfig(), 5)
+def test_the_order_of_a_mix_is_resumed_and_shared_by_ranks(mix: ConcatStore) -> None:
+    order = build_sample_order(mix, ClipIndex(mix, "train", LENGTH), DataConfig(), 5)
 
     def take(count: int, **more: object) -> dict[int, tuple[str, int]]:
         loader = ClipLoader(mix.path, "train", sequence_length=LENGTH, order=order, **more)  # type: ignore[arg-type]
@@ -132,13 +132,13 @@ def test_the_order_of_a_mix_is_resumed_and_shared_by_ranks(mix: Mix) -> None:
     assert ranks[0] | ranks[1] == whole and not ranks[0].keys() & ranks[1].keys()
 
 
-def test_what_a_mix_does_not_do(mix: Mix, tmp_path: Path) -> None:
+def test_what_a_mix_does_not_do(mix: ConcatStore, tmp_path: Path) -> None:
     assert "score each of them" in refuses(lambda: add_score(mix, "x", "", lambda drive: iter([])), tmp_path)
     assert "split each of them" in refuses(lambda: resplit(mix.path, "drive"), tmp_path)
     assert "has no table of its own" in refuses(lambda: mix.dataset, tmp_path)
 
 
-def test_a_member_that_has_gone_or_changed(mix: Mix, stores: list[Path], tmp_path: Path) -> None:
+def test_a_member_that_has_gone_or_changed(mix: ConcatStore, stores: list[Path], tmp_path: Path) -> None:
     moved = shutil.copytree(stores[1], tmp_path / "moved")
     made = merge([stores[0], moved], tmp_path / "made")
     metadata = json.loads((moved / "store.json").read_text())
@@ -153,7 +153,9 @@ def test_a_member_that_has_gone_or_changed(mix: Mix, stores: list[Path], tmp_pat
         refuses(lambda: Store.open(made.path), tmp_path)
 
 
-def test_stores_that_do_not_fit_together(mix: Mix, stores: list[Path], small_store: Path, tmp_path: Path) -> None:
+def test_stores_that_do_not_fit_together(
+    mix: ConcatStore, stores: list[Path], small_store: Path, tmp_path: Path
+) -> None:
     def refused(said: str, stores: list[Path], weights: list[float] | None = None, output: str = "out") -> None:
         assert said in refuses(lambda: merge(stores, tmp_path / output, weights), tmp_path)
 

@@ -16,8 +16,8 @@ from daydrive.data.prepare.prepare import prepare
 from daydrive.data.quality.scores import add_score
 from daydrive.data.sampling import clip_weights
 from daydrive.data.sampling.clips import ClipIndex
-from daydrive.data.sampling.permutation import SMALL, Chances, epoch_order, scattered
-from daydrive.data.sampling.sample_order import Order, Phase, build_order
+from daydrive.data.sampling.permutation import SMALL, SamplingWeights, epoch_permutation, scattered
+from daydrive.data.sampling.sample_order import Phase, SampleOrder, build_sample_order
 from daydrive.data.store.drives import Drives
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
@@ -61,12 +61,12 @@ def bending(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store.open(prepare("folder", root / "raw", root / "store", (16, 16), workers=1))
 
 
-def order_of(store: Store, seed: int = 3, **settings: Any) -> tuple[Order, ClipIndex]:
+def order_of(store: Store, seed: int = 3, **settings: Any) -> tuple[SampleOrder, ClipIndex]:
     index = ClipIndex(store, "train", LENGTH)
-    return build_order(store, index, DataConfig(**settings), seed), index
+    return build_sample_order(store, index, DataConfig(**settings), seed), index
 
 
-def drawn(order: Order, index: ClipIndex, first: int, count: int) -> dict[str, int]:
+def drawn(order: SampleOrder, index: ClipIndex, first: int, count: int) -> dict[str, int]:
     names = [index.clip(int(number)).drive for number in order.clips(first, count)]
     return {kind: names.count(f"train/{kind}") for kind in KINDS}
 
@@ -87,7 +87,7 @@ def test_the_order_is_a_function_of_the_sample_alone(store: Store, settings: dic
     total = 20 * len(index)
     whole, weights = order.clips(0, total), order.weights(0, total)
     assert whole.dtype == np.int64 and whole.shape == (total,)
-    again: Order = pickle.loads(pickle.dumps(order_of(store, **settings)[0]))
+    again: SampleOrder = pickle.loads(pickle.dumps(order_of(store, **settings)[0]))
     for first, count in ((total - 7, 7), (0, 1), (len(index) - 3, 2 * len(index)), (41, 5)):
         assert np.array_equal(again.clips(first, count), whole[first : first + count])
         found = again.weights(first, count)
@@ -101,13 +101,15 @@ def test_without_settings_an_epoch_is_a_permutation(store: Store) -> None:
     assert len(index) == ALL == order.clip_count
     for epoch in range(3):
         clips = order.clips(epoch * ALL, ALL)
-        assert np.array_equal(clips, epoch_order(3, epoch, ALL)) and np.array_equal(np.sort(clips), np.arange(ALL))
+        assert np.array_equal(clips, epoch_permutation(3, epoch, ALL)) and np.array_equal(
+            np.sort(clips), np.arange(ALL)
+        )
     assert not np.array_equal(order.clips(0, ALL), order.clips(ALL, ALL))
     assert order.weights(0, 5) is None
 
 
 def drawn_all(chances: np.ndarray, offset: float) -> np.ndarray:
-    return Chances.each(chances).drawn(np.arange(len(chances)), offset)
+    return SamplingWeights.each(chances).drawn(np.arange(len(chances)), offset)
 
 
 def test_systematic_draws_differ_from_their_share_by_less_than_one() -> None:
@@ -263,8 +265,8 @@ def test_runs_of_chances_draw_what_single_chances_draw() -> None:
     counts, shares = np.array([5, 0, 7, 3]), np.array([2.0, 9.0, 0.5, 1.0])
     points = np.random.default_rng(1).integers(0, 15, 40)
     for offset in (0.0, 0.3, 0.99):
-        in_runs = Chances(counts, shares).drawn(points, offset)
-        assert in_runs.tolist() == Chances.each(np.repeat(shares, counts)).drawn(points, offset).tolist()
+        in_runs = SamplingWeights(counts, shares).drawn(points, offset)
+        assert in_runs.tolist() == SamplingWeights.each(np.repeat(shares, counts)).drawn(points, offset).tolist()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 1000, 1025, SMALL + 1])
@@ -276,7 +278,7 @@ def test_a_scattered_pass_is_a_permutation_that_any_part_of_is_found_alone(count
         assert all((a == b).mean() < 0.01 for a, b in ((passes[0], passes[1]), (passes[0], passes[2])))
     some = np.random.default_rng(0).integers(0, count, 9)
     assert np.array_equal(scattered(3, 0, count, some), passes[0][some])
-    assert np.array_equal(epoch_order(3, 1, count, some), epoch_order(3, 1, count)[some])
+    assert np.array_equal(epoch_permutation(3, 1, count, some), epoch_permutation(3, 1, count)[some])
 
 
 def test_a_scattered_pass_looks_drawn_by_lot() -> None:
@@ -301,8 +303,8 @@ def test_choosing_clips_costs_the_same_for_many(chances: bool) -> None:
     """No more memory, and no more numbers looked at, for a batch out of 10^8 clips than for one out of 10^5."""
 
     def peak(clips: int) -> int:
-        halves = Chances(np.array([clips // 2, clips // 2]), np.array([2.0, 1.0]))
-        order = Order(0, clips, (Phase(clips, chances=halves if chances else None),))
+        halves = SamplingWeights(np.array([clips // 2, clips // 2]), np.array([2.0, 1.0]))
+        order = SampleOrder(0, clips, (Phase(clips, sampling_weights=halves if chances else None),))
         assert len(pickle.dumps(order)) < 1000
         tracemalloc.start()
         for first in (0, clips - 8, 7 * clips + 5):

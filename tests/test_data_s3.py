@@ -81,7 +81,7 @@ def test_the_same_store_as_on_this_machine(
         prepare("counted", None, f"{bucket}/some/store", (24, 32), workers=1, drives=6, add=True)
     assert rows_of(Store.open(remote.path)) == rows_of(remote) and len(list(here.rglob("*.arrow"))) == 2
     with monkeypatch.context() as patch:
-        patch.setattr(module.parts, "write_part", lambda *_: pytest.fail("a finished drive is read again"))
+        patch.setattr(module.shards, "write_part", lambda *_: pytest.fail("a finished drive is read again"))
         prepare("counted", None, f"{bucket}/some/store", (24, 32), workers=1, drives=6, add=True)
     grown = Store.open(f"{bucket}/some/store")
     assert sorted(zip(*rows_of(grown)[::2], strict=True)) == sorted(zip(*rows_of(local)[::2], strict=True))

@@ -27,7 +27,7 @@ from daydrive.config import BalanceConfig, Config, CurriculumConfig, DataConfig,
 from daydrive.data.quality import scores
 from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.data.sampling.loader import ClipLoader
-from daydrive.data.sampling.sample_order import build_order
+from daydrive.data.sampling.sample_order import build_sample_order
 from daydrive.data.store.store import DriveInfo, Store
 from daydrive.errors import UserError
 from daydrive.evaluation import scoring
@@ -133,7 +133,7 @@ def test_training_takes_its_order_from_a_scored_store(store: Store) -> None:
     opened = Store.open(store.path)
     data = DataConfig(balance=BalanceConfig(), curriculum=CurriculumConfig(by="motion", phases=2, cumulative=False))
     index = ClipIndex(opened, "train", 6)
-    order = build_order(opened, index, data, 0)
+    order = build_sample_order(opened, index, data, 0)
     batch = next(iter(ClipLoader(store.path, "train", batch_size=8, sequence_length=6, order=order)))
     motion = index.means(column(store.path, "motion"))
     easy, hard = motion[order.clips(0, 8)], motion[order.clips(data.curriculum.epochs_per_phase * (len(index) // 2), 8)]

@@ -59,7 +59,7 @@ def test_constant_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     alive: list[int] = []
     monkeypatch.setattr(waymo, "BATCH", 4)
     before = pa.total_allocated_bytes()
-    for _ in segment.pictures(rows):
+    for _ in segment.images(rows):
         alive.append(pa.total_allocated_bytes() - before)
     assert len(alive) == 60 and max(alive) < 2_000_000 and (folder / IMAGES).stat().st_size > 6_000_000
 

@@ -30,7 +30,7 @@ from daydrive.data.prepare.prepare import prepare
 from daydrive.data.quality.doctor.cache import diagnosis, keep, kept
 from daydrive.data.quality.doctor.correlate import commanded, correlate, turned
 from daydrive.data.quality.doctor.examine import examine, examine_quickly, judge
-from daydrive.data.quality.doctor.features import Looked
+from daydrive.data.quality.doctor.features import DriveFeatures
 from daydrive.data.quality.doctor.finding import Finding
 from daydrive.data.quality.doctor.motion import SIDE, pyramid, shift
 from daydrive.data.store.store import Store
@@ -151,7 +151,7 @@ def test_scale_of_the_speed(recordings: Recordings, factor: float) -> None:
 
 @pytest.mark.parametrize(("factor", "code"), [(3.6, "speed-scale"), (0.5, "frame-rate")])
 def test_speed_against_the_way_between_positions(road: Recordings, factor: float, code: str) -> None:
-    def with_positions(drive: Looked) -> Looked:
+    def with_positions(drive: DriveFeatures) -> DriveFeatures:
         speed = drive.values["speed"]
         values = {**drive.values, "x": np.cumsum(speed) / drive.hz, "y": np.zeros(len(drive))}
         return replace(drive, values={**values, "speed": speed * factor})
@@ -267,7 +267,7 @@ def test_pictures_that_are_black_overexposed_blank_or_blurred(recordings: Record
 
 
 def test_red_and_blue_swapped(recordings: Recordings) -> None:
-    def swapped(drive: Looked) -> Looked:
+    def swapped(drive: DriveFeatures) -> DriveFeatures:
         return replace(drive, blueness=-drive.blueness)
 
     images = pictures(recordings.store, recordings.drive)[..., ::-1]
@@ -285,7 +285,7 @@ def test_the_same_pictures_and_places_in_two_splits(recordings: Recordings) -> N
     finding = one(judge([*drives, copy]), "leak")
     assert finding.drives == ("copy",) and finding.size > 0.3
 
-    def placed(drive: Looked, x: float) -> Looked:
+    def placed(drive: DriveFeatures, x: float) -> DriveFeatures:
         way = x + np.arange(len(drive), dtype=float)
         return replace(drive, values={**drive.values, "x": way, "y": np.zeros(len(drive))})
 

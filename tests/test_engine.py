@@ -16,7 +16,7 @@ from daydrive.data.store.store import Store
 from daydrive.losses import structure_loss
 from daydrive.training import step as step_module
 from daydrive.training.compiled import compile_parts
-from daydrive.training.distributed import Team
+from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
 from daydrive.training.optim.ema import Ema
 from daydrive.training.precision import mixed_dtype
@@ -47,14 +47,14 @@ def test_accumulation_has_the_gradient_of_the_large_batch(
     """Also where the last group is short, and where clips carry weights."""
     if not weighted:
         batch = replace(batch, weights=torch.full((6,), 1 / 6))
-    engine = Engine(load_config(tiny_config, FULL), Team.alone(CPU))
+    engine = Engine(load_config(tiny_config, FULL), DistributedContext.single(CPU))
     whole = evaluate_batch(engine.model, batch, engine.config.loss, 4, structure_loss, nullcontext)
     assert batch.weights is not None
     expected_loss = sum(float(w * loss) for w, loss in zip(batch.weights, whole.parts["loss"], strict=True))
     assert float(whole.loss.detach()) == pytest.approx(expected_loss, rel=1e-5)
     whole.loss.backward()
     expected = gradient(engine)
-    engine.forget_gradients()
+    engine.zero_grad()
     pieces = [piece for piece in torch.arange(6).split(cuts)]
     for number, piece in enumerate(pieces):
         part = Batch(batch.images[piece], batch.actions[piece], weights=batch.weights[piece])
@@ -66,11 +66,11 @@ def test_accumulation_has_the_gradient_of_the_large_batch(
 def test_a_batch_in_passes_has_the_gradient_of_the_whole(
     tiny_config: Path, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Engine(load_config(tiny_config, FULL), Team.alone(CPU))
+    engine = Engine(load_config(tiny_config, FULL), DistributedContext.single(CPU))
     gradients, passes = [], []
     for pixels in (step_module.PIXELS_PER_PASS, 4 * 6 * 64 * 64):
         monkeypatch.setattr(step_module, "PIXELS_PER_PASS", pixels)
-        engine.forget_gradients()
+        engine.zero_grad()
         passes.append(len(list(engine.accumulate(batch, last=True))))
         gradients.append(gradient(engine))
     assert passes == [1, 2] and clips_per_pass(batch) == 4
@@ -81,7 +81,7 @@ def test_clipping_comes_after_unscaling_and_takes_the_global_norm(tiny_config: P
     norms = []
     for precision in (["training.use_amp=false"], ["training.amp_dtype=float16"]):
         settings = [*FULL[:2], *precision, "training.max_grad_norm=0.01"]
-        engine = Engine(load_config(tiny_config, settings), Team.alone(CPU))
+        engine = Engine(load_config(tiny_config, settings), DistributedContext.single(CPU))
         for _ in engine.accumulate(batch, last=True):
             pass
         raw = gradient(engine)
@@ -92,7 +92,7 @@ def test_clipping_comes_after_unscaling_and_takes_the_global_norm(tiny_config: P
 
 
 def test_an_overflow_in_float16_skips_the_step_and_lowers_the_scale(tiny_config: Path, batch: Batch) -> None:
-    engine = Engine(load_config(tiny_config, [*FULL[:2], "training.amp_dtype=float16"]), Team.alone(CPU))
+    engine = Engine(load_config(tiny_config, [*FULL[:2], "training.amp_dtype=float16"]), DistributedContext.single(CPU))
     before = {name: p.detach().clone() for name, p in engine.model.named_parameters()}
     scale = engine.precision.scaler.get_scale()
     for _ in engine.accumulate(batch, last=True):
@@ -103,7 +103,7 @@ def test_an_overflow_in_float16_skips_the_step_and_lowers_the_scale(tiny_config:
     engine.skip()
     assert engine.precision.skipped_steps == 1 and engine.precision.scaler.get_scale() == scale / 2
     assert all(torch.equal(p, before[name]) for name, p in engine.model.named_parameters())
-    assert engine.precision.figures() == {"train/skipped_steps": 1.0, "train/loss_scale": scale / 2}
+    assert engine.precision.metrics() == {"train/skipped_steps": 1.0, "train/loss_scale": scale / 2}
 
 
 def test_bfloat16_where_the_device_has_it(tiny_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ def test_the_average_follows_the_weights_and_stands_in_for_them() -> None:
 def test_every_optimizer_learns_a_batch(tiny_config: Path, batch: Batch, kind: str) -> None:
     rate = {"sgd": "0.3", "muon": "3e-3"}.get(kind, "1e-2")
     settings = [*FULL, f"optimizer.type={kind}", f"optimizer.lr={rate}"]
-    engine = Engine(load_config(tiny_config, settings), Team.alone(CPU))
+    engine = Engine(load_config(tiny_config, settings), DistributedContext.single(CPU))
     losses = []
     for _ in range(12):
         losses.append(sum(float(result.loss) for result in engine.accumulate(batch, last=True)))
@@ -158,7 +158,7 @@ def test_gradient_checkpointing_gives_the_same_gradients_to_the_bit(tiny_config:
     gradients = []
     for kept in (False, True):
         settings = ["model.image_size=[64, 64]", f"training.use_gradient_checkpointing={str(kept).lower()}"]
-        engine = Engine(load_config(tiny_config, settings), Team.alone(CPU))
+        engine = Engine(load_config(tiny_config, settings), DistributedContext.single(CPU))
         torch.manual_seed(3)
         for _ in engine.accumulate(batch, last=True):
             pass
@@ -169,7 +169,7 @@ def test_gradient_checkpointing_gives_the_same_gradients_to_the_bit(tiny_config:
 def test_a_compiler_that_fails_is_done_without(
     tiny_config: Path, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Engine(load_config(tiny_config, FULL), Team.alone(CPU))
+    engine = Engine(load_config(tiny_config, FULL), DistributedContext.single(CPU))
     expected = engine.evaluate(batch).loss
 
     def broken(function: object, **_: object) -> object:
@@ -186,7 +186,7 @@ def test_a_compiler_that_fails_is_done_without(
 
 @pytest.mark.slow
 def test_a_compiled_model_learns_the_same(tiny_config: Path, batch: Batch) -> None:
-    engine = Engine(load_config(tiny_config, FULL), Team.alone(CPU))
+    engine = Engine(load_config(tiny_config, FULL), DistributedContext.single(CPU))
     eager = engine.evaluate(batch).loss
     said = compile_parts(engine.model, lambda: engine.evaluate(batch))
     assert said.startswith("torch.compile took")

@@ -14,7 +14,7 @@ from dreams import CONTEXT, HORIZON, SIZE, copier, evaluated, figures, scene, sc
 from safetensors.torch import save_file
 from torch import Tensor
 
-from daydrive.data.sampling.clips import read_pictures
+from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation.floors import constant_flow, mean_picture
@@ -46,7 +46,7 @@ def test_what_moves_evenly_is_moved_on() -> None:
 
 def test_the_mean_picture_is_that_of_the_training_drives(store: Store) -> None:
     rows = np.concatenate([drive.start + np.arange(drive.frames) for drive in store.split("train")])
-    by_hand = read_pictures(store, rows)[0].astype(np.float64).mean(0).round()
+    by_hand = read_images(store, rows)[0].astype(np.float64).mean(0).round()
     assert np.array_equal(mean_picture(store, "val").movedim(0, -1).numpy(), by_hand)
 
 

@@ -27,7 +27,7 @@ from daydrive.evaluation.choosing import evenly
 from daydrive.evaluation.compare import FIGURES
 from daydrive.evaluation.floors import mean_picture
 from daydrive.evaluation.horizon import TOGETHER, Dream, Rollout, dreamt, frame_figures, other_clips
-from daydrive.evaluation.keeping import WORST, Kept, read_kept, worst
+from daydrive.evaluation.keeping import WORST, Kept, read_cached, worst
 from daydrive.evaluation.output import partial, workspace
 from daydrive.evaluation.subject import bind
 from daydrive.types import Clip
@@ -232,7 +232,7 @@ def test_the_worst_of_all_are_kept_by_whoever_sees_them(tmp_path: Path) -> None:
         for begin in range(20, 40, 4):
             _see(later, range(begin, begin + 4), rollout, margins)
         for number in {*worst(margins), 0, 39}:
-            assert torch.equal(read_kept(folder, number, rollout.clip).real, frames)
+            assert torch.equal(read_cached(folder, number, rollout.clip).real, frames)
         assert len(list(folder.iterdir())) <= 2 + 3 * WORST
 
 

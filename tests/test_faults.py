@@ -25,9 +25,9 @@ from daydrive.data.sampling.augment import DrivingAugmentation
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.store.store import TABLE, Store
 from daydrive.errors import UserError
-from daydrive.training.distributed import Team
+from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
-from daydrive.training.nonfinite import TrainingFailed, bad_actions, examine, explain, fault_of, replay
+from daydrive.training.nonfinite import TrainingFailed, bad_actions, examine, explain, nonfinite_error, replay
 from daydrive.training.resume import fit_to_store
 from daydrive.types import Batch, Clip
 
@@ -57,7 +57,7 @@ def settings(store: Path, **sections: dict[str, object]) -> Config:
 
 
 def engine_of(config: Config) -> Engine:
-    engine = Engine(config, Team.alone(CPU))
+    engine = Engine(config, DistributedContext.single(CPU))
     engine.wrapped.train()
     return engine
 
@@ -86,7 +86,7 @@ def fault(broken: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Train
     """A step with four clips, of which two hold the broken frame, and what is left of it."""
     run = tmp_path_factory.mktemp("fault") / "run"
     batches = step_of(broken, 3, 10, 16)
-    failed = fault_of(run, 12, batches, engine_of(settings(broken)), broken)
+    failed = nonfinite_error(run, 12, batches, engine_of(settings(broken)), broken)
     return failed, run / "faults" / "step-12"
 
 
@@ -153,7 +153,7 @@ def test_frames_in_between_and_mirrored_clips_are_found_again(broken: Path, tmp_
     config = settings(broken, data={"frame_skip": 3, "augmentation": {"mirror": 1.0, "brightness": 0.3}})
     augment = DrivingAugmentation.from_config(config.data.augmentation, config.training.seed)
     batches = [augment(batch) for batch in step_of(broken, 5, skip=3)]
-    failed = fault_of(tmp_path, 1, batches, engine_of(config), broken)
+    failed = nonfinite_error(tmp_path, 1, batches, engine_of(config), broken)
     assert f"drive '{name_of(broken)}', frames 5 to 20: steering is nan at frame 11" in str(failed)
     assert replay(tmp_path / "faults" / "step-1", CPU).reproduced
 
@@ -173,7 +173,7 @@ def test_a_rate_far_too_high_is_told_from_a_broken_clip(road_store: Path, tmp_pa
         engine.update()
     else:
         pytest.fail("the weights did not diverge")
-    failed = fault_of(tmp_path, 7, batches, engine, road_store)
+    failed = nonfinite_error(tmp_path, 7, batches, engine, road_store)
     assert "all 4 clips alike (recon_loss, pred_loss, " in str(failed)
     assert "not finite): the training has diverged; to try: optimizer.lr=100000" in str(failed)
     assert replay(tmp_path / "faults" / "step-7", CPU).reproduced
@@ -183,7 +183,7 @@ def test_weights_that_are_not_finite_are_named(road_store: Path, tmp_path: Path)
     engine = engine_of(settings(road_store))
     with torch.no_grad():
         engine.model.encoder.leave[1].bias[0] = math.inf
-    failed = fault_of(tmp_path, 5, step_of(road_store, 3), engine, road_store)
+    failed = nonfinite_error(tmp_path, 5, step_of(road_store, 3), engine, road_store)
     assert "the weights are not finite any more (encoder.leave.1.bias): the training has diverged" in str(failed)
 
 
@@ -223,7 +223,7 @@ def test_a_full_disk_does_not_hide_the_cause(broken: Path, tmp_path: Path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tensors, "write", full)
-    failed = fault_of(tmp_path, 12, step_of(broken, 10), engine_of(settings(broken)), broken)
+    failed = nonfinite_error(tmp_path, 12, step_of(broken, 10), engine_of(settings(broken)), broken)
     assert "steering is nan at frame 13" in str(failed)
     assert f"it could not be written to {tmp_path / 'faults' / 'step-12'} (No space left on device)" in str(failed)
     assert list((tmp_path / "faults").iterdir()) == []
@@ -235,7 +235,7 @@ def test_the_process_with_the_clip_speaks(broken: Path, tmp_path: Path) -> None:
     class Ended(Exception):  # noqa: N818
         pass
 
-    class OneOfTwo(Team):
+    class OneOfTwo(DistributedContext):
         def sum(self, values: dict[str, float]) -> dict[str, float]:
             return values | {"1": 1.0}
 
@@ -244,8 +244,8 @@ def test_the_process_with_the_clip_speaks(broken: Path, tmp_path: Path) -> None:
 
     def fails(rank: int, first: int) -> TrainingFailed:
         engine = engine_of(settings(broken))
-        engine.team = OneOfTwo(rank, 2, CPU)
-        return fault_of(tmp_path, 3, step_of(broken, first), engine, broken)
+        engine.dist = OneOfTwo(rank, 2, CPU)
+        return nonfinite_error(tmp_path, 3, step_of(broken, first), engine, broken)
 
     with pytest.raises(Ended):
         fails(rank=0, first=3)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from daydrive.errors import UserError
 from daydrive.evaluation.distribution import features as found
 from daydrive.evaluation.distribution import find_features
-from daydrive.evaluation.distribution.filters import COLOUR, DIMENSIONS, EDGE, change_features, picture_features
+from daydrive.evaluation.distribution.filters import COLOUR, DIMENSIONS, EDGE, change_features, image_features
 from daydrive.evaluation.distribution.i3d import I3D, padded
 from daydrive.evaluation.distribution.inception import InceptionV3, enlarged, mean_around
 from daydrive.evaluation.distribution.weights import load_published
@@ -29,7 +29,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 def test_filters_by_hand() -> None:
     ramp = (torch.arange(48) * 4).to(torch.uint8).expand(1, 3, 36, 48)
-    brightness, red, blue, *edges = picture_features(ramp)[0].view(-1, 3, 3)
+    brightness, red, blue, *edges = image_features(ramp)[0].view(-1, 3, 3)
     assert torch.allclose(brightness[:, 0], torch.tensor(7.5 * 4 / COLOUR))
     assert max(part.abs().max() for part in (red, blue)) < 1e-6
     right, down, diagonal, other = edges[:4]
@@ -40,7 +40,7 @@ def test_filters_by_hand() -> None:
     assert torch.allclose(edges[8][:, 0], torch.tensor(16 / EDGE))
     colour = torch.tensor([200, 100, 50], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 9, 9)
     y = 0.299 * 200 + 0.587 * 100 + 0.114 * 50
-    brightness, red, blue, *edges = picture_features(colour)[0].view(-1, 3, 3)
+    brightness, red, blue, *edges = image_features(colour)[0].view(-1, 3, 3)
     for part, value in ((brightness, y), (red, 200 - y), (blue, 50 - y)):
         assert torch.allclose(part, torch.tensor(value / COLOUR), atol=1e-5)
     assert not any(edge.abs().max() > 1e-5 for edge in edges)
@@ -60,9 +60,9 @@ def test_changes_by_hand() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 2), (64, 64), (31, 50)])
 def test_filters_take_pictures_of_any_size_one_by_one(size: tuple[int, int]) -> None:
     frames = noise(4, 3, *size)
-    whole = picture_features(frames)
+    whole = image_features(frames)
     assert whole.shape == (4, DIMENSIONS) and whole.dtype == torch.float32 and whole.isfinite().all()
-    assert torch.equal(whole, torch.cat([picture_features(frame[None]) for frame in frames]))
+    assert torch.equal(whole, torch.cat([image_features(frame[None]) for frame in frames]))
     assert change_features(frames[0], frames).shape == (4, DIMENSIONS)
     if size == (1, 1):
         assert not whole[:, 27:].any(), "one pixel has no edges"

@@ -14,7 +14,7 @@ import torch
 from dreams import evaluated, scene_store, steerer
 from torch import Tensor
 
-from daydrive.data.sampling.clips import read_pictures
+from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import Store
 from daydrive.evaluation.distribution import (
     FILTERS,
@@ -37,7 +37,7 @@ def clips(road_store: Path) -> Tensor:
     """uint8 (24, 8, 3, H, W): three of each of eight drives, every other drive's first."""
     store = Store.open(road_store)
     drives = [*store.drives[::2], *store.drives[1::2]]
-    frames = [torch.from_numpy(read_pictures(store, d.start + np.arange(24))[0]).movedim(-1, 1) for d in drives]
+    frames = [torch.from_numpy(read_images(store, d.start + np.arange(24))[0]).movedim(-1, 1) for d in drives]
     return torch.stack(frames).unflatten(1, (3, 8)).flatten(0, 1)
 
 

@@ -77,7 +77,7 @@ def test_a_loss_that_is_not_finite_leaves_valid_json(tmp_path: Path) -> None:
 def test_tensorboard_shows_pictures_and_videos(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     logger = RunLogger(tmp_path, 0, PLAIN)
-    logger.picture(1, "val/samples", picture)
+    logger.image(1, "val/samples", picture)
     logger.video(1, "val/rollout", moving_square(), 10)
     logger.close()
     events = events_of(tmp_path)

@@ -68,7 +68,7 @@ def test_wandb_offline_holds_everything(tmp_path: Path) -> None:
     (checkpoint / "model.safetensors").write_bytes(b"weights")
     logger = RunLogger(run, 0, OFFLINE)
     logger.scalars(1, {"train/loss": 0.5, "lr": 1e-4})
-    logger.picture(2, "val/samples", np.zeros((4, 6, 3), np.uint8))
+    logger.image(2, "val/samples", np.zeros((4, 6, 3), np.uint8))
     logger.video(2, "val/rollout", moving_square(), 10)
     logger.histograms(2, nn.Linear(3, 2))
     logger.scalars(2, {"val/psnr": math.nan})

@@ -18,7 +18,7 @@ from daydrive.pictures import (
     enlarge,
     overlay_action,
     side_by_side,
-    to_pictures,
+    to_images,
     widen,
     write_png,
     write_video,
@@ -37,7 +37,7 @@ def decode(path: Path) -> list[Image]:
 
 def test_to_pictures_moves_the_channels() -> None:
     frames = torch.randint(0, 256, (2, 5, 3, 4, 6), dtype=torch.uint8)
-    pictures = to_pictures(frames)
+    pictures = to_images(frames)
     assert pictures.shape == (2, 5, 4, 6, 3)
     assert (pictures[1, 2, 3, 4] == frames[1, 2, :, 3, 4].numpy()).all()
 

@@ -9,7 +9,7 @@ import torch
 
 from daydrive.config import load_config
 from daydrive.errors import UserError
-from daydrive.training.distributed import Team
+from daydrive.training.distributed import DistributedContext
 from daydrive.training.run import about_data_parallel
 
 REPO = Path(__file__).parent.parent
@@ -46,8 +46,8 @@ def test_data_parallel_runs_and_says_what_is_better(tiny_config: Path, road_stor
 
 def test_data_parallel_within_several_processes_is_refused() -> None:
     with pytest.raises(UserError, match="--use-dp is for one process"):
-        about_data_parallel(True, Team(0, 2, torch.device("cpu")))
-    assert about_data_parallel(False, Team.alone(torch.device("cpu"))) is None
+        about_data_parallel(True, DistributedContext(0, 2, torch.device("cpu")))
+    assert about_data_parallel(False, DistributedContext.single(torch.device("cpu"))) is None
 
 
 def test_one_process_of_a_distributed_training_says_how_to_start_more(

@@ -19,7 +19,7 @@ from daydrive.models import build_world_model
 from daydrive.training.optim.muon import Muon, orthogonalise
 from daydrive.training.optim.param_groups import build_optimizers, learning_rates, set_learning_rates
 from daydrive.training.optim.schedule import learning_rate_factor, unroll_steps
-from daydrive.training.resume import Start
+from daydrive.training.resume import ResumeState
 from daydrive.training.setup import total_steps
 from daydrive.training.step import evaluate_batch
 
@@ -157,7 +157,7 @@ def test_unrolls_grow_by_phase() -> None:
 
 def test_epochs_or_steps_end_the_training_whichever_is_first(tiny_config: Path) -> None:
     training = load_config(tiny_config, ["training.num_epochs=3", "training.max_steps=100"]).training
-    start = Start(0, 0, 4, None, {}, [])
+    start = ResumeState(0, 0, 4, None, {}, [])
     assert total_steps(training, 18, start) == 13
     assert total_steps(training.model_copy(update={"max_steps": 5}), 18, start) == 5
     later = start._replace(step=5, sample=20, clips_per_step=8)

@@ -26,7 +26,7 @@ from daydrive.training.benchmark import benchmark_training, steps, throughput
 from daydrive.training.benchmark.plain import PlainLoop, newton_schulz
 from daydrive.training.benchmark.targets import sum_up, targets_on
 from daydrive.training.benchmark.workload import build_workload, natural_size
-from daydrive.training.distributed import Team
+from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
 from daydrive.types import Batch
 
@@ -122,7 +122,7 @@ def test_the_plain_loop_does_the_same_work(tiny_config: Path, road_store: Path, 
     store = Store.open(road_store)
     batch = read_clips(store, fixed_clips(store, "train", 6, 2))
     batch = Batch(batch.images, batch.actions, weights=torch.full((2,), 0.5))
-    engine, plain = Engine(config, Team.alone(CPU)), PlainLoop(config, CPU)
+    engine, plain = Engine(config, DistributedContext.single(CPU)), PlainLoop(config, CPU)
     before = {name: p.detach().clone() for name, p in engine.model.named_parameters()}
     (result,) = engine.accumulate(batch, last=True)
     engine.clip_gradients()

@@ -23,7 +23,7 @@ from daydrive.evaluation import (
 )
 from daydrive.files import check_folder, read_json, write_text
 from daydrive.training.run import train_run
-from daydrive.training.setup import Wishes
+from daydrive.training.setup import TrainOptions
 
 DRIVES = 72
 
@@ -41,7 +41,7 @@ def run_demo(run: Path, data_root: Path, config_file: Path) -> int:
     if _finished(run):
         console.print(f"{run} is trained already, nothing to do.")
     else:
-        code = train_run(settings, config_file, data_root, run, torch.device("cpu"), Wishes(resume=True))
+        code = train_run(settings, config_file, data_root, run, torch.device("cpu"), TrainOptions(resume=True))
         if code:
             return code
 

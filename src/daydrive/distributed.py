@@ -25,7 +25,7 @@ JOINING = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
-class Team:
+class DistributedContext:
     """The processes of a training or an evaluation, seen from one of them; rank 0 of `world` is the one that writes and
     logs."""
 
@@ -34,14 +34,14 @@ class Team:
     device: torch.device
 
     @classmethod
-    def alone(cls, device: torch.device) -> Team:
+    def single(cls, device: torch.device) -> DistributedContext:
         return cls(0, 1, device)
 
     @property
-    def main(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until every process is here."""
         if self.world > 1:
             dist.all_reduce(torch.zeros(1))
@@ -57,14 +57,14 @@ class Team:
     def mean(self, values: dict[str, float]) -> dict[str, float]:
         return {name: value / self.world for name, value in self.sum(values).items()}
 
-    def largest(self, number: float) -> float:
+    def max(self, number: float) -> float:
         if self.world == 1:
             return number
         numbers = torch.tensor([number], dtype=torch.float64)
         dist.all_reduce(numbers, dist.ReduceOp.MAX)
         return float(numbers)
 
-    def told(self, text: str) -> str:
+    def broadcast(self, text: str) -> str:
         """What rank 0 says, on every process."""
         if self.world == 1:
             return text
@@ -84,14 +84,14 @@ def first_process() -> bool:
 
 
 @contextmanager
-def joined(device: torch.device, nccl: bool = False, timeout: timedelta | None = None) -> Iterator[Team]:
+def joined(device: torch.device, nccl: bool = False, timeout: timedelta | None = None) -> Iterator[DistributedContext]:
     """This process's place in the team. An error in any process ends all within seconds; only the first one is told.
 
     device: this process's own is taken from LOCAL_RANK where it is a GPU. nccl: for what lies on GPUs; all else goes by
     gloo. timeout: for how long one process may wait for another; default: PyTorch's.
     """
     if processes_started() == 1:
-        yield Team.alone(device)
+        yield DistributedContext.single(device)
         return
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -103,7 +103,7 @@ def joined(device: torch.device, nccl: bool = False, timeout: timedelta | None =
     )
     failure = _SharedFailure(dist.PrefixStore("failure", store), rank, world)
     try:
-        yield Team(rank, world, device)
+        yield DistributedContext(rank, world, device)
         failure.stop_watching()
         dist.destroy_process_group()
     except KeyboardInterrupt:

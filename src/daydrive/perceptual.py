@@ -111,8 +111,8 @@ class LPIPS(nn.Module):
             total = total + ((first - second).square() * weight.view(1, -1, 1, 1)).sum(dim=1).mean(dim=(1, 2))
         return total.view(clips).flatten(1).mean(dim=1)
 
-    def _features(self, pictures: Tensor) -> list[Tensor]:
-        x = (pictures - self.mean) / self.std
+    def _features(self, images: Tensor) -> list[Tensor]:
+        x = (images - self.mean) / self.std
         taken = []
         for i, layer in enumerate(self.layers):
             x = layer(x)

@@ -25,7 +25,7 @@ from daydrive.files import replacing
 from daydrive.types import Image, to_uint8
 
 Colour = tuple[int, int, int]
-Pictures = npt.NDArray[np.uint8]
+Images = npt.NDArray[np.uint8]
 
 INK, PAPER, FAINT = (24, 26, 30), (255, 255, 255), (110, 114, 122)
 _DARK, _RIM, _SLOT = (22, 24, 28), (236, 238, 242), (70, 74, 82)
@@ -38,7 +38,7 @@ _FASTEST_GIF = 0.02
 """Seconds a frame; browsers slow down what is faster."""
 
 
-def to_pictures(frames: Tensor) -> Pictures:
+def to_images(frames: Tensor) -> Images:
     """uint8 (..., 3, H, W) → uint8 (..., H, W, 3), contiguous, on the CPU."""
     return np.ascontiguousarray(frames.movedim(-3, -1).cpu().numpy())
 
@@ -52,7 +52,7 @@ def enlarge(picture: Image, height: int) -> Image:
     )
 
 
-def widen(pictures: Pictures, pixel_aspect: float) -> list[Image]:
+def widen(pictures: Images, pixel_aspect: float) -> list[Image]:
     """(T, H, W, 3) whose pixels are `pixel_aspect` times as wide as high → as they look with square ones."""
     if pixel_aspect == 1:
         return list(pictures)
@@ -210,7 +210,7 @@ def show_batch(
             f"the actions of {clips} clips of {length} frames are ({clips}, {length - 1}, 4), not "
             f"{tuple(actions.shape)}"
         )
-    rows = [[enlarge(frame, _TILE) for frame in widen(clip, pixel_aspect)] for clip in to_pictures(_levels(images))]
+    rows = [[enlarge(frame, _TILE) for frame in widen(clip, pixel_aspect)] for clip in to_images(_levels(images))]
     if actions is not None:
         _refuse_nan(actions, "actions")
         for row, commands in zip(rows, actions.float().cpu().numpy(), strict=True):

@@ -81,11 +81,11 @@ def benchmark(
 
     suites: dict[str, Measure] = {"model": of_model, "data": of_data, "training": of_training}
     findings, targets = _all(file, suites, where[-1], quick) if suite == "all" else suites[suite](file)
-    picture = file.with_suffix(".png")
-    draw(picture, findings, targets)
+    image = file.with_suffix(".png")
+    draw(image, findings, targets)
     for shown in (*tables(findings), table(findings, targets)):
         console.print(shown)
-    for written in (file, picture):
+    for written in (file, image):
         console.print(f"{written}", soft_wrap=True)
 
 

@@ -115,7 +115,7 @@ def show_batch(
     from daydrive.data.sampling.augment import DrivingAugmentation
     from daydrive.data.sampling.clips import ClipIndex
     from daydrive.data.sampling.loader import ClipLoader
-    from daydrive.data.sampling.sample_order import build_order
+    from daydrive.data.sampling.sample_order import build_sample_order
     from daydrive.data.store.store import Store
     from daydrive.files import check_folder
 
@@ -135,7 +135,7 @@ def show_batch(
     index = ClipIndex(store, split, data.sequence_length, data.frame_skip, where=data.filter)
     loader = ClipLoader(
         root, split, batch_size=min(clips, len(index)), sequence_length=data.sequence_length,
-        frame_skip=data.frame_skip, where=data.filter, order=build_order(store, index, data, draw),
+        frame_skip=data.frame_skip, where=data.filter, order=build_sample_order(store, index, data, draw),
         first_sample=first_sample,
     )  # fmt: skip
     augment = DrivingAugmentation.from_config(data.augmentation, draw)

@@ -53,7 +53,7 @@ def show(
     store: Place,
     drive: Annotated[list[str] | None, typer.Option(help="this one only; repeatable")] = None,
     limit: Annotated[int, typer.Option(min=1, help="how many drives, spread evenly over the store")] = 12,
-    pictures: Annotated[int, typer.Option(min=1, max=512, help="of each drive")] = 24,
+    images: Annotated[int, typer.Option(min=1, max=512, help="of each drive")] = 24,
     output: Annotated[Path | None, typer.Option(help="folder for them; default: show/STORE")] = None,
 ) -> None:
     """Pictures and actions of drives on a timeline: a PNG of each, and one page with all of them."""
@@ -64,7 +64,7 @@ def show(
     opened = Store.open(store)
     drives = choose(opened, drive or [], limit)
     folder = output if output is not None else Path("show") / opened.path.absolute().name
-    page, *_ = write(opened, drives, folder, pictures)
+    page, *_ = write(opened, drives, folder, images)
     print(f"{page}: {len(drives)} of {len(opened.drives)} drives, a PNG of each beside it")
 
 

@@ -95,8 +95,8 @@ def _members(members: list[dict[str, Any]]) -> str:
     return ", ".join(f"{m['store']} (weight {m['weight']:g})" for m in members) if len(members) > 1 else ""
 
 
-def _repeated(pictures: int | None, frames: int) -> str:
-    return "" if pictures is None else f"{100.0 * pictures / max(frames, 1):.1f} % of the pictures are the one before"
+def _repeated(images: int | None, frames: int) -> str:
+    return "" if images is None else f"{100.0 * images / max(frames, 1):.1f} % of the pictures are the one before"
 
 
 def _driving(shares: dict[str, float | None]) -> str:

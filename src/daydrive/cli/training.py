@@ -32,7 +32,7 @@ def train(
     from daydrive.config import load_config
     from daydrive.devices import find_device
     from daydrive.training.run import train_run
-    from daydrive.training.setup import Wishes
+    from daydrive.training.setup import TrainOptions
 
     wandb = {"use_wandb": use_wandb or None, "project": wandb_project, "name": wandb_name, "mode": wandb_mode}
     flags = [
@@ -41,8 +41,8 @@ def train(
         if value is not None
     ]
     settings = load_config(config, [*(overrides or []), *flags])
-    wishes = Wishes(resume, allow_change, use_dp, dry_run, allow_faults)
-    raise typer.Exit(train_run(settings, config, data_root, run_dir, find_device(device), wishes))
+    train_options = TrainOptions(resume, allow_change, use_dp, dry_run, allow_faults)
+    raise typer.Exit(train_run(settings, config, data_root, run_dir, find_device(device), train_options))
 
 
 @app.command()

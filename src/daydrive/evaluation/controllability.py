@@ -26,7 +26,7 @@ from daydrive.pictures import (
     enlarge,
     overlay_action,
     side_by_side,
-    to_pictures,
+    to_images,
     write_png,
     write_video,
 )
@@ -146,11 +146,11 @@ def _commands(command: npt.NDArray[Any]) -> list[Actions]:
 def branch_sheet(moment: Moment, dreamt: Tensor, hz: float) -> Image:
     """Rows world and dream for each branch, columns the last picture seen and the steps after it."""
     steps = [t for t in _DRAWN if t <= dreamt.shape[1]]
-    last = to_pictures(moment.seen[-1])
+    last = to_images(moment.seen[-1])
     rows, labels = [], []
     for b, name in enumerate(BRANCHES):
         for label, frames in (("world", moment.real[b]), ("dream", dreamt[b])):
-            pictures = to_pictures(frames)
+            pictures = to_images(frames)
             rows.append([last, *(pictures[t - 1] for t in steps)])
             labels.append(f"{label}, {name}")
     heads = ["last seen", *(f"+{t}  {t / hz:.2f} s" for t in steps)]
@@ -163,8 +163,8 @@ def branch_sheet(moment: Moment, dreamt: Tensor, hz: float) -> Image:
 def branch_film(kept: Iterable[tuple[Moment, Tensor]], hz: float, height: int = 224) -> Iterator[Image]:
     """The three branches side by side, the world above, the dream below with the action that it was given."""
     for moment, dreamt in kept:
-        seen = to_pictures(moment.seen)
-        real, dream = to_pictures(moment.real), to_pictures(dreamt)
+        seen = to_images(moment.seen)
+        real, dream = to_images(moment.real), to_images(dreamt)
         context = len(seen)
         for t in range(context + real.shape[1]):
             ahead = t - context + 1

@@ -18,7 +18,7 @@ from daydrive.pictures import (
     difference,
     overlay_action,
     side_by_side,
-    to_pictures,
+    to_images,
     widen,
     write_on,
     write_png,
@@ -87,8 +87,8 @@ def strip(
     steps = [step for step in STRIP_STEPS if step <= len(shown[0].real)]
     rows, labels = [], []
     for rollout in shown:
-        real, predicted = (widen(to_pictures(x), pixel_aspect) for x in (rollout.real, rollout.predicted))
-        (last,) = widen(to_pictures(rollout.last[None]), pixel_aspect)
+        real, predicted = (widen(to_images(x), pixel_aspect) for x in (rollout.real, rollout.predicted))
+        (last,) = widen(to_images(rollout.last[None]), pixel_aspect)
         rows += [[real[t - 1] for t in steps], [predicted[t - 1] for t in steps], [last] * len(steps)]
         labels += ["real", "predicted", "last frame copied"]
     sheet = contact_sheet(
@@ -109,7 +109,7 @@ def memory_sheet(path: Path, recalled: Sequence[Recalled], hz: float, pixel_aspe
     rows, labels = [], []
     for found in recalled:
         for frames in (found.rollout.predicted, found.dream.pictures, found.rollout.real):
-            pictures = widen(to_pictures(frames[:count]), pixel_aspect)
+            pictures = widen(to_images(frames[:count]), pixel_aspect)
             rows.append([pictures[step - 1] for step in steps])
         labels += ["dream", f"nearest in training, {found.dream.psnr:.1f} dB", "real"]
     columns = [f"+{step}  {step / hz:.2f} s" for step in steps]
@@ -120,8 +120,7 @@ def long_sheet(path: Path, shown: Mapping[str, Mapping[int, Tensor]], hz: float,
     """Long dreams at a few steps, a row a drive. shown: see `Moments`."""
     steps = list(next(iter(shown.values())))
     rows = [
-        [widen(to_pictures(picture[None]), pixel_aspect)[0] for picture in moments.values()]
-        for moments in shown.values()
+        [widen(to_images(picture[None]), pixel_aspect)[0] for picture in moments.values()] for moments in shown.values()
     ]
     columns = ["last real", *(f"+{step}  {step / hz:.1f} s" for step in steps[1:])]
     write_png(path, contact_sheet(rows, list(shown), columns, height=_height(rows[0][0])))
@@ -137,7 +136,7 @@ def film(shown: Sequence[Rollout], hz: float, pixel_aspect: float = 1.0, height:
     """Frames of a film: each clip's context, then real, dream and their difference, with what the driver does below."""
     for number, rollout in enumerate(shown, start=1):
         seen, real, predicted = (
-            widen(to_pictures(x), pixel_aspect) for x in (rollout.seen, rollout.real, rollout.predicted)
+            widen(to_images(x), pixel_aspect) for x in (rollout.seen, rollout.real, rollout.predicted)
         )
         context = len(seen)
         actions = rollout.actions.numpy()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daydrive.data.sampling.clips import read_pictures
+from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import Store
 
 MEAN_OF = 256
@@ -57,5 +57,5 @@ def mean_picture(store: Store, split: str) -> Tensor:
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(MEAN_OF, len(rows))).round().astype(np.int64))]
     total = np.zeros((*store.image_size, 3), dtype=np.float64)
     for part in np.array_split(chosen, max(1, len(chosen) // 64)):
-        total += read_pictures(store, part)[0].sum(axis=0, dtype=np.float64)
+        total += read_images(store, part)[0].sum(axis=0, dtype=np.float64)
     return torch.from_numpy((total / len(chosen)).round().astype(np.uint8)).movedim(-1, 0).contiguous()

@@ -48,12 +48,12 @@ def margins_of(numbers: Sequence[int], margins: Mapping[int, float]) -> dict[int
     return {number: margins[number] for number in numbers}
 
 
-def read_kept(folder: Path, number: int, clip: Clip) -> Rollout:
+def read_cached(folder: Path, number: int, clip: Clip) -> Rollout:
     with np.load(_file(folder, number), allow_pickle=False) as data:
         return Rollout(clip, *(torch.from_numpy(data[name]) for name in Rollout._fields[1:]))
 
 
-def bytes_kept(clips: int, length: int, steps: int, image_size: tuple[int, int]) -> int:
+def cached_bytes(clips: int, length: int, steps: int, image_size: tuple[int, int]) -> int:
     """Disk that the pictures of `clips` of `length` frames take, of which `steps` are dreamt in three ways."""
     return clips * (length + 3 * steps) * image_size[0] * image_size[1] * 3
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.store.store import Store
 from daydrive.devices import give_memory_back
-from daydrive.distributed import Team
+from daydrive.distributed import DistributedContext
 from daydrive.evaluation.distribution import Features, Spread, see_others
 from daydrive.evaluation.horizon import TOGETHER, Dream, Rollout, dreamt, frame_figures, other_clips
 from daydrive.evaluation.keeping import Kept
@@ -57,7 +57,7 @@ class Task(NamedTuple):
         return Measured(Spread(self.clips[0].length - self.context, self.features))
 
 
-def measure(dream: Dream, task: Task, folder: Path, team: Team, progress: Progress | None) -> None:
+def measure(dream: Dream, task: Task, folder: Path, dist: DistributedContext, progress: Progress | None) -> None:
     """This process's share of the batches that nothing in `folder` has yet; all processes call it.
 
     Each process has one file for all it measures, replaced now and then and at the end, whatever ends it.
@@ -66,19 +66,19 @@ def measure(dream: Dream, task: Task, folder: Path, team: Team, progress: Progre
     before = task.nothing().read(files)
     done = set(before.numbers.tolist())
     missing = [batch for batch in task.batches if batch.start not in done]
-    number = team.rank + (int(files[-1].stem.partition("-")[2]) + 1 if files else 0)
+    number = dist.rank + (int(files[-1].stem.partition("-")[2]) + 1 if files else 0)
     work = _Work(dream, task, Kept(folder, task.kept, before.margins), folder / MEASURED.replace("*", f"{number:06d}"))
     del before
-    team.wait()  # nobody writes before all have looked
+    dist.barrier()  # nobody writes before all have looked
     ahead = sum(len(batch) for batch in missing)
 
     def tell(count: int) -> None:
         """count: clips of this process; the others are about as far."""
         if progress:
-            progress(len(done) + min(team.world * count, ahead), len(task.clips))
+            progress(len(done) + min(dist.world * count, ahead), len(task.clips))
 
     try:
-        for batch in missing[team.rank :: team.world]:
+        for batch in missing[dist.rank :: dist.world]:
             work.do(batch, tell)
     finally:
         work.save()

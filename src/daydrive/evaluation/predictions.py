@@ -9,7 +9,7 @@ from types import TracebackType
 import numpy as np
 
 from daydrive.evaluation.horizon import Rollout
-from daydrive.pictures import to_pictures
+from daydrive.pictures import to_images
 
 
 class Predictions:
@@ -31,7 +31,7 @@ class Predictions:
     def put(self, rollout: Rollout) -> None:
         """Appends the next clip."""
         for name, file in self._files.items():
-            file.write(to_pictures(getattr(rollout, name)).tobytes())
+            file.write(to_images(getattr(rollout, name)).tobytes())
         self.count += 1
 
     def __enter__(self) -> Predictions:

@@ -24,7 +24,7 @@ def write_predictions(folder: Path, rollouts: Iterable[Rollout], clips: int, ste
             predictions.put(rollout)
 
 
-def write_pictures(
+def write_images(
     folder: Path, evaluation: dict[str, Any], store: Store, shown: Sequence[Rollout], worst: Sequence[Rollout]
 ) -> None:
     """Curves, a strip of the clips shown and one of the worst, and a film."""

@@ -12,7 +12,7 @@ import torch
 
 from daydrive import __version__
 from daydrive.data.store.store import Store
-from daydrive.distributed import Team, joined
+from daydrive.distributed import DistributedContext, joined
 from daydrive.envs.road.camera import check_image_size
 from daydrive.errors import UserError
 from daydrive.evaluation.choosing import choose_clips, evenly
@@ -22,14 +22,14 @@ from daydrive.evaluation.extras import Extras, measure_extras
 from daydrive.evaluation.floors import mean_picture
 from daydrive.evaluation.horizon import Dream, over_clips
 from daydrive.evaluation.intervals import bootstrap
-from daydrive.evaluation.keeping import bytes_kept, read_kept, worst
+from daydrive.evaluation.keeping import cached_bytes, read_cached, worst
 from daydrive.evaluation.lpips import find_lpips
 from daydrive.evaluation.manifest import manifest
 from daydrive.evaluation.measuring import Progress, Task, measure, measured_files
 from daydrive.evaluation.modelcard import Training, training_of
 from daydrive.evaluation.output import check_writable, filling, finite, partial, workspace
 from daydrive.evaluation.predictions import bytes_needed
-from daydrive.evaluation.results import write_pictures, write_predictions, write_reports
+from daydrive.evaluation.results import write_images, write_predictions, write_reports
 from daydrive.evaluation.slices import slices
 from daydrive.evaluation.subject import find_subject
 from daydrive.evaluation.usable import usable
@@ -77,12 +77,12 @@ def evaluate(
     interruption, see `workspace`.
     UserError for what doesn't fit together, before anything is computed or written.
     """
-    with joined(torch.device(device), timeout=PATIENCE) as team:
+    with joined(torch.device(device), timeout=PATIENCE) as dist:
         check_writable(output)
-        features = find_features(fid_weights, fvd_weights, team.device)
+        features = find_features(fid_weights, fvd_weights, dist.device)
         store = Store.open(data_root)
         distance, lpips_of = find_lpips(lpips, lpips_weights, store.image_size)
-        subject = find_subject(checkpoint, adapter, store, team.device)
+        subject = find_subject(checkpoint, adapter, store, dist.device)
         return evaluate_dream(
             subject.dream,
             store,
@@ -106,7 +106,7 @@ def evaluate(
             weights=subject.weights,
             about=subject.about,
             training=training_of(subject.weights),
-            team=team,
+            dist=dist,
         )
 
 
@@ -134,7 +134,7 @@ def evaluate_dream(
     weights: Path | None = None,
     about: dict[str, Any] | None = None,
     training: Training | None = None,
-    team: Team | None = None,
+    dist: DistributedContext | None = None,
 ) -> dict[str, Any]:
     """The same for anything that dreams: other people's models, oracles, cheats. `about` says what it is, `weights` is
     the file that tells it from others. training: of a daydrive model, for its model card; without it there is none.
@@ -142,7 +142,7 @@ def evaluate_dream(
     lpips, lpips_of: see `find_lpips`. features: for the Fréchet distances. team: of processes that share the clips.
     Memory for pictures does not grow with `clips`.
     """
-    team = team or Team.alone(torch.device("cpu"))
+    dist = dist or DistributedContext.single(torch.device("cpu"))
     least_values = {"horizon": (horizon, 1), "clips": (clips, 2), "predictions": (predictions, 1)}
     least_values |= {"batch-size": (batch_size, 1), "seed": (seed, 0)}
     for name, (value, least) in least_values.items():
@@ -155,7 +155,7 @@ def evaluate_dream(
     pictured, showing = evenly(predictions, len(chosen)), evenly(SHOWN_CLIPS, len(chosen))
     kept = {*pictured, *showing}
     size = bytes_needed(len(pictured), steps, store.image_size)
-    check_writable(output, size + bytes_kept(len(kept), chosen[0].length, steps, store.image_size))
+    check_writable(output, size + cached_bytes(len(kept), chosen[0].length, steps, store.image_size))
     hz = store.hz / frame_skip
     made_from = manifest(store, split, chosen, context, seed, weights)
     others = {str(folder): read_other(folder, made_from, (len(chosen), steps)) for folder in compare_with}
@@ -165,21 +165,21 @@ def evaluate_dream(
     plan: dict[str, Any] = {
         "manifest": made_from,
         "about": about,
-        "device": team.device.type,
+        "device": dist.device.type,
         "batches": len(task.batches),
     }
     plan |= {"lpips": lpips_of, "features": [each.name for each in features], "kept": sorted(kept)}
-    with workspace(output, plan if weights else None) if team.main else nullcontext(partial(output)) as work:
-        team.wait()
-        measure(dream, task, work, team, progress)
-        team.wait()
-        if not team.main:
+    with workspace(output, plan if weights else None) if dist.is_main else nullcontext(partial(output)) as work:
+        dist.barrier()
+        measure(dream, task, work, dist, progress)
+        dist.barrier()
+        if not dist.is_main:
             return {}
         measured = task.nothing().read(measured_files(work))
         figures = measured.figures
         draws = bootstrap([clip.drive for clip in chosen], seed=seed)
-        shown = [read_kept(work, i, chosen[i]) for i in showing]
-        failed = [read_kept(work, i, chosen[i]) for i in worst(measured.margins)]
+        shown = [read_cached(work, i, chosen[i]) for i in showing]
+        failed = [read_cached(work, i, chosen[i]) for i in worst(measured.margins)]
         evaluation: dict[str, Any] = {
             "daydrive": __version__,
             **(about or {}),
@@ -208,13 +208,13 @@ def evaluate_dream(
             }
         with filling(output, work) as folder:
             save_figures(folder, figures)
-            rollouts = (read_kept(work, i, chosen[i]) for i in pictured)
+            rollouts = (read_cached(work, i, chosen[i]) for i in pictured)
             write_predictions(folder, rollouts, len(pictured), steps, store)
             wanted = Extras(with_counterfactual, with_card, with_long)
             evaluation |= measure_extras(
                 wanted, dream, store, split, folder, shown, context=context, frame_skip=frame_skip, seed=seed
             )
             evaluation = finite(evaluation)
-            write_pictures(folder, evaluation, store, shown, failed)
+            write_images(folder, evaluation, store, shown, failed)
             write_reports(folder, evaluation, store, training)
     return evaluation

@@ -9,7 +9,7 @@ import torch
 
 from daydrive.checkpoint import LoadedModel
 from daydrive.data.quality.scores import Scores
-from daydrive.data.sampling.clips import combine, read_pictures
+from daydrive.data.sampling.clips import combine, read_images
 from daydrive.data.store.store import DriveInfo, Store
 from daydrive.rollout import rollout_uint8
 
@@ -32,7 +32,7 @@ def prediction_error(store: Store, loaded: LoadedModel, drive: DriveInfo) -> Ite
     yield np.full(min(before, drive.frames), np.nan, dtype=np.float32)
     for first in range(before, drive.frames, BATCH):
         count = min(BATCH, drive.frames - first)
-        pictures, actions = read_pictures(store, drive.start + first - before + np.arange(before + count))
+        pictures, actions = read_images(store, drive.start + first - before + np.arange(before + count))
         each = np.arange(count)[:, None]
         images = torch.from_numpy(pictures[each + skip * np.arange(context + 1)]).movedim(-1, 2)
         between = torch.from_numpy(combine(actions[each + np.arange(before)], skip))

@@ -13,7 +13,7 @@ PARTS = (("encoder", "forward"), ("dynamics", "forward"), ("decoder", "motion"),
 """Not the whole of `forward`: its loop grows with the unroll, and every length would be compiled anew."""
 
 
-def compile_parts(model: WorldModel, try_out: Callable[[], None]) -> str:
+def compile_parts(model: WorldModel, warmup: Callable[[], None]) -> str:
     """Compile, run `try_out` once, and say in a sentence how long that took; or why it did not work, and undo it.
 
     Shapes are taken as fixed: guessing which of them change would make a run depend on what it has seen before.
@@ -23,7 +23,7 @@ def compile_parts(model: WorldModel, try_out: Callable[[], None]) -> str:
         module = getattr(model, part)
         setattr(module, verb, torch.compile(getattr(module, verb), dynamic=False))
     try:
-        try_out()
+        warmup()
     except Exception as error:  # a compiler fails in many ways, and training without it is always possible
         for part, verb in PARTS:
             delattr(getattr(model, part), verb)

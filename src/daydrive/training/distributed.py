@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from daydrive import distributed
 from daydrive.config import TrainingConfig
-from daydrive.distributed import Team
+from daydrive.distributed import DistributedContext
 from daydrive.errors import UserError
 from daydrive.models import WorldModel
 
@@ -37,21 +37,21 @@ def join_wanted(config: TrainingConfig) -> tuple[int, str | None]:
 
 
 @contextmanager
-def joined(config: TrainingConfig, device: torch.device) -> Iterator[Team]:
+def joined(config: TrainingConfig, device: torch.device) -> Iterator[DistributedContext]:
     """This process's place in the team, see `distributed.joined`; they end together."""
     join_wanted(config)
-    with distributed.joined(device, nccl=config.backend in ("nccl", "auto")) as team:
-        yield team
-        team.wait()
+    with distributed.joined(device, nccl=config.backend in ("nccl", "auto")) as dist:
+        yield dist
+        dist.barrier()
 
 
-def shard_model(model: WorldModel, team: Team) -> WorldModel:
+def shard_model(model: WorldModel, dist: DistributedContext) -> WorldModel:
     """FSDP2: parameters, gradients and moments shared out over the processes, part by part (Zhao et al. 2023)."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")  # nothing works on outputs in place
     model = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    mesh = init_device_mesh(team.device.type, (team.world,))
+    mesh = init_device_mesh(dist.device.type, (dist.world,))
     for part in (model.encoder, model.dynamics, model.decoder):
         fully_shard(part, mesh=mesh)
     for verb in ("paint", "motion"):
@@ -60,7 +60,7 @@ def shard_model(model: WorldModel, team: Team) -> WorldModel:
     return model
 
 
-def replicate_model(model: nn.Module, team: Team) -> DistributedDataParallel:
+def replicate_model(model: nn.Module, dist: DistributedContext) -> DistributedDataParallel:
     """DDP: every process holds the whole model; gradients are averaged (Li et al. 2020)."""
-    devices = [team.device.index] if team.device.type == "cuda" else None
+    devices = [dist.device.index] if dist.device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False)

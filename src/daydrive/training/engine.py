@@ -13,7 +13,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from daydrive import checkpoint, tensors
 from daydrive.config import Config
-from daydrive.distributed import Team
+from daydrive.distributed import DistributedContext
 from daydrive.errors import UserError
 from daydrive.models import build_world_model
 from daydrive.perceptual import build_perceptual
@@ -31,26 +31,26 @@ class Engine:
     model: the world model itself; wrapped: the same as it is called, over the processes or GPUs that share the work.
     """
 
-    def __init__(self, config: Config, team: Team, data_parallel: bool = False) -> None:
-        self.config, self.team = config, team
+    def __init__(self, config: Config, dist: DistributedContext, data_parallel: bool = False) -> None:
+        self.config, self.dist = config, dist
         training = config.training
         torch.manual_seed(training.seed)
-        self.model = build_world_model(config).to(team.device)
+        self.model = build_world_model(config).to(dist.device)
         self.wrapped: nn.Module = self.model
-        self.sharded = team.world > 1 and training.strategy == "fsdp"
-        self.precision = Precision(training, team.device)
+        self.sharded = dist.world > 1 and training.strategy == "fsdp"
+        self.precision = Precision(training, dist.device)
         if self.sharded:
             if self.precision.scaler.is_enabled():
                 raise UserError("training.strategy = fsdp computes in bfloat16 or float32, not in float16; use ddp")
-            self.model = shard_model(self.model, team)
+            self.model = shard_model(self.model, dist)
             self.wrapped = self.model
-        elif team.world > 1:
-            self.wrapped = replicate_model(self.model, team)
+        elif dist.world > 1:
+            self.wrapped = replicate_model(self.model, dist)
         elif data_parallel and torch.cuda.device_count() > 1:
             self.wrapped = DataParallel(self.model)
         self.optimizers = build_optimizers(self.model, config.optimizer)
         self.ema = None if training.ema_decay is None else Ema(self.model, training.ema_decay)
-        self.perceptual = build_perceptual(config.loss.perceptual, config.loss.perceptual_weights, team.device)
+        self.perceptual = build_perceptual(config.loss.perceptual, config.loss.perceptual_weights, dist.device)
 
     def evaluate(self, batch: Batch) -> StepResult:
         """Forward, and the loss."""
@@ -67,7 +67,7 @@ class Engine:
         """Forward and backward of a batch, in passes that fit the device; `last`: the step has no batch after it."""
         parts = batch.split(clips_per_pass(batch))
         for number, part in enumerate(parts):
-            with self._gradients_kept(until_later=not (last and number == len(parts) - 1)):
+            with self._defer_gradient_sync(until_later=not (last and number == len(parts) - 1)):
                 result = self.evaluate(part)
                 self.precision.backward(result.loss)
             yield result
@@ -84,18 +84,18 @@ class Engine:
         self.precision.close_step(overflowed=False)
         if self.ema is not None:
             self.ema.update(self.model)
-        self.forget_gradients()
+        self.zero_grad()
 
     def skip(self) -> None:
         """Leave everything as it is but the loss scale, after an overflow."""
         self.precision.close_step(overflowed=True)
-        self.forget_gradients()
+        self.zero_grad()
 
-    def forget_gradients(self) -> None:
+    def zero_grad(self) -> None:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
-    def dreaming(self) -> AbstractContextManager[None]:
+    def ema_weights(self) -> AbstractContextManager[None]:
         """The weights to validate and export, while this lasts: their average, where one is kept."""
         return nullcontext() if self.ema is None else self.ema.in_place_of(self.model)
 
@@ -120,7 +120,7 @@ class Engine:
         checkpoint.load_moments(self.optimizers, self.model, folder)
         self.precision.load(state)
 
-    def _gradients_kept(self, until_later: bool) -> AbstractContextManager[object]:
+    def _defer_gradient_sync(self, until_later: bool) -> AbstractContextManager[object]:
         """Don't exchange gradients with other processes before the last pass of a step."""
         if self.sharded:
             self.model.set_requires_gradient_sync(not until_later)  # type: ignore[operator]

@@ -19,7 +19,7 @@ from daydrive.config import Config, as_tree
 from daydrive.data.sampling.augment import DrivingAugmentation
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.store.store import Store
-from daydrive.distributed import Team
+from daydrive.distributed import DistributedContext
 from daydrive.errors import UserError
 from daydrive.files import read_json, replacing, write_json
 from daydrive.training.engine import Engine
@@ -77,30 +77,30 @@ class Replayed(NamedTuple):
     lines: list[str]
 
 
-def fault_of(run: Path, step: int, batches: Sequence[Batch], engine: Engine, store_path: Path) -> TrainingFailed:
+def nonfinite_error(run: Path, step: int, batches: Sequence[Batch], engine: Engine, store_path: Path) -> TrainingFailed:
     """Look for what made the gradient of `step` not finite, write it out, and give the error to raise.
 
     batches: those of the step, as they were trained on. All processes call it; it returns where the clips at fault are.
     """
-    store, team = Store.open(store_path), engine.team
+    store, dist = Store.open(store_path), engine.dist
     clips = examine(engine, batches, store)
     broken = broken_weights(engine.model)
     weights = tensors.whole(engine.model.state_dict())
     mine = any(clip.at_fault for clip in clips)
-    guilty = team.sum({str(rank): float(mine and rank == team.rank) for rank in range(team.world)})
-    if team.rank != next((rank for rank in range(team.world) if guilty[str(rank)]), 0):
-        team.wait()  # the failure of the other process ends this one
+    guilty = dist.sum({str(rank): float(mine and rank == dist.rank) for rank in range(dist.world)})
+    if dist.rank != next((rank for rank in range(dist.world) if guilty[str(rank)]), 0):
+        dist.barrier()  # the failure of the other process ends this one
     cause, advice = explain(clips, broken, engine.config, store.path)
     folder = run / "faults" / f"step-{step}"
     try:
-        write_fault(folder, step, clips, weights, engine.config, store)
+        write_nonfinite_record(folder, step, clips, weights, engine.config, store)
         told = f"'daydrive replay {folder}' shows it again"
     except OSError as error:
         told = f"it could not be written to {folder} ({error.strerror or error})"
     return TrainingFailed(f"the gradient of step {step} is not finite: {cause}; to try: {advice}; {told}")
 
 
-def write_fault(
+def write_nonfinite_record(
     folder: Path, step: int, clips: Sequence[Examined], weights: dict[str, Tensor], config: Config, store: Store
 ) -> None:
     """Raises OSError where the disk is full."""
@@ -128,7 +128,7 @@ def replay(fault: Path, device: torch.device, store_path: Path | None = None) ->
     record, recorded = _read_record(fault)
     store = Store.open(store_path or Path(record["store"]))
     config = fit_to_store(checkpoint.read_config(fault), store)
-    engine = Engine(config, Team.alone(device))
+    engine = Engine(config, DistributedContext.single(device))
     checkpoint.load_weights(engine.model, fault)
     engine.model.train()
     batch = read_clips(store, [_clip_in(store, clip) for clip in recorded])

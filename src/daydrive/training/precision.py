@@ -43,7 +43,7 @@ class Precision:
         """Whether a gradient that is not finite may come from the loss scale alone, and a lower one may help."""
         return self.scaler.is_enabled() and self.scaler.get_scale() >= 1
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Nothing to tell but for float16."""
         if not self.scaler.is_enabled():
             return {}

@@ -15,7 +15,7 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Batch]: ...
 
 
-class Feed:
+class DevicePrefetcher:
     """Iterates a loader without end; on a GPU the next batch is copied while the present one is computed.
 
     accumulation: batches of a step, over which the weights of its clips are to sum to 1. waited: seconds so far.

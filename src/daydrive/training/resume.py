@@ -21,7 +21,7 @@ COUNTS = ("sample", "clips_per_step", "world", "ema_updates", "skipped_steps")
 CLIPS_OF_A_STEP = ("training.batch_size", "training.gradient_accumulation")
 
 
-class Start(NamedTuple):
+class ResumeState(NamedTuple):
     """Where a training begins: `step` updates are done and `sample` clips of the endless order consumed.
 
     folder: the checkpoint, None for a new run; state: of it; clips_per_step: of all processes together; changes:
@@ -54,7 +54,7 @@ class Start(NamedTuple):
 
 def prepare_run(
     config: Config, store: Store, run: Path, resume: bool, allow_change: bool, world: int
-) -> tuple[Config, Start]:
+) -> tuple[Config, ResumeState]:
     """The settings fitted to the store and the number of processes, and where to begin.
 
     Raises UserError where the store does not fit the model, the run folder is taken, or settings changed in between
@@ -67,7 +67,7 @@ def prepare_run(
     training = config.training
     clips = training.batch_size * training.gradient_accumulation * world
     if not taken:
-        return config, Start(0, 0, clips, None, {}, [])
+        return config, ResumeState(0, 0, clips, None, {}, [])
     folder = checkpoint.find(run, "last")
     state = read_progress(folder)
     before = _flat(as_tree(checkpoint.read_config(folder)))
@@ -86,7 +86,7 @@ def prepare_run(
             f"settings, another --run-dir begins a new one, and --allow-change goes on all the same"
         )
     changes += [f"{key} was {before.get(key)} and is {now.get(key)} now" for key in changed]
-    return config, Start(state["step"], state["sample"], clips, folder, state, changes)
+    return config, ResumeState(state["step"], state["sample"], clips, folder, state, changes)
 
 
 def _fit_to_step(config: Config, before: dict[str, Any], state: dict[str, Any], world: int) -> tuple[Config, list[str]]:

@@ -10,13 +10,13 @@ import torch
 
 from daydrive import checkpoint
 from daydrive.config import Config
-from daydrive.distributed import Team
+from daydrive.distributed import DistributedContext
 from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made
 from daydrive.locations import location
 from daydrive.training import lock
 from daydrive.training.distributed import join_wanted, joined
-from daydrive.training.setup import Wishes
+from daydrive.training.setup import TrainOptions
 from daydrive.training.trainer import train
 
 RUNS = Path("runs")
@@ -28,7 +28,7 @@ def train_run(
     data_root: Path | None,
     run_dir: Path | None,
     device: torch.device,
-    wishes: Wishes,
+    options: TrainOptions,
 ) -> int:
     """Find the store and the run folder, then train with all processes that were started; the exit code.
 
@@ -40,24 +40,24 @@ def train_run(
     store = location(store)
     config = config.model_copy(update={"data": config.data.model_copy(update={"root": store.resolve()})})
     _, sentence = join_wanted(config.training)
-    with joined(config.training, device) as team:
-        run = run_dir or Path(team.told(str(run_folder(config_file.stem, wishes.resume)) if team.main else ""))
-        if team.main:
+    with joined(config.training, device) as dist:
+        run = run_dir or Path(dist.broadcast(str(run_folder(config_file.stem, options.resume)) if dist.is_main else ""))
+        if dist.is_main:
             check_folder(run, "run folder")
-            for said in (sentence, about_data_parallel(wishes.data_parallel, team)):
+            for said in (sentence, about_data_parallel(options.data_parallel, dist)):
                 if said:
                     print(said, flush=True)
-        if not team.main:
-            team.wait()
-            return train(config, store, run, team, wishes)
+        if not dist.is_main:
+            dist.barrier()
+            return train(config, store, run, dist, options)
         new = not run.exists()
         with parents_made(run):
             try:
                 run.mkdir(exist_ok=True)
                 with lock.held(run):
                     checkpoint.remove_leftovers(run)
-                    team.wait()
-                    code = train(config, store, run, team, wishes)
+                    dist.barrier()
+                    code = train(config, store, run, dist, options)
             except (UserError, OSError) as error:
                 if new:
                     _remove_untrained(run)
@@ -67,18 +67,18 @@ def train_run(
                         f"--resume --run-dir {run} goes on from it"
                     ) from error
                 raise
-            if new and wishes.dry_run:
+            if new and options.dry_run:
                 _remove_untrained(run)
         return code
 
 
-def about_data_parallel(wanted: bool, team: Team) -> str | None:
+def about_data_parallel(wanted: bool, dist: DistributedContext) -> str | None:
     """What to say of `--use-dp`; UserError where several processes were started already."""
     if not wanted:
         return None
-    if team.world > 1:
+    if dist.world > 1:
         raise UserError("--use-dp is for one process with several GPUs; with torchrun leave it out")
-    gpus = torch.cuda.device_count() if team.device.type == "cuda" else 0
+    gpus = torch.cuda.device_count() if dist.device.type == "cuda" else 0
     better = "'torchrun --nproc_per_node=N scripts/train.py --config configs/training/distributed.yaml' is faster"
     return f"DataParallel over {gpus} GPUs; {better}" if gpus > 1 else f"DataParallel has {gpus} GPUs here; {better}"
 

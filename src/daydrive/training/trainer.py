@@ -9,54 +9,54 @@ import torch
 
 from daydrive import checkpoint
 from daydrive.config import Config
-from daydrive.distributed import Team
+from daydrive.distributed import DistributedContext
 from daydrive.training import provenance
 from daydrive.training.checks import static_checks
 from daydrive.training.interruption import exit_code, interruptions
 from daydrive.training.logging.meter import Meter
 from daydrive.training.logging.run_reporter import Report
-from daydrive.training.logging.throughput import Speed
-from daydrive.training.nonfinite import fault_of
+from daydrive.training.logging.throughput import ThroughputMeter
+from daydrive.training.nonfinite import nonfinite_error
 from daydrive.training.optim.param_groups import learning_rates, set_learning_rates
-from daydrive.training.setup import Setup, Wishes, set_up
+from daydrive.training.setup import TrainingContext, TrainOptions, set_up
 from daydrive.training.step import StepResult
-from daydrive.training.validation import picture_metrics
+from daydrive.training.validation import image_metrics
 
 
-def train(config: Config, store_path: Path, run: Path, team: Team, wishes: Wishes) -> int:
+def train(config: Config, store_path: Path, run: Path, dist: DistributedContext, options: TrainOptions) -> int:
     """Train until `max_steps` or `num_epochs`; returns the exit code, that of the signal where one ended it.
 
     Everything random is a function of (seed, step, rank), so that going on after a kill is arithmetic. Raises UserError
     for what the user can mend, before the first step.
     """
-    setup = set_up(config, store_path, run, team, wishes)
+    setup = set_up(config, store_path, run, dist, options)
     checks, said = setup.check(run)
-    if wishes.dry_run:
-        if team.main:
+    if options.dry_run:
+        if dist.is_main:
             print("\n".join([*said, static_checks.report(checks)]))
         return 0
     said += [f"warning: {check.said}" for check in checks if check.outcome == "warning"]
     with Report(run, setup) as report:
         for sentence in said:
             report.say(sentence)
-        if setup.start.folder is None and team.main:
-            provenance.record(run, setup.config, store_path, setup.store.fingerprint, team.device)
+        if setup.start.folder is None and dist.is_main:
+            provenance.record(run, setup.config, store_path, setup.store.fingerprint, dist.device)
         return _loop(setup, run, report)
 
 
-def _loop(setup: Setup, run: Path, report: Report) -> int:
-    config, team, start, engine, total = setup.config, setup.team, setup.start, setup.engine, setup.total_steps
+def _loop(setup: TrainingContext, run: Path, report: Report) -> int:
+    config, dist, start, engine, total = setup.config, setup.dist, setup.start, setup.engine, setup.total_steps
     training, logging = config.training, config.logging
-    meter, best = start.meter(team.main), start.best
-    feed, speed = setup.feed(), Speed(team, start.clips_per_step)
+    meter, best = start.meter(dist.is_main), start.best
+    prefetcher, speed = setup.prefetcher(), ThroughputMeter(dist, start.clips_per_step)
     report.best(best)
     engine.wrapped.train()
     with interruptions() as interrupted:
         for step in range(start.step + 1, total + 1):
             set_learning_rates(engine.optimizers, step - 1, total, config.scheduler)
-            torch.manual_seed(step_seed(training.seed, step, team.rank))
+            torch.manual_seed(step_seed(training.seed, step, dist.rank))
             with speed.step():
-                batches = [setup.augment(next(feed)) for _ in range(training.gradient_accumulation)]
+                batches = [setup.augment(next(prefetcher)) for _ in range(training.gradient_accumulation)]
                 for batch in batches:
                     for result in engine.accumulate(batch, last=batch is batches[-1]):
                         meter.add(result.parts)
@@ -68,26 +68,26 @@ def _loop(setup: Setup, run: Path, report: Report) -> int:
                 elif engine.precision.may_overflow:
                     engine.skip()
                 else:
-                    raise fault_of(run, step, batches, engine, setup.store.path)
+                    raise nonfinite_error(run, step, batches, engine, setup.store.path)
 
-            figures: dict[str, float] = {}
+            metrics: dict[str, float] = {}
             if step % logging.log_interval == 0 or step == total:
-                figures = {**_figures(setup, meter, result, norm), **speed.take(feed.waited)}
+                metrics = {**_metrics(setup, meter, result, norm), **speed.take(prefetcher.waited)}
             evaluated = step % logging.eval_interval == 0 or step == total
             if evaluated:
                 validated = setup.validation.run(engine)
-                figures |= validated.figures
+                metrics |= validated.metrics
                 report.validated(step, validated, result)
-            improved = evaluated and figures["val/psnr"] > best.psnr
+            improved = evaluated and metrics["val/psnr"] > best.psnr
             if improved:
-                best = checkpoint.Best(step, figures["val/psnr"])
+                best = checkpoint.Best(step, metrics["val/psnr"])
                 report.best(best)
-            report.step_done(step, figures)
+            report.step_done(step, metrics)
 
-            stop = int(team.largest(interrupted.number))
+            stop = int(dist.max(interrupted.number))
             if improved or stop or step % logging.save_interval == 0 or step == total:
                 folder = _save(setup, run, step, best, meter, report)
-                if improved and team.main:
+                if improved and dist.is_main:
                     checkpoint.point(run, "best", folder, logging.keep_checkpoints)
                 report.saved(step, folder, ["last", "best"] if improved else ["last"])
             if stop:
@@ -101,33 +101,33 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return (seed * 1_000_003 + step) * 4_099 + rank
 
 
-def _figures(setup: Setup, meter: Meter, result: StepResult, norm: float) -> dict[str, float]:
+def _metrics(setup: TrainingContext, meter: Meter, result: StepResult, norm: float) -> dict[str, float]:
     """Means since the last log line, and what the newest step looks like."""
-    team, engine = setup.team, setup.engine
-    pictures = picture_metrics(result, setup.config.training.context_frames)
+    dist, engine = setup.dist, setup.engine
+    images = image_metrics(result, setup.config.training.context_frames)
     rates = learning_rates(engine.optimizers)
     return {
-        **{f"train/{name}": value for name, value in meter.take(team).items()},
-        **team.mean({f"train/{name}": float(value.mean()) for name, value in pictures.items()}),
+        **{f"train/{name}": value for name, value in meter.take(dist).items()},
+        **dist.mean({f"train/{name}": float(value.mean()) for name, value in images.items()}),
         "train/grad_norm": norm,
-        **engine.precision.figures(),
+        **engine.precision.metrics(),
         "lr": max(rates.values()),
         **{f"lr/{part}": rate for part, rate in rates.items()},
     }
 
 
-def _save(setup: Setup, run: Path, step: int, best: checkpoint.Best, meter: Meter, report: Report) -> Path:
-    team, start, config = setup.team, setup.start, setup.config
+def _save(setup: TrainingContext, run: Path, step: int, best: checkpoint.Best, meter: Meter, report: Report) -> Path:
+    dist, start, config = setup.dist, setup.start, setup.config
     state = {
         "best": best._asdict(),
-        "meter": meter.state(team),
+        "meter": meter.state(dist),
         "total_steps": setup.total_steps,
         "sample": start.sample_of(step),
         "clips_per_step": start.clips_per_step,
-        "world": team.world,
-        "seeds_of_the_next_step": [step_seed(config.training.seed, step + 1, rank) for rank in range(team.world)],
+        "world": dist.world,
+        "seeds_of_the_next_step": [step_seed(config.training.seed, step + 1, rank) for rank in range(dist.world)],
         **setup.engine.state(),
         **report.state(),
     }
-    writer = checkpoint.Writer(team.main, team.wait)
+    writer = checkpoint.Writer(dist.is_main, dist.barrier)
     return checkpoint.save(run, step, setup.engine.contents(), config, state, config.logging.keep_checkpoints, writer)

@@ -14,8 +14,8 @@ from daydrive.config import Config
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
-from daydrive.distributed import Team
-from daydrive.pictures import Pictures, contact_sheet, to_pictures
+from daydrive.distributed import DistributedContext
+from daydrive.pictures import Images, contact_sheet, to_images
 from daydrive.training.engine import Engine
 from daydrive.training.step import StepResult
 from daydrive.types import Batch, Clip, Image, to_uint8
@@ -26,9 +26,9 @@ VALIDATION_CLIPS, TRAINING_CLIPS = 32, 32
 class Validated(NamedTuple):
     """figures: means over the clips by name (`val/…`); sheet and video: samples beside the real frames and the copy."""
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     sheet: Image
-    video: Pictures
+    video: Images
 
 
 class _Piece(NamedTuple):
@@ -43,42 +43,42 @@ class Validation:
     """Fixed clips of the `val` split, dreamed over the whole clip, and fewer of `train`, to see what was learned by
     heart. Several processes share the clips; each counts once."""
 
-    def __init__(self, store: Store, config: Config, team: Team) -> None:
+    def __init__(self, store: Store, config: Config, dist: DistributedContext) -> None:
         length, skip = config.data.sequence_length, config.data.frame_skip
-        self._config, self._team = config, team
+        self._config, self._dist = config, dist
         size = config.training.batch_size
         clips = fixed_clips(store, "val", length, VALIDATION_CLIPS, skip, config.data.filter)
         known = fixed_clips(store, "train", length, TRAINING_CLIPS, skip, config.data.filter)
         self._clips, self._known_clips = len(clips), len(known)
-        self._pieces = _pieces(store, clips, config.training.context_frames, team, size)
-        self._known = _pieces(store, known, config.training.context_frames, team, size)
+        self._pieces = _pieces(store, clips, config.training.context_frames, dist, size)
+        self._known = _pieces(store, known, config.training.context_frames, dist, size)
 
     @torch.no_grad()
     def run(self, engine: Engine) -> Validated:
         """Validate the weights that are exported; all processes call it."""
         was_training = engine.wrapped.training
         engine.wrapped.eval()
-        with engine.dreaming():
+        with engine.ema_weights():
             sums: dict[str, float] = {}
             largest = 0.0
             shown: StepResult | None = None
             for piece in self._pieces:
-                batch = piece.batch.to(self._team.device)
+                batch = piece.batch.to(self._dist.device)
                 result = engine.evaluate(batch)
-                shuffled = engine.evaluate(Batch(batch.images, piece.wrong.to(self._team.device)))
-                for pictures in (result.output["predicted"], result.output["reconstructed"]):
-                    largest = max(largest, float(pictures.abs().max()))
-                _add(sums, self._figures(result, shuffled, piece), piece.counts)
+                shuffled = engine.evaluate(Batch(batch.images, piece.wrong.to(self._dist.device)))
+                for pixels in (result.output["predicted"], result.output["reconstructed"]):
+                    largest = max(largest, float(pixels.abs().max()))
+                _add(sums, self._metrics(result, shuffled, piece), piece.counts)
                 shown = shown or result
             known: dict[str, float] = {}
             for piece in self._known:
-                result = engine.evaluate(piece.batch.to(self._team.device))
+                result = engine.evaluate(piece.batch.to(self._dist.device))
                 _add(known, {"train_psnr": self._psnr(result)}, piece.counts)
         engine.wrapped.train(was_training)
         assert shown is not None
-        means = {name: value / self._clips for name, value in self._team.sum(sums).items()}
-        means |= {name: value / self._known_clips for name, value in self._team.sum(known).items()}
-        means["output_max"] = self._team.largest(largest)
+        means = {name: value / self._clips for name, value in self._dist.sum(sums).items()}
+        means |= {name: value / self._known_clips for name, value in self._dist.sum(known).items()}
+        means["output_max"] = self._dist.max(largest)
         context, samples = self._config.training.context_frames, self._config.logging.num_samples
         return Validated(
             {f"val/{name}": value for name, value in means.items()},
@@ -86,14 +86,14 @@ class Validation:
             sample_video(shown, context, samples),
         )
 
-    def _figures(self, result: StepResult, shuffled: StepResult, piece: _Piece) -> dict[str, Tensor]:
+    def _metrics(self, result: StepResult, shuffled: StepResult, piece: _Piece) -> dict[str, Tensor]:
         """By name, (B,) each."""
         context = self._config.training.context_frames
         real = result.images[:, context:]
         copied = result.images[:, context - 1 : context].expand_as(real)
         return {
             **result.parts,
-            **picture_metrics(result, context),
+            **image_metrics(result, context),
             "copy_last_psnr": metrics.psnr(copied, real, 2.0).mean(dim=1),
             "shuffled_actions_psnr": self._psnr(shuffled),
             "actions_spread": (piece.batch.actions - piece.wrong)[:, context - 1 :].abs().mean(dim=(1, 2)),
@@ -104,13 +104,13 @@ class Validation:
         return metrics.psnr(clamped(result), real, 2.0).mean(dim=1)
 
 
-def _pieces(store: Store, clips: list[Clip], context: int, team: Team, size: int) -> list[_Piece]:
+def _pieces(store: Store, clips: list[Clip], context: int, dist: DistributedContext, size: int) -> list[_Piece]:
     """This process's share of the clips, in batches; equally many on each, for they compute together."""
     actions = read_clips(store, clips).actions
     others = actions.roll(len(clips) // 2, dims=0)
     wrong = torch.cat([actions[:, : context - 1], others[:, context - 1 :]], dim=1)
-    each = -(-len(clips) // team.world)
-    mine = [team.rank + team.world * i for i in range(each)]
+    each = -(-len(clips) // dist.world)
+    mine = [dist.rank + dist.world * i for i in range(each)]
     places = [min(place, len(clips) - 1) for place in mine]
     counts = torch.tensor([float(place < len(clips)) for place in mine])
     read = read_clips(store, [clips[place] for place in places])
@@ -122,12 +122,12 @@ def _pieces(store: Store, clips: list[Clip], context: int, team: Team, size: int
     return pieces
 
 
-def _add(sums: dict[str, float], figures: dict[str, Tensor], counts: Tensor) -> None:
-    for name, values in figures.items():
+def _add(sums: dict[str, float], metrics: dict[str, Tensor], counts: Tensor) -> None:
+    for name, values in metrics.items():
         sums[name] = sums.get(name, 0.0) + float((values.cpu().double() * counts).sum())
 
 
-def picture_metrics(result: StepResult, context: int) -> dict[str, Tensor]:
+def image_metrics(result: StepResult, context: int) -> dict[str, Tensor]:
     """PSNR and SSIM of the dream, and PSNR of what was reconstructed, per clip: (B,), means over frames."""
     real = result.images[:, context:]
     predicted = clamped(result)
@@ -158,16 +158,16 @@ def reconstruction_sheet(result: StepResult, samples: int) -> Image:
 def _pairs(real: Tensor, ours: Tensor, name: str) -> Image:
     rows: list[Sequence[Image]] = []
     labels = []
-    for r, o in zip(to_pictures(to_uint8(real)), to_pictures(to_uint8(ours)), strict=True):
+    for r, o in zip(to_images(to_uint8(real)), to_images(to_uint8(ours)), strict=True):
         rows += [list(r), list(o)]
         labels += ["real", name]
     return contact_sheet(rows, labels, [f"{i + 1}" for i in range(len(rows[0]))])
 
 
-def sample_video(result: StepResult, context: int, samples: int) -> Pictures:
+def sample_video(result: StepResult, context: int, samples: int) -> Images:
     """(T, H', W', 3): a row for each clip with the real frame, the dreamed one and the copy of the last seen one."""
-    real = to_pictures(to_uint8(result.images[:samples, context - 1 :]))
-    dreamed = to_pictures(to_uint8(clamped(result)[:samples]))
+    real = to_images(to_uint8(result.images[:samples, context - 1 :]))
+    dreamed = to_images(to_uint8(clamped(result)[:samples]))
     frames = [
         contact_sheet(
             [[r[t + 1], d[t], r[0]] for r, d in zip(real, dreamed, strict=True)],

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from daydrive.pictures import contact_sheet, enlarge, to_pictures, widen
+from daydrive.pictures import contact_sheet, enlarge, to_images, widen
 from daydrive.types import Image
 from daydrive.visuals.clips import Dreamt, shown_steps, step_names
 from daydrive.visuals.paint import ERRORS, coloured, noted, round_up, scale, stacked, tile_height
@@ -59,7 +59,7 @@ def _both(one: Dreamt) -> tuple[Maps, Maps]:
 def sheet(found: Errors, hz: float, pixel_aspect: float = 1.0) -> Image:
     """Maps of the mean over the clips and of the first one, the dream's above the copy's, each with its own mean."""
     steps = shown_steps(len(found.dream))
-    real, dream = (widen(to_pictures(x), pixel_aspect) for x in (found.first.real, found.first.predicted))
+    real, dream = (widen(to_images(x), pixel_aspect) for x in (found.first.real, found.first.predicted))
     height = tile_height(real[0], 112)
     rows, labels = [], []
     for name, pair in _pairs(found).items():
@@ -73,8 +73,8 @@ def sheet(found: Errors, hz: float, pixel_aspect: float = 1.0) -> Image:
 
 def film(found: Errors, hz: float, pixel_aspect: float = 1.0) -> Iterator[Image]:
     """The same step by step, with the pictures of the clip below its errors."""
-    predicted = widen(to_pictures(found.first.predicted), pixel_aspect)
-    (last,) = widen(to_pictures(found.first.seen[-1:]), pixel_aspect)
+    predicted = widen(to_images(found.first.predicted), pixel_aspect)
+    (last,) = widen(to_images(found.first.seen[-1:]), pixel_aspect)
     height = tile_height(last, 176)
     legend = _legend(found.top)
     pairs = _pairs(found)

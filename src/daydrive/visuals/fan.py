@@ -20,7 +20,7 @@ from daydrive.evaluation.card import forks
 from daydrive.evaluation.horizon import UINT8_RANGE, Dream
 from daydrive.evaluation.subject import bind, find_subject
 from daydrive.metrics import psnr
-from daydrive.pictures import contact_sheet, to_pictures, widen
+from daydrive.pictures import contact_sheet, to_images, widen
 from daydrive.types import Clip, Image
 from daydrive.visuals.clips import Wish, find_clips, moment_name, shown_steps
 from daydrive.visuals.paint import tile_height, wheel
@@ -128,18 +128,18 @@ def sheet(fan: Fan, hz: float, pixel_aspect: float = 1.0) -> Image:
     rows, labels = [_wheels(fan, 1, pixel_aspect)], ["the wheel"]
     for t in shown_steps(fan.steps, 4)[-3:]:
         for name, frames in fan.futures.items():
-            rows.append(widen(to_pictures(frames[:, t - 1]), pixel_aspect))
+            rows.append(widen(to_images(frames[:, t - 1]), pixel_aspect))
             labels.append(f"{name}  +{t}  {t / hz:.2f} s")
     return contact_sheet(rows, labels, fan.names, title=fan.title, height=tile_height(rows[0][0], 128))
 
 
 def film(fan: Fan, hz: float, pixel_aspect: float = 1.0) -> Iterator[Image]:
     """The same in time, after what was seen before the moment."""
-    seen = widen(to_pictures(fan.seen), pixel_aspect)
+    seen = widen(to_images(fan.seen), pixel_aspect)
     for t in range(1 - len(seen), fan.steps + 1):
         wheels = _wheels(fan, max(t, 1), pixel_aspect)
         if t > 0:
-            rows = [widen(to_pictures(frames[:, t - 1]), pixel_aspect) for frames in fan.futures.values()]
+            rows = [widen(to_images(frames[:, t - 1]), pixel_aspect) for frames in fan.futures.values()]
         else:
             rows = [[seen[t + len(seen) - 1]] * len(fan.names) for _ in fan.futures]
         state = f"+{t}  {t / hz:.2f} s" if t > 0 else "as it was before"
@@ -148,5 +148,5 @@ def film(fan: Fan, hz: float, pixel_aspect: float = 1.0) -> Iterator[Image]:
 
 
 def _wheels(fan: Fan, step: int, pixel_aspect: float) -> list[Image]:
-    (like,) = widen(to_pictures(fan.seen[-1:]), pixel_aspect)
+    (like,) = widen(to_images(fan.seen[-1:]), pixel_aspect)
     return [wheel(steering, like) for steering in fan.steering[:, step - 1].tolist()]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from daydrive.pictures import Pictures, contact_sheet, enlarge, to_pictures, widen
+from daydrive.pictures import Images, contact_sheet, enlarge, to_images, widen
 from daydrive.rollout import dream_states
 from daydrive.types import Image, to_signed, to_uint8
 from daydrive.visuals.clips import Inside, shown_steps, step_names
@@ -31,8 +31,8 @@ class Latents(NamedTuple):
     """N steps. real, dreamt: uint8 (N, H, W, 3). of_real, of_dream: their latents along three axes; memory: along one.
     explained: the share of the variance that each of these four has of its own."""
 
-    real: Pictures
-    dreamt: Pictures
+    real: Images
+    dreamt: Images
     of_real: Maps
     of_dream: Maps
     memory: Maps
@@ -68,7 +68,7 @@ def latents(inside: Inside) -> Latents:
     memory = torch.stack([state.memory[-1][0].float().cpu() for state in states])
     space, own = principal(of_real, COMPONENTS), principal(memory, 1)
     return Latents(
-        to_pictures(real), to_pictures(to_uint8(dreamt[0])),
+        to_images(real), to_images(to_uint8(dreamt[0])),
         space.along(of_real), space.along(of_dream), own.along(memory), space.explained + own.explained,
     )  # fmt: skip
 

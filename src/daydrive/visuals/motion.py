@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from daydrive.pictures import Pictures, contact_sheet, enlarge, to_pictures, widen
+from daydrive.pictures import Images, contact_sheet, enlarge, to_images, widen
 from daydrive.rollout import dream_states
 from daydrive.types import Image, to_signed, to_uint8
 from daydrive.visuals.clips import Inside, shown_steps, step_names
@@ -41,9 +41,9 @@ class Painted(NamedTuple):
     paints anew, and how much of the last real picture still shows.
     """
 
-    real: Pictures
-    dreamt: Pictures
-    paint: Pictures
+    real: Images
+    dreamt: Images
+    paint: Images
     motion: Maps
     new: Maps
     left: Maps
@@ -65,7 +65,7 @@ def painted(inside: Inside) -> Painted:
         maps = (-motion.flow, motion.mask[:, 0], texture.opacity[:, 0])
         steps.append([*(to_uint8(x.clamp(-1, 1))[0].cpu() for x in pictures), *(x[0].float().cpu() for x in maps)])
     dreamt, paint, moved, new, left = (torch.stack(parts) for parts in zip(*steps, strict=True))
-    return Painted(to_pictures(real), to_pictures(dreamt), to_pictures(paint), moved.numpy(), new.numpy(), left.numpy())
+    return Painted(to_images(real), to_images(dreamt), to_images(paint), moved.numpy(), new.numpy(), left.numpy())
 
 
 def sheet(shown: Painted, name: str, hz: float, pixel_aspect: float = 1.0) -> Image:

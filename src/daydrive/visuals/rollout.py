@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from daydrive.pictures import contact_sheet, difference, enlarge, overlay_action, to_pictures, widen
+from daydrive.pictures import contact_sheet, difference, enlarge, overlay_action, to_images, widen
 from daydrive.types import Image
 from daydrive.visuals.clips import Dreamt, shown_steps, step_names
 from daydrive.visuals.paint import ERRORS, beside, scale, stacked, tile_height
@@ -18,8 +18,8 @@ def strip(shown: Sequence[Dreamt], hz: float, pixel_aspect: float = 1.0) -> Imag
     steps = shown_steps(len(shown[0].real), 9)
     rows, labels = [], []
     for one in shown:
-        real, dream = (widen(to_pictures(x), pixel_aspect) for x in (one.real, one.predicted))
-        (last,) = widen(to_pictures(one.seen[-1:]), pixel_aspect)
+        real, dream = (widen(to_images(x), pixel_aspect) for x in (one.real, one.predicted))
+        (last,) = widen(to_images(one.seen[-1:]), pixel_aspect)
         height = tile_height(last, 112)
         actions = one.actions.numpy()[len(one.seen) - 1 :]
         driven = [overlay_action(enlarge(real[t - 1], height), actions[t - 1]) for t in steps]
@@ -35,7 +35,7 @@ def strip(shown: Sequence[Dreamt], hz: float, pixel_aspect: float = 1.0) -> Imag
 
 def film(shown: Sequence[Dreamt], hz: float, pixel_aspect: float = 1.0) -> Iterator[Image]:
     """The context as it was, then real, dream and error of every clip side by side, with what the driver does."""
-    drawn = [[widen(to_pictures(x), pixel_aspect) for x in (one.seen, one.real, one.predicted)] for one in shown]
+    drawn = [[widen(to_images(x), pixel_aspect) for x in (one.seen, one.real, one.predicted)] for one in shown]
     context, steps = len(drawn[0][0]), len(drawn[0][1])
     height = tile_height(drawn[0][0][0], 224 if len(shown) == 1 else 160 if len(shown) <= 2 else 112)
     legend = _legend()

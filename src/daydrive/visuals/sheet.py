@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from daydrive.pictures import contact_sheet, to_pictures, widen
+from daydrive.pictures import contact_sheet, to_images, widen
 from daydrive.types import Image
 from daydrive.visuals.clips import Dreamt, shown_steps, step_names
 
@@ -16,8 +16,8 @@ def sheet(shown: Sequence[Dreamt], hz: float, pixel_aspect: float = 1.0) -> Imag
     steps = shown_steps(len(shown[0].real), 10)
     rows, labels = [], []
     for one in sorted(shown, key=lambda one: one.figures[1] - one.figures[0]):
-        real, dream = (widen(to_pictures(x), pixel_aspect) for x in (one.real, one.predicted))
-        (last,) = widen(to_pictures(one.seen[-1:]), pixel_aspect)
+        real, dream = (widen(to_images(x), pixel_aspect) for x in (one.real, one.predicted))
+        (last,) = widen(to_images(one.seen[-1:]), pixel_aspect)
         dreamt, floor = one.figures
         rows += [[last, *(frames[t - 1] for t in steps)] for frames in (real, dream)]
         labels += [f"{one.name}  real", f"{dreamt:.1f} dB, {dreamt - floor:+.1f}  dream"]

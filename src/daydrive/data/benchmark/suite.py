@@ -16,7 +16,7 @@ from daydrive.data.images import decode_all
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.data.sampling.loader import ClipLoader
-from daydrive.data.sampling.sample_order import Order
+from daydrive.data.sampling.sample_order import SampleOrder
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made
@@ -62,7 +62,7 @@ def benchmark_data(output: Path, quick: bool, say: Callable[[str], None]) -> tup
 
 def _of_size(store: Store, size: int, effort: Effort, folder: Path) -> Findings:
     index = ClipIndex(store, "train", LENGTH)
-    numbers = Order.plain(len(index), 0).clips(0, CLIPS)
+    numbers = SampleOrder.plain(len(index), 0).clips(0, CLIPS)
     clips = [index.clip(int(number)) for number in numbers]
     meters = _meters(store, clips, size, folder)
     jpegs, _ = store.read(_rows(clips[:BATCH]))

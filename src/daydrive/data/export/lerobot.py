@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import simplejpeg
 
 from daydrive import __version__
-from daydrive.data.export.stats import PictureStats, Stats, of_rows, sampled, together
+from daydrive.data.export.stats import ImageStats, Stats, of_rows, sampled, together
 from daydrive.data.export.video import VideoFiles
 from daydrive.data.progress import PrepareProgress
 from daydrive.data.store.store import SPLITS, DriveInfo, Store
@@ -86,14 +86,14 @@ def _write(store: Store, drives: Sequence[DriveInfo], folder: Path) -> None:
     with VideoFiles(folder, CAMERA, fps, store.image_size) as videos, PrepareProgress(lengths, lengths) as progress:
         try:
             for number, drive in enumerate(drives):
-                pictures, seen = sampled(drive.frames), PictureStats()
+                images, seen = sampled(drive.frames), ImageStats()
                 entry = videos.begin_episode(drive.frames)
                 for first in range(0, drive.frames, BATCH):
                     rows = drive.start + np.arange(first, min(first + BATCH, drive.frames))
                     for k, jpeg in enumerate(store.read(rows)[0]):
-                        image = _picture(jpeg, store, drive, first + k)
+                        image = _image(jpeg, store, drive, first + k)
                         videos.add(image)
-                        if first + k in pictures:
+                        if first + k in images:
                             seen.add(image)
                     progress.frames_done(len(rows))
                 found, more = data.episode(store, drive, number, float(fps))
@@ -112,7 +112,7 @@ def _write(store: Store, drives: Sequence[DriveInfo], folder: Path) -> None:
     _write_meta(store, drives, folder, episodes, stats, fps)
 
 
-def _picture(jpeg: bytes, store: Store, drive: DriveInfo, frame: int) -> npt.NDArray[np.uint8]:
+def _image(jpeg: bytes, store: Store, drive: DriveInfo, frame: int) -> npt.NDArray[np.uint8]:
     try:
         return np.asarray(simplejpeg.decode_jpeg(jpeg, "RGB"), dtype=np.uint8)
     except ValueError as error:

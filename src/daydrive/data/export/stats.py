@@ -42,7 +42,7 @@ def of_rows(values: npt.ArrayLike) -> Stats:
     )
 
 
-class PictureStats:
+class ImageStats:
     """Of the pictures that were added, uint8 (H, W, 3), in [0, 1] by colour."""
 
     def __init__(self) -> None:

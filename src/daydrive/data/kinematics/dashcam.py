@@ -80,8 +80,8 @@ def yaw_rates(file: Path, field_of_view: float) -> Array:
     it."""
     times = video.frame_times(file)
     tolerance = 0.45 * float(np.diff(times).min())
-    pictures = video.frames_at(file, times, tolerance, (SIDE, SIDE))
-    greys = (cv2.cvtColor(resize(picture, (SIDE, SIDE)), cv2.COLOR_RGB2GRAY).astype(np.float32) for picture in pictures)
+    pixels = video.frames_at(file, times, tolerance, (SIDE, SIDE))
+    greys = (cv2.cvtColor(resize(image, (SIDE, SIDE)), cv2.COLOR_RGB2GRAY).astype(np.float32) for image in pixels)
     moved = [-shift(before, after).right for before, after in pairwise(pyramid(grey) for grey in greys)]
     widths = 2.0 * np.tan(np.radians(field_of_view) / 2.0)
     turned = np.arctan(np.array(moved) * widths) / np.diff(times)

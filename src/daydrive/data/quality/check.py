@@ -61,7 +61,7 @@ def find_bad_rows(store: Store, progress: PrepareProgress | None = None) -> list
 def _faults(store: Store, rows: npt.NDArray[np.int64]) -> Iterator[tuple[str, Flags]]:
     """Each fault that some of the rows have, and which rows."""
     columns = store.read_values(rows, list(dict.fromkeys(["image", "action", *store.schema.names])))
-    faults = [*_picture_faults(store, columns.pop("image")), *_action_faults(columns.pop("action"))]
+    faults = [*_image_faults(store, columns.pop("image")), *_action_faults(columns.pop("action"))]
     for name, column in columns.items():
         if column.dtype.kind == "f":
             faults.append((f"{name} is infinite", np.isinf(column)))
@@ -70,11 +70,11 @@ def _faults(store: Store, rows: npt.NDArray[np.int64]) -> Iterator[tuple[str, Fl
     yield from ((what, bad) for what, bad in faults if bad.any())
 
 
-def _picture_faults(store: Store, jpegs: npt.NDArray[Any]) -> Iterator[tuple[str, Flags]]:
-    picture = np.empty((1, *store.image_size, 3), dtype=np.uint8)
+def _image_faults(store: Store, jpegs: npt.NDArray[Any]) -> Iterator[tuple[str, Flags]]:
+    image = np.empty((1, *store.image_size, 3), dtype=np.uint8)
     for i, jpeg in enumerate(jpegs):
         try:
-            decode_all([jpeg or b""], picture)
+            decode_all([jpeg or b""], image)
         except ValueError as error:
             yield f"the picture can't be decoded ({error.args[1]})", np.arange(len(jpegs)) == i
 

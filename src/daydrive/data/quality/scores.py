@@ -11,7 +11,7 @@ import numpy.typing as npt
 from daydrive.data.prepare.workspace import alone
 from daydrive.data.prepare.writer import KEPT, current_table
 from daydrive.data.progress import PrepareProgress
-from daydrive.data.sampling.clips import read_pictures
+from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import DriveInfo, Store, read_metadata, write_metadata
 from daydrive.errors import UserError
 
@@ -28,9 +28,9 @@ def motion(store: Store, drive: DriveInfo) -> Iterator[Scores]:
     yield np.full(1, np.nan, dtype=np.float32)
     for first in range(1, drive.frames, CHUNK):
         last = min(first + CHUNK, drive.frames)
-        pictures, _ = read_pictures(store, drive.start + np.arange(first - 1, last))
-        count, height, width, _ = pictures.shape
-        grey = cv2.cvtColor(pictures.reshape(count * height, width, 3), cv2.COLOR_RGB2GRAY)
+        images, _ = read_images(store, drive.start + np.arange(first - 1, last))
+        count, height, width, _ = images.shape
+        grey = cv2.cvtColor(images.reshape(count * height, width, 3), cv2.COLOR_RGB2GRAY)
         levels = grey.reshape(count, height, width).astype(np.int16)
         yield np.abs(np.diff(levels, axis=0)).mean(axis=(1, 2), dtype=np.float32)
 

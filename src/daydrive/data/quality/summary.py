@@ -116,11 +116,11 @@ def _columns(store: Store) -> dict[str, dict[str, Any]]:
     found = {}
     actions = store.read_actions(np.arange(store.rows))
     for name, column in zip(ACTION_NAMES, actions.T, strict=True):
-        found[name] = {"unit": told.get(name, {}).get("scale", ""), **_figures(column)}
+        found[name] = {"unit": told.get(name, {}).get("scale", ""), **_metrics(column)}
     units = {**store.metadata.get("values", {}), **store.metadata.get("scores", {})}
     for name in store.schema.names:
         if name in units:
-            found[name] = {"unit": units[name], **_figures(_read(store, name))}
+            found[name] = {"unit": units[name], **_metrics(_read(store, name))}
     return found
 
 
@@ -128,7 +128,7 @@ def _read(store: Store, name: str) -> Numbers:
     return np.asarray(store.read_values(np.arange(store.rows), [name])[name], dtype=np.float64)
 
 
-def _figures(column: Numbers) -> dict[str, Any]:
+def _metrics(column: Numbers) -> dict[str, Any]:
     good = column[np.isfinite(column)].astype(np.float64)
     missing = 1.0 - len(good) / max(len(column), 1)
     if not len(good):

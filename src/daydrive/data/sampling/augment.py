@@ -129,50 +129,50 @@ class DrivingAugmentation:
         return dataclasses.replace(batch, images=images, actions=actions)
 
     def _repaint(self, images: Tensor, draws: Tensor) -> Tensor:
-        pictures = images.float()
+        pixels = images.float()
         if self._recolours:
-            pictures = recolour(pictures, draws[:, 0], draws[:, 1], draws[:, 2], grey=self.saturation > 0)
+            pixels = recolour(pixels, draws[:, 0], draws[:, 1], draws[:, 2], grey=self.saturation > 0)
         if self._crops:
-            pictures = enlarge_window(pictures, draws[:, 3], draws[:, 4])
-        return pictures.round_().clamp_(0, 255).to(torch.uint8)
+            pixels = enlarge_window(pixels, draws[:, 3], draws[:, 4])
+        return pixels.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def recolour(pictures: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, grey: bool = True) -> Tensor:
+def recolour(pixels: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, grey: bool = True) -> Tensor:
     """float32 (B, T, 3, H, W) in [0, 255], whole numbers → the same shape, unclamped; the factors are (B,).
 
     grey: whether `saturation` is other than 1. The three changes are one map of colours, `gain x + share grey(x) +
     offset`. The sums are of whole numbers and exact, so that neither threads nor the rest of the batch change a bit.
     """
-    weights = torch.tensor(LUMA, device=pictures.device)
-    sums = pictures.sum(-1).sum((1, 3), dtype=torch.float64)
-    mean = ((sums * weights).sum(-1) / (pictures[0].numel() // 3)).float()
+    weights = torch.tensor(LUMA, device=pixels.device)
+    sums = pixels.sum(-1).sum((1, 3), dtype=torch.float64)
+    mean = ((sums * weights).sum(-1) / (pixels[0].numel() // 3)).float()
     gain = brightness * contrast
     offset = brightness * (1 - contrast) * mean
     wide = (-1, 1, 1, 1, 1)
-    changed = pictures * (gain * saturation).view(wide)
+    changed = pixels * (gain * saturation).view(wide)
     if grey:
-        red, green, blue = (pictures[:, :, i : i + 1] * LUMA[i] for i in range(3))
+        red, green, blue = (pixels[:, :, i : i + 1] * LUMA[i] for i in range(3))
         changed += (red + green + blue) * (gain * (1 - saturation)).view(wide)
     return changed.add_(offset.view(wide))
 
 
-def _luma(pictures: Tensor) -> Tensor:
+def _luma(pixels: Tensor) -> Tensor:
     """(B, T, 3, H, W) → (B, T, 1, H, W)."""
-    red, green, blue = pictures.split(1, dim=2)
+    red, green, blue = pixels.split(1, dim=2)
     return (red * LUMA[0]).add_(green * LUMA[1]).add_(blue * LUMA[2])
 
 
-def enlarge_window(pictures: Tensor, side: Tensor, height: Tensor) -> Tensor:
+def enlarge_window(pixels: Tensor, side: Tensor, height: Tensor) -> Tensor:
     """float32 (B, T, C, H, W) → a window of each clip, enlarged to the same shape, bilinear.
 
     side (B,): of the window, as a share of the picture's. height (B,): from -1, the window at the top, to 1. It lies in
     the middle from side to side.
     """
-    b, t, c, h, w = pictures.shape
-    across, down = ((torch.arange(n, device=pictures.device) * 2 + 1) / n - 1 for n in (w, h))
+    b, t, c, h, w = pixels.shape
+    across, down = ((torch.arange(n, device=pixels.device) * 2 + 1) / n - 1 for n in (w, h))
     x = side[:, None] * across
     y = side[:, None] * down + ((1 - side) * height)[:, None]
     grid = torch.stack([x[:, None, :].expand(b, h, w), y[:, :, None].expand(b, h, w)], dim=-1)
-    frames = pictures.reshape(b, t * c, h, w)
+    frames = pixels.reshape(b, t * c, h, w)
     seen = functional.grid_sample(frames, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return seen.reshape(b, t, c, h, w)

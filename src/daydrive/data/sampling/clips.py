@@ -9,17 +9,17 @@ import numpy.typing as npt
 import torch
 
 from daydrive.data.images import decode_all
-from daydrive.data.sampling.shared_memory import Pictures, as_images
+from daydrive.data.sampling.shared_memory import Images, as_images
 from daydrive.data.store.filters import segments, told
 from daydrive.data.store.store import AGAIN, SPLITS, Actions, Rows, Store
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import Batch, Clip
 
-Memory = Callable[[tuple[int, ...]], Pictures]
+Memory = Callable[[tuple[int, ...]], Images]
 """Where pictures are decoded to, by their shape."""
 
 
-def _fresh(shape: tuple[int, ...]) -> Pictures:
+def _fresh(shape: tuple[int, ...]) -> Images:
     return np.empty(shape, dtype=np.uint8)
 
 
@@ -110,13 +110,13 @@ def read_clips(store: Store, clips: Sequence[Clip], memory: Memory = _fresh) -> 
         raise ValueError("the clips of a batch have one length and one frame_skip")
     starts = np.array([clip.start for clip in clips], dtype=np.int64)[:, None]
     rows = starts + skip * np.arange(length)
-    pictures, actions = read_pictures(store, rows.reshape(-1), memory)
+    pixels, actions = read_images(store, rows.reshape(-1), memory)
     if skip == 1:
         between = actions.reshape(len(clips), length, 4)[:, :-1]
     else:
         every = starts + np.arange(skip * (length - 1))
         between = combine(store.read_actions(every).reshape(len(clips), -1, 4), skip)
-    images = as_images(pictures, len(clips))
+    images = as_images(pixels, len(clips))
     return Batch(images, torch.from_numpy(np.ascontiguousarray(between)), list(clips))
 
 
@@ -128,19 +128,19 @@ def read_actions(store: Store, clips: Sequence[Clip]) -> torch.Tensor:
     return torch.from_numpy(combine(store.read_actions(every).reshape(len(clips), -1, 4), skip))
 
 
-def read_pictures(store: Store, rows: Rows, memory: Memory = _fresh) -> tuple[Pictures, Actions]:
+def read_images(store: Store, rows: Rows, memory: Memory = _fresh) -> tuple[Images, Actions]:
     """Pictures, uint8 (N, H, W, 3), and actions, float32 (N, 4), of rows; UserError naming a damaged one's frame."""
     jpegs, actions = store.read(rows)
-    pictures = memory((len(rows), *store.image_size, 3))
+    pixels = memory((len(rows), *store.image_size, 3))
     try:
-        decode_all(jpegs, pictures)
+        decode_all(jpegs, pixels)
     except ValueError as error:
         index, reason = error.args
         drive, frame = store.locate(int(rows[index]))
         raise UserError(
             f"the store {store.path} has a damaged picture: drive '{drive.name}', frame {frame} ({reason}); {AGAIN}"
         ) from error
-    return pictures, actions
+    return pixels, actions
 
 
 def combine(actions: Actions, skip: int) -> Actions:

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from daydrive.data.parent_watch import end_with_parent
 from daydrive.data.sampling.clips import ClipIndex, fixed_clips, read_clips
-from daydrive.data.sampling.sample_order import Order
-from daydrive.data.sampling.shared_memory import Lent, Slots, forget, keep_memory
+from daydrive.data.sampling.sample_order import SampleOrder
+from daydrive.data.sampling.shared_memory import BufferPool, SharedBatch, forget, keep_memory
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.types import Batch
@@ -51,7 +51,7 @@ class ClipLoader:
         where: str | None = None,
         num_workers: int = 0,
         pin_memory: bool = False,
-        order: Order | None = None,
+        order: SampleOrder | None = None,
         seed: int = 0,
         first_sample: int = 0,
         accumulation: int = 1,
@@ -61,7 +61,7 @@ class ClipLoader:
     ) -> None:
         store = Store.open(store_path)
         index = ClipIndex(store, split, sequence_length, frame_skip, where=where)
-        order = order or Order.plain(len(index), seed)
+        order = order or SampleOrder.plain(len(index), seed)
         assert order.clip_count == len(index), "the order is that of other clips"
         self.clips = len(index)
         together = batch_size * world
@@ -94,18 +94,18 @@ class ClipLoader:
             yield item
 
 
-_slots = Slots()
+_slots = BufferPool()
 """Of this process, where it is a worker."""
 
 
 @dataclass(frozen=True)
-class _Batches(Dataset[Batch | Lent | UserError]):
+class _Batches(Dataset[Batch | SharedBatch | UserError]):
     """First sample of all ranks' batch → this rank's batch. A UserError is handed over as a value, so that it crosses
     from a worker unchanged; a worker's batch lies in memory that it shares with the training."""
 
     store: Store
     index: ClipIndex
-    order: Order
+    order: SampleOrder
     first_sample: int
     batch_size: int
     accumulation: int
@@ -114,7 +114,7 @@ class _Batches(Dataset[Batch | Lent | UserError]):
     world: int
     loader: str
 
-    def __getitem__(self, sample: int) -> Batch | Lent | UserError:
+    def __getitem__(self, sample: int) -> Batch | SharedBatch | UserError:
         together = self.batch_size * self.world
         length = self.index.sequence_length if self.clip_length is None else self.clip_length(sample)
         mine = slice(self.rank, together, self.world)
@@ -126,8 +126,8 @@ class _Batches(Dataset[Batch | Lent | UserError]):
                 return replace(read_clips(self.store, clips), samples=samples, weights=weights)
             shape = (len(clips) * length, *self.store.image_size, 3)
             slot = _slots.lend(math.prod(shape))
-            batch = replace(read_clips(self.store, clips, slot.pictures), samples=samples, weights=weights)
-            return Lent(batch, slot, shape, (self.loader, worker.id))
+            batch = replace(read_clips(self.store, clips, slot.pixels), samples=samples, weights=weights)
+            return SharedBatch(batch, slot, shape, (self.loader, worker.id))
         except UserError as error:
             return error
 

@@ -22,7 +22,7 @@ ROUNDS = 8
 long as few of its numbers are looked at (Luby & Rackoff 1988)."""
 
 
-def epoch_order(seed: int, epoch: int, count: int, places: Numbers | None = None) -> Numbers:
+def epoch_permutation(seed: int, epoch: int, count: int, places: Numbers | None = None) -> Numbers:
     """The numbers at `places` (default: all) in the order of an epoch: a permutation of 0 … count-1 given by
     (seed, epoch)."""
     if count <= SMALL:
@@ -75,7 +75,7 @@ def _keys(seed: int, epoch: int) -> Words:
 
 
 @dataclass(frozen=True, eq=False)
-class Chances:
+class SamplingWeights:
     """How often each of the things 0 … sum(counts)-1 is drawn, relative to others: runs of `counts` (K,) things of the
     same `share` (K,) each."""
 
@@ -83,7 +83,7 @@ class Chances:
     shares: npt.NDArray[np.float64]
 
     @classmethod
-    def each(cls, shares: npt.ArrayLike) -> Chances:
+    def each(cls, shares: npt.ArrayLike) -> SamplingWeights:
         found = np.asarray(shares, dtype=np.float64)
         return cls(np.ones(len(found), dtype=np.int64), found)
 

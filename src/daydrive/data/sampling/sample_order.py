@@ -15,7 +15,7 @@ import numpy.typing as npt
 from daydrive.config import BalanceConfig, DataConfig
 from daydrive.data.sampling import clip_weights, curriculum
 from daydrive.data.sampling.clips import ClipIndex
-from daydrive.data.sampling.permutation import Chances, Numbers, epoch_order
+from daydrive.data.sampling.permutation import Numbers, SamplingWeights, epoch_permutation
 from daydrive.data.store.store import Store
 
 Shares = npt.NDArray[np.float32]
@@ -32,12 +32,12 @@ class Phase:
     count: int
     passes: int | None = None
     members: Numbers | None = None
-    chances: Chances | None = None
+    sampling_weights: SamplingWeights | None = None
     weights: Shares | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Order:
+class SampleOrder:
     """One phase after the other, each pass over its clips in an order given by the seed and the pass's number.
 
     clip_count: clips of an epoch. All phases have weights, or none. The last phase has no end.
@@ -48,7 +48,7 @@ class Order:
     phases: tuple[Phase, ...]
 
     @classmethod
-    def plain(cls, clip_count: int, seed: int) -> Order:
+    def plain(cls, clip_count: int, seed: int) -> SampleOrder:
         """Every clip once an epoch."""
         return cls(seed, clip_count, (Phase(clip_count),))
 
@@ -76,16 +76,16 @@ class Order:
             first -= (phase.passes or 0) * phase.count
 
 
-def build_order(store: Store, index: ClipIndex, data: DataConfig, seed: int) -> Order:
+def build_sample_order(store: Store, index: ClipIndex, data: DataConfig, seed: int) -> SampleOrder:
     """The order that `data.balance`, `data.curriculum` and the weights of a mix ask for; every clip once an epoch
     without them.
 
     With a curriculum the clips are balanced among those of a phase. UserError for a curriculum that the store's
     columns or clips don't allow.
     """
-    mixed = _chances_of_members(store, index)
+    mixed = _member_weights(store, index)
     if data.balance is None and data.curriculum is None:
-        return Order(seed, len(index), (Phase(len(index), chances=mixed),))
+        return SampleOrder(seed, len(index), (Phase(len(index), sampling_weights=mixed),))
     often = None if mixed is None else np.repeat(mixed.shares, mixed.counts)
     kinds = None if data.balance is None else clip_weights.kinds(store, index)
     phases = [_phase(np.arange(len(index)), None, kinds, often, data.balance)]
@@ -93,15 +93,15 @@ def build_order(store: Store, index: ClipIndex, data: DataConfig, seed: int) -> 
         difficulty = curriculum.difficulty(store, index, data.curriculum.by)
         parts = curriculum.phase_members(difficulty, data.curriculum, seed)
         phases = [_phase(part, data.curriculum.epochs_per_phase, kinds, often, data.balance) for part in parts] + phases
-    return Order(seed, len(index), tuple(phases))
+    return SampleOrder(seed, len(index), tuple(phases))
 
 
-def _chances_of_members(store: Store, index: ClipIndex) -> Chances | None:
+def _member_weights(store: Store, index: ClipIndex) -> SamplingWeights | None:
     """None where all members of the store, or the only one, have the same weight."""
     if len(set(store.weights)) == 1:
         return None
     counts = index.counts(np.cumsum([0, *(member.rows for member in store.members)]))
-    return Chances(counts, np.array(store.weights))
+    return SamplingWeights(counts, np.array(store.weights))
 
 
 def _phase(
@@ -112,19 +112,21 @@ def _phase(
     config: BalanceConfig | None,
 ) -> Phase:
     phase = Phase(len(members), passes, members)
-    chances = None if often is None else often[members]
+    sampling_weights = None if often is None else often[members]
     if kinds is not None and config is not None:
         rarity = clip_weights.rarity(kinds[members], config.strength)
         if config.mode == "weight":
             phase = replace(phase, weights=rarity)
         else:
-            chances = rarity.astype(np.float64) if chances is None else chances * rarity
-    return phase if chances is None else replace(phase, chances=Chances.each(chances))
+            sampling_weights = rarity.astype(np.float64) if sampling_weights is None else sampling_weights * rarity
+    return (
+        phase if sampling_weights is None else replace(phase, sampling_weights=SamplingWeights.each(sampling_weights))
+    )
 
 
 def _drawn(phase: Phase, seed: int, number: int, wanted: Numbers) -> Numbers:
     """The places in a phase that draws `wanted` of pass `number` of all give."""
-    places = epoch_order(seed, number, phase.count, wanted)
-    if phase.chances is None:
+    places = epoch_permutation(seed, number, phase.count, wanted)
+    if phase.sampling_weights is None:
         return places
-    return phase.chances.drawn(places, np.random.default_rng([seed, number, 1]).random())
+    return phase.sampling_weights.drawn(places, np.random.default_rng([seed, number, 1]).random())

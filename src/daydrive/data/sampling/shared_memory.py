@@ -28,11 +28,11 @@ fresh memory, no more."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Of mallopt(3)."""
 
-Pictures = npt.NDArray[np.uint8]
+Images = npt.NDArray[np.uint8]
 
 
 @dataclass(eq=False)
-class Slot:
+class Buffer:
     """uint8 (HEADER + size,) in shared memory; number: among those of its worker."""
 
     number: int
@@ -41,30 +41,30 @@ class Slot:
     """Whether the training was given the memory already and has to be told the number only."""
 
     @classmethod
-    def new(cls, number: int, size: int) -> Slot:
+    def new(cls, number: int, size: int) -> Buffer:
         return cls(number, torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(HEADER + size)))
 
     @property
     def lent(self) -> bool:
         return bool(self.memory.numpy()[0])
 
-    def pictures(self, shape: tuple[int, ...]) -> Pictures:
-        return _pictures(self.memory.numpy(), shape)
+    def pixels(self, shape: tuple[int, ...]) -> Images:
+        return _pixels(self.memory.numpy(), shape)
 
 
 @dataclass
-class Slots:
+class BufferPool:
     """Those of one worker; only what the training has let go of is lent again."""
 
-    _kept: list[Slot] = field(default_factory=list)
+    _kept: list[Buffer] = field(default_factory=list)
     _made: int = 0
 
-    def lend(self, size: int) -> Slot:
+    def lend(self, size: int) -> Buffer:
         """One for at least `size` bytes."""
         self._kept = [slot for slot in self._kept if slot.lent or len(slot.memory) >= HEADER + size]
         slot = next((slot for slot in self._kept if not slot.lent), None)
         if slot is None:
-            slot = Slot.new(self._made, size)
+            slot = Buffer.new(self._made, size)
             self._made += 1
             self._kept += [slot] if len(self._kept) < KEPT else []
         slot.memory.numpy()[0] = 1
@@ -72,7 +72,7 @@ class Slots:
 
 
 @dataclass(frozen=True)
-class Lent:
+class SharedBatch:
     """A batch whose pictures, uint8 `shape` (N, H, W, 3), lie in a slot. In the process that it is sent to it is the
     batch itself, and the slot is free when the last of its pictures is gone there.
 
@@ -81,7 +81,7 @@ class Lent:
     """
 
     batch: Batch
-    slot: Slot
+    slot: Buffer
     shape: tuple[int, ...]
     sender: tuple[str, int]
 
@@ -110,9 +110,9 @@ def keep_memory() -> None:
             mallopt(parameter, value)
 
 
-def as_images(pictures: Pictures, clips: int) -> torch.Tensor:
+def as_images(pixels: Images, clips: int) -> torch.Tensor:
     """uint8 (B * T, H, W, 3) → a view (B, T, 3, H, W) of the same memory, channels last as convolutions like it."""
-    return torch.from_numpy(pictures).unflatten(0, (clips, -1)).movedim(-1, 2)
+    return torch.from_numpy(pixels).unflatten(0, (clips, -1)).movedim(-1, 2)
 
 
 def _received(
@@ -130,17 +130,17 @@ def _received(
     if memory is not None:
         slots[worker, number] = memory
     mapped = slots[worker, number].numpy()
-    pictures = _pictures(mapped, shape)
-    weakref.finalize(pictures, _let_go, mapped).atexit = False
-    images = as_images(pictures, len(actions))
+    pixels = _pixels(mapped, shape)
+    weakref.finalize(pixels, _let_go, mapped).atexit = False
+    images = as_images(pixels, len(actions))
     return Batch(
         images, torch.from_numpy(actions), clips, samples, None if weights is None else torch.from_numpy(weights)
     )
 
 
-def _pictures(memory: Pictures, shape: tuple[int, ...]) -> Pictures:
+def _pixels(memory: Images, shape: tuple[int, ...]) -> Images:
     return memory[HEADER : HEADER + math.prod(shape)].reshape(shape)
 
 
-def _let_go(memory: Pictures) -> None:
+def _let_go(memory: Images) -> None:
     memory[0] = 0

@@ -48,7 +48,7 @@ class _Part:
     """Records without a gap. picture: file names; where: file and row; numbers: of the records in their tub."""
 
     session: str
-    pictures: list[str] = field(default_factory=list)
+    pixels: list[str] = field(default_factory=list)
     where: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     readings: list[tuple[float, float, float]] = field(default_factory=list)
@@ -59,7 +59,7 @@ class _Record:
     """number: of the record in its tub. time: s on any clock. session: its name, '' where there are none."""
 
     number: int
-    picture: str
+    frame: str
     angle: float
     throttle: float
     time: float
@@ -71,7 +71,7 @@ class _Record:
 class _Frames:
     root: Path
     folder: Path
-    pictures: list[str]
+    pixels: list[str]
     where: list[str]
     actions: npt.NDArray[np.float32]
     values: Array
@@ -79,7 +79,7 @@ class _Frames:
     image_size: tuple[int, int]
 
     def __call__(self) -> Iterator[Frame]:
-        for k, name in enumerate(self.pictures):
+        for k, name in enumerate(self.pixels):
             image = read_image(inside(self.folder / name, self.root), self.where[k], self.image_size, shrink=True)
             own = dict(zip(VALUES, self.values[k].tolist(), strict=True))
             yield Frame(image, self.actions[k], k / self.hz, own)
@@ -124,7 +124,7 @@ class DonkeycarSource:
         rates = clock.shared_hz([(tub, _joined(parts)) for tub, parts in read], options["hz"])
         drives: list[Drive] = []
         for tub, part, hz in ((tub, part, hz) for (tub, parts), hz in zip(read, rates, strict=True) for part in parts):
-            pictures = tub / IMAGES if (tub / MANIFEST).is_file() else tub
+            pixels = tub / IMAGES if (tub / MANIFEST).is_file() else tub
             times, readings = np.array(part.times), np.array(part.readings)
             throttle, brake = pedals(readings[:, 1])
             made = np.column_stack([readings[:, 0], throttle, brake, np.ones(len(times))])
@@ -134,7 +134,7 @@ class DonkeycarSource:
                 actions, values = up_to_next(made, readings[:, :2], times, chosen)
                 rows = chosen.tolist()
                 frames = _Frames(
-                    root, pictures, [part.pictures[k] for k in rows], [part.where[k] for k in rows],
+                    root, pixels, [part.pixels[k] for k in rows], [part.where[k] for k in rows],
                     actions, np.column_stack([values, readings[chosen, 2]]), hz, image_size,
                 )  # fmt: skip
                 group = tub.resolve().name if tub == root else tub.relative_to(root).as_posix()
@@ -166,7 +166,7 @@ def _parts(tub: Path, root: Path) -> list[_Part]:
         elif record.time == last.time:
             continue
         part = parts[-1]
-        part.pictures.append(record.picture)
+        part.pixels.append(record.frame)
         part.where.append(record.where)
         part.times.append(record.time)
         part.readings.append((record.angle, record.throttle, float(record.number)))
@@ -216,8 +216,8 @@ def _files(tub: Path, root: Path) -> Iterator[_Record]:
 
 
 def _record(found: dict[str, Any], number: int, where: str, time: Any) -> _Record:
-    picture = found.get(PICTURE)
-    if not isinstance(picture, str) or not picture:
+    frame = found.get(PICTURE)
+    if not isinstance(frame, str) or not frame:
         raise UserError(f"{where}: it has no {PICTURE}, the name of its picture")
     angle, throttle = (_number(found, name, where) for name in (ANGLE, THROTTLE))
     for name, value in ((ANGLE, angle), (THROTTLE, throttle)):
@@ -225,7 +225,7 @@ def _record(found: dict[str, Any], number: int, where: str, time: Any) -> _Recor
             raise UserError(f"{where}: {name} is {value:g}, outside [-1, 1]")
     session = found.get("_session_id", "")
     return _Record(
-        number, PureWindowsPath(picture).name, angle, throttle, time(found, number, where), str(session), where
+        number, PureWindowsPath(frame).name, angle, throttle, time(found, number, where), str(session), where
     )
 
 

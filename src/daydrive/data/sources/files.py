@@ -42,7 +42,7 @@ def find_folders(root: Path, wanted: Callable[[Path], bool], depth: int) -> list
     return [found for folder in subfolders(root) for found in find_folders(inside(folder, root), wanted, depth - 1)]
 
 
-def pictures(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """JPEG and PNG files of a folder in natural order; UserError where there are none."""
     found = sorted((file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=natural)
     if not found:

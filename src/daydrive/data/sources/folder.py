@@ -21,7 +21,7 @@ from daydrive.data import video
 from daydrive.data.images import read_image
 from daydrive.data.kinematics import clock
 from daydrive.data.sources.base import Option, Options, action
-from daydrive.data.sources.files import pictures, subfolders
+from daydrive.data.sources.files import image_files, subfolders
 from daydrive.data.sources.table import ActionTable, read_actions
 from daydrive.data.store.store import SPLITS
 from daydrive.errors import UserError
@@ -74,7 +74,7 @@ class _Frames:
         chosen = clock.resample(recording.times, self.hz)[self.run]
         actions = clock.held_mean(table.actions, recording.times, chosen)
         actions[:-1, 3] = table.actions[np.maximum(chosen[1:] - 1, chosen[:-1]), 3]
-        for k, (index, image) in enumerate(_pictures(recording, chosen, self.image_size)):
+        for k, (index, image) in enumerate(_read_images(recording, chosen, self.image_size)):
             speed = float("nan") if table.speed is None else float(table.speed[index])
             yield Frame(image, actions[k].astype(np.float32), k / self.hz, {"speed": speed})
 
@@ -144,7 +144,7 @@ def _images(folder: Path) -> list[Path]:
     images = folder / IMAGES
     if not images.is_dir():
         raise UserError(f"{folder} is not a drive: it has neither {IMAGES}/ nor a video beside {ACTIONS}")
-    return pictures(images)
+    return image_files(images)
 
 
 def _video(folder: Path) -> Path | None:
@@ -156,7 +156,7 @@ def _video(folder: Path) -> Path | None:
     return videos[0] if videos else None
 
 
-def _pictures(
+def _read_images(
     recording: _Recording, chosen: npt.NDArray[np.int64], size: tuple[int, int]
 ) -> Iterator[tuple[int, Image | bytes]]:
     file = recording.folder / ACTIONS

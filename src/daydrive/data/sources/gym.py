@@ -34,20 +34,20 @@ class _Frames:
     def __call__(self) -> Iterator[Frame]:
         env = _make(self.env)
         try:
-            picture, _ = env.reset(seed=self.seed)
+            image, _ = env.reset(seed=self.seed)
             policy = _policy(env, self.env, np.random.default_rng(self.seed), self.hz)
             convert, _ = _conversion(env.action_space, self.env)
             ended = False
             if _is_car_racing(self.env):
                 for _ in range(round(CAR_RACING_ZOOM * self.hz)):
-                    picture, _, ended = _advance(env, convert(policy()), self.repeat)
+                    image, _, ended = _advance(env, convert(policy()), self.repeat)
             for k in range(self.frames):
                 if ended:
                     return
                 act = policy()
                 following, reward, ended = _advance(env, convert(act), self.repeat)
-                yield Frame(picture, act, k / self.hz, {"reward": reward})
-                picture = following
+                yield Frame(image, act, k / self.hz, {"reward": reward})
+                image = following
         finally:
             env.close()
 
@@ -84,7 +84,7 @@ class GymSource:
         name, frames = options["env"], int(options["frames"])
         env = _make(name)
         try:
-            _check_picture(env.observation_space, name)
+            _check_image(env.observation_space, name)
             _conversion(env.action_space, name)
             fps = float(env.metadata.get("render_fps") or options["hz"] or DEFAULT_HZ)
         finally:
@@ -118,7 +118,7 @@ def _make(name: str | None) -> Any:
         raise UserError(f"the environment '{name}' cannot be made: {reason}") from error
 
 
-def _check_picture(space: Any, name: str) -> None:
+def _check_image(space: Any, name: str) -> None:
     shape = getattr(space, "shape", None)
     if shape is None or len(shape) != 3 or shape[2] != 3 or space.dtype != np.uint8:
         raise UserError(f"{name} does not show a picture: its observation is {space}, not a uint8 Box of (H, W, 3)")
@@ -162,8 +162,8 @@ def _conversion(space: Any, name: str) -> tuple[Callable[[Action], Any], str]:
 def _advance(env: Any, act: Any, repeat: int) -> tuple[Any, float, bool]:
     total = 0.0
     for _ in range(repeat):
-        picture, reward, terminated, truncated, _ = env.step(act)
+        image, reward, terminated, truncated, _ = env.step(act)
         total += float(reward)
         if terminated or truncated:
-            return picture, total, True
-    return picture, total, False
+            return image, total, True
+    return image, total, False

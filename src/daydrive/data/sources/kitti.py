@@ -29,7 +29,7 @@ from daydrive.data.kinematics.ego_motion import Array, Bicycle, Rates, rates_fro
 from daydrive.data.kinematics.signals import covered
 from daydrive.data.sources import derived
 from daydrive.data.sources.base import Option, Options
-from daydrive.data.sources.files import find_folders, inside, pictures, read_text
+from daydrive.data.sources.files import find_folders, image_files, inside, read_text
 from daydrive.data.sources.table import number
 from daydrive.errors import UserError
 from daydrive.types import Drive, Frame
@@ -63,7 +63,7 @@ class _Odometry:
     root: Path
     folder: Path
 
-    def picture_folder(self, camera: int) -> Path:
+    def image_folder(self, camera: int) -> Path:
         return self.folder / f"image_{camera}"
 
     @property
@@ -76,7 +76,7 @@ class _Odometry:
 
     def times(self, camera: int) -> Array:
         file = self.folder / "times.txt"
-        count = len(pictures(self.picture_folder(camera)))
+        count = len(image_files(self.image_folder(camera)))
         if not file.exists():
             return np.arange(count) / HZ
         rows = _numbers(file, self.root, 1, "the time of a picture")
@@ -107,7 +107,7 @@ class _Raw:
     root: Path
     folder: Path
 
-    def picture_folder(self, camera: int) -> Path:
+    def image_folder(self, camera: int) -> Path:
         return self.folder / f"image_{camera:02d}" / "data"
 
     def stamps(self, camera: int) -> Path:
@@ -117,7 +117,7 @@ class _Raw:
         return f"{self.stamps(camera)}, row {index + 1}"
 
     def times(self, camera: int) -> Array:
-        count = len(pictures(self.picture_folder(camera)))
+        count = len(image_files(self.image_folder(camera)))
         return _checked_times(_stamps(self.stamps(camera), self.root), self.stamps(camera), count)
 
     def chosen(self, times: Array, hz: float) -> list[npt.NDArray[np.int64]]:
@@ -157,7 +157,7 @@ class _Frames:
 
     def __call__(self) -> Iterator[Frame]:
         recording = self.recording
-        files, times = pictures(recording.picture_folder(self.camera)), recording.times(self.camera)
+        files, times = image_files(recording.image_folder(self.camera)), recording.times(self.camera)
         chosen = recording.chosen(times, self.hz)[self.run]
         rates, places = recording.read(times)
         done = derived.driven(rates, times, chosen, BICYCLE)
@@ -244,10 +244,10 @@ def _camera(recordings: list[_Recording], given: str | None) -> int:
     else:
         wanted = PREFERRED_CAMERAS
     for camera in wanted:
-        missing = next((r.picture_folder(camera) for r in recordings if not r.picture_folder(camera).is_dir()), None)
+        missing = next((r.image_folder(camera) for r in recordings if not r.image_folder(camera).is_dir()), None)
         if missing is None:
             for recording in recordings:
-                inside(recording.picture_folder(camera), recording.root)
+                inside(recording.image_folder(camera), recording.root)
             return camera
     raise UserError(f"{missing} does not exist, and all drives are read from one camera; give another --camera")
 

@@ -13,7 +13,7 @@ Action = npt.NDArray[np.float32]
 Policy = Callable[[], Action]
 
 
-class Wander:
+class OrnsteinUhlenbeck:
     """Mean-reverting noise of unit variance that forgets within `seconds`."""
 
     def __init__(self, rng: np.random.Generator, seconds: float, hz: float) -> None:
@@ -28,7 +28,7 @@ class Wander:
 
 def random_policy(rng: np.random.Generator, hz: float) -> Policy:
     """Smooth random driving forwards: steering around 0, mostly throttle, now and then the brake."""
-    steering, pedal = Wander(rng, 0.8, hz), Wander(rng, 1.5, hz)
+    steering, pedal = OrnsteinUhlenbeck(rng, 0.8, hz), OrnsteinUhlenbeck(rng, 1.5, hz)
 
     def act() -> Action:
         push = 0.4 + 0.5 * pedal()
@@ -42,7 +42,11 @@ def car_racing_policy(env: Any, rng: np.random.Generator, hz: float) -> Policy:
     """Follows the track of CarRacing at a speed that the next bend allows, off the middle by a wandering offset and
     with sudden swerves, so that the drives show what steering does."""
     inner = env.unwrapped
-    offset, haste, swerve = Wander(rng, 3.0, hz), Wander(rng, 4.0, hz), Wander(rng, 0.5, hz)
+    offset, haste, swerve = (
+        OrnsteinUhlenbeck(rng, 3.0, hz),
+        OrnsteinUhlenbeck(rng, 4.0, hz),
+        OrnsteinUhlenbeck(rng, 0.5, hz),
+    )
     track = np.array([point[2:4] for point in inner.track])
     ahead, middle = 6, 2.0
 

@@ -126,8 +126,8 @@ class _Frames:
         if signals is not None:
             actions, values = signals.at(times, chosen)
         tolerance = 0.45 * float(np.diff(self.times).min())
-        pictures = video.frames_at(self.recording.video, self.times[chosen], tolerance, self.image_size)
-        for k, image in enumerate(pictures):
+        images = video.frames_at(self.recording.video, self.times[chosen], tolerance, self.image_size)
+        for k, image in enumerate(images):
             own = {**own_values(values[k]), "video_time": float(times[chosen[k]])}
             yield Frame(image, actions[k], k / self.hz, own)
 

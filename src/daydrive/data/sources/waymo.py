@@ -99,7 +99,7 @@ class _Segment:
         chosen = matrices[order[found]]
         return chosen[:, :3, 3], chosen[:, :3, :3] * FORWARD_RIGHT_DOWN
 
-    def pictures(self, rows: Indices) -> Iterator[bytes]:
+    def pixels(self, rows: Indices) -> Iterator[bytes]:
         """The JPEGs of these rows, a few in memory at a time, whatever order the file has."""
         passes = [rows] if (np.diff(rows) >= 0).all() else [rows[k : k + HELD] for k in range(0, len(rows), HELD)]
         for wanted in passes:
@@ -135,7 +135,7 @@ class _Frames:
         positions, rotations = segment.motion(micros)
         done = derived.driven(rates_from_poses(times, positions, rotations), times, chosen, BICYCLE)
         own = np.column_stack([done.values, micros[chosen], positions[chosen, :2]])
-        for k, jpeg in enumerate(segment.pictures(rows[chosen])):
+        for k, jpeg in enumerate(segment.pixels(rows[chosen])):
             where = f"{segment.images}, row {rows[chosen[k]]}"
             image = image_in(jpeg, f"of the frame {micros[chosen[k]]}", where, self.image_size, shrink=True)
             values = dict(zip(VALUES, own[k].tolist(), strict=True))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 AGAIN = "make it again with `daydrive data merge`"
 
 
-class Mix(Store):
+class ConcatStore(Store):
     """names: of the members, which prefix those of their drives."""
 
     def __init__(self, path: Path, metadata: dict[str, Any], members: list[Store]) -> None:
@@ -48,7 +48,7 @@ class Mix(Store):
             raise ValueError("weights are positive")
 
     @classmethod
-    def of(cls, path: Path, metadata: dict[str, Any]) -> Mix:
+    def of(cls, path: Path, metadata: dict[str, Any]) -> ConcatStore:
         """The mix that `store.json` at `path` describes; UserError where a member is gone or another than it was."""
         try:
             told = [(str(m["name"]), str(m["path"]), str(m["fingerprint"])) for m in metadata["members"]]
@@ -126,7 +126,7 @@ class Mix(Store):
         return UserError(f"{self.path} is a mix of {len(self.members)} stores, which {why}")
 
 
-def merge(stores: Sequence[str | Path], output: Path, weights: Sequence[float] | None = None) -> Mix:
+def merge(stores: Sequence[str | Path], output: Path, weights: Sequence[float] | None = None) -> ConcatStore:
     """A mix of stores at `output`, which must not be there. weights: of each, see `Store`; default: 1.
 
     UserError where the stores don't fit together.
@@ -159,7 +159,7 @@ def merge(stores: Sequence[str | Path], output: Path, weights: Sequence[float] |
     with parents_made(output), replacing(output) as temporary:
         temporary.mkdir()
         write_json(temporary / METADATA_FILE, metadata)
-    return Mix.of(output, metadata)
+    return ConcatStore.of(output, metadata)
 
 
 def _check_fit(first: Store, other: Store) -> None:

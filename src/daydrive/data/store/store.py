@@ -72,9 +72,9 @@ class Store:
         path = location(path)
         metadata = read_metadata(path)
         if "members" in metadata:
-            from daydrive.data.store.concat import Mix
+            from daydrive.data.store.concat import ConcatStore
 
-            return Mix.of(path, metadata)
+            return ConcatStore.of(path, metadata)
         if not is_remote(path) and not (path / TABLE).is_dir():
             raise UserError(f"the store {path} has lost its table {TABLE}; {AGAIN}")
         try:

@@ -52,8 +52,8 @@ class Canvas:
 
     def finish(self) -> np.ndarray:
         height, width = self.alpha.shape
-        picture = np.concatenate([self.colour * self.alpha[:, :, None], self.alpha[:, :, None]], axis=2)
-        return cv2.resize(picture, (width // SUPER, height // SUPER), interpolation=cv2.INTER_AREA)
+        image = np.concatenate([self.colour * self.alpha[:, :, None], self.alpha[:, :, None]], axis=2)
+        return cv2.resize(image, (width // SUPER, height // SUPER), interpolation=cv2.INTER_AREA)
 
 
 def _trunk(canvas: Canvas, x: float, bottom: float, top: float, width: float, bark: np.ndarray) -> None:

@@ -23,7 +23,7 @@ STROKES = {
 }  # fmt: skip
 
 
-def _figures(canvas: Canvas, text: str, x: float, y: float, size: float) -> None:
+def _metrics(canvas: Canvas, text: str, x: float, y: float, size: float) -> None:
     """Figures of straight strokes, `size` high, centred on (x, y)."""
     step = size / 2
     for i, figure in enumerate(text):
@@ -39,7 +39,7 @@ def round_sign(text: str) -> np.ndarray:
     _pole(canvas, 24, 24, 120)
     canvas.circle(24, 24, 23, (200, 24, 30))
     canvas.circle(24, 24, 17.5, (240, 240, 236))
-    _figures(canvas, text, 24, 24, 15)
+    _metrics(canvas, text, 24, 24, 15)
     return canvas.finish()
 
 
@@ -172,18 +172,18 @@ def _plaster(canvas: Canvas, rng: np.random.Generator, colour: tuple[int, int, i
     canvas.colour[-10 * SUPER :] *= 0.62
 
 
-def house_wall(seed: int, colour: tuple[int, int, int], floors: int, lit: bool) -> np.ndarray:
+def house_wall(seed: int, colour: tuple[int, int, int], baselines: int, lit: bool) -> np.ndarray:
     """The long wall of a house: windows, a door, a darker base. About 16 pixels to the metre."""
     rng = np.random.default_rng([seed, 31])
-    height, width = 48 * floors, 176
+    height, width = 48 * baselines, 176
     canvas = Canvas(height, width)
     _plaster(canvas, rng, colour)
     shutters = [None, (74, 96, 78), (120, 66, 50), (70, 84, 110)][int(rng.integers(4))]
     door = int(rng.integers(4))
-    for floor in range(floors):
+    for baseline in range(baselines):
         for i in range(4):
-            x, y = 18 + 40 * i, 13 + 48 * (floors - 1 - floor)
-            if floor == 0 and i == door:
+            x, y = 18 + 40 * i, 13 + 48 * (baselines - 1 - baseline)
+            if baseline == 0 and i == door:
                 canvas.rectangle(x - 1, y - 2, x + 19, height, (226, 222, 214))
                 canvas.rectangle(x + 1, y, x + 17, height, (104, 66, 44))
             else:
@@ -191,18 +191,18 @@ def house_wall(seed: int, colour: tuple[int, int, int], floors: int, lit: bool) 
     return canvas.finish()
 
 
-def house_gable(seed: int, colour: tuple[int, int, int], floors: int, lit: bool) -> np.ndarray:
+def house_gable(seed: int, colour: tuple[int, int, int], baselines: int, lit: bool) -> np.ndarray:
     """The short wall with the triangle of the gable, 32 pixels high, above it."""
     rng = np.random.default_rng([seed, 32])
-    height, width = 48 * floors + 48, 128
+    height, width = 48 * baselines + 48, 128
     canvas = Canvas(height, width)
     _plaster(canvas, rng, colour)
     rows, columns = np.mgrid[0 : height * SUPER, 0 : width * SUPER] / SUPER
     canvas.alpha[rows < 48 * np.abs(columns - width / 2) / (width / 2)] = 0
     _window(canvas, 57, 28, 13, 16, lit, None)
-    for floor in range(floors):
+    for baseline in range(baselines):
         for x in (26, 86):
-            _window(canvas, x, 60 + 48 * floor, 16, 21, lit and rng.random() < 0.5, None)
+            _window(canvas, x, 60 + 48 * baseline, 16, 21, lit and rng.random() < 0.5, None)
     return canvas.finish()
 
 

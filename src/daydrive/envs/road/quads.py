@@ -16,7 +16,7 @@ import numpy as np
 from daydrive.envs.road.arrays import clamp, cross
 from daydrive.envs.road.camera import FAR, NEAR, Lens, Pose
 from daydrive.envs.road.ground import GroundView, Land, visibility
-from daydrive.envs.road.sprites import Picture
+from daydrive.envs.road.sprites import Image
 from daydrive.envs.road.weather import Weather
 
 CORNER, RIGHT, DOWN, CENTRE = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12)
@@ -34,7 +34,7 @@ def quad(
     corner: tuple[float, float, float],
     right: tuple[float, float, float],
     down: tuple[float, float, float],
-    picture: int,
+    image: int,
     fade: float,
     kind: int,
     centre: tuple[float, float, float] | None = None,
@@ -44,12 +44,12 @@ def quad(
     if centre is None:
         centre = tuple(c + (r + d) / 2 for c, r, d in zip(corner, right, down, strict=True))  # type: ignore[assignment]
     assert centre is not None
-    return [*corner, *right, *down, *centre, picture, order, fade, kind]
+    return [*corner, *right, *down, *centre, image, order, fade, kind]
 
 
-def billboard(x: float, y: float, z: float, width: float, height: float, picture: int, fade: float) -> list[float]:
+def billboard(x: float, y: float, z: float, width: float, height: float, image: int, fade: float) -> list[float]:
     """One quad: a picture that stands on (x, y, z) and faces the camera."""
-    return quad((x, y, z + height), (width, 0, 0), (0, 0, -height), picture, fade, BILLBOARD, (x, y, z))
+    return quad((x, y, z + height), (width, 0, 0), (0, 0, -height), image, fade, BILLBOARD, (x, y, z))
 
 
 def _bounds(corners: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +112,7 @@ def _in_view(quads: np.ndarray, pose: Pose, lens: Lens, limit: float) -> np.ndar
 
 def visible(
     quads: np.ndarray,
-    pictures: list[Picture],
+    images: list[Image],
     sizes: np.ndarray,
     lens: Lens,
     pose: Pose,
@@ -181,7 +181,7 @@ def visible(
     boxes = np.stack([x0, y0, x1, y1]).T.astype(int).tolist()
     copies = smaller.T.astype(int).tolist()
     for n, (i, (a, b), box, cut) in enumerate(zip(index.tolist(), copies, boxes, skyline[keep].tolist(), strict=True)):
-        yield pictures[i].copy(a, b), to_texel[n], mix[n], box, cut
+        yield images[i].copy(a, b), to_texel[n], mix[n], box, cut
 
 
 def draw(
@@ -190,9 +190,9 @@ def draw(
     """Draw what `visible` gives on the canvas, float32 (H, W, 4) whose fourth channel is scratch."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warp, transform, multiply, add = cv2.warpPerspective, cv2.transform, cv2.multiply, cv2.add
-    for picture, to_texel, mix, (left, top, right, bottom), cut in parts:
+    for image, to_texel, mix, (left, top, right, bottom), cut in parts:
         last = bottom if cut >= bottom else int(cut) + 1
-        patch = transform(warp(picture, to_texel, (right - left, last - top), flags=flags), mix)
+        patch = transform(warp(image, to_texel, (right - left, last - top), flags=flags), mix)
         if last < bottom or cut < bottom:
             patch[-1] *= cut - int(cut)
         below = canvas[top:last, left:right]

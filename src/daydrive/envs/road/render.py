@@ -42,14 +42,14 @@ TILT = 0.16
 def _panorama(seed: int, weather: str, focal: float) -> Panorama:
     """The panorama of a seed, scaled to the pixels of the picture, with a fourth scratch channel as in all canvases."""
     full = paint_panorama(seed, WEATHERS[weather])
-    height, width = full.picture.shape[:2]
+    height, width = full.image.shape[:2]
     size = (round(2 * math.pi * focal), round(height * focal / DENSITY))
     if size[0] < width:
-        picture = cv2.resize(full.picture, size, interpolation=cv2.INTER_AREA)
+        image = cv2.resize(full.image, size, interpolation=cv2.INTER_AREA)
         haze = cv2.resize(full.haze[None], (size[0], 1), interpolation=cv2.INTER_AREA)
-        full = Panorama(picture, haze[0])
+        full = Panorama(image, haze[0])
     four = cv2.COLOR_RGB2RGBA
-    return Panorama(cv2.cvtColor(full.picture, four), cv2.cvtColor(full.haze[None], four)[0])
+    return Panorama(cv2.cvtColor(full.image, four), cv2.cvtColor(full.haze[None], four)[0])
 
 
 class SkyView:
@@ -73,7 +73,7 @@ class SkyView:
 
     def paint(self, canvas: np.ndarray, panorama: Panorama, pose: Pose, bottom: int) -> None:
         """Fill rows 0..bottom of the canvas."""
-        height, width = panorama.picture.shape[:2]
+        height, width = panorama.image.shape[:2]
         shift = min(max(self.lens.focal * pose.slope, -self.pad + 1.0), self.pad - 1.0)
         first = self.pad - shift
         i, share = int(first), np.float32(first - int(first))
@@ -83,27 +83,27 @@ class SkyView:
         column = ((self.azimuth + pose.yaw) * (width / (2 * math.pi))) % width - 0.5
         x = np.repeat(column.astype(np.float32)[None], bottom, axis=0)
         np.clip(y, 0, height - 1, out=y)
-        canvas[:bottom] = cv2.remap(panorama.picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        canvas[:bottom] = cv2.remap(panorama.image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
 
 @lru_cache(maxsize=64)
-def _vehicle_template(pictures: Catalogue, kind: str, paint: int, braking: bool) -> tuple[np.ndarray, np.ndarray]:
+def _vehicle_template(images: Catalogue, kind: str, paint: int, braking: bool) -> tuple[np.ndarray, np.ndarray]:
     """Faces of a vehicle at the origin, and lights around its lamps, as quads (QUAD, N)."""
     faces = np.zeros((QUAD, len(cars.faces(kind))))
     for order, (face, corner, right, down) in enumerate(cars.faces(kind)):
         shown = {"boot": "bonnet", "rear": "braking" if braking else "rear"}.get(face, face)
         faces[CORNER, order], faces[RIGHT, order], faces[DOWN, order] = corner, right, down
-        faces[PICTURE, order], faces[ORDER, order] = pictures.find("vehicle", kind, paint, shown), order
+        faces[PICTURE, order], faces[ORDER, order] = images.find("vehicle", kind, paint, shown), order
     faces[FADE], faces[KIND] = 0.5, SOLID
     body, lights = cars.BODIES[kind], []
-    for end, glow, on in ((1, 1, pictures.lit), (-1, 2, pictures.lit or braking)):
+    for end, glow, on in ((1, 1, images.lit), (-1, 2, images.lit or braking)):
         for side in (-0.35, 0.35) if on else ():
             place = (end * (body.length / 2 + 0.1), side * body.width, 0.2)
-            lights.append(billboard(*place, 0.9, 0.9, pictures.find("glow", glow), 0.8))
+            lights.append(billboard(*place, 0.9, 0.9, images.find("glow", glow), 0.8))
     return faces, np.array(lights).reshape(-1, QUAD).T
 
 
-def vehicle_quads(other: Other, road: Road, pictures: Catalogue) -> np.ndarray:
+def vehicle_quads(other: Other, road: Road, images: Catalogue) -> np.ndarray:
     """Quads (QUAD, N) of a vehicle where it stands on the road."""
     x, y = road.world(other.s, other.d)
     z = road.ground(other.s, other.d)
@@ -114,7 +114,7 @@ def vehicle_quads(other: Other, road: Road, pictures: Catalogue) -> np.ndarray:
     turn = np.array([[c, -s, 0], [s, c, 0], [slope, 0, 1]])
     place = np.array([[x], [y], [z]])
     faces, lights = (
-        part.copy() for part in _vehicle_template(pictures, other.kind, other.paint, other.acceleration < -0.7)
+        part.copy() for part in _vehicle_template(images, other.kind, other.paint, other.acceleration < -0.7)
     )
     for part in (CORNER, RIGHT, DOWN):
         faces[part] = turn @ faces[part]
@@ -148,16 +148,16 @@ class Renderer:
         bottom = min(max(math.ceil(float(land.skyline[-1].max())) + 2, 1), self.lens.height)
         self.sky.paint(canvas, panorama, pose, bottom)
         self.ground.paint(canvas, land, build_strip(style), weather, haze, s)
-        pictures = catalogue(style, weather.lamps > 0)
+        images = catalogue(style, weather.lamps > 0)
         quads = scenery(seed, style, weather.lamps > 0, s)
         facing = math.cos(pose.yaw - road.heading_at(s))
         limit = 2.4 * weather.sight
         ahead = [o for o in others if abs(o.s - s) < limit and ((o.s - s) * facing > -15 or abs(facing) < 0.3)]
         if ahead:
-            quads = np.concatenate([quads, *(vehicle_quads(other, road, pictures) for other in ahead)], axis=1)
+            quads = np.concatenate([quads, *(vehicle_quads(other, road, images) for other in ahead)], axis=1)
         draw(
             canvas,
-            visible(quads, pictures.pictures, pictures.sizes(), self.lens, pose, self.ground, land, weather, haze),
+            visible(quads, images.images, images.sizes(), self.lens, pose, self.ground, land, weather, haze),
         )
-        picture = cv2.cvtColor(cv2.convertScaleAbs(canvas), cv2.COLOR_RGBA2RGB)
-        return cv2.GaussianBlur(picture, (3, 3), LENS_BLUR).astype(np.uint8, copy=False)
+        image = cv2.cvtColor(cv2.convertScaleAbs(canvas), cv2.COLOR_RGBA2RGB)
+        return cv2.GaussianBlur(image, (3, 3), LENS_BLUR).astype(np.uint8, copy=False)

@@ -32,8 +32,8 @@ def zone_at(seed: int, chunk: int) -> str:
 class _Piece:
     """One chunk while it is being furnished; offsets from the centreline are positive to the right."""
 
-    def __init__(self, road: Road, pictures: Catalogue, chunk: int) -> None:
-        self.road, self.pictures, self.chunk = road, pictures, chunk
+    def __init__(self, road: Road, images: Catalogue, chunk: int) -> None:
+        self.road, self.images, self.chunk = road, images, chunk
         self.start = chunk * CHUNK
         self.rng = np.random.default_rng([road.seed, 43, chunk])
         self.rows: list[list[float]] = []
@@ -42,32 +42,32 @@ class _Piece:
         x, y = self.road.world(s, d)
         return x, y, self.road.ground(s, d)
 
-    def stand(self, s: float, d: float, height: float, picture: int, fade: float = 2.0) -> None:
-        image = self.pictures.pictures[picture]
+    def stand(self, s: float, d: float, height: float, frame: int, fade: float = 2.0) -> None:
+        image = self.images.images[frame]
         x, y, z = self.place(s, d)
         width = height * image.width / image.height
-        self.rows.append(billboard(x, y, z - 0.02 * height, width, height * 1.02, picture, fade))
+        self.rows.append(billboard(x, y, z - 0.02 * height, width, height * 1.02, frame, fade))
 
     def tree(self, s: float, d: float, kinds: tuple[int, ...], scale: float = 1.0) -> None:
         kind = int(self.rng.choice(kinds))
         height = (7.5, 8.5, 7.0, 11.0, 9.0, 8.5, 11.0)[kind] * self.rng.uniform(0.75, 1.2) * scale
-        self.stand(s, d, height, self.pictures.find("tree", kind), 3.0)
+        self.stand(s, d, height, self.images.find("tree", kind), 3.0)
 
     def bush(self, s: float, d: float) -> None:
-        self.stand(s, d, self.rng.uniform(1.1, 2.2), self.pictures.find("bush", int(self.rng.integers(4))), 2.0)
+        self.stand(s, d, self.rng.uniform(1.1, 2.2), self.images.find("bush", int(self.rng.integers(4))), 2.0)
 
-    def run(self, s0: float, s1: float, d: float, height: float, picture: int, fade: float) -> None:
+    def run(self, s0: float, s1: float, d: float, height: float, frame: int, fade: float) -> None:
         """A wall, fence or rail along the road."""
         if d > 0:
             s0, s1 = s1, s0
         a, b = self.place(s0, d), self.place(s1, d)
         right = (b[0] - a[0], b[1] - a[1], b[2] - a[2])
-        self.rows.append(quad((a[0], a[1], a[2] + height), right, (0, 0, -height), picture, fade, WALL))
+        self.rows.append(quad((a[0], a[1], a[2] + height), right, (0, 0, -height), frame, fade, WALL))
 
     def house(self, s: float, d: float, turned: bool) -> None:
-        seed, floors = int(self.rng.integers(12)), 1 + int(self.rng.random() < 0.45)
+        seed, baselines = int(self.rng.integers(12)), 1 + int(self.rng.random() < 0.45)
         length, depth, rise = 10.5 * self.rng.uniform(0.9, 1.25), 8.0, 3.0
-        high, eaves = 2.9 * floors, 0.45
+        high, eaves = 2.9 * baselines, 0.45
         heading = self.road.heading_at(s) + (math.pi / 2 if turned else 0.0)
         x, y, z = self.place(s, d)
         z -= 0.15
@@ -76,8 +76,8 @@ class _Piece:
         def turn(v: tuple[float, float, float]) -> tuple[float, float, float]:
             return (v[0] * c - v[1] * sn, v[0] * sn + v[1] * c, v[2])
 
-        wall, gable = self.pictures.find("wall", seed, floors), self.pictures.find("gable", seed, floors)
-        tiles = self.pictures.find("roof", seed)
+        wall, gable = self.images.find("wall", seed, baselines), self.images.find("gable", seed, baselines)
+        tiles = self.images.find("roof", seed)
         a, b, top, slope = length / 2, depth / 2, high + rise, (depth / 2 + eaves) / (depth / 2)
         solid = (
             ((-a, b, high), (length, 0, 0), (0, 0, -high), wall, 1),
@@ -87,18 +87,18 @@ class _Piece:
             ((-a - eaves, 0, top + 0.1), (length + 2 * eaves, 0, 0), (0, b * slope, -rise * slope), tiles, 2),
             ((a + eaves, 0, top + 0.1), (-length - 2 * eaves, 0, 0), (0, -b * slope, -rise * slope), tiles, 2),
         )
-        for corner, right, down, picture, order in solid:
+        for corner, right, down, frame, order in solid:
             at = turn(corner)
             corner = (at[0] + x, at[1] + y, at[2] + z)
-            self.rows.append(quad(corner, turn(right), turn(down), picture, 1.5, SOLID, (x, y, z + high / 2), order))
+            self.rows.append(quad(corner, turn(right), turn(down), frame, 1.5, SOLID, (x, y, z + high / 2), order))
 
 
 def _forest(p: _Piece) -> None:
     needles = unit(p.road.seed, 47, p.chunk // ZONE) < 0.45
     kinds = (3, 4, 3, 4, 5) if needles else (0, 1, 2, 5, 3)
     for side in (-1, 1):
-        picture = p.pictures.find("forest", int(p.rng.integers(3)), needles)
-        p.run(p.start - 0.3, p.start + CHUNK + 0.3, side * 17.5, 9.5, picture, 3.0)
+        frame = p.images.find("forest", int(p.rng.integers(3)), needles)
+        p.run(p.start - 0.3, p.start + CHUNK + 0.3, side * 17.5, 9.5, frame, 3.0)
         for k in range(2):
             if p.rng.random() < 0.75:
                 p.tree(p.start + 12 * k + p.rng.uniform(0, 11), side * p.rng.uniform(9.5, 15.0), kinds)
@@ -109,11 +109,11 @@ def _forest(p: _Piece) -> None:
 def _farm(p: _Piece) -> None:
     poles = 1 if unit(p.road.seed, 53, p.chunk // ZONE) < 0.5 else -1
     if p.chunk % 2 == 0:
-        p.stand(p.start + 3, poles * 10.5, 8.5, p.pictures.find("pole"), 3.0)
+        p.stand(p.start + 3, poles * 10.5, 8.5, p.images.find("pole"), 3.0)
     for side in (-1, 1):
         if unit(p.road.seed, 59, side + 1, p.chunk // 4) < 0.45:
             for k in range(2):
-                p.run(p.start + 12 * k, p.start + 12 * k + 12, side * 8.3, 1.25, p.pictures.find("fence"), 2.0)
+                p.run(p.start + 12 * k, p.start + 12 * k + 12, side * 8.3, 1.25, p.images.find("fence"), 2.0)
         if p.rng.random() < 0.6:
             p.tree(p.start + p.rng.uniform(0, CHUNK), side * p.rng.uniform(10, 16), (0, 1, 2, 6))
         if p.rng.random() < 0.35:
@@ -137,10 +137,10 @@ def _village(p: _Piece) -> None:
             p.tree(p.start + p.rng.uniform(0, CHUNK), side * p.rng.uniform(28, 60), (0, 1, 2, 3), 1.2)
     side = 1 if p.chunk % 2 else -1
     s, d = p.start + 6.0, side * 6.6
-    p.stand(s, d, 6.5, p.pictures.find("lamp", side < 0), 2.0)
-    if p.pictures.lit:
+    p.stand(s, d, 6.5, p.images.find("lamp", side < 0), 2.0)
+    if p.images.lit:
         x, y, z = p.place(s, d - side * 1.0)
-        p.rows.append(billboard(x, y, z + 4.9, 2.8, 2.8, p.pictures.find("glow", 0), 1.0))
+        p.rows.append(billboard(x, y, z + 4.9, 2.8, 2.8, p.images.find("glow", 0), 1.0))
 
 
 def _open(p: _Piece) -> None:
@@ -160,28 +160,28 @@ def _furniture(p: _Piece) -> None:
     if zone != "village":
         for side in (-1, 1):
             if not (railed and side == outside):
-                p.stand(p.start + 1.0, side * 4.75, 1.05, p.pictures.find("delineator"), 1.6)
+                p.stand(p.start + 1.0, side * 4.75, 1.05, p.images.find("delineator"), 1.6)
     if railed:
         for k in range(3):
-            p.run(p.start + 8 * k, p.start + 8 * k + 8.02, outside * 4.9, 0.78, p.pictures.find("rail"), 1.2)
+            p.run(p.start + 8 * k, p.start + 8 * k + 8.02, outside * 4.9, 0.78, p.images.find("rail"), 1.2)
     if abs(bend) > 1 / 140:
         for k in range(2):
-            p.stand(p.start + 12 * k + 2, outside * 6.0, 1.7, p.pictures.find("chevron", outside < 0), 1.6)
+            p.stand(p.start + 12 * k + 2, outside * 6.0, 1.7, p.images.find("chevron", outside < 0), 1.6)
     first = p.chunk % ZONE == 0
     u = p.rng.random()
     if first and zone == "village":
-        p.stand(p.start + 4, 6.2, 2.1, p.pictures.find("board", 0), 1.6)
-        p.stand(p.start + 14, 5.4, 2.5, p.pictures.find("limit", "50"), 1.6)
+        p.stand(p.start + 4, 6.2, 2.1, p.images.find("board", 0), 1.6)
+        p.stand(p.start + 14, 5.4, 2.5, p.images.find("limit", "50"), 1.6)
     elif u < 0.10 and not railed:
-        p.stand(p.start + 10, 5.4, 2.5, p.pictures.find("limit", ("70", "80", "100", "30")[int(u * 40)]), 1.6)
+        p.stand(p.start + 10, 5.4, 2.5, p.images.find("limit", ("70", "80", "100", "30")[int(u * 40)]), 1.6)
     elif u < 0.17 and not railed:
-        p.stand(p.start + 10, 5.4, 2.6, p.pictures.find("warning"), 1.6)
+        p.stand(p.start + 10, 5.4, 2.6, p.images.find("warning"), 1.6)
     elif u < 0.20:
-        p.stand(p.start + 10, 6.4, 2.3, p.pictures.find("board", 1), 1.6)
+        p.stand(p.start + 10, 6.4, 2.3, p.images.find("board", 1), 1.6)
     for _ in range(4):
         side = 1 if p.rng.random() < 0.5 else -1
         s, d = p.start + p.rng.uniform(0, CHUNK), side * p.rng.uniform(5.6, 8.2)
-        p.stand(s, d, p.rng.uniform(0.35, 0.7), p.pictures.find("tuft", int(p.rng.integers(2))), 4.0)
+        p.stand(s, d, p.rng.uniform(0.35, 0.7), p.images.find("tuft", int(p.rng.integers(2))), 4.0)
 
 
 FURNISH = {"forest": _forest, "farm": _farm, "village": _village, "open": _open}

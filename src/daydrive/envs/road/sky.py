@@ -22,7 +22,7 @@ HEIGHT = round((HIGHEST - LOWEST) * DENSITY)
 class Panorama:
     """picture: float32 (HEIGHT, WIDTH, 3), row 0 highest; haze: float32 (WIDTH, 3), the colour of distance."""
 
-    picture: np.ndarray
+    image: np.ndarray
     haze: np.ndarray
 
 
@@ -70,9 +70,9 @@ def paint_panorama(seed: int, weather: Weather) -> Panorama:
         (40, 4, 1.5, 0.5, (58, 84, 50), 0.85),
     )
     below = (elevation < math.radians(0.2))[:, None]
-    for cells, octaves, top, floor, colour, strength in layers:
+    for cells, octaves, top, baseline, colour, strength in layers:
         ridge = fractal(rng, 1, WIDTH, 1, cells, octaves)[0]
-        height = np.radians(top) * np.clip((ridge - 0.5) * 2.2 + floor, 0.12, 1.2)
+        height = np.radians(top) * np.clip((ridge - 0.5) * 2.2 + baseline, 0.12, 1.2)
         cover = np.clip((height[None] - elevation[:, None]) * DENSITY + 0.5, 0, 1)
         depth = np.clip((height[None] - elevation[:, None]) / np.radians(top), 0, 1)
         tone = strength * clearness * (1 - 0.45 * depth)

@@ -23,7 +23,7 @@ TILES = ((150, 72, 52), (92, 84, 84), (126, 60, 46), (78, 70, 66))
 TREES = 7
 
 
-class Picture:
+class Image:
     """A premultiplied float32 (h, w, 4) picture and its copies, halved across and down separately as needed."""
 
     def __init__(self, base: np.ndarray) -> None:
@@ -45,7 +45,7 @@ class Catalogue:
 
     def __init__(self, style: int, lit: bool) -> None:
         self.style, self.lit = style, lit
-        self.pictures: list[Picture] = []
+        self.images: list[Image] = []
         self.index: dict[tuple, int] = {}
         self._sizes = np.zeros((2, 0))
 
@@ -54,15 +54,15 @@ class Catalogue:
         key = (name, *keys)
         if key not in self.index:
             painter: Callable[..., np.ndarray] = getattr(self, f"_{name}")
-            picture = Picture(painter(*keys))
-            self.index[key] = len(self.pictures)
-            self.pictures.append(picture)
+            image = Image(painter(*keys))
+            self.index[key] = len(self.images)
+            self.images.append(image)
         return self.index[key]
 
     def sizes(self) -> np.ndarray:
         """Width and height (2, P) of the pictures so far."""
-        if self._sizes.shape[1] != len(self.pictures):
-            self._sizes = np.array([(p.width, p.height) for p in self.pictures], np.float64).T
+        if self._sizes.shape[1] != len(self.images):
+            self._sizes = np.array([(p.width, p.height) for p in self.images], np.float64).T
         return self._sizes
 
     def _tree(self, kind: int) -> np.ndarray:
@@ -81,7 +81,7 @@ class Catalogue:
 
     def _forest(self, kind: int, needles: bool) -> np.ndarray:
         kinds = (3, 4, 3, 4, 5) if needles else (0, 1, 2, 5, 3)
-        return plants.forest_edge(kind, [self.pictures[self.find("tree", k)].base for k in kinds])
+        return plants.forest_edge(kind, [self.images[self.find("tree", k)].base for k in kinds])
 
     def _limit(self, text: str) -> np.ndarray:
         return props.round_sign(text)
@@ -114,11 +114,11 @@ class Catalogue:
     def _fence(self) -> np.ndarray:
         return props.fence()
 
-    def _wall(self, seed: int, floors: int) -> np.ndarray:
-        return props.house_wall(seed, PLASTER[seed % len(PLASTER)], floors, self.lit)
+    def _wall(self, seed: int, baselines: int) -> np.ndarray:
+        return props.house_wall(seed, PLASTER[seed % len(PLASTER)], baselines, self.lit)
 
-    def _gable(self, seed: int, floors: int) -> np.ndarray:
-        return props.house_gable(seed, PLASTER[seed % len(PLASTER)], floors, self.lit)
+    def _gable(self, seed: int, baselines: int) -> np.ndarray:
+        return props.house_gable(seed, PLASTER[seed % len(PLASTER)], baselines, self.lit)
 
     def _roof(self, seed: int) -> np.ndarray:
         return props.roof(seed, TILES[seed % len(TILES)])

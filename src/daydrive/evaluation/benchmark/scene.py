@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daydrive.data.sampling.clips import read_pictures
+from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import Store
 from daydrive.evaluation.adapter import Context
 
@@ -38,7 +38,7 @@ def of_store(store: Store, frames: int, frame_skip: int) -> Scene | None:
     """The first drive that is long enough; None where none is."""
     for drive in store.drives:
         if drive.frames > (frames - 1) * frame_skip:
-            pictures, _ = read_pictures(store, np.arange(frames) * frame_skip + drive.start)
+            pictures, _ = read_images(store, np.arange(frames) * frame_skip + drive.start)
             images = torch.from_numpy(np.ascontiguousarray(pictures)).movedim(-1, 1)[None]
             return Scene(images.contiguous(), store.hz / frame_skip, f"drive '{drive.name}' of {store.path}")
     return None

@@ -17,7 +17,7 @@ from daydrive.metrics import psnr
 from daydrive.types import ACTION_HIGH, ACTION_LOW
 
 Actions = npt.NDArray[np.float32]
-Pictures = npt.NDArray[np.uint8]
+Images = npt.NDArray[np.uint8]
 
 BRANCHES = {
     "straight on": "the driver's command, held",
@@ -38,8 +38,8 @@ _WARM_UP, _PATIENCE, _MIN_SPEED = 40, 300, 4.0
 class Drivable(Protocol):
     """A gymnasium environment with daydrive's action that can return to a moment."""
 
-    def reset(self, *, seed: int | None = None) -> tuple[Pictures, dict[str, Any]]: ...
-    def step(self, action: Actions, /) -> tuple[Pictures, Any, bool, bool, dict[str, Any]]: ...
+    def reset(self, *, seed: int | None = None) -> tuple[Images, dict[str, Any]]: ...
+    def step(self, action: Actions, /) -> tuple[Images, Any, bool, bool, dict[str, Any]]: ...
     def get_state(self) -> Any: ...
     def set_state(self, state: Any, /) -> None: ...
 
@@ -133,12 +133,12 @@ def _commands(command: npt.NDArray[Any]) -> list[Actions]:
     return found
 
 
-def _drive(env: Drivable, state: Any, actions: Actions) -> Pictures:
+def _drive(env: Drivable, state: Any, actions: Actions) -> Images:
     env.set_state(state)
     return np.stack([env.step(action)[0] for action in actions])
 
 
-def _frames(pictures: Pictures) -> Tensor:
+def _frames(pictures: Images) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, -3)))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from daydrive.data.sampling.clips import combine, read_pictures
+from daydrive.data.sampling.clips import combine, read_images
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
 from daydrive.evaluation.card.flow import Array
@@ -39,7 +39,7 @@ MOMENTS = (1, 50, 200, 500, 1000)
 POINTS = 50
 """of a curve at most"""
 
-Watch = Callable[[Clip, Tensor, Tensor], None]
+AlarmMonitor = Callable[[Clip, Tensor, Tensor], None]
 """Told of each dream: the clip, the last real frame (3, H, W) and the frames (N, 3, H, W), uint8."""
 
 _CODE = (12, 16)
@@ -69,7 +69,7 @@ def long_dream(
     *,
     frame_skip: int = 1,
     clips: int = CLIPS,
-    watch: Watch | None = None,
+    watch: AlarmMonitor | None = None,
 ) -> dict[str, Any]:
     """Dreams the beginnings of `clips` drives for each number of steps; the actions are the drive's, again and again.
 
@@ -142,7 +142,7 @@ def _read(store: Store, clip: Clip, context: int, steps: int) -> tuple[Tensor, T
     first one after the context when the drive ends."""
     skip = clip.frame_skip
     rows = clip.start + skip * np.arange(min(clip.length, max(context, 300)))
-    pictures = torch.from_numpy(read_pictures(store, rows)[0]).movedim(-1, 1).contiguous()
+    pictures = torch.from_numpy(read_images(store, rows)[0]).movedim(-1, 1).contiguous()
     every = store.read_actions(clip.start + np.arange(skip * (clip.length - 1)))
     driven = combine(every[None], skip)[0]
     again = np.resize(np.arange(context - 1, len(driven)), steps)

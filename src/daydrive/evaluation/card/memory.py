@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from daydrive.data.sampling.clips import read_pictures
+from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import Store
 from daydrive.evaluation.horizon import UINT8_RANGE, Rollout
 from daydrive.metrics import psnr
@@ -111,7 +111,7 @@ class Memory:
         return rows[distances.topk(min(count, len(rows)), largest=False).indices.numpy()]
 
     def _read(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(read_pictures(self._store, rows)[0]).movedim(-1, 1)
+        return torch.from_numpy(read_images(self._store, rows)[0]).movedim(-1, 1)
 
 
 def as_json(recalled: Recalled) -> dict[str, str | int | float]:

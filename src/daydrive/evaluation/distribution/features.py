@@ -38,7 +38,7 @@ _FILTERS = f"daydrive-filters-{filters.VERSION}"
 FILTERS = (
     Features(
         "filters", _FILTERS, filters.DIMENSIONS, filters.STEP, True, True,
-        lambda before, frames: filters.picture_features(frames),
+        lambda before, frames: filters.image_features(frames),
     ),
     Features(
         "change_filters", f"{_FILTERS}, of changes", filters.DIMENSIONS, filters.STEP, True, True,

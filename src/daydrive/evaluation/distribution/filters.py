@@ -25,7 +25,7 @@ STEP = 2.0**-10
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def picture_features(frames: Tensor) -> Tensor:
+def image_features(frames: Tensor) -> Tensor:
     """uint8 (N, 3, H, W) of any size → float32 (N, `DIMENSIONS`).
 
     Of each of 3x3 places: mean brightness (BT.601), mean red and blue less it, over `COLOUR`; and the mean size of the

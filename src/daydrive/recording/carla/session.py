@@ -107,15 +107,15 @@ class Session:
             sensor = actors.try_spawn(made, mount, car)
             if sensor is None:
                 raise UserError("the server puts no camera on the car")
-            pictures = camera.Camera(sensor)
+            images = camera.Camera(sensor)
             act = drivers.start(settings.driver, car, port, places, rng)
             self.told = {
                 "town": self.town, "weather": weather, "drive": number, "vehicles": vehicles, "walkers": walkers,
                 "lost": 0, "ticks_per_frame": self.ticks,
             }  # fmt: skip
-            yield from self._frames(car, pictures, act)
+            yield from self._frames(car, images, act)
 
-    def _frames(self, car: Any, pictures: camera.Camera, act: Any) -> Iterator[Frame]:
+    def _frames(self, car: Any, images: camera.Camera, act: Any) -> Iterator[Frame]:
         frame = None
         for _ in range(math.ceil(WARM_UP / SLOWEST_TICK)):
             frame = self._tick(act, frame)
@@ -126,7 +126,7 @@ class Session:
             for _ in range(self.ticks):
                 frame = self._tick(act, frame)
                 controls.append(car.get_control())
-            image = pictures.take(frame or 0)
+            image = images.take(frame or 0)
             if image is None:
                 missing += 1
                 self.told["lost"] += 1

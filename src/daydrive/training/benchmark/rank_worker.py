@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from daydrive.config import Config, parse_config
-from daydrive.distributed import Team
+from daydrive.distributed import DistributedContext
 from daydrive.files import read_json, write_json
 from daydrive.measure.clock import seconds_of
 from daydrive.training.distributed import joined
@@ -22,34 +22,34 @@ WARM_UP = 2
 def main(task: Path, answer: Path) -> None:
     given = read_json(task, "task")
     config = parse_config(given["config"])
-    with joined(config.training, torch.device(given["device"])) as team:
-        together = _Training(config, team, given["frames"])
+    with joined(config.training, torch.device(given["device"])) as dist:
+        together = _Training(config, dist, given["frames"])
         together.run(WARM_UP)
-        alone = _Training(config, Team.alone(team.device), given["frames"]) if team.main else None
+        alone = _Training(config, DistributedContext.single(dist.device), given["frames"]) if dist.is_main else None
         if alone is not None:
             alone.run(WARM_UP)
         seconds: dict[str, list[float]] = {"alone": [], "together": []}
         for _ in range(given["rounds"]):
-            team.wait()
+            dist.barrier()
             if alone is not None:
                 seconds["alone"].append(alone.run(given["steps"]))
-            team.wait()
-            seconds["together"].append(team.largest(together.run(given["steps"])))
-        if team.main:
+            dist.barrier()
+            seconds["together"].append(dist.max(together.run(given["steps"])))
+        if dist.is_main:
             write_json(answer, seconds)
 
 
 class _Training:
     """Steps on the same random clips."""
 
-    def __init__(self, config: Config, team: Team, frames: int) -> None:
+    def __init__(self, config: Config, dist: DistributedContext, frames: int) -> None:
         assert config.model.image_size is not None
-        self._engine = Engine(config, team)
+        self._engine = Engine(config, dist)
         self._engine.wrapped.train()
         clips = config.training.batch_size
         images = torch.randint(0, 256, (clips, frames, 3, *config.model.image_size), dtype=torch.uint8)
         actions = torch.rand(clips, frames - 1, config.model.action_dim)
-        self._batch = Batch(images, actions, weights=torch.full((clips,), 1 / clips)).to(team.device)
+        self._batch = Batch(images, actions, weights=torch.full((clips,), 1 / clips)).to(dist.device)
 
     def run(self, steps: int) -> float:
         return seconds_of(functools.partial(self._steps, steps), self._batch.images.device)

@@ -81,7 +81,7 @@ def gradient_checkpointing(workload: Workload) -> Findings:
     workload.gradients(batches)
     memory = {name: peak_bytes(functools.partial(r, whole_step=False), device) for name, r in runs.items()}
     model.enable_gradient_checkpointing(workload.config.training.use_gradient_checkpointing)
-    workload.engine.forget_gradients()
+    workload.engine.zero_grad()
     best = least(seconds)
     ratios = {
         "checkpointing_memory": memory["checkpointing=True"] / memory["checkpointing=False"],

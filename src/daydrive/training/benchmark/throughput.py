@@ -13,7 +13,7 @@ from daydrive.measure.clock import seconds_of
 from daydrive.measure.findings import Findings
 from daydrive.measure.gpu import watch_gpu
 from daydrive.training.benchmark.workload import Workload
-from daydrive.training.logging.throughput import Speed
+from daydrive.training.logging.throughput import ThroughputMeter
 
 
 def with_loader(workload: Workload) -> Findings:
@@ -24,18 +24,18 @@ def with_loader(workload: Workload) -> Findings:
     by the same factor. The batches that the workers hold ready at the beginning don't flatter: there are more steps.
     """
     setup, name, steps = workload.setup, workload.name, workload.effort.steps
-    feed = setup.feed()
-    speed = Speed(setup.team, setup.start.clips_per_step)
+    prefetcher = setup.prefetcher()
+    speed = ThroughputMeter(setup.dist, setup.start.clips_per_step)
 
     def step() -> None:
         with speed.step():
-            batches = [setup.augment(next(feed)) for _ in range(setup.config.training.gradient_accumulation)]
+            batches = [setup.augment(next(prefetcher)) for _ in range(setup.config.training.gradient_accumulation)]
             workload.step(batches)
 
-    first = next(feed)
+    first = next(prefetcher)
     read = seconds_of(lambda: read_clips(setup.store, first.clips), torch.device("cpu"))
     step()
-    speed.take(feed.waited)
+    speed.take(prefetcher.waited)
     if workload.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(workload.device)
     with gpu_use(workload.device) as used:
@@ -43,7 +43,7 @@ def with_loader(workload: Workload) -> Findings:
             step()
         if workload.device.type == "cuda":
             torch.cuda.synchronize(workload.device)
-    figures = speed.take(feed.waited)
+    figures = speed.take(prefetcher.waited)
     raw: dict[str, Any] = {
         **figures,
         "steps": steps,

@@ -20,7 +20,7 @@ from daydrive.models import WorldModelOutput
 from daydrive.training.benchmark.workload import Workload
 from daydrive.training.logging.run_reporter import Report
 from daydrive.training.step import StepResult
-from daydrive.training.validation import Validated, picture_metrics, sample_sheet, sample_video
+from daydrive.training.validation import Validated, image_metrics, sample_sheet, sample_video
 from daydrive.types import to_signed
 
 
@@ -89,7 +89,7 @@ def logging(workload: Workload, step_seconds: float) -> Findings:
     with redirect_stdout(io.StringIO()), Report(workload.folder / f"logging-{name}", setup) as report:
 
         def scalars() -> None:
-            metrics = {**trained.parts, **picture_metrics(trained, context)}
+            metrics = {**trained.parts, **image_metrics(trained, context)}
             report.step_done(next(numbers), {f"train/{metric}": float(v.mean()) for metric, v in metrics.items()})
 
         def pictures() -> None:
@@ -103,7 +103,7 @@ def logging(workload: Workload, step_seconds: float) -> Findings:
             "pictures_and_films": pictures,
         }
         seconds = race(runs, workload.effort._replace(seconds=0), device)
-    workload.engine.forget_gradients()
+    workload.engine.zero_grad()
     every = {
         "scalars": intervals.log_interval,
         "histograms": intervals.histogram_interval,

@@ -12,10 +12,10 @@ import torch
 from daydrive.config import Config
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
-from daydrive.distributed import Team
+from daydrive.distributed import DistributedContext
 from daydrive.measure.clock import Effort
 from daydrive.training.engine import Engine
-from daydrive.training.setup import Setup, Wishes, set_up
+from daydrive.training.setup import TrainingContext, TrainOptions, set_up
 from daydrive.types import Batch
 
 PIXELS = 700_000
@@ -28,13 +28,13 @@ class Workload:
 
     name: str
     config: Config
-    setup: Setup
+    setup: TrainingContext
     folder: Path
     effort: Effort
 
     @property
     def device(self) -> torch.device:
-        return self.setup.team.device
+        return self.setup.dist.device
 
     @property
     def share(self) -> float:
@@ -85,7 +85,7 @@ class Workload:
         """Another engine with some of `training.…` set otherwise."""
         config = self.setup.config
         config = config.model_copy(update={"training": config.training.model_copy(update=training)})
-        return Engine(config, Team.alone(self.device))
+        return Engine(config, DistributedContext.single(self.device))
 
     def describe(self) -> dict[str, Any]:
         training = self.setup.config.training
@@ -110,7 +110,7 @@ def build_workload(
         place = folder / f"road-{size[0]}x{size[1]}"
         store = prepare("road", None, place, size, drives=effort.drives, frames=effort.frames)
     fitted = _fitted(config, Store.open(store).image_size, device)
-    setup = set_up(fitted, store, folder / name, Team.alone(device), Wishes())
+    setup = set_up(fitted, store, folder / name, DistributedContext.single(device), TrainOptions())
     return Workload(name, config, setup, folder, effort)
 
 

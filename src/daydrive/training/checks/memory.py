@@ -104,8 +104,8 @@ def cgroup_available(groups: str, root: Path) -> list[int]:
 
 def _reclaimable(stat: str) -> int:
     """Pages of files that the kernel drops when memory gets short."""
-    figures = dict(line.split() for line in stat.splitlines())
-    return int(figures.get("total_inactive_file", figures.get("inactive_file", 0)))
+    metrics = dict(line.split() for line in stat.splitlines())
+    return int(metrics.get("total_inactive_file", metrics.get("inactive_file", 0)))
 
 
 class PeakMemory:

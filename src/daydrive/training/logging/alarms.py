@@ -54,7 +54,7 @@ class Moment(NamedTuple):
 
     step: int
     total_steps: int
-    figures: dict[str, float]
+    metrics: dict[str, float]
     losses: Sequence[float]
     best: float
     best_step: int
@@ -86,7 +86,7 @@ class Memory:
     stale: int = 0
 
 
-class Watch:
+class AlarmMonitor:
     """Raises each alarm once; again only when it has cleared, and not within `alarms.patience` epochs.
 
     state: of the checkpoint that a training goes on from, as `state()` gave it; UserError where it is something else.
@@ -104,18 +104,18 @@ class Watch:
             raise UserError(f"the checkpoint's 'alarms' are not what a training saves ({error})") from None
         self._workers_started = False
 
-    def observe(self, step: int, figures: dict[str, float]) -> list[Alarm]:
+    def observe(self, step: int, metrics: dict[str, float]) -> list[Alarm]:
         """What to say at `step`, at which `figures` were logged: `train/…`, `val/…`, `speed/…`, or some of them."""
-        figures = dict(figures)
-        if "speed/device_use" in figures and not self._workers_started:
+        metrics = dict(metrics)
+        if "speed/device_use" in metrics and not self._workers_started:
             self._workers_started = True
-            del figures["speed/device_use"]  # the first interval of a process holds the start of its workers
+            del metrics["speed/device_use"]  # the first interval of a process holds the start of its workers
         memory = self._memory
-        self._remember(step, figures)
+        self._remember(step, metrics)
         moment = Moment(
             step,
             self._total_steps,
-            figures,
+            metrics,
             [loss for _, loss in memory.losses],
             -math.inf if memory.best is None else memory.best,
             memory.best_step,
@@ -124,7 +124,7 @@ class Watch:
         )
         alarms = []
         for rule in RULES:
-            if not all(math.isfinite(figures.get(name, math.nan)) for name in rule.needs):
+            if not all(math.isfinite(metrics.get(name, math.nan)) for name in rule.needs):
                 continue
             said = rule.judge(moment, self._config)
             if said is None:
@@ -138,18 +138,18 @@ class Watch:
         """Plain JSON."""
         return asdict(self._memory)
 
-    def _remember(self, step: int, figures: dict[str, float]) -> None:
+    def _remember(self, step: int, metrics: dict[str, float]) -> None:
         memory, interval = self._memory, self._config.logging.log_interval
-        loss = figures.get("train/loss", math.nan)
+        loss = metrics.get("train/loss", math.nan)
         if step % interval == 0 and math.isfinite(loss) and loss > 0:
             memory.losses.append((step, loss))
         change = max((c for c in self._changes if c < step), default=0)
         memory.losses = [(at, loss) for at, loss in memory.losses if at - interval >= change][-WINDOW:]
 
-        psnr = figures.get("val/psnr", math.nan)
+        psnr = metrics.get("val/psnr", math.nan)
         if math.isfinite(psnr) and (memory.best is None or psnr > memory.best):
             memory.best, memory.best_step, memory.stale = psnr, step, 0
-        elif "val/psnr" in figures:
+        elif "val/psnr" in metrics:
             memory.stale += 1
 
     def _clear(self, name: str, step: int) -> None:
@@ -196,26 +196,26 @@ def swing(clips: int) -> float:
 
 
 def _not_finite(moment: Moment, config: Config) -> Said:
-    scaled = "train/loss_scale" in moment.figures  # float16 overflows now and then, and skips that step
+    scaled = "train/loss_scale" in moment.metrics  # float16 overflows now and then, and skips that step
     bad = [
         name
-        for name, value in moment.figures.items()
+        for name, value in moment.metrics.items()
         if not math.isfinite(value) and not (scaled and name == "train/grad_norm")
     ]
     if not bad:
         return None
     more = f" and {len(bad) - 1} more figures" if len(bad) > 1 else ""
-    return f"{bad[0]} is {moment.figures[bad[0]]} at step {moment.step}{more}", lower_rates(config)
+    return f"{bad[0]} is {moment.metrics[bad[0]]} at step {moment.step}{more}", lower_rates(config)
 
 
 def _low_psnr(moment: Moment, config: Config) -> Said:
-    psnr, least = moment.figures["val/psnr"], config.alarms.min_psnr
+    psnr, least = moment.metrics["val/psnr"], config.alarms.min_psnr
     if moment.step < moment.total_steps / 2 or psnr >= least:
         return None
-    copied = moment.figures.get("val/copy_last_psnr")
-    floor = "" if copied is None else f" (copying the last frame: {copied:.1f})"
+    copied = moment.metrics.get("val/copy_last_psnr")
+    baseline = "" if copied is None else f" (copying the last frame: {copied:.1f})"
     seen = (
-        f"val/psnr is {psnr:.1f} dB{floor} at step {moment.step} of {moment.total_steps}, below alarms.min_psnr = "
+        f"val/psnr is {psnr:.1f} dB{baseline} at step {moment.step} of {moment.total_steps}, below alarms.min_psnr = "
         f"{least:g}"
     )
     model, training = config.model, config.training
@@ -232,7 +232,7 @@ def _low_psnr(moment: Moment, config: Config) -> Said:
 
 
 def _overfitting(moment: Moment, config: Config) -> Said:
-    train, val = moment.figures["val/train_psnr"], moment.figures["val/psnr"]
+    train, val = moment.metrics["val/train_psnr"], moment.metrics["val/psnr"]
     if train - val <= config.alarms.max_gap:
         return None
     seen = (
@@ -274,7 +274,7 @@ def _oscillation(moment: Moment, config: Config) -> Said:
 
 
 def _output_range(moment: Moment, config: Config) -> Said:
-    largest = moment.figures["val/output_max"]
+    largest = moment.metrics["val/output_max"]
     if largest <= 1 + OUTPUT_TOLERANCE:
         return None
     seen = f"the model's pictures reach {largest:.4g}, and should lie in [-1, 1]"
@@ -285,9 +285,9 @@ def _output_range(moment: Moment, config: Config) -> Said:
 def _actions_ignored(moment: Moment, config: Config) -> Said:
     """From half of the training on: what is healthy, too, first learns to move pictures on and only then to obey (on
     road drives it was 1.6 dB better than copying when actions still cost it 0.02 dB)."""
-    figures, least = moment.figures, config.alarms.min_action_cost
-    cost = figures["val/psnr"] - figures["val/shuffled_actions_psnr"]
-    alike = figures.get("val/actions_spread", math.inf) < ACTIONS_DIFFER
+    metrics, least = moment.metrics, config.alarms.min_action_cost
+    cost = metrics["val/psnr"] - metrics["val/shuffled_actions_psnr"]
+    alike = metrics.get("val/actions_spread", math.inf) < ACTIONS_DIFFER
     if moment.step < moment.total_steps / 2 or alike or cost >= least:
         return None
     seen = (
@@ -304,7 +304,7 @@ def _actions_ignored(moment: Moment, config: Config) -> Said:
 
 
 def _starving(moment: Moment, config: Config) -> Said:
-    use, data = moment.figures["speed/device_use"], config.data
+    use, data = moment.metrics["speed/device_use"], config.data
     if use >= config.alarms.min_device_use:
         return None
     seen = (

@@ -15,7 +15,7 @@ class Backend:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Figures by name; steps only grow."""
 
-    def picture(self, step: int, name: str, picture: Image) -> None:
+    def image(self, step: int, name: str, image: Image) -> None:
         """picture: uint8 (H, W, 3)."""
 
     def video(self, step: int, name: str, gif: bytes, size: tuple[int, int]) -> None:

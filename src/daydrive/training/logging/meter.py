@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from daydrive.distributed import Team
+from daydrive.distributed import DistributedContext
 
 
 class Meter:
@@ -22,13 +22,13 @@ class Meter:
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value.double().sum()
 
-    def take(self, team: Team) -> dict[str, float]:
+    def take(self, dist: DistributedContext) -> dict[str, float]:
         """The means over all processes' clips, and a fresh start."""
-        sums = self.state(team)
+        sums = self.state(dist)
         count = sums.pop("count")
         self._count, self._sums = 0.0, {}
         return {name: total / count for name, total in sums.items()}
 
-    def state(self, team: Team) -> dict[str, float]:
+    def state(self, dist: DistributedContext) -> dict[str, float]:
         """Of all processes together."""
-        return team.sum({"count": self._count, **{name: float(total) for name, total in self._sums.items()}})
+        return dist.sum({"count": self._count, **{name: float(total) for name, total in self._sums.items()}})

@@ -105,17 +105,17 @@ class Progress:
                 self._console.print(self.line(step))
         elif values or now - self._drawn >= REDRAW or step == self._total:
             self._drawn = now
-            self._live.update(self._picture(step), refresh=True)
+            self._live.update(self._image(step), refresh=True)
 
     def line(self, step: int) -> str:
         """All of it in one line."""
         return "  ".join([self._header(step), *self._details()])
 
-    def _picture(self, step: int) -> Text:
-        picture = Text(self._header(step), style="bold", no_wrap=True, overflow="ellipsis")
+    def _image(self, step: int) -> Text:
+        image = Text(self._header(step), style="bold", no_wrap=True, overflow="ellipsis")
         for detail in self._details():
-            picture.append(f"\n  {detail}", style="not bold")
-        return picture
+            image.append(f"\n  {detail}", style="not bold")
+        return image
 
     def _header(self, step: int) -> str:
         epoch = int((max(1, step) - 1) / self._steps_per_epoch + 1e-9) + 1

@@ -37,10 +37,10 @@ class RunLogger:
         for backend in self._backends:
             backend.scalars(step, values)
 
-    def picture(self, step: int, name: str, picture: Image) -> None:
+    def image(self, step: int, name: str, image: Image) -> None:
         """picture: uint8 (H, W, 3)."""
         for backend in self._backends:
-            backend.picture(step, name, picture)
+            backend.image(step, name, image)
 
     def video(self, step: int, name: str, frames: npt.NDArray[np.uint8], hz: float) -> None:
         """frames: uint8 (T, H, W, 3), `hz` of them a second."""

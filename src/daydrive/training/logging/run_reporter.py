@@ -10,9 +10,9 @@ from torch import nn
 
 from daydrive.checkpoint import Best
 from daydrive.training.logging import RunLogger
-from daydrive.training.logging.alarms import Watch
+from daydrive.training.logging.alarms import AlarmMonitor
 from daydrive.training.logging.progress import Progress
-from daydrive.training.setup import Setup
+from daydrive.training.setup import TrainingContext
 from daydrive.training.step import StepResult
 from daydrive.training.validation import Validated, reconstruction_sheet, sample_sheet
 
@@ -20,18 +20,18 @@ from daydrive.training.validation import Validated, reconstruction_sheet, sample
 class Report:
     """A context manager; on other ranks than 0 everything is silent."""
 
-    def __init__(self, run: Path, setup: Setup) -> None:
-        start, team, total = setup.start, setup.team, setup.total_steps
+    def __init__(self, run: Path, setup: TrainingContext) -> None:
+        start, dist, total = setup.start, setup.dist, setup.total_steps
         self._config = setup.config
         self._hz = setup.store.hz / setup.config.data.frame_skip
         self._steps_per_epoch = setup.steps_per_epoch
-        self._watch = Watch(setup.config, total, setup.steps_per_epoch, start.state.get("alarms"))
-        self._logger = RunLogger(run, start.step, setup.config) if team.main else None
+        self._watch = AlarmMonitor(setup.config, total, setup.steps_per_epoch, start.state.get("alarms"))
+        self._logger = RunLogger(run, start.step, setup.config) if dist.is_main else None
         self._progress: Progress | None = None
-        if team.main:
+        if dist.is_main:
             accumulation = setup.config.training.gradient_accumulation
             self._progress = Progress(
-                start.step, total, setup.steps_per_epoch, team.device, cost=setup.length_at,
+                start.step, total, setup.steps_per_epoch, dist.device, cost=setup.length_at,
                 batches_per_step=accumulation,
             )  # fmt: skip
             parameters = sum(p.numel() for p in setup.engine.model.parameters())
@@ -64,10 +64,10 @@ class Report:
         if self._logger is None:
             return
         samples, context = self._config.logging.num_samples, self._config.training.context_frames
-        self._logger.picture(step, "val/samples", validated.sheet)
+        self._logger.image(step, "val/samples", validated.sheet)
         self._logger.video(step, "val/rollout", validated.video, self._hz)
-        self._logger.picture(step, "train/reconstruction", reconstruction_sheet(trained, samples))
-        self._logger.picture(step, "train/prediction", sample_sheet(trained, context, samples))
+        self._logger.image(step, "train/reconstruction", reconstruction_sheet(trained, samples))
+        self._logger.image(step, "train/prediction", sample_sheet(trained, context, samples))
 
     def best(self, best: Best) -> None:
         if self._progress is not None and best.step:
@@ -77,16 +77,16 @@ class Report:
         if self._logger is not None:
             self._logger.checkpoint(step, folder, aliases)
 
-    def step_done(self, step: int, figures: dict[str, float]) -> None:
+    def step_done(self, step: int, metrics: dict[str, float]) -> None:
         """`figures`: what there is to log, if anything."""
         if self._logger is None or self._progress is None:
             return
-        if figures:
-            self._logger.scalars(step, figures)
-            for alarm in self._watch.observe(step, figures):
+        if metrics:
+            self._logger.scalars(step, metrics)
+            for alarm in self._watch.observe(step, metrics):
                 self._logger.note(step, alarm.sentence)
                 self._progress.say(alarm.sentence, style="bold yellow")
-        self._progress.advance(step, figures)
+        self._progress.advance(step, metrics)
 
     def state(self) -> dict[str, Any]:
         """Plain JSON for the checkpoint."""

@@ -34,10 +34,10 @@ class TensorBoardLog(Backend):
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._write(step, [Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
 
-    def picture(self, step: int, name: str, picture: Image) -> None:
+    def frame(self, step: int, name: str, frame: Image) -> None:
         png = io.BytesIO()
-        Pillow.fromarray(picture).save(png, "PNG", compress_level=PNG_EFFORT)
-        self._image(step, name, png.getvalue(), picture.shape[:2])
+        Pillow.fromarray(frame).save(png, "PNG", compress_level=PNG_EFFORT)
+        self._image(step, name, png.getvalue(), frame.shape[:2])
 
     def video(self, step: int, name: str, gif: bytes, size: tuple[int, int]) -> None:
         self._image(step, name, gif, size)

@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from daydrive.devices import memory_used
-from daydrive.distributed import Team
+from daydrive.distributed import DistributedContext
 
 PEAK_FLOPS = {
     "H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12, "3090": 71e12,
@@ -18,11 +18,11 @@ PEAK_FLOPS = {
 """Dense bfloat16 with float32 sums, per second, as the maker states it for the GPU whose name holds the key."""
 
 
-class Speed:
+class ThroughputMeter:
     """Figures of the steps since the last log line, without the time that logging, validation and saving took."""
 
-    def __init__(self, team: Team, clips_per_step: int) -> None:
-        self._team, self._clips_per_step = team, clips_per_step
+    def __init__(self, dist: DistributedContext, clips_per_step: int) -> None:
+        self._dist, self._clips_per_step = dist, clips_per_step
         self._steps, self._seconds, self._waited = 0, 0.0, 0.0
         self._flops: float | None = None
 
@@ -30,7 +30,7 @@ class Speed:
     def step(self) -> Iterator[None]:
         """Around all that belongs to a step."""
         began = time.perf_counter()
-        if self._flops is None and peak_flops(self._team.device) is not None:
+        if self._flops is None and peak_flops(self._dist.device) is not None:
             with FlopCounterMode(display=False) as counter:
                 yield
             self._flops = float(counter.get_total_flops())
@@ -44,17 +44,17 @@ class Speed:
         waiting, self._waited = waited - self._waited, waited
         steps, seconds = max(1, self._steps), max(1e-9, self._seconds)
         self._steps, self._seconds = 0, 0.0
-        figures = {
+        metrics = {
             "speed/step_seconds": seconds / steps,
             "speed/samples_per_second": self._clips_per_step * steps / seconds,
             "speed/data_wait": min(1.0, waiting / seconds),
             "speed/device_use": max(0.0, 1 - waiting / seconds),
-            "speed/memory_gb": memory_used(self._team.device)[0] / 2**30,
+            "speed/memory_gb": memory_used(self._dist.device)[0] / 2**30,
         }
-        peak = peak_flops(self._team.device)
+        peak = peak_flops(self._dist.device)
         if self._flops is not None and peak is not None:
-            figures["speed/mfu"] = self._flops * steps / seconds / peak
-        return self._team.mean(figures)
+            metrics["speed/mfu"] = self._flops * steps / seconds / peak
+        return self._dist.mean(metrics)
 
 
 def peak_flops(device: torch.device) -> float | None:

@@ -47,8 +47,8 @@ class WandbLog(Backend):
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._log(step, lambda _: dict(values))
 
-    def picture(self, step: int, name: str, picture: Image) -> None:
-        self._log(step, lambda wandb: {name: wandb.Image(picture)})
+    def image(self, step: int, name: str, image: Image) -> None:
+        self._log(step, lambda wandb: {name: wandb.Image(image)})
 
     def video(self, step: int, name: str, gif: bytes, size: tuple[int, int]) -> None:
         self._log(step, lambda wandb: {name: wandb.Video(io.BytesIO(gif), format="gif")})

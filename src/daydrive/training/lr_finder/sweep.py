@@ -18,7 +18,7 @@ import torch
 from daydrive.config import Config, UnrollPhase
 from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
-from daydrive.distributed import Team
+from daydrive.distributed import DistributedContext
 from daydrive.errors import UserError, did_you_mean
 from daydrive.training.engine import Engine
 from daydrive.training.interruption import Interruption
@@ -32,8 +32,8 @@ from daydrive.training.lr_finder.suggestion import (
 )
 from daydrive.training.optim.param_groups import PARTS
 from daydrive.training.optim.schedule import unroll_steps
-from daydrive.training.prefetch import Feed
-from daydrive.training.setup import Wishes, set_up
+from daydrive.training.prefetch import DevicePrefetcher
+from daydrive.training.setup import TrainOptions, set_up
 from daydrive.training.step import clips_per_pass
 from daydrive.types import Batch
 
@@ -108,8 +108,8 @@ def sweep(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("find-lr is one process; start it without torchrun")
-    setup = set_up(_as_it_begins(config), store.path, output, Team.alone(device), Wishes())
-    engine, batches = setup.engine, setup.feed()
+    setup = set_up(_as_it_begins(config), store.path, output, DistributedContext.single(device), TrainOptions())
+    engine, batches = setup.engine, setup.prefetcher()
     data = config.data
     clips = fixed_clips(store, "val", setup.length_at(0), config.training.batch_size, data.frame_skip, data.filter)
     fixed = read_clips(store, clips).to(device)
@@ -173,7 +173,7 @@ def _as_it_begins(config: Config) -> Config:
     return config.model_copy(update={"training": training.model_copy(update=changes)})
 
 
-def _update(engine: Engine, batches: Feed, augment: Callable[[Batch], Batch]) -> bool:
+def _update(engine: Engine, batches: DevicePrefetcher, augment: Callable[[Batch], Batch]) -> bool:
     """One optimizer update; whether the gradient was finite, or its loss scale can still be lowered."""
     accumulation = engine.config.training.gradient_accumulation
     for number in range(accumulation):

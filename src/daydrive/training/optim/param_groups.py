@@ -60,8 +60,8 @@ def set_learning_rates(
     """Each group's own peak, warmed up and then lowered to `min_lr`."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            floor = min(1.0, config.min_lr / group["peak_lr"])
-            group["lr"] = group["peak_lr"] * learning_rate_factor(step, total_steps, config, floor)
+            baseline = min(1.0, config.min_lr / group["peak_lr"])
+            group["lr"] = group["peak_lr"] * learning_rate_factor(step, total_steps, config, baseline)
 
 
 def learning_rates(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from daydrive.config import SchedulerConfig, UnrollPhase
 
 
-def learning_rate_factor(step: int, total_steps: int, scheduler: SchedulerConfig, floor: float) -> float:
+def learning_rate_factor(step: int, total_steps: int, scheduler: SchedulerConfig, baseline: float) -> float:
     """Share of the peak rate at `step` (0-based): linear warmup, then down to `floor` at the last step.
 
     'cosine': half a cosine (Loshchilov & Hutter 2017); 'linear': a line; 'constant': stays at the peak.
@@ -27,7 +27,7 @@ def learning_rate_factor(step: int, total_steps: int, scheduler: SchedulerConfig
             left = 1 - progress
         case "constant":
             left = 1.0
-    return floor + (1 - floor) * left
+    return baseline + (1 - baseline) * left
 
 
 def unroll_steps(step: int, total_steps: int, phases: Sequence[UnrollPhase], longest: int) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from daydrive.data.quality.doctor.features import Looked
+from daydrive.data.quality.doctor.features import DriveFeatures
 from daydrive.data.quality.doctor.readings import Column, Flags
 
 REACH_SECONDS = 1.0
@@ -58,7 +58,7 @@ class Correlogram:
         return float(np.arctanh(min(abs(self.peak), 0.999)) * np.sqrt(max(self.weight - 3.0, 0.0)))
 
 
-def commanded(drive: Looked) -> Column:
+def commanded(drive: DriveFeatures) -> Column:
     """(N-1,) steering times speed (m/s; 1 where unknown) a frame: what the driver asks to turn by, positive right."""
     speed = drive.speed
     if speed is None:
@@ -66,7 +66,7 @@ def commanded(drive: Looked) -> Column:
     return (drive.steering * speed / drive.hz)[:-1]
 
 
-def turned(drive: Looked) -> tuple[Column, Flags]:
+def turned(drive: DriveFeatures) -> tuple[Column, Flags]:
     """(N-1,) what the picture turned by, share of its width, positive right; and where that is known."""
     known = drive.seen[1:] & drive.seen[:-1] & (drive.change > UNSEEN)
     return -drive.right, known

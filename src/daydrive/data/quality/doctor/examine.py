@@ -9,9 +9,9 @@ import numpy as np
 from daydrive.data.progress import PrepareProgress
 from daydrive.data.quality.check import BadRows, find_bad_rows
 from daydrive.data.quality.doctor.clocks import examine_clocks
-from daydrive.data.quality.doctor.features import Looked, look
+from daydrive.data.quality.doctor.features import DriveFeatures, look
 from daydrive.data.quality.doctor.finding import Finding, frames_text, named, sorted_by_severity
-from daydrive.data.quality.doctor.image_quality import examine_looks
+from daydrive.data.quality.doctor.image_quality import examine_image_quality
 from daydrive.data.quality.doctor.numbers import examine_amounts, examine_numbers
 from daydrive.data.quality.doctor.readings import Readings, read
 from daydrive.data.quality.doctor.scale import examine_scale
@@ -35,12 +35,12 @@ def examine(store: Store, progress: PrepareProgress | None = None) -> list[Findi
     return sorted_by_severity([*damaged, *judge(drives)])
 
 
-def judge(drives: Sequence[Looked]) -> list[Finding]:
+def judge(drives: Sequence[DriveFeatures]) -> list[Finding]:
     """What is wrong with drives that were looked at, but for what find-nan finds."""
     found = [*examine_numbers(drives), *examine_amounts(drives), *examine_clocks(drives)]
     relations = correlograms(drives)
     found += [*examine_steering(drives, relations), *examine_scale(drives, relations)]
-    return [*found, *examine_looks(drives), *examine_leaks(drives)]
+    return [*found, *examine_image_quality(drives), *examine_leaks(drives)]
 
 
 def examine_quickly(store: Store) -> list[Finding]:
@@ -55,7 +55,7 @@ def examine_quickly(store: Store) -> list[Finding]:
     return sorted_by_severity([*examine_numbers(drives), *examine_clocks(drives)])
 
 
-def damages(store: Store, bad: Sequence[BadRows], drives: Sequence[Looked]) -> list[Finding]:
+def damages(store: Store, bad: Sequence[BadRows], drives: Sequence[DriveFeatures]) -> list[Finding]:
     """Pictures that don't decode and values that are no numbers, one finding for each kind."""
     starts = {drive.name: drive.start for drive in drives}
     kinds: dict[tuple[str, str], list[BadRows]] = {}

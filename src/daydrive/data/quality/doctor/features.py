@@ -15,7 +15,7 @@ from daydrive.data.quality.doctor.motion import SIDE, pyramid, shift
 from daydrive.data.quality.doctor.readings import Column, Flags, Readings, numeric_columns
 from daydrive.data.store.store import DriveInfo, Store
 
-Pictures = npt.NDArray[np.uint8]
+Images = npt.NDArray[np.uint8]
 
 CHUNK = 256
 HASH_SIDE = 12
@@ -26,7 +26,7 @@ SMALL = 16
 
 
 @dataclass(frozen=True)
-class Looked(Readings):
+class DriveFeatures(Readings):
     """A drive of N frames that was looked at.
 
     right, grows, fit (N-1,): of `motion.Shift` from a frame to the next. change (N-1,): mean absolute difference of
@@ -43,14 +43,14 @@ class Looked(Readings):
     contrast: Column
     sharpness: Column
     blueness: Column
-    hashes: Pictures
+    hashes: Images
     mean: Column
     seen: Flags
 
 
-def look(store: Store, drive: DriveInfo, done: Callable[[int], None] | None = None) -> Looked:
+def look(store: Store, drive: DriveInfo, done: Callable[[int], None] | None = None) -> DriveFeatures:
     """Reads a drive, `CHUNK` frames at a time. done: told how many frames were looked at."""
-    looks = Looks()
+    looks = ImageQuality()
     actions, columns = [], []
     names = numeric_columns(store)
     for first in range(0, drive.frames, CHUNK):
@@ -70,22 +70,22 @@ def look(store: Store, drive: DriveInfo, done: Callable[[int], None] | None = No
     )  # fmt: skip
 
 
-class Looks:
+class ImageQuality:
     """Pictures of a drive, some at a time and in order → its features."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[float, ...]] = []
         self._moves: list[tuple[float, ...]] = []
-        self._hashes: list[Pictures] = []
+        self._hashes: list[Images] = []
         self._seen: list[Flags] = []
         self._sum = np.zeros((SMALL, SMALL))
         self._last: tuple[Any, Any] | None = None
 
-    def add(self, pictures: Pictures, sound: Flags) -> None:
+    def add(self, pixels: Images, sound: Flags) -> None:
         """pictures: uint8 (N, H, W, 3); sound: (N,)."""
-        for picture in pictures:
-            grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
-            self._rows.append((float(grey.mean()), float(grey.std()), sharpness(grey), *_blueness(picture)))
+        for image in pixels:
+            grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+            self._rows.append((float(grey.mean()), float(grey.std()), sharpness(grey), *_blueness(image)))
             small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA) if grey.shape != (SIDE, SIDE) else grey
             levels = pyramid(small)
             if self._last is not None:
@@ -97,10 +97,10 @@ class Looks:
             self._sum += cv2.resize(small, (SMALL, SMALL), interpolation=cv2.INTER_AREA)
         self._seen.append(sound)
 
-    def looked(self, readings: Readings) -> Looked:
+    def looked(self, readings: Readings) -> DriveFeatures:
         rows = np.array(self._rows).reshape(-1, 5)
         moves = np.array(self._moves).reshape(-1, 4)
-        return Looked(
+        return DriveFeatures(
             **vars(readings), right=moves[:, 0], grows=moves[:, 1], fit=moves[:, 2], change=moves[:, 3],
             level=rows[:, 0], contrast=rows[:, 1], sharpness=rows[:, 2], blueness=rows[:, 3:],
             hashes=np.array(self._hashes), mean=self._sum / max(1, len(rows)), seen=np.concatenate(self._seen),
@@ -115,28 +115,28 @@ def sharpness(grey: npt.NDArray[np.float32]) -> float:
     return float(fine / (coarse + 1.0))
 
 
-def fingerprint(grey: npt.NDArray[np.float32]) -> Pictures:
+def fingerprint(grey: npt.NDArray[np.float32]) -> Images:
     """Packed bits: signs of the low frequencies of a picture without its mean (perceptual hash by DCT)."""
     small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA)
     return np.packbits(cv2.dct(small)[:HASH_SIDE, :HASH_SIDE].ravel()[1:] > 0)
 
 
-def decode(jpegs: list[bytes], size: tuple[int, int]) -> tuple[Pictures, Flags]:
+def decode(jpegs: list[bytes], size: tuple[int, int]) -> tuple[Images, Flags]:
     """Pictures uint8 (N, H, W, 3), black where one is damaged, and which are sound."""
-    pictures = np.zeros((len(jpegs), *size, 3), np.uint8)
+    pixels = np.zeros((len(jpegs), *size, 3), np.uint8)
     sound = np.ones(len(jpegs), dtype=bool)
     for i, jpeg in enumerate(jpegs):
         try:
-            decode_all([jpeg or b""], pictures[i : i + 1])
+            decode_all([jpeg or b""], pixels[i : i + 1])
         except ValueError:
-            pictures[i], sound[i] = 0, False
-    return pictures, sound
+            pixels[i], sound[i] = 0, False
+    return pixels, sound
 
 
-def _blueness(picture: Pictures) -> tuple[float, float]:
-    third = max(1, len(picture) // 3)
+def _blueness(image: Images) -> tuple[float, float]:
+    third = max(1, len(image) // 3)
     shares = []
-    for part in (picture[:third], picture[-third:]):
+    for part in (image[:third], image[-third:]):
         red, _, blue = part.reshape(-1, 3).mean(0, dtype=np.float64)
         shares.append(float((blue - red) / (blue + red + 1.0)))
     return shares[0], shares[1]

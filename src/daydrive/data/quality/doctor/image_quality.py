@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from daydrive.data.quality.doctor.features import Looked
+from daydrive.data.quality.doctor.features import DriveFeatures
 from daydrive.data.quality.doctor.finding import Finding, named
 from daydrive.data.quality.doctor.readings import STANDING, Flags, longest_run
 
@@ -24,14 +24,14 @@ FEW, MANY = 0.002, 0.05
 """share of the frames from which a fault of pictures counts in a drive, and from which it is many"""
 
 
-def examine_looks(drives: Sequence[Looked]) -> Iterator[Finding]:
+def examine_image_quality(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
     yield from _frozen(drives)
     yield from _exposure(drives)
     yield from _blurred(drives)
     yield from _colours(drives)
 
 
-def moving(drive: Looked) -> Flags:
+def moving(drive: DriveFeatures) -> Flags:
     """(N-1,) where the car moves from a frame to the next, as far as its speed or its pedals tell."""
     speed = drive.speed
     if speed is not None:
@@ -40,7 +40,7 @@ def moving(drive: Looked) -> Flags:
     return np.asarray(~braked & (drive.actions[:-1, 1] > 0))
 
 
-def _frozen(drives: Sequence[Looked]) -> Iterator[Finding]:
+def _frozen(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
     for drive in drives:
         if len(drive) < 3:
             continue
@@ -67,8 +67,8 @@ def _frozen(drives: Sequence[Looked]) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _exposure(drives: Sequence[Looked]) -> Iterator[Finding]:
-    kinds: tuple[tuple[str, str, Callable[[Looked], Flags]], ...] = (
+def _exposure(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
+    kinds: tuple[tuple[str, str, Callable[[DriveFeatures], Flags]], ...] = (
         ("black", "are black", lambda d: d.level < BLACK),
         ("overexposed", "are overexposed", lambda d: d.level > WHITE),
         ("blank", "show nothing", lambda d: (d.contrast < BLANK) & (d.level >= BLACK) & (d.level <= WHITE)),
@@ -78,7 +78,7 @@ def _exposure(drives: Sequence[Looked]) -> Iterator[Finding]:
         yield from _flagged(drives, bad, code, said, "cut these frames out; see the exposure of the camera")
 
 
-def _blurred(drives: Sequence[Looked]) -> Iterator[Finding]:
+def _blurred(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
     clear = {drive.name: drive.seen & (drive.contrast >= BLANK) for drive in drives}
     every = np.concatenate([drive.sharpness[clear[drive.name]] for drive in drives])
     if len(every) == 0:
@@ -92,7 +92,9 @@ def _blurred(drives: Sequence[Looked]) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _flagged(drives: Sequence[Looked], bad: dict[str, Flags], code: str, said: str, fix: str) -> Iterator[Finding]:
+def _flagged(
+    drives: Sequence[DriveFeatures], bad: dict[str, Flags], code: str, said: str, fix: str
+) -> Iterator[Finding]:
     there = [drive for drive in drives if bad[drive.name].sum() > FEW * len(drive)]
     if not there:
         return
@@ -108,7 +110,7 @@ def _flagged(drives: Sequence[Looked], bad: dict[str, Flags], code: str, said: s
     )  # fmt: skip
 
 
-def _colours(drives: Sequence[Looked]) -> Iterator[Finding]:
+def _colours(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
     """Skies are blue and ground is not: what is above bluer than neutral, or as in the store's other drives."""
     seen = [drive for drive in drives if drive.seen.any()]
     blues = np.array([np.median(drive.blueness[drive.seen], axis=0) for drive in seen])

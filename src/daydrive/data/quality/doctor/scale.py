@@ -14,7 +14,7 @@ import numpy as np
 
 from daydrive.data.quality.doctor import units
 from daydrive.data.quality.doctor.correlate import UNSEEN, Correlogram, commanded, pooled, slope, turned
-from daydrive.data.quality.doctor.features import Looked
+from daydrive.data.quality.doctor.features import DriveFeatures
 from daydrive.data.quality.doctor.finding import Curve, Finding, named
 from daydrive.data.quality.doctor.numbers import LIMIT
 from daydrive.data.quality.doctor.readings import STANDING, Column, Readings
@@ -49,7 +49,7 @@ class Gain(NamedTuple):
 Kind = Literal["steering-scale", "speed-scale", "frame-rate"]
 
 
-def examine_scale(drives: Sequence[Looked], found: Mapping[str, Correlogram]) -> Iterator[Finding]:
+def examine_scale(drives: Sequence[DriveFeatures], found: Mapping[str, Correlogram]) -> Iterator[Finding]:
     seen = {name for name, c in found.items() if c.certainty > CERTAIN}
     cut = [drive for drive in drives if _is_cut_off(drive)]
     told = [drive for drive in cut if drive.name in seen]  # it does show in the picture: no stuck signal
@@ -64,7 +64,7 @@ def examine_scale(drives: Sequence[Looked], found: Mapping[str, Correlogram]) ->
     yield from implausible or _against_others(drives, gains)
 
 
-def _gains(drives: Sequence[Looked], found: Mapping[str, Correlogram], left_out: set[str]) -> dict[str, Gain]:
+def _gains(drives: Sequence[DriveFeatures], found: Mapping[str, Correlogram], left_out: set[str]) -> dict[str, Gain]:
     certain = {name: c for name, c in found.items() if c.certainty > CERTAIN and name not in left_out}
     if not certain:
         return {}
@@ -79,7 +79,7 @@ def _gains(drives: Sequence[Looked], found: Mapping[str, Correlogram], left_out:
     return gains
 
 
-def _against_others(drives: Sequence[Looked], gains: Mapping[str, Gain]) -> Iterator[Finding]:
+def _against_others(drives: Sequence[DriveFeatures], gains: Mapping[str, Gain]) -> Iterator[Finding]:
     if len(gains) < 4:
         return
     by_name = {drive.name: drive for drive in drives}
@@ -139,7 +139,7 @@ def explain(gain: float, error: float, seen: Mapping[str, Evidence]) -> tuple[Ki
 _PRIOR: Mapping[Kind, float] = {"steering-scale": 0.0, "speed-scale": 1.0, "frame-rate": 2.0}
 
 
-def evidence(drive: Looked, rest: Sequence[Looked]) -> dict[str, Evidence]:
+def evidence(drive: DriveFeatures, rest: Sequence[DriveFeatures]) -> dict[str, Evidence]:
     """level: of the speed; pull: acceleration for the same pedals; growth: of the picture for the speed."""
     found = {}
     pull = _pull(drive, rest)
@@ -159,7 +159,7 @@ def _middle(logs: Sequence[float]) -> tuple[float, float]:
     return middle, float(np.median(np.abs(np.asarray(logs) - middle))) * 1.4826
 
 
-def _pull(drive: Looked, rest: Sequence[Looked]) -> float | None:
+def _pull(drive: DriveFeatures, rest: Sequence[DriveFeatures]) -> float | None:
     """Acceleration for the same pedals against the others'; None where the pedals don't tell it."""
     mine, theirs = _pedals(drive), [p for p in map(_pedals, rest) if p is not None]
     if mine is None or not theirs:
@@ -187,13 +187,13 @@ def _pedals(drive: Readings) -> tuple[Column, Column] | None:
     return (pedals[fine], change[fine]) if fine.sum() >= 12 else None
 
 
-def _level(drive: Looked) -> float | None:
+def _level(drive: DriveFeatures) -> float | None:
     """Median speed, m/s."""
     level = float(np.nanmedian(np.abs(drive.speed))) if drive.speed is not None else 0.0
     return level if level > 0.05 else None
 
 
-def _growth(drive: Looked) -> float | None:
+def _growth(drive: DriveFeatures) -> float | None:
     """How the picture grows from frame to frame, for the speed."""
     if len(drive) < 12 or drive.speed is None:
         return None
@@ -202,7 +202,7 @@ def _growth(drive: Looked) -> float | None:
     return grown if grown > 1e-5 else None
 
 
-def _plausible(drives: Sequence[Looked], gains: Mapping[str, Gain]) -> Iterator[Finding]:
+def _plausible(drives: Sequence[DriveFeatures], gains: Mapping[str, Gain]) -> Iterator[Finding]:
     """Of the store as a whole: whether the picture turns by as much as any camera on any car does."""
     known = [drive for drive in drives if drive.name in gains and drive.speed is not None and drive.speed_is_known]
     if len(known) < max(1, len(drives) // 4):
@@ -223,13 +223,15 @@ def _plausible(drives: Sequence[Looked], gains: Mapping[str, Gain]) -> Iterator[
     yield _scale_finding("steering-scale", factor, names, True, len(drives), None, how, known[0])
 
 
-def _is_cut_off(drive: Looked) -> bool:
+def _is_cut_off(drive: DriveFeatures) -> bool:
     """Whether steering is mostly at its limit where it isn't straight, as what is far too large and was cut off."""
     bent = np.abs(drive.steering) > BENT
     return bool(bent.sum() > 10 and bent.mean() > 0.08 and (np.abs(drive.steering[bent]) >= LIMIT).mean() > CUT_OFF)
 
 
-def _cut_off(cut: Sequence[Looked], drives: Sequence[Looked], gains: Mapping[str, Gain]) -> Iterator[Finding]:
+def _cut_off(
+    cut: Sequence[DriveFeatures], drives: Sequence[DriveFeatures], gains: Mapping[str, Gain]
+) -> Iterator[Finding]:
     """By how much too large it was, from how many frames were cut off, against what the picture's turning asks for by
     the others' gain; noise in that makes it a lower bound, so that a large one is taken for the unit above."""
     if not cut:
@@ -254,7 +256,7 @@ def _cut_off(cut: Sequence[Looked], drives: Sequence[Looked], gains: Mapping[str
     )  # fmt: skip
 
 
-def _travelled(drives: Sequence[Looked]) -> Iterator[Finding]:
+def _travelled(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
     """Speed against the way between positions."""
     ratios = {drive.name: ratio for drive in drives if (ratio := speed_by_position(drive)) is not None}
     off = {name: r for name, r in ratios.items() if max(r, 1 / r) > AS_TRAVELLED}
@@ -293,7 +295,7 @@ def speed_by_position(drive: Readings) -> float | None:
     return float(np.median(speed[moves]) / np.median(way[moves])) if moves.sum() >= 8 else None
 
 
-def _accelerations(drives: Sequence[Looked]) -> Iterator[Finding]:
+def _accelerations(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
     """The store's speeds as a whole: a car doesn't speed up or brake by more than its tyres hold."""
     changes = {
         d.name: np.abs(np.diff(d.speed)) * d.hz
@@ -341,7 +343,7 @@ _FIXES: Mapping[str, tuple[str, str]] = {
 
 def _scale_finding(
     kind: Kind, factor: float, names: tuple[str, ...], whole: bool, count: int, curve: Curve | None, how: str,
-    drive: Looked,
+    drive: DriveFeatures,
 ) -> Finding:  # fmt: skip
     what, fix = _FIXES[kind]
     if kind == "frame-rate":

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data.quality.doctor.features import BITS, Looked
+from daydrive.data.quality.doctor.features import BITS, DriveFeatures
 from daydrive.data.quality.doctor.finding import Finding
 from daydrive.data.quality.doctor.scale import METRES_OF_DEGREE
 
@@ -22,9 +22,9 @@ MOST = 20_000
 BLOCK = 2048
 
 
-def examine_leaks(drives: Sequence[Looked]) -> Iterator[Finding]:
+def examine_leaks(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
     for split in ("val", "test"):
-        found = _by_picture(drives, split)
+        found = _by_image(drives, split)
         if found is not None:
             yield found
         found = _by_place(drives, split)
@@ -32,7 +32,7 @@ def examine_leaks(drives: Sequence[Looked]) -> Iterator[Finding]:
             yield found
 
 
-def _by_picture(drives: Sequence[Looked], split: str) -> Finding | None:
+def _by_image(drives: Sequence[DriveFeatures], split: str) -> Finding | None:
     theirs, their_rows = _hashes(drives, split)
     ours, our_rows = _hashes(drives, "train")
     if len(theirs) == 0 or len(ours) == 0:
@@ -72,7 +72,7 @@ def nearest_hashes(
     return np.concatenate(places), np.concatenate(distances)
 
 
-def _hashes(drives: Sequence[Looked], split: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def _hashes(drives: Sequence[DriveFeatures], split: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     chosen = [drive for drive in drives if drive.split == split]
     if not chosen:
         return np.zeros((0, 1), np.uint8), np.zeros(0, np.int64)
@@ -83,7 +83,7 @@ def _hashes(drives: Sequence[Looked], split: str) -> tuple[npt.NDArray[np.uint8]
     return hashes[thin], rows[thin]
 
 
-def _by_place(drives: Sequence[Looked], split: str) -> Finding | None:
+def _by_place(drives: Sequence[DriveFeatures], split: str) -> Finding | None:
     """By `x` and `y`, or latitude and longitude, on a grid of `NEAR` and its neighbours."""
     theirs, ours = _places(drives, split), _places(drives, "train")
     if len(theirs) == 0 or len(ours) == 0:
@@ -101,7 +101,7 @@ def _by_place(drives: Sequence[Looked], split: str) -> Finding | None:
     )  # fmt: skip
 
 
-def _places(drives: Sequence[Looked], split: str) -> npt.NDArray[np.float64]:
+def _places(drives: Sequence[DriveFeatures], split: str) -> npt.NDArray[np.float64]:
     found = []
     for drive in drives:
         v = drive.values

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from daydrive.data.quality.doctor.correlate import Correlogram, commanded, correlate, pooled, turned
-from daydrive.data.quality.doctor.features import Looked
+from daydrive.data.quality.doctor.features import DriveFeatures
 from daydrive.data.quality.doctor.finding import Curve, Finding, named
 
 CERTAIN, CORRELATED = 3.5, 0.4
@@ -26,7 +26,7 @@ DROP = 0.08
 """of correlation at the others' lag, that makes a drive's own one certain"""
 
 
-def correlograms(drives: Sequence[Looked]) -> dict[str, Correlogram]:
+def correlograms(drives: Sequence[DriveFeatures]) -> dict[str, Correlogram]:
     """Of the drives that have anything to say."""
     found = {drive.name: correlate(commanded(drive), *turned(drive), drive.hz) for drive in drives}
     return {name: c for name, c in found.items() if c is not None and c.weight > 0}
@@ -36,7 +36,7 @@ def is_certain(c: Correlogram, certain: float = CERTAIN) -> bool:
     return c.certainty >= certain and abs(c.peak) >= CORRELATED
 
 
-def examine_steering(drives: Sequence[Looked], found: Mapping[str, Correlogram]) -> Iterator[Finding]:
+def examine_steering(drives: Sequence[DriveFeatures], found: Mapping[str, Correlogram]) -> Iterator[Finding]:
     certain = {name: c for name, c in found.items() if is_certain(c)}
     yield from _sign(drives, found, certain)
     if certain:
@@ -44,7 +44,7 @@ def examine_steering(drives: Sequence[Looked], found: Mapping[str, Correlogram])
 
 
 def _sign(
-    drives: Sequence[Looked], found: Mapping[str, Correlogram], certain: Mapping[str, Correlogram]
+    drives: Sequence[DriveFeatures], found: Mapping[str, Correlogram], certain: Mapping[str, Correlogram]
 ) -> Iterator[Finding]:
     wrong = {name: c for name, c in certain.items() if c.peak < 0}
     if not certain and found and len(found) > 1:  # each too short, all together may do
@@ -61,7 +61,7 @@ def _sign(
     others = [drive for drive in drives if drive.name in certain and drive.name not in wrong]
     kinds: dict[str, list[str]] = {}
     for name in wrong:
-        kinds.setdefault(_whose_fault(by_name[name], others), []).append(name)
+        kinds.setdefault(_faulty_file(by_name[name], others), []).append(name)
     if whole and len(kinds) > 1:  # the drives that can tell speak for those that can't
         said = max((kind for kind in kinds if kind != "unknown"), key=lambda kind: len(kinds[kind]), default="unknown")
         kinds = {said: [name for names in kinds.values() for name in names]}
@@ -108,18 +108,18 @@ _SIGNS = {
 }
 
 
-def _whose_fault(drive: Looked, others: Sequence[Looked]) -> str:
+def _faulty_file(drive: DriveFeatures, others: Sequence[DriveFeatures]) -> str:
     """A key of `_SIGNS`: by a measured turning of the car, else by how the drive looks beside the others."""
     truth = measured_turn(drive)
     if truth is not None:
         command = commanded(drive)
-        with_picture = correlate(truth, *turned(drive), drive.hz)
+        with_image = correlate(truth, *turned(drive), drive.hz)
         with_steering = correlate(truth, command, np.isfinite(command), drive.hz)
-        picture = with_picture.peak if with_picture and is_certain(with_picture, 2.0) else 0.0
+        image = with_image.peak if with_image and is_certain(with_image, 2.0) else 0.0
         steering = with_steering.peak if with_steering and is_certain(with_steering, 2.0) else 0.0
-        if picture > 0 and steering <= 0:
+        if image > 0 and steering <= 0:
             return "steering"
-        if steering > 0 and picture <= 0:
+        if steering > 0 and image <= 0:
             return "camera"
     look = _likeness(drive, others)
     if look is None:
@@ -127,7 +127,7 @@ def _whose_fault(drive: Looked, others: Sequence[Looked]) -> str:
     return "steering-look" if look > 0 else "camera-look"
 
 
-def measured_turn(drive: Looked) -> np.ndarray | None:
+def measured_turn(drive: DriveFeatures) -> np.ndarray | None:
     """(N-1,) yaw a frame, positive right, from the column `yaw_rate` or `curvature` where its meaning says a side."""
     speed = drive.speed
     for name in ("yaw_rate", "curvature"):
@@ -146,7 +146,7 @@ ALIKE = 0.45
 """correlation of the one-sided part of two mean pictures that tells a mirrored one"""
 
 
-def _likeness(drive: Looked, others: Sequence[Looked]) -> float | None:
+def _likeness(drive: DriveFeatures, others: Sequence[DriveFeatures]) -> float | None:
     """Correlation of left-against-right of a drive's mean picture with the other drives'; None where there is none."""
     if len(others) < 2:
         return None
@@ -169,7 +169,7 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _lag(
-    drives: Sequence[Looked], found: Mapping[str, Correlogram], certain: Mapping[str, Correlogram]
+    drives: Sequence[DriveFeatures], found: Mapping[str, Correlogram], certain: Mapping[str, Correlogram]
 ) -> Iterator[Finding]:
     together = pooled([_upright(c) for c in certain.values()])
     hz = drives[0].hz
@@ -232,11 +232,11 @@ def _curve(c: Correlogram, label: str, hz: float, rest: Correlogram | None = Non
     return Curve("frames by which the picture turns after the steering", "correlation", x, lines, marks)
 
 
-def _row(drives: Sequence[Looked], name: str) -> tuple[int, ...]:
+def _row(drives: Sequence[DriveFeatures], name: str) -> tuple[int, ...]:
     return _widest_turn(next(drive for drive in drives if drive.name == name))
 
 
-def _widest_turn(drive: Looked) -> tuple[int, ...]:
+def _widest_turn(drive: DriveFeatures) -> tuple[int, ...]:
     """Rows of frames around the largest steering."""
     at = int(np.nanargmax(np.abs(np.where(np.isfinite(drive.steering), drive.steering, 0.0))))
     places = np.clip(at + np.array([-2, 0, 2, 4]), 0, len(drive) - 1)

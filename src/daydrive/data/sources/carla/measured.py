@@ -78,12 +78,12 @@ class MeasuredRoute:
     def read(self) -> Readings:
         pairs = self._numbered()
         actions, values = np.empty((len(pairs), 4)), np.empty((len(pairs), 5))
-        for k, (picture, (_, file)) in enumerate(pairs.items()):
+        for k, (image_of, (_, file)) in enumerate(pairs.items()):
             measured = read_json_object(file, self.root)
             pressed = [command(measured, name, file, 0.0) for name in ("throttle", "brake")]
             actions[k] = [command(measured, "steer", file, -1.0), *pressed, -1.0 if measured.get("reverse") else 1.0]
             heading = heading_of_compass(reading(measured.get("theta")))
-            values[k] = [reading(measured.get("speed")), *_place(measured), heading, picture]
+            values[k] = [reading(measured.get("speed")), *_place(measured), heading, image_of]
         if self.layout == "Bench2Drive":
             actions[:-1] = actions[1:].copy()
         return Readings(actions, values)
@@ -94,14 +94,14 @@ class MeasuredRoute:
         rows = [read_json_object(file, self.root) for file in files]
         return np.array([[reading(row.get("speed")), *_place(row)] for row in rows]).reshape(-1, 3)
 
-    def pictures(self, size: tuple[int, int]) -> Callable[[int], Image | bytes]:
+    def image_reader(self, size: tuple[int, int]) -> Callable[[int], Image | bytes]:
         pairs = list(self._numbered().values())
         stacked = pairs[0][0].parent.name == STACKED
         view = VIEWS.index((self.camera or "front").removeprefix("rgb_")) if stacked else 0
 
         def read(place: int) -> Image | bytes:
-            picture, measurement = pairs[place]
-            path = inside(picture, self.root)
+            image_of, measurement = pairs[place]
+            path = inside(image_of, self.root)
             if not stacked:
                 return read_image(path, str(measurement), size, shrink=True)
             image = read_image(path, str(measurement), (len(VIEWS) * size[0], size[1]))
@@ -109,31 +109,31 @@ class MeasuredRoute:
                 image = np.asarray(simplejpeg.decode_jpeg(image, "RGB"), dtype=np.uint8)
             height = image.shape[0] // len(VIEWS)
             if height == 0:
-                raise UserError(f"{picture} has {image.shape[0]} rows; {len(VIEWS)} views below each other have more")
+                raise UserError(f"{image_of} has {image.shape[0]} rows; {len(VIEWS)} views below each other have more")
             return image[view * height : (view + 1) * height]
 
         return read
 
     def _numbered(self) -> dict[int, tuple[Path, Path]]:
         """Picture and measurement by number, from the first to the last that has both."""
-        where = self._picture_folder()
-        pictures = by_number(inside(where, self.root), IMAGE_SUFFIXES)
+        where = self._image_folder()
+        image_reader = by_number(inside(where, self.root), IMAGE_SUFFIXES)
         kept = inside(self._measurement_folder(), self.root)
         measurements = by_number(kept, JSON_SUFFIXES)
-        both = pictures.keys() & measurements.keys()
+        both = image_reader.keys() & measurements.keys()
         if len(both) < 2:
             raise UserError(f"{self.folder} has {len(both)} pictures in {where.name}/ with a file in {kept.name}/")
-        for name, there, other in ((kept, pictures, measurements), (where, measurements, pictures)):
+        for name, there, other in ((kept, image_reader, measurements), (where, measurements, image_reader)):
             lacking = [number for number in there if number not in other]
             if lacking and (lacking[0] < max(both) or len(lacking) > SURPLUS):
                 raise UserError(f"{there[lacking[0]]} has no counterpart in {name}, as do {len(lacking) - 1} others")
-        return {number: (pictures[number], measurements[number]) for number in pictures if number in both}
+        return {number: (image_reader[number], measurements[number]) for number in image_reader if number in both}
 
     def _measurement_folder(self) -> Path:
         names = ("anno", "measurements", "measurements_full")
         return next(self.folder / name for name in names if (self.folder / name).is_dir())
 
-    def _picture_folder(self) -> Path:
+    def _image_folder(self) -> Path:
         above = self.folder / "camera" if self.layout == "Bench2Drive" else self.folder
         if self.camera is None:
             names = ["rgb_front", "rgb", STACKED]

@@ -66,7 +66,7 @@ class OwnRecording:
         x, y, yaw = (told.get(name, unknown) for name in PLACE)
         return Readings(table.actions, np.column_stack([speed, x, y, np.radians(yaw), np.arange(count)]))
 
-    def pictures(self, size: tuple[int, int]) -> Callable[[int], Image | bytes]:
+    def image_reader(self, size: tuple[int, int]) -> Callable[[int], Image | bytes]:
         images, file = self._images(), self.folder / TABLE
         return lambda place: read_image(inside(images[place], self.root), f"{file}, row {place + 2}", size, shrink=True)
 
@@ -74,7 +74,7 @@ class OwnRecording:
         folder = inside(self.folder / IMAGES, self.root)
         if not folder.is_dir():
             raise UserError(f"{self.folder} is not a recording: it has no {IMAGES}/ beside {TABLE}")
-        return files.pictures(folder)
+        return files.image_files(folder)
 
     def _note(self) -> dict[str, Any]:
         return read_json_object(self.folder / NOTE, self.root)

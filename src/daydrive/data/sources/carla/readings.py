@@ -65,7 +65,7 @@ class Recording(Protocol):
         """Of all N pictures; UserError naming the file for what is missing, no number or out of range."""
         ...
 
-    def pictures(self, size: tuple[int, int]) -> Callable[[int], Image | bytes]:
+    def image_reader(self, size: tuple[int, int]) -> Callable[[int], Image | bytes]:
         """What reads the picture of this place, from 0; `size` (H, W) as in `images.read_image`."""
         ...
 

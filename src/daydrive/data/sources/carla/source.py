@@ -46,10 +46,10 @@ class _Frames:
         read = self.recording.read()
         actions = clock.held_mean(read.actions, times, chosen)
         actions[:-1, 3] = read.actions[np.maximum(chosen[1:] - 1, chosen[:-1]), 3]
-        picture = self.recording.pictures(self.image_size)
+        read_frame = self.recording.image_reader(self.image_size)
         for k, index in enumerate(chosen.tolist()):
             values = dict(zip(VALUES, read.values[index].tolist(), strict=True))
-            yield Frame(picture(index), actions[k].astype(np.float32), k / self.hz, values)
+            yield Frame(read_frame(index), actions[k].astype(np.float32), k / self.hz, values)
 
 
 class CarlaSource:

@@ -52,7 +52,7 @@ class _Frames:
         made = self.mapping.actions(recorded, lambda row: f"{where}, frame {row}")
         (chosen,) = clock.resample(times, self.hz, 2.0 / min(self.hz, self.fps))
         actions, values = up_to_next(made, self.mapping.values(recorded), times, chosen)
-        for k, image in enumerate(self._pictures(times, chosen)):
+        for k, image in enumerate(self._images(times, chosen)):
             own = {**own_values(values[k]), "episode": float(self.episode.number), "frame_index": float(chosen[k])}
             yield Frame(image, actions[k], k / self.hz, own)
 
@@ -78,7 +78,7 @@ class _Frames:
             )
         return times, whole
 
-    def _pictures(self, times: npt.NDArray[np.float64], chosen: npt.NDArray[np.int64]) -> Iterator[Image | bytes]:
+    def _images(self, times: npt.NDArray[np.float64], chosen: npt.NDArray[np.int64]) -> Iterator[Image | bytes]:
         if self.episode.video is not None:
             moments = self.episode.start + times[chosen]
             file = inside(self.episode.video, self.root)
@@ -89,9 +89,9 @@ class _Frames:
             column = batch.column(self.camera.name)
             while wanted and wanted[0] < first + batch.num_rows:
                 row = wanted.pop(0)
-                yield self._picture(column[row - first].as_py(), row)
+                yield self._image(column[row - first].as_py(), row)
 
-    def _picture(self, cell: Any, row: int) -> Image | bytes:
+    def _image(self, cell: Any, row: int) -> Image | bytes:
         where = f"{self.episode.data}, episode {self.episode.number}, frame {row}"
         data, name = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
         if isinstance(data, bytes):

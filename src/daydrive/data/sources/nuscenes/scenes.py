@@ -49,7 +49,7 @@ class Scene:
         return (self.micros - self.micros[0]) / 1e6
 
 
-class _Picture(NamedTuple):
+class _Image(NamedTuple):
     number: int
     token: str
     prev: str
@@ -72,28 +72,28 @@ def read_scenes(root: Path, version: str, camera: str) -> list[Scene]:
         if other is not record:
             raise UserError(f"{record.where}: the same name as record {other.number}, {record.fields['name']!r}")
     recorded = [_target(record, "log_token", logs).token("logfile") for record in scenes.values()]
-    seen = _pictures(folder, root, camera, scenes)
-    for record, pictures in zip(scenes.values(), seen, strict=True):
-        if not pictures:
+    seen = _images(folder, root, camera, scenes)
+    for record, images in zip(scenes.values(), seen, strict=True):
+        if not images:
             raise UserError(f"{record.where}: {READINGS} has no pictures of {camera} in this scene")
-    chains = [_chained(pictures, folder / READINGS) for pictures in seen]
+    chains = [_chained(images, folder / READINGS) for images in seen]
     rows = {token: row for row, token in enumerate(dict.fromkeys(p.pose for chain in chains for p in chain))}
     poses = _poses(folder, root, rows)
     result = []
     for name, log, chain in zip(named, recorded, chains, strict=True):
-        own = np.array([poses[rows[picture.pose]] for picture in chain])
-        for picture, pose in zip(chain, own, strict=True):
+        own = np.array([poses[rows[image.pose]] for image in chain])
+        for image, pose in zip(chain, own, strict=True):
             if np.isnan(pose[0]):
-                where = place(folder / READINGS, picture.number, picture.token)
-                raise UserError(f"{where}: its ego_pose_token {picture.pose!r} is not in {POSES}")
+                where = place(folder / READINGS, image.number, image.token)
+                raise UserError(f"{where}: its ego_pose_token {image.pose!r} is not in {POSES}")
         result.append(
             Scene(
                 name,
                 log,
-                [picture.token for picture in chain],
-                [picture.file for picture in chain],
-                np.array([picture.micros for picture in chain], dtype=np.int64),
-                np.array([picture.key_frame for picture in chain]),
+                [image.token for image in chain],
+                [image.file for image in chain],
+                np.array([image.micros for image in chain], dtype=np.int64),
+                np.array([image.key_frame for image in chain]),
                 own[:, :3],
                 own[:, 3:],
             )
@@ -101,7 +101,7 @@ def read_scenes(root: Path, version: str, camera: str) -> list[Scene]:
     return result
 
 
-def _pictures(folder: Path, root: Path, camera: str, scenes: dict[str, Record]) -> list[dict[str, _Picture]]:
+def _images(folder: Path, root: Path, camera: str, scenes: dict[str, Record]) -> list[dict[str, _Image]]:
     """The camera's pictures of each scene by their tokens."""
     sensors, calibrated = table(folder / "sensor.json", root), table(folder / "calibrated_sensor.json", root)
     cameras = {s.token("channel"): token for token, s in sensors.items() if s.text("modality") == "camera"}
@@ -115,7 +115,7 @@ def _pictures(folder: Path, root: Path, camera: str, scenes: dict[str, Record]) 
     scene_of = {}
     for record in records(folder / "sample.json", root):
         scene_of[record.token()] = order[_target(record, "scene_token", scenes).fields["token"]]
-    found: list[dict[str, _Picture]] = [{} for _ in scenes]
+    found: list[dict[str, _Image]] = [{} for _ in scenes]
     shared: dict[str, str] = {}
     for record in records(folder / READINGS, root):
         if not _target(record, "calibrated_sensor_token", ours):
@@ -125,10 +125,10 @@ def _pictures(folder: Path, root: Path, camera: str, scenes: dict[str, Record]) 
             for name in (record.token(), record.text("prev"), record.text("next"), record.token("ego_pose_token"))
         )
         key_frame, micros = record.flag("is_key_frame"), record.whole("timestamp")
-        picture = _Picture(record.number, token, prev, following, pose, micros, _file(record), key_frame)
-        pictures = found[_target(record, "sample_token", scene_of)]
-        if pictures.setdefault(token, picture) is not picture:
-            raise UserError(f"{record.where}: the same token as record {pictures[token].number}")
+        image = _Image(record.number, token, prev, following, pose, micros, _file(record), key_frame)
+        images = found[_target(record, "sample_token", scene_of)]
+        if images.setdefault(token, image) is not image:
+            raise UserError(f"{record.where}: the same token as record {images[token].number}")
     return found
 
 
@@ -148,26 +148,26 @@ def _file(record: Record) -> str:
     return name
 
 
-def _chained(pictures: dict[str, _Picture], file: Path) -> list[_Picture]:
+def _chained(images: dict[str, _Image], file: Path) -> list[_Image]:
     """The pictures as `next` leads from one to the other; a chain that was cut goes on with the next in time."""
 
-    def where(picture: _Picture) -> str:
-        return place(file, picture.number, picture.token)
+    def where(image: _Image) -> str:
+        return place(file, image.number, image.token)
 
-    ordered: list[_Picture] = []
-    for head in sorted((p for p in pictures.values() if not p.prev), key=lambda picture: picture.micros):
+    ordered: list[_Image] = []
+    for head in sorted((p for p in images.values() if not p.prev), key=lambda image: image.micros):
         ordered.append(head)
         while following := ordered[-1].next:
-            if following not in pictures:
+            if following not in images:
                 raise UserError(
                     f"{where(ordered[-1])}: its next {following!r} is no picture of the same camera and scene"
                 )
-            if pictures[following].prev != ordered[-1].token:
+            if images[following].prev != ordered[-1].token:
                 raise UserError(f"{where(ordered[-1])}: its next {following!r} does not have it for its prev")
-            ordered.append(pictures[following])
-    if len(ordered) < len(pictures):
-        reached = {picture.token for picture in ordered}
-        lost = next(picture for token, picture in pictures.items() if token not in reached)
+            ordered.append(images[following])
+    if len(ordered) < len(images):
+        reached = {image.token for image in ordered}
+        lost = next(image for token, image in images.items() if token not in reached)
         raise UserError(f"{where(lost)}: its prev {lost.prev!r} does not lead to the beginning of the scene")
     for before, after in itertools.pairwise(ordered):
         if after.micros <= before.micros:

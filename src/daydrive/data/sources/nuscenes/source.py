@@ -82,7 +82,7 @@ class NuScenesSource:
         table = root / version / READINGS
         scenes = read_scenes(root, version, options["camera"])
         usable = _usable(scenes, root, table)
-        here = [(scene, pictures) for scene, pictures in zip(scenes, usable, strict=True) if len(pictures)]
+        here = [(scene, pixels) for scene, pixels in zip(scenes, usable, strict=True) if len(pixels)]
         if not here:
             raise UserError(f"{root} has no pictures of {options['camera']}; unpack samples/ and sweeps/ into it")
         if len(here) < len(scenes):
@@ -90,14 +90,14 @@ class NuScenesSource:
         hz = _rate(here, options["hz"], root / version)
         chosen = _splits(version, [scene for scene, _ in here], options)
         drives = []
-        for (scene, pictures), split in zip(here, chosen, strict=True):
+        for (scene, pixels), split in zip(here, chosen, strict=True):
             can = read_can_bus(root, scene.name, int(scene.micros[0]))
-            runs = clock.resample(scene.seconds[pictures], hz, max(GAP, 2.0 / hz))
+            runs = clock.resample(scene.seconds[pixels], hz, max(GAP, 2.0 / hz))
             for number, run in enumerate(runs):
                 if not clock.long_enough(run, hz):
                     continue
                 name = scene.name if len(runs) == 1 else f"{scene.name}.{number}"
-                frames = pictures[run]
+                frames = pixels[run]
                 done = actions.driven(scene, can, frames)
                 tokens, files = ([names[k] for k in frames.tolist()] for names in (scene.tokens, scene.files))
                 taken = done.actions.astype(np.float32)
@@ -138,23 +138,23 @@ def _usable(scenes: Sequence[Scene], root: Path, table: Path) -> list[Usable]:
     sweeps = any(folder.is_dir() for folder in folders)
     found = []
     for scene in scenes:
-        pictures = np.arange(len(scene.files)) if sweeps else np.flatnonzero(scene.key_frames)
-        missing = [k for k in pictures.tolist() if not there(scene.files[k])]
-        if missing and len(missing) < len(pictures):
+        pixels = np.arange(len(scene.files)) if sweeps else np.flatnonzero(scene.key_frames)
+        missing = [k for k in pixels.tolist() if not there(scene.files[k])]
+        if missing and len(missing) < len(pixels):
             k = missing[0]
             raise UserError(
                 f"{table}, token {scene.tokens[k]}: the picture {root / scene.files[k]} is not there; {scene.name} has "
-                f"{len(pictures) - len(missing)} of its {len(pictures)} pictures"
+                f"{len(pixels) - len(missing)} of its {len(pixels)} pictures"
             )
-        found.append(pictures[:0] if missing else pictures)
+        found.append(pixels[:0] if missing else pixels)
     return found
 
 
 def _rate(here: Sequence[tuple[Scene, Usable]], given: float | None, folder: Path) -> float:
     """`given`, else the rate of the middle scene, 1 / mean interval, without the gaps."""
     rates = []
-    for scene, pictures in here:
-        intervals = np.diff(scene.seconds[pictures])
+    for scene, pixels in here:
+        intervals = np.diff(scene.seconds[pixels])
         if len(intervals):
             rates.append(1.0 / float(intervals[intervals <= 2.0 * np.median(intervals)].mean()))
     native = max(round(float(np.median(rates)), 1), 0.1) if rates else 1.0
