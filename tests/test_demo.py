@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import TINY_TRAINING
 
 from daydrive import demo
 from daydrive.training.run import RUNS, run_folder
+from helpers.tiny_training import TINY_TRAINING
 
 
 @pytest.mark.slow

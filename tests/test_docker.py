@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import pytest
 import typer
 import yaml
-from guide import REPO, blocks
 from tensorboard import default, program
 
 from daydrive import cli
+from helpers.guide import blocks
+from helpers.paths import REPO
 
 GPU = {"train-gpu", "evaluate-gpu"}
 

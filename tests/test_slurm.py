@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from conftest import TINY_TRAINING
 
 from daydrive import checkpoint
+from helpers.paths import REPO
+from helpers.tiny_training import TINY_TRAINING
 
-REPO = Path(__file__).parent.parent
 SCRIPT = REPO / "scripts/slurm/train.sbatch"
 PATIENCE = 180
 JOB = str(os.getpid())

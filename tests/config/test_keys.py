@@ -1,0 +1,65 @@
+"""Every key of every YAML file changes what it says: a probe for each, and none is without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from daydrive.config import Config, as_tree, load_config
+from helpers.data_probes import PROBES as DATA
+from helpers.model_probes import PROBES as MODEL
+from helpers.paths import REPO
+from helpers.probes import settings
+from helpers.tiny_training import TINY_TRAINING
+from helpers.training_probes import PROBES as TRAINING
+
+PROBES = {**MODEL, **TRAINING, **DATA}
+CONFIGS = sorted(file for file in (REPO / "configs").rglob("*.yaml") if file.parent.name != "sweeps")
+
+
+def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for one in value:
+                yield from leaves(one, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def test_every_setting_has_a_probe() -> None:
+    assert {key for key, _ in settings()} == PROBES.keys()
+
+
+@pytest.mark.parametrize("key", PROBES)
+def test_the_key_changes_what_it_says(
+    key: str, road_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump({**TINY_TRAINING, "data": {**TINY_TRAINING["data"], "root": str(road_store)}}))
+    monkeypatch.chdir(tmp_path)
+
+    def load(overrides: Sequence[str]) -> Config:
+        return load_config(file, overrides)
+
+    PROBES[key].check(key, load)
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: str(file.relative_to(REPO / "configs")))
+def test_every_key_of_a_file_is_probed_and_arrives(file: Path) -> None:
+    written = dict(leaves({k: v for k, v in yaml.safe_load(file.read_text()).items() if k != "extends"}))
+    assert written and written.keys() <= PROBES.keys()
+    arrived = dict(leaves(as_tree(load_config(file))))
+    for key, value in written.items():
+        assert arrived[key] == (float(value) if isinstance(arrived[key], float) else value), key
+
+
+def test_what_a_sweep_varies_is_probed() -> None:
+    """What else a sweep says is W&B's own, and tested with it."""
+    for file in (REPO / "configs/sweeps").glob("*.yaml"):
+        assert yaml.safe_load(file.read_text())["parameters"].keys() <= PROBES.keys()

@@ -1,0 +1,169 @@
+"""What a preparation takes: room on the disk, quality, decoding at less, pictures that claim to be huge."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+import simplejpeg
+from helpers.drives import CountedSource, picture, write_drive
+from helpers.refusals import refuses
+
+from daydrive.data import images, sources
+from daydrive.data.images import Shrunk, fitted, read_image, recorded_size
+from daydrive.data.prepare import disk_space, shards
+from daydrive.data.prepare import prepare as module
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.store.store import Store
+from daydrive.errors import UserError
+from daydrive.types import Image
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sources.SOURCES, "counted", CountedSource())
+
+
+def test_too_little_room_is_said_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "store"
+    whole = Store.open(prepare("counted", None, tmp_path / "whole", (24, 32), workers=1))
+    size = sum(file.stat().st_size for file in whole.path.rglob("*.lance"))
+    asked: list[float] = []
+    for free, enough in ((1.5 * size, False), (3.0 * size, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: Usage(0, 0, int(free)))
+        if enough:
+            assert Store.open(prepare("counted", None, target, (24, 32), workers=1)).fingerprint == whole.fingerprint
+            continue
+        said = refuses(lambda: prepare("counted", None, target, (24, 32), workers=1), tmp_path)
+        assert "store.partial has" in said and "MB left, and 108 frames take about" in said
+        assert "first drive by drive and then as a table; free some, or choose a smaller --image-size" in said
+        monkeypatch.setattr(disk_space, "SAMPLE", 3)
+        asked.append(float(said.split("take about ")[1].split(" MB")[0]))
+    assert 1.5 * size < asked[0] * 1e6 + 1e5
+
+
+def test_a_disk_that_fills_up_keeps_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = shards.write_part
+
+    def full(job: shards.Job, *rest: Any) -> None:
+        if job.drive.name == "c2":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(job, *rest)
+
+    said = r"No space left on device\); the next run goes on"
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=said):
+        patch.setattr(shards, "write_part", full)
+        prepare("counted", None, tmp_path / "store", (24, 32), workers=1, drives=4)
+    assert len(list((tmp_path / "store.partial").glob("*.arrow"))) == 2
+    again: list[str] = []
+    monkeypatch.setattr(shards, "write_part", lambda job, *rest: (again.append(job.drive.name), write(job, *rest)))
+    prepare("counted", None, tmp_path / "store", (24, 32), workers=1, drives=4)
+    assert again == ["c2", "c3"] and not (tmp_path / "store.partial").exists()
+
+
+def test_quality_and_pictures_that_are_taken_as_they_are(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    write_drive(tmp_path / "raw" / "d", 30, size=(24, 32))
+    noisy = rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)
+    kept = simplejpeg.encode_jpeg(noisy, 30, "RGB", "420")
+    (tmp_path / "raw" / "d" / "images" / "f0.jpg").write_bytes(kept)
+    cv2.imwrite(str(tmp_path / "raw" / "d" / "images" / "f1.png"), noisy)
+    sizes = []
+    for quality in (40, 95):
+        target = prepare("folder", tmp_path / "raw", tmp_path / str(quality), (24, 32), jpeg_quality=quality, workers=1)
+        store = Store.open(target)
+        (first, second), _ = store.read([0, 1])
+        assert first == kept and store.metadata["jpeg_quality"] == quality
+        sizes.append(len(second))
+    assert sizes[0] < 0.6 * sizes[1]
+    said = refuses(lambda: prepare("folder", tmp_path / "raw", target, (24, 32), workers=1, jpeg_quality=40), tmp_path)
+    assert "its jpeg quality is 95, not 40" in said
+    for quality in (0, 101):
+        said = refuses(lambda q=quality: prepare("folder", tmp_path, tmp_path / "x", jpeg_quality=q), tmp_path)  # type: ignore[misc]
+        assert f"--jpeg-quality {quality} is impossible; it goes from 1 to 100" in said
+
+
+def natural(size: tuple[int, int]) -> Image:
+    """Smooth shapes with edges and grain."""
+    rng = np.random.default_rng(1)
+    coarse = cv2.resize(rng.integers(0, 255, (12, 20, 3), dtype=np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST)
+    fine = cv2.resize(rng.integers(0, 255, (90, 160, 3), dtype=np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.asarray(cv2.addWeighted(coarse, 0.6, fine, 0.4, 0), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "letterbox"])
+def test_decoded_at_less(tmp_path: Path, fit: Any) -> None:
+    file, size = tmp_path / "p.jpg", (64, 64)
+    file.write_bytes(simplejpeg.encode_jpeg(natural((450, 800)), 92, "RGB", "420"))
+    whole, less = (read_image(file, "row 1", size, shrink=shrink) for shrink in (False, True))
+    assert isinstance(less, Shrunk) and recorded_size(less) == (450, 800) == recorded_size(whole)  # type: ignore[arg-type]
+    assert images.SPARE * 64 <= less.shape[0] <= 225
+    error = fitted(whole, size, fit).astype(float) - fitted(less, size, fit)  # type: ignore[arg-type]
+    assert 10 * np.log10(255**2 / np.mean(error**2)) > 44
+    for other in ((200, 200), (64, 140), (450, 800)):
+        assert not isinstance(read_image(file, "row 1", other, shrink=True), Shrunk)
+
+
+def test_the_store_says_the_size_that_was_recorded(tmp_path: Path) -> None:
+    write_drive(tmp_path / "raw" / "d", 20, size=(200, 320))
+    store = Store.open(prepare("folder", tmp_path / "raw", tmp_path / "s", (16, 16), fit="crop", workers=1))
+    assert store.metadata["recorded_image_size"] == [200, 320]
+    assert store.metadata["geometry"]["shown"] == [0, 60, 200, 200]
+
+
+def huge_png(width: int, height: int) -> bytes:
+    data = cv2.imencode(".png", picture(1, (4, 4)))[1].tobytes()
+    return data[:16] + struct.pack(">II", width, height) + data[24:]
+
+
+def huge_jpeg(width: int, height: int) -> bytes:
+    data = bytearray(simplejpeg.encode_jpeg(picture(1, (16, 16)), 95))
+    place = data.index(b"\xff\xc0")
+    data[place + 5 : place + 9] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("data", [huge_png(30000, 30000), huge_jpeg(30000, 30000)])
+def test_pictures_that_claim_to_be_huge(data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decoded(*_: Any, **__: Any) -> None:
+        raise AssertionError("it was decoded")
+
+    monkeypatch.setattr(cv2, "imdecode", decoded)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", decoded)
+    (tmp_path / "p").write_bytes(data)
+    said = refuses(lambda: read_image(tmp_path / "p", "log.csv, row 3", (64, 64)), tmp_path)
+    assert said.startswith("log.csv, row 3: the picture")
+    assert "is 30000x30000, and 100 million pixels are the most" in said
+
+
+def test_a_damaged_png(tmp_path: Path) -> None:
+    data = bytearray(cv2.imencode(".png", natural((20, 20)))[1].tobytes())
+    data[60:90] = bytes(30)
+    (tmp_path / "p").write_bytes(bytes(data))
+    try:
+        found = read_image(tmp_path / "p", "row 1", (64, 64))
+        assert not isinstance(found, bytes)
+    except UserError as error:
+        assert "is a damaged PNG" in str(error)
+
+
+def test_lengths_that_are_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "check_space", disk_space.check_space)
+    job = shards.Job(CountedSource().drives(Path(), {"drives": 1}, (8, 8))[0], (8, 8), ("number",), tmp_path / "0")
+    unknown = shards.Job(type(job.drive)("x", 10.0, job.drive.frames), (8, 8), ("number",), tmp_path / "1")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 0))
+    disk_space.check_space([unknown], [unknown], tmp_path, True)
+    with pytest.raises(UserError, match=r"0\.0 MB left, and 20 frames"):
+        disk_space.check_space([job, unknown], [unknown], tmp_path, True)

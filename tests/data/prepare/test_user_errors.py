@@ -1,0 +1,227 @@
+"""What a user can get wrong: one sentence, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers.drives import HEADER, picture, write_drive, write_udacity
+from helpers.refusals import refuses
+
+from daydrive.data import sources
+from daydrive.data.images import encode
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.store.store import Store
+from daydrive.errors import UserError
+
+GOOD = "0.1,0.5,0,1"
+
+
+def refused(dataset: str, tmp_path: Path, root: Path | None = None, **more: object) -> str:
+    settings = {"data_root": root or tmp_path / "raw", "output": tmp_path / "out" / "store", "workers": 1, **more}
+    return refuses(lambda: prepare(dataset, **settings), tmp_path)
+
+
+@pytest.mark.parametrize("dataset", ["udacity", "folder"])
+def test_missing_empty_and_foreign_roots(dataset: str, tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    assert "does not exist" in refused(dataset, tmp_path)
+    root.mkdir()
+    assert "is empty" in refused(dataset, tmp_path)
+    (root / "notes.txt").write_text("hello")
+    assert str(root) in refused(dataset, tmp_path)
+    assert "is a file" in refused(dataset, tmp_path, root / "notes.txt")
+    assert "--data-root" in refuses(lambda: prepare(dataset, None, tmp_path / "store"), tmp_path)
+
+
+def test_unknown_names_get_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'udacity'"):
+        sources.get("udacty")
+    with pytest.raises(UserError, match="CarRacing"):
+        prepare("gym", None, env="CarRacin-v3")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "said"),
+    [
+        ("udacity", {"drives": 3}, "does not take --drives; it takes --hz"),
+        ("road", {"drives": 0}, "--drives has to be at least 1"),
+        ("road", {"frames": "many"}, "--frames has to be a whole number"),
+        ("road", {"frames": 2.5}, "--frames has to be a whole number"),
+        ("folder", {"hz": float("nan")}, "--hz has to be at least 0.1"),
+        ("gym", {}, "needs --env"),
+        ("gym", {"env": "CartPole-v1"}, "does not show a picture"),
+        ("gym", {"env": "daydrive/Road-v0", "hz": 3}, "--hz has to divide"),
+        ("road", {"workers": -1}, "--workers"),
+    ],
+)
+def test_options(dataset: str, options: dict[str, object], said: str, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    assert said in refused(dataset, tmp_path, **options)
+
+
+@pytest.mark.parametrize("size", [(0, 64), (64, -1), (4, 4), (64, 100_000)])
+def test_impossible_image_sizes(size: tuple[int, int], tmp_path: Path) -> None:
+    assert "--image-size" in refused("road", tmp_path, image_size=size)
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "said"),
+    [
+        ([GOOD] * 3, HEADER, "has 3 rows for the 4 pictures"),
+        ([GOOD] * 5, HEADER, "has 5 rows for the 4 pictures"),
+        ([GOOD], HEADER, "needs at least 2"),
+        ([GOOD, "left,0,0,1", GOOD, GOOD], HEADER, "row 3: steering is 'left' where a number belongs"),
+        ([GOOD, GOOD, "0,nan,0,1", GOOD], HEADER, "row 4: throttle is nan"),
+        ([GOOD, GOOD, GOOD, "0,0,1.5,1"], HEADER, "row 5: brake is 1.5, outside [0, 1]"),
+        (["0,0,0,0.5", GOOD, GOOD, GOOD], HEADER, "row 2: gear is 0.5"),
+        ([GOOD, "0,0,0", GOOD, GOOD], HEADER, "row 3: there are 3 cells where the header has 4"),
+        ([GOOD] * 4, "steer,throttle,brake,gear", "row 1: there is no column 'steering'; is it 'steer'?"),
+        ([GOOD] * 4, GOOD, "row 1: there is no column 'steering'"),
+        ([f"{GOOD},{t}" for t in (0, 0.1, 0.05, 0.2)], f"{HEADER},time", "row 4: the time 0.05 does not come after"),
+        ([f"{GOOD},{t}" for t in (0, 9, 99, 999)], f"{HEADER},time", "without a gap"),
+    ],
+)
+def test_bad_tables(rows: list[str], header: str, said: str, tmp_path: Path) -> None:
+    write_drive(tmp_path / "raw" / "d", 4, rows, header)
+    options = {"hz": 10} if "gap" in said else {}
+    message = refused("folder", tmp_path, **options)
+    assert said in message or ("gap" in said and "too few for --hz" in message)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty (0 bytes)"),
+        (encode(picture(3))[:300], "damaged JPEG"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(50), "truncated PNG"),
+        (b"GIF89a nonsense", "not a picture"),
+    ],
+)
+def test_bad_pictures(content: bytes, said: str, tmp_path: Path) -> None:
+    write_drive(tmp_path / "raw" / "d", 4)
+    (tmp_path / "raw" / "d" / "images" / "f2.jpg").write_bytes(content)
+    message = refused("folder", tmp_path)
+    assert said in message and "row 4" in message and "f2.jpg" in message
+
+
+def test_folder_layouts(tmp_path: Path) -> None:
+    write_drive(tmp_path / "raw" / "train" / "a", 3)
+    (tmp_path / "raw" / "val").mkdir()
+    assert "val has no drives" in refused("folder", tmp_path)
+    write_drive(tmp_path / "raw" / "extra", 3)
+    assert "mixes splits" in refused("folder", tmp_path)
+    shutil.rmtree(tmp_path / "raw")
+    drive = write_drive(tmp_path / "raw" / "d", 3)
+    (drive / "road.mp4").write_bytes(b"not a video")
+    assert "both images/ and the video" in refused("folder", tmp_path)
+    shutil.rmtree(drive / "images")
+    assert "road.mp4 cannot be read" in refused("folder", tmp_path)
+    (drive / "road.mp4").unlink()
+    assert "neither images/ nor a video" in refused("folder", tmp_path)
+    (drive / "actions.csv").unlink()
+    assert "is not a drive" in refused("folder", tmp_path)
+
+
+def test_too_fast_a_clock_and_different_rates(tmp_path: Path) -> None:
+    for k, rate in enumerate((10, 20)):
+        rows = [f"{GOOD},{i / rate}" for i in range(6)]
+        write_drive(tmp_path / "raw" / f"d{k}", 6, rows, f"{HEADER},time")
+    assert "different rates (10, 20 Hz); give --hz" in refused("folder", tmp_path)
+    assert "too few for --hz 20" in refused("folder", tmp_path, hz=20)
+
+
+def change(line: int, old: str, new: str) -> Callable[[list[str]], None]:
+    def apply(lines: list[str]) -> None:
+        lines[line] = lines[line].replace(old, new)
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (change(2, "0.5,0.0", "fast,0.0"), "row 3: throttle is 'fast' where a number belongs"),
+        (change(2, "0.5,0.0", "nan,0.0"), "row 3: throttle is nan"),
+        (change(1, ",0.0,0.5", ",-7,0.5"), "row 2: steering is -7, outside [-1, 1]"),
+        (change(3, ",10.0", ""), "row 4: there are 6 columns where"),
+        (lambda lines: lines.reverse(), "does not come after the row before"),
+        (lambda lines: lines.clear(), "0 rows"),
+        (change(0, "center_2020", "center_20x0"), "row 1: "),
+        (change(0, "_01_02_", "_13_02_"), "row 1: the time in"),
+        (change(4, "_400.jpg", "_450.jpg"), "row 5: the picture"),
+    ],
+)
+def test_bad_udacity_logs(spoil: Callable[[list[str]], None], said: str, tmp_path: Path) -> None:
+    root = write_udacity(tmp_path / "raw", [100 * k for k in range(20)])
+    lines = (root / "driving_log.csv").read_text().splitlines()
+    spoil(lines)
+    (root / "driving_log.csv").write_text("\n".join(lines))
+    assert said in refused("udacity", tmp_path)
+
+
+@pytest.mark.parametrize("prefix", ["..\\..\\", "../../", "/", "C:\\"])
+def test_a_path_in_the_log_does_not_leave_the_root(prefix: str, tmp_path: Path) -> None:
+    root = write_udacity(tmp_path / "raw", [100 * k for k in range(20)])
+    lines = (root / "driving_log.csv").read_text().splitlines()
+    name = "center_2020_01_02_03_04_05_100.jpg"
+    for outside in (tmp_path / name, root / name):
+        shutil.copy(root / "IMG" / name, outside)
+    (root / "IMG" / name).unlink()
+    lines[1] = f"{prefix}{name},l,r,0,0,0,0"
+    (root / "driving_log.csv").write_text("\n".join(lines))
+    message = refused("udacity", tmp_path)
+    assert "row 2: the picture" in message and str(root / "IMG" / name) in message
+
+
+def test_outputs_that_cannot_be(tmp_path: Path) -> None:
+    write_drive(tmp_path / "raw" / "d", 30)
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "precious.txt").write_text("keep me")
+    assert "is a file" in refused("folder", tmp_path, output=tmp_path / "file")
+    assert "cannot be written" in refused("folder", tmp_path, output=tmp_path / "file" / "store")
+    for overwrite in (False, True):
+        assert "something else" in refused("folder", tmp_path, output=tmp_path / "other", overwrite=overwrite)
+    assert (tmp_path / "other" / "precious.txt").read_text() == "keep me"
+
+
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_drive(tmp_path / "raw" / "d", 30)
+    monkeypatch.setattr("daydrive.data.prepare.prepare.write_store", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); the next run goes on"):
+        prepare("folder", tmp_path / "raw", tmp_path / "out", (16, 16), workers=1)
+    assert [file.name for file in tmp_path.rglob("*.arrow")] == ["000000.arrow"] and not (tmp_path / "out").exists()
+
+
+def test_stores_that_are_none(tmp_path: Path) -> None:
+    write_drive(tmp_path / "raw" / "d", 30)
+    path = prepare("folder", tmp_path / "raw", tmp_path / "store", (16, 16), workers=1)
+    metadata = json.loads((path / "store.json").read_text())
+
+    def opened() -> str:
+        return refuses(lambda: Store.open(path).read([0]), tmp_path)
+
+    assert "make one with" in refuses(lambda: Store.open(tmp_path / "nowhere"), tmp_path)
+    assert "not a prepared store" in refuses(lambda: Store.open(tmp_path / "raw"), tmp_path)
+    (path / "store.json").write_text(json.dumps({**metadata, "format_version": 99}))
+    assert "format version 99" in opened()
+    (path / "store.json").write_text(json.dumps({"format_version": 1}))
+    assert "not a store's metadata" in opened()
+    (path / "store.json").write_text("{")
+    assert "cannot be read" in opened()
+    longer = [{**drive, "frames": drive["frames"] + 5} for drive in metadata["drives"]]
+    (path / "store.json").write_text(json.dumps({**metadata, "drives": longer}))
+    assert "truncated" in opened()
+    (path / "store.json").write_text(json.dumps(metadata))
+    (data,) = (path / "frames.lance" / "data").glob("*.lance")
+    data.write_bytes(data.read_bytes()[:1000])
+    assert "damaged" in opened()
+    shutil.rmtree(path / "frames.lance")
+    assert "lost its table" in opened()

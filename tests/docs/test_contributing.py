@@ -1,0 +1,111 @@
+"""CONTRIBUTING.md is true: its exercises are carried out in a copy of the repository, and are as short as it says."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from daydrive.data.prepare.prepare import prepare
+from helpers.guide import blocks, small
+from helpers.paths import REPO
+
+GUIDE = REPO / "CONTRIBUTING.md"
+LONGEST = 60
+EXERCISES = ("Add a source", "Add a metric", "Add a decoder")
+COPIED = ("src", "tests", "docs", "configs", "scripts", "examples", "pyproject.toml", "README.md", "CONTRIBUTING.md")
+
+
+def lines_of(exercise: str) -> range:
+    """Of CONTRIBUTING.md, from its heading to the next."""
+    text = GUIDE.read_text(encoding="utf-8")
+    begin = text.index(f"\n## {exercise}\n")
+    end = text.index("\n## ", begin + 1)
+    return range(text[:begin].count("\n"), text[:end].count("\n"))
+
+
+def parts(exercise: str, *languages: str) -> list[str]:
+    where = lines_of(exercise)
+    return [block.text for language in languages for block in blocks(language, GUIDE) if block.line in where]
+
+
+def carry_out(exercise: str, tree: Path) -> list[Path]:
+    """Write its files and make its changes; each place that a change names has to be there exactly once."""
+    touched = []
+    for text in parts(exercise, "python"):
+        name, _, body = text.partition("\n")
+        file = tree / name.removeprefix("# ")
+        assert not file.exists(), file
+        file.write_text(body, encoding="utf-8")
+        touched.append(file)
+    for text in parts(exercise, "diff"):
+        name, _, body = text.partition("\n")
+        file = tree / name.removeprefix("# ")
+        changed = file.read_text(encoding="utf-8")
+        for hunk in body.split("@@\n"):
+            old, new = sides(hunk)
+            assert changed.count(old) == 1, f"{file.name}: {old!r} is there {changed.count(old)} times"
+            changed = changed.replace(old, new)
+        file.write_text(changed, encoding="utf-8")
+        touched.append(file)
+    return touched
+
+
+def sides(hunk: str) -> tuple[str, str]:
+    """What is there, and what takes its place."""
+    lines = hunk.splitlines(keepends=True)
+    old, new = ("".join(line[1:] for line in lines if not line.startswith(left_out)) for left_out in "+-")
+    return old, new
+
+
+def copy_of_the_repository(folder: Path) -> Path:
+    for name in COPIED:
+        source = REPO / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "images"))
+        elif source.exists():
+            shutil.copy(source, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_an_exercise_is_short(exercise: str) -> None:
+    written = [line for text in parts(exercise, "python", "diff") for line in text.splitlines()[1:]]
+    assert 0 < len(written) < LONGEST
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_what_an_exercise_writes_is_clean(exercise: str, tmp_path: Path) -> None:
+    code = [str(file) for file in carry_out(exercise, copy_of_the_repository(tmp_path)) if file.suffix == ".py"]
+    ruff = [sys.executable, "-m", "ruff", "check", "--no-cache", *code]
+    done = subprocess.run(ruff, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_an_exercise_is_carried_out(exercise: str, tmp_path: Path) -> None:
+    tree = copy_of_the_repository(tmp_path)
+    carry_out(exercise, tree)
+    prepare("road", None, tree / "data/processed/road", (64, 64), drives=12, frames=12, seed=0, workers=1)
+    commands = [command for text in parts(exercise, "bash") for command in text.splitlines()]
+    if any("runs/first" in command for command in commands):
+        commands = [
+            "python scripts/train.py --config configs/training/demo.yaml --data-root data/processed/road "
+            "--run-dir runs/first",
+            *commands,
+        ]
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, *small(command)[1:]], cwd=tree, env={**os.environ, "PYTHONPATH": str(tree / "src")},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{shlex.join(small(command))}\n{done.stdout[-3000:]}{done.stderr[-2000:]}"
+    if exercise == "Add a metric":
+        assert '"edge_similarity_interval"' in (tree / "runs/first/evaluation/evaluation.json").read_text()

@@ -1,0 +1,302 @@
+"""The action report card tells six planted cheats from the world itself, and each of its parts reads what is there."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.errors import UserError
+from daydrive.evaluation.card import Estimators, calibrate, card_markdown, forks, long_dream, report_card
+from daydrive.evaluation.card.actions import VARIANTS, variants
+from daydrive.evaluation.card.branches import BRANCHES, STEPS, branch_figures
+from daydrive.evaluation.card.flow import motions
+from daydrive.evaluation.card.long import Moments
+from daydrive.evaluation.card.memory import Memory, as_json
+from daydrive.evaluation.card.readback import response
+from daydrive.evaluation.card.words import about_memory
+from daydrive.evaluation.horizon import Dream, Rollout
+from daydrive.evaluation.intervals import bootstrap
+from daydrive.metrics import PSNR_CAP
+from helpers.cheats import World, turned
+from helpers.planted_predictions import copier, scene_store, steerer
+
+CONTEXT = 4
+VERDICTS = {
+    "the world": "obeys",
+    "copies": "copies",
+    "ignores": "ignores the actions",
+    "replays": "replays",
+    "turns": "turns the picture without parallax",
+    "mirrored": "obeys, mirrored",
+    "late": "obeys, 1 step late",
+}
+
+
+def dreams(world: World) -> dict[str, Dream]:
+    return {
+        "the world": world.simulator(),
+        "copies": copier,
+        "ignores": world.recorded,
+        "replays": world.replayed,
+        "turns": turned,
+        "mirrored": world.simulator(wheel=-1.0),
+        "late": world.simulator(late=1),
+    }
+
+
+def cards(world: World, estimators: Estimators, **settings: Any) -> dict[str, dict[str, Any]]:
+    return {
+        name: report_card(
+            dream, world.store, "test", context=CONTEXT, estimators=estimators, moments=world.forks, **settings
+        )
+        for name, dream in dreams(world).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("world"), drives=12, frames=60, forks=3, context=CONTEXT)
+
+
+@pytest.fixture(scope="module")
+def estimators(world: World) -> Estimators:
+    return calibrate(world.store, "test", seed=0, steps=150)
+
+
+@pytest.fixture(scope="module")
+def table(world: World, estimators: Estimators) -> dict[str, dict[str, Any]]:
+    return cards(world, estimators, clips=8, steps=12)
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_verdicts(table: dict[str, dict[str, Any]], name: str) -> None:
+    assert table[name]["verdict"] == VERDICTS[name], table[name]["checks"]
+
+
+def test_the_world_itself_has_the_best_mark(table: dict[str, dict[str, Any]]) -> None:
+    best = table["the world"]["mark"]
+    assert best["passed"] == best["of"] == len(table["the world"]["checks"])
+    assert all(card["mark"]["share"] < 1 for name, card in table.items() if name != "the world")
+
+
+def test_the_evidence(table: dict[str, dict[str, Any]]) -> None:
+    honest = table["the world"]
+    assert all(entry["cost"] > 2 and entry["interval"][0] > 0 for entry in honest["costs"].values())
+    for name in ("copies", "ignores", "replays"):
+        assert all(entry["cost"] == 0 for entry in table[name]["costs"].values())
+    assert table["mirrored"]["costs"]["mirrored"]["cost"] == pytest.approx(
+        -honest["costs"]["mirrored"]["cost"], abs=0.1
+    )
+    assert table["late"]["costs"]["early"]["cost"] < -1 and len(honest["costs"]["early"]["by_step"]) == 12
+    assert table["replays"]["nearest_training_frame"]["dream_psnr"] == 100
+    branches = honest["branches"]
+    assert all(entry["nearest"][b] == 1 for b, entry in enumerate(branches["branches"].values()))
+    left, right = (table["mirrored"]["branches"]["branches"][side]["nearest"] for side in ("left", "right"))
+    assert left[1] < 0.5 and right[2] < 0.5
+
+
+def test_a_card_is_readable_and_json(table: dict[str, dict[str, Any]]) -> None:
+    for card in table.values():
+        assert json.loads(json.dumps(card, allow_nan=False)) == card
+        said = card_markdown(card)
+        assert said.startswith(f"**{card['verdict'].capitalize()}.**") and "nan" not in said
+        assert all(check["said"] in said for check in card["checks"])
+
+
+def test_estimators_state_their_errors_on_frames_that_they_did_not_learn_from(estimators: Estimators) -> None:
+    errors = estimators.errors
+    assert errors["pairs"] > 3 * errors["held_out_pairs"] > 0
+    assert errors["flow"]["turn"]["correlation"] > 0.5 and errors["net"]["turn"]["correlation"] > 0.3
+    for kind in ("flow", "net"):
+        assert errors[kind]["turn"]["rmse"] > 0 and errors[kind]["speed"]["spread"] > 0
+
+
+def test_any_source_has_a_card(tmp_path: Path) -> None:
+    """Without speeds, branches or depth: what can't be judged isn't, and what turns is not taken for a drive."""
+    store = scene_store(tmp_path)
+    estimators = calibrate(store, "val", steps=20)
+    card, copied = (
+        report_card(dream, store, "val", context=3, steps=6, clips=6, estimators=estimators)
+        for dream in (steerer, copier)
+    )
+    assert card["branches"] is None and card["egomotion"]["speed"] is None
+    assert card["costs"]["wrong"]["cost"] > 3 and card["verdict"].startswith("obeys")
+    assert copied["verdict"] == "copies" and "not judged" in card_markdown(copied)
+    assert estimators.quantity == "steering" and estimators.lag == 0
+    with pytest.raises(UserError):
+        report_card(copier, store, "test", context=5)
+
+
+def test_actions_differ_after_the_context_alone() -> None:
+    actions, borrowed = torch.rand(2, 7, 4), torch.rand(2, 7, 4)
+    found = variants(actions, borrowed, 3)
+    assert list(found) == list(VARIANTS)
+    assert all(torch.equal(given[:, :2], actions[:, :2]) for given in found.values())
+    assert torch.equal(found["wrong"][:, 2:], borrowed[:, 2:])
+    assert torch.equal(found["mirrored"][..., 2:, 0], -actions[:, 2:, 0])
+    assert torch.equal(found["delayed"][:, 2:], actions[:, 1:-1])
+    assert torch.equal(found["early"][:, 2:-1], actions[:, 3:])
+    assert (found["zeroed"][:, 2:, :3] == 0).all() and torch.equal(found["zeroed"][..., 3], actions[..., 3])
+    assert torch.equal(variants(actions, borrowed, 1)["delayed"][:, 1:], actions[:, :-1])
+
+
+def test_flow_reads_a_turn_and_an_approach() -> None:
+    rng = np.random.default_rng(0)
+    noise = torch.from_numpy(rng.normal(size=(1, 1, 40, 40)).astype(np.float32))
+    scene = torch.nn.functional.interpolate(noise, (160, 160), mode="bicubic")
+    y, x = torch.meshgrid(torch.linspace(-0.5, 0.5, 64), torch.linspace(-0.5, 0.5, 64), indexing="ij")
+
+    def seen(shift: float, nearer: float) -> np.ndarray:
+        deep = torch.maximum(x.abs(), (y + 0.04).clamp(min=0)) * nearer
+        grid = torch.stack((x * (1 - deep) + shift / 64, (y + 0.04) * (1 - deep) - 0.04), dim=-1)[None]
+        picture = torch.nn.functional.grid_sample(scene, grid, align_corners=True)[0, 0]
+        return (picture * 50 + 128).clamp(0, 255).to(torch.uint8).numpy()
+
+    turn, pitch, approach = motions(np.stack((seen(0, 0), seen(1.5, 0))))[0]
+    assert turn == pytest.approx(1.5, abs=0.3)
+    assert abs(pitch) < 0.1 and abs(approach) < 0.3
+    turn, _, approach = motions(np.stack((seen(0, 0), seen(0, 0.2))))[0]
+    assert abs(turn) < 0.2 and approach > 1
+
+
+@pytest.mark.parametrize(("delay", "sign"), [(0, 1.0), (1, 1.0), (3, -1.0)])
+def test_response_reads_strength_and_delay(delay: int, sign: float) -> None:
+    rng = np.random.default_rng(delay)
+    commands = rng.normal(size=(20, 3 + 15))
+    read = sign * 0.5 * commands[:, 3 - delay : 18 - delay] + 0.1 * rng.normal(size=(20, 15)) + 0.2
+    found = response(read, commands, 4, bootstrap([str(i % 5) for i in range(20)]))
+    assert found["delay"] == pytest.approx(delay, abs=0.2) and found["gain"] == pytest.approx(sign * 0.5, abs=0.05)
+    assert sign * found["correlation"] > 0.95 and found["bias"] == pytest.approx(0.2, abs=0.2)
+    low, high = found["correlation_interval"]
+    assert low <= found["correlation"] <= high
+    assert response(np.zeros((20, 15)), commands, 4, None)["correlation"] is None
+    assert response(read[:, :2], commands[:, :5], 4, None)["delay"] is None
+
+
+class _Dial:
+    """Anything with daydrive's action and a state: a picture whose level the wheel and the pedals turn."""
+
+    def __init__(self) -> None:
+        self._level = 0.0
+
+    def reset(self, *, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        self._level = 100.0 + (seed or 0)
+        return self._picture(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self._level += float(2 * action[0] + action[1] - action[2])
+        return self._picture(), 0.0, False, False, {}
+
+    def get_state(self) -> float:
+        return self._level
+
+    def set_state(self, state: float) -> None:
+        self._level = state
+
+    def _picture(self) -> np.ndarray:
+        return np.full((16, 16, 3), round(self._level), np.uint8)
+
+
+def test_any_world_with_a_state_has_branches() -> None:
+    moments = list(forks(_Dial(), lambda seed: lambda info: np.array([0, 0.2, 0, 1]), [1, 2], 3, frame_skip=2))
+
+    def oracle(context: Tensor, actions: Tensor) -> Tensor:
+        moved = (2 * actions[:, 2:, 0] + actions[:, 2:, 1] - actions[:, 2:, 2]).cumsum(1) * 2
+        level = context[:, -1, 0, 0, 0].float()[:, None] + moved
+        return level.round().to(torch.uint8)[..., None, None, None].expand(-1, -1, 3, 16, 16)
+
+    assert [len(m.actions) for m in moments] == [len(BRANCHES)] * 2 and moments[0].real.shape[1] == STEPS
+    found = branch_figures(oracle, moments)
+    assert found is not None and found["steering_told_apart"] == found["pace_told_apart"] == 1
+    blind = branch_figures(copier, moments)
+    assert blind is not None and blind["steering_told_apart"] < 0.5
+    assert branch_figures(copier, []) is None
+
+
+def test_long_dreams(world: World) -> None:
+    def said(dream: Dream, steps: tuple[int, ...] = (60,)) -> dict[str, Any]:
+        return long_dream(dream, world.store, "test", CONTEXT, steps, clips=1)
+
+    def looped(context: Tensor, actions: Tensor) -> Tensor:
+        count = actions.shape[1] - context.shape[1] + 1
+        scenes = world.pictures[torch.arange(8) * 7]
+        return scenes[torch.arange(count) % 8][None]
+
+    def faded(context: Tensor, actions: Tensor) -> Tensor:
+        count = actions.shape[1] - context.shape[1] + 1
+        kept = torch.linspace(1, 0, count)[:, None, None, None]
+        mean = context[0, -1].float().mean()
+        return ((context[0, -1:].float() - mean) * kept + mean).to(torch.uint8)[None]
+
+    def brightened(context: Tensor, actions: Tensor) -> Tensor:
+        frames = world.recorded(context, actions[:, : CONTEXT - 1 + 50]).float()
+        return (frames + torch.arange(50)[:, None, None, None] * 4).clamp(0, 255).to(torch.uint8)
+
+    assert said(looped)["lengths"][0]["verdict"] == "repeats itself" and said(looped)["lengths"][0]["period"] == 8
+    assert said(faded)["lengths"][0]["verdict"] == "collapses"
+    assert said(copier)["lengths"][0]["verdict"] == "stands still"
+    assert said(brightened, (50,))["lengths"][0]["verdict"] in ("drifts in brightness", "collapses")
+    assert said(world.recorded, (50,))["lengths"][0]["verdict"] == "holds"
+    assert said(world.recorded, (50,))["later_cost"] is None
+
+
+def test_a_long_dream_is_looked_at_on_its_way(world: World) -> None:
+    moments = Moments()
+    curves = long_dream(world.recorded, world.store, "test", CONTEXT, (20, 50), clips=1, watch=moments)["curves"]
+    (shown,) = moments.shown.values()
+    assert list(shown) == [0, 1, 50] and all(picture.shape == (3, 64, 64) for picture in shown.values())
+    assert curves["steps"] == list(range(1, 51))
+    assert all(len(curves[name]) == 50 for name in ("brightness", "contrast", "sharpness", "change"))
+    assert np.mean(curves["sharpness"]) == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_training_clip_that_a_dream_replays_is_found(world: World) -> None:
+    memory, steps = Memory(world.store), 8
+    clips = fixed_clips(world.store, "test", CONTEXT + steps, 2)
+    batch = read_clips(world.store, clips)
+    seen, real = batch.images[:, :CONTEXT], batch.images[:, CONTEXT:]
+    found = []
+    for dream in (world.replayed, world.recorded):
+        frames = dream(seen, batch.actions)
+        rollouts = [Rollout(c, seen[i], real[i], *[frames[i]] * 3, batch.actions[i]) for i, c in enumerate(clips)]
+        found.append([each for each in map(memory.recall, rollouts) if each is not None])
+    replayed, recorded = found
+    trained = {drive.name for drive in world.store.split("train")}
+    for each in replayed:
+        assert each.dream.psnr == PSNR_CAP and each.dream.clip.drive in trained
+        assert torch.equal(each.dream.pictures, each.rollout.predicted)
+    assert all(each.dream.psnr == each.real.psnr < 30 for each in recorded)
+    assert about_memory([as_json(each) for each in replayed]).startswith("2 of these 2 dreams are a clip")
+    assert about_memory([as_json(each) for each in recorded]).startswith("None of these 2 dreams is a clip")
+
+
+def test_the_cost_of_a_frame_is_flat_or_not(world: World) -> None:
+    def slow(context: Tensor, actions: Tensor) -> Tensor:
+        time.sleep(actions.shape[1] ** 2 * 1e-5)
+        return copier(context, actions)
+
+    def even(context: Tensor, actions: Tensor) -> Tensor:
+        time.sleep(actions.shape[1] * 1e-3)
+        return copier(context, actions)
+
+    flat, grows = (long_dream(dream, world.store, "test", CONTEXT, (20, 200), clips=1) for dream in (even, slow))
+    assert flat["cost_is_flat"] and not grows["cost_is_flat"]
+    assert [entry["steps"] for entry in grows["lengths"]] == [20, 200]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_verdicts_on_other_roads(tmp_path: Path, seed: int) -> None:
+    world = World(tmp_path, drives=12, frames=60, forks=4, context=CONTEXT, seed=seed)
+    found = cards(world, calibrate(world.store, "test", seed=seed, steps=150), clips=8, steps=12, seed=seed)
+    assert {name: card["verdict"] for name, card in found.items()} == VERDICTS
+    assert max(found, key=lambda name: found[name]["mark"]["share"]) == "the world"

@@ -1,0 +1,218 @@
+"""Fréchet distances of planted dreams of the road world: their order, their floors, their sums and their report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from daydrive.data.sampling.clips import read_images
+from daydrive.data.store.store import Store
+from daydrive.evaluation.distribution import (
+    FILTERS,
+    Features,
+    Spread,
+    clips_elsewhere,
+    distribution_html,
+    distribution_markdown,
+)
+from daydrive.evaluation.distribution.tables import size_rows
+from daydrive.evaluation.horizon import Rollout
+from daydrive.types import Clip
+from helpers.planted_predictions import evaluated, scene_store, steerer
+
+STEPS = 7
+Blur = Callable[[Tensor], Tensor]
+
+
+@pytest.fixture(scope="module")
+def clips(road_store: Path) -> Tensor:
+    """uint8 (24, 8, 3, H, W): three of each of eight drives, every other drive's first."""
+    store = Store.open(road_store)
+    drives = [*store.drives[::2], *store.drives[1::2]]
+    frames = [torch.from_numpy(read_images(store, d.start + np.arange(24))[0]).movedim(-1, 1) for d in drives]
+    return torch.stack(frames).unflatten(1, (3, 8)).flatten(0, 1)
+
+
+def rollout(images: Tensor, predicted: Tensor) -> Rollout:
+    nothing = torch.zeros(len(images) - 1, 4)
+    return Rollout(Clip("d", 0, len(images), 1), images[:1], images[1:], predicted, predicted, predicted, nothing)
+
+
+def spread_of(clips: Tensor, dream: Blur, numbers: Sequence[int] = range(12), others: bool = True) -> Spread:
+    """The first half of the clips is dreamt, the second half is of other drives."""
+    spread = Spread(STEPS)
+    for number in numbers:
+        spread.see(number, rollout(clips[number], dream(clips[number])))
+        if others:
+            spread.see_other(number, clips[12 + number][0], clips[12 + number][1:])
+    return spread
+
+
+def oracle(images: Tensor) -> Tensor:
+    return images[1:]
+
+
+def blurred(sigma: float) -> Blur:
+    def dream(images: Tensor) -> Tensor:
+        pictures = images[1:].movedim(1, -1).numpy()
+        return torch.from_numpy(np.stack([cv2.GaussianBlur(p, (0, 0), sigma) for p in pictures])).movedim(-1, 1)
+
+    return dream
+
+
+def noisy(images: Tensor) -> Tensor:
+    noise = torch.randn(images[1:].shape, generator=torch.Generator().manual_seed(0)) * 20
+    return (images[1:] + noise).clamp(0, 255).to(torch.uint8)
+
+
+def frozen(images: Tensor) -> Tensor:
+    return images[:1].expand(STEPS, -1, -1, -1)
+
+
+@pytest.fixture(scope="module")
+def measured(clips: Tensor) -> dict[str, Any]:
+    dreams = {
+        "real": oracle,
+        "slightly": blurred(0.6),
+        "blurred": blurred(1.2),
+        "strongly": blurred(3.0),
+        "noisy": noisy,
+        "frozen": frozen,
+    }
+    return {name: spread_of(clips, dream).figures() for name, dream in dreams.items()}
+
+
+def of(measured: dict[str, Any], dream: str, key: str, name: str = "dream") -> float:
+    return measured[dream][key][name]
+
+
+@pytest.mark.parametrize("key", ["filters", "change_filters"])
+def test_worse_dreams_are_farther_away(measured: dict[str, Any], key: str) -> None:
+    assert of(measured, "real", key) == pytest.approx(0, abs=1e-6)
+    order = [of(measured, dream, key) for dream in ("real", "slightly", "blurred", "strongly")]
+    assert order == sorted(order) and order[1] > 0
+    assert of(measured, "noisy", key) > of(measured, "blurred", key)
+    unpaired = [
+        of(measured, dream, key, "dream_to_other_drives") for dream in ("real", "slightly", "blurred", "strongly")
+    ]
+    assert unpaired == sorted(unpaired)
+
+
+def test_real_frames_of_other_drives_are_the_floor(measured: dict[str, Any]) -> None:
+    for key in ("filters", "change_filters"):
+        floors = {of(measured, dream, key, "other_drives") for dream in measured}
+        assert len(floors) == 1, "whatever the dream"
+        (floor,) = floors
+        assert of(measured, "real", key, "dream_to_other_drives") == pytest.approx(floor, abs=1e-3)
+
+
+def test_a_frozen_dream_is_found_by_its_changes(measured: dict[str, Any]) -> None:
+    frozen_changes, floor = (of(measured, "frozen", "change_filters", name) for name in ("dream", "other_drives"))
+    assert frozen_changes > 3 * floor
+    for key in ("filters", "change_filters"):
+        assert of(measured, "frozen", key) == of(measured, "frozen", key, "copy_last")
+        assert of(measured, "real", key, "copy_last") == of(measured, "frozen", key)
+
+
+def test_fewer_samples_are_farther_apart(measured: dict[str, Any]) -> None:
+    for key in ("filters", "change_filters"):
+        entry = measured["real"][key]
+        assert [size["samples"] for size in entry["sizes"]] == [21.0, 42.0, 84.0]
+        floors = [size["other_drives"] for size in entry["sizes"]]
+        assert floors == sorted(floors, reverse=True)
+        assert entry["extrapolated"]["other_drives"] < floors[-1]
+        assert entry["extrapolated"]["dream"] == pytest.approx(0, abs=1e-6)
+        assert (entry["samples"], entry["dimensions"]) == (84.0, 135)
+
+
+def test_carrying_on_takes_most_of_the_bias_away() -> None:
+    """Two sets of noise of one kind are nothing apart, and few samples of them are."""
+    pixels = Features("fid", "pixels", 48, 0.25, True, False, lambda before, frames: frames.flatten(1).float())
+    spread = Spread(STEPS, [pixels])
+    random = torch.Generator().manual_seed(0)
+    for number in range(64):
+        images, dreamt = torch.randint(0, 256, (2, STEPS + 1, 3, 4, 4), dtype=torch.uint8, generator=random)
+        spread.see(number, rollout(images, dreamt[1:]))
+    entry = spread.figures()["fid"]
+    few, more, all_of_them = (size["dream"] for size in entry["sizes"])
+    assert few > 1.7 * more > 1.7 * 1.7 * all_of_them
+    assert abs(entry["extrapolated"]["dream"]) < 0.2 * all_of_them
+    assert "bands" not in entry
+
+
+def test_any_order_and_division_gives_the_same_figures(clips: Tensor) -> None:
+    whole = spread_of(clips, blurred(1.0)).figures()
+    assert spread_of(clips, blurred(1.0), [*range(11, -1, -1)]).figures() == whole
+    together = Spread(STEPS)
+    for part in ([3, 0, 7], [1], [], [2, *range(4, 7), *range(8, 12)]):
+        together.restore(spread_of(clips, blurred(1.0), part).arrays())
+    assert together.figures() == whole
+
+
+def test_bands_of_steps(clips: Tensor) -> None:
+    assert Spread(3).bands == ((0, 3),) and Spread(10).bands == ((0, 10),)
+    assert Spread(60).bands == ((0, 10), (10, 25), (25, 50), (50, 60))
+    spread = Spread(14)
+    for number, clip in enumerate(clips[:4]):
+        images = torch.cat((clip, clip[:7]))
+        predicted = torch.cat((images[1:11], torch.zeros_like(images[11:])))
+        spread.see(number, rollout(images, predicted))
+    near, far = spread.figures()["filters"]["bands"]
+    assert (near["first"], near["last"], far["first"], far["last"]) == (1, 10, 11, 14)
+    assert near["dream"] == pytest.approx(0, abs=1e-6) and far["dream"] > 10
+    assert (near["samples"], far["samples"]) == (40.0, 16.0)
+
+
+def test_what_there_is_too_little_of_is_not_measured(clips: Tensor) -> None:
+    lone = spread_of(clips, oracle, [0, 1], others=False).figures()
+    entry = lone["filters"]
+    assert entry["dream"] == pytest.approx(0, abs=1e-6) and entry["other_drives"] is None
+    assert [size["dream"] is None for size in entry["sizes"]] == [True, False, False]
+    assert entry["extrapolated"]["dream"] is None
+    assert lone["fid"] == "not measured: it needs the published weights, --fid-weights FILE"
+    nothing = Features("fvd", "an empty one", 3, 0.5, False, False, lambda before, frames: torch.empty(0, 3))
+    spread = Spread(STEPS, [*FILTERS, nothing])
+    spread.see(0, rollout(clips[0], clips[0][1:]))
+    assert "16 steps" in spread.figures()["fvd"]
+
+
+def test_clips_of_other_drives(tmp_path: Path) -> None:
+    store = scene_store(tmp_path)
+    name, clips = clips_elsewhere(store, "val", 6, 5, 1)
+    assert name == "train" and len(clips) == 5 and all(clip.drive.startswith("train/") for clip in clips)
+    assert clips_elsewhere(store, "train", 6, 5, 1)[0] == "val"
+    assert clips_elsewhere(store, "train", 6, 5, 4)[0] == "val"
+    assert clips_elsewhere(store, "val", 15, 5, 1) == (None, [])
+    name, clips = clips_elsewhere(store, "val", 7, 500, 2)
+    assert name == "train" and {clip.frame_skip for clip in clips} == {2} and len(clips) < 500
+    fid = Features("fid", "w.pth, sha256 0", 3, 0.5, True, False, lambda before, frames: frames.float().mean((-1, -2)))
+    evaluation = evaluated(steerer, store, tmp_path / "out", features=[*FILTERS, fid])
+    distribution = json.loads((tmp_path / "out" / "evaluation.json").read_text())["distribution"]
+    assert distribution == evaluation["distribution"]
+    assert (distribution["other_split"], distribution["other_clips"]) == ("train", 10)
+    assert distribution["filters"]["features"] == "daydrive-filters-1"
+    assert distribution["filters"]["samples"] == distribution["fid"]["samples"] == 12 * 6
+    assert isinstance(distribution["fvd"], str)
+    assert distribution["change_filters"]["dream"] < distribution["change_filters"]["copy_last"]
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert distribution_markdown(distribution).strip() in report
+    assert "| FID | 72 |" in report and "FID: w.pth, sha256 0" in report
+    assert distribution_html(distribution) in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_report_never_calls_filters_fid(measured: dict[str, Any]) -> None:
+    said = distribution_markdown({"other_split": "train", "other_clips": 12, **measured["blurred"]})
+    assert "FID: not measured: it needs the published weights, --fid-weights FILE." in said
+    assert "12 clips of 'train'" in said and "daydrive-filters-1" in said
+    table = size_rows({**measured["blurred"]})
+    assert [row[:2] for row in table.rows[:4]] == [["filters, frames", n] for n in ("21", "42", "84", "∞")]
+    assert not any("FID" in row[0] for row in table.rows)
+    assert f"{measured['blurred']['filters']['dream']:.2f}" == table.rows[2][2]

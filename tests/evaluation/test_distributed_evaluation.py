@@ -1,0 +1,135 @@
+"""An evaluation by several processes: the figures of one, and the failure of one ends all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from daydrive.evaluation import evaluate
+from daydrive.evaluation.output import PLAN, partial
+from helpers.paths import REPO
+from helpers.refusals import damage_pictures
+
+PATIENCE = 500
+
+SLOW = """
+import time
+import torch
+
+class Slow:
+    context = 2
+    def reset(self, context):
+        self.last = context.images[:, -1]
+    def step(self, action):
+        time.sleep(0.2)
+        return self.last
+
+def load(checkpoint, device):
+    return Slow()
+"""
+
+
+def start(arguments: Sequence[object]) -> list[subprocess.Popen[str]]:
+    """Two processes as Slurm starts them, found by variables, one thread each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    return [
+        subprocess.Popen(
+            [sys.executable, str(REPO / "scripts/evaluate.py"), *map(str, arguments), "--device", "cpu"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=REPO,
+            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+
+
+def finish(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
+    """What they said; those that don't end in time are killed, and the test fails."""
+    try:
+        return [process.communicate(timeout=PATIENCE)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def test_two_processes_give_the_figures_of_one(trained: Path, road_store: Path, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone = evaluate(trained, road_store, "val", tmp_path / "alone", horizon=5, clips=19)
+    finally:
+        torch.set_num_threads(threads)
+    out = tmp_path / "out"
+    options = ("--checkpoint", trained, "--data-root", road_store, "--output", out)
+    processes = start([*options, "--split", "val", "--horizon", 5, "--clips", 19])
+    said = finish(processes)
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert str(out / "report.html") in said[0].replace("\n", "") and not said[1].strip()
+    together = json.loads((out / "evaluation.json").read_text())
+    for evaluation in (alone, together):
+        del evaluation["manifest"]["code"]  # someone may be editing it
+    assert together == alone
+    for name in ("figures.npz", "predictions.npz"):
+        with np.load(tmp_path / "alone" / name) as one, np.load(out / name) as two:
+            assert one.files == two.files
+            assert all(np.array_equal(one[array], two[array]) for array in one.files), name
+    for name in ("strip.png", "worst.png", "rollouts.mp4"):
+        assert (tmp_path / "alone" / name).read_bytes() == (out / name).read_bytes(), name
+    assert not partial(out).exists()
+
+
+@pytest.mark.slow
+def test_bad_data_ends_all_with_one_sentence(trained: Path, road_store: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(road_store, tmp_path / "store")
+    damage_pictures(store, "val")
+    options = ("--checkpoint", trained, "--data-root", store, "--output", tmp_path / "out", "--split", "val")
+    processes = start([*options, "--horizon", 5, "--clips", 19])
+    said = finish(processes)
+    assert [process.returncode for process in processes] == [2, 2], said
+    assert "".join(said).count("error: ") == 1 and "damaged picture" in "".join(said)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "codes"), [(signal.SIGINT, {2, 130}), (signal.SIGKILL, {2, -9})])
+def test_one_process_that_ends_ends_all_and_the_same_command_goes_on(
+    trained: Path, road_store: Path, tmp_path: Path, number: signal.Signals, codes: set[int]
+) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"of the slow one")
+    out = tmp_path / "out"
+    options = ("--checkpoint", weights, "--adapter", f"{tmp_path / 'slow.py'}:load", "--data-root", road_store)
+    command = [*options, "--output", out, "--split", "val", "--horizon", 10, "--clips", 16]
+    processes = start(command)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not (partial(out) / PLAN).is_file():
+            assert time.monotonic() < deadline and all(process.poll() is None for process in processes)
+            time.sleep(0.05)
+        processes[1].send_signal(number)
+    finally:
+        said = finish(processes)
+    assert {process.returncode for process in processes} <= codes, said
+    assert "".join(said).count("error: ") <= 1 and not out.exists()
+    assert not any(psutil.pid_exists(process.pid) for process in processes)
+    processes = start(command)
+    said = finish(processes)
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert not partial(out).exists() and (out / "evaluation.json").is_file()

@@ -1,0 +1,354 @@
+"""Evaluation with planted dreams whose figures are known: an oracle, a copier, a steerer, a blur."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+from rich.console import Console
+from torch import Tensor
+
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.store.store import Store
+from daydrive.errors import UserError
+from daydrive.evaluation import run, subject
+from daydrive.evaluation.horizon import Dream, Rollout, dreamt, other_clips
+from daydrive.evaluation.output import check_writable, filling, finite
+from daydrive.evaluation.predictions import Predictions, bytes_needed
+from daydrive.evaluation.report import margins_markdown, margins_table
+from daydrive.evaluation.run import choose_clips, evaluate
+from daydrive.metrics import PSNR_CAP, psnr
+from daydrive.types import Clip
+from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, figures, scene_store, steerer
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return scene_store(tmp_path_factory.mktemp("scene"))
+
+
+def oracle(store: Store, split: str, horizon: int = HORIZON) -> Dream:
+    """Knows every clip's future by its past, and cares for no action after it."""
+    clips = fixed_clips(store, split, CONTEXT + horizon, 10_000)
+    batch = read_clips(store, clips)
+    known = {past(a): image[CONTEXT:] for image, a in zip(batch.images, batch.actions, strict=True)}
+    return lambda context, actions: torch.stack([known[past(a)] for a in actions])
+
+
+def past(actions: Tensor) -> bytes:
+    """What tells a clip from all others: the throttle in its context is a running number."""
+    return actions[: CONTEXT - 1].numpy().tobytes()
+
+
+def test_an_oracle_gets_the_cap_and_pays_nothing_for_actions(store: Store, tmp_path: Path) -> None:
+    evaluation = evaluated(oracle(store, "val"), store, tmp_path / "out")
+    assert figures(evaluation, "psnr") == [PSNR_CAP] * HORIZON
+    assert figures(evaluation, "shuffled_actions_psnr") == [PSNR_CAP] * HORIZON
+    assert figures(evaluation, "ssim") == pytest.approx([1.0] * HORIZON, abs=1e-6)
+    assert figures(evaluation, "sharpness") == [1.0] * HORIZON
+    assert max(figures(evaluation, "copy_last_psnr")) < PSNR_CAP
+
+
+def test_a_copier_has_no_margin_at_all(store: Store, tmp_path: Path) -> None:
+    evaluation = evaluated(copier, store, tmp_path / "out")
+    assert figures(evaluation, "psnr") == figures(evaluation, "copy_last_psnr")
+    assert figures(evaluation, "psnr") == figures(evaluation, "shuffled_actions_psnr")
+    assert figures(evaluation, "ssim") == figures(evaluation, "copy_last_ssim")
+
+
+def test_a_steerer_beats_copying_and_pays_for_foreign_actions(store: Store, tmp_path: Path) -> None:
+    evaluation = evaluated(steerer, store, tmp_path / "out")
+    for step in evaluation["horizons"]:
+        assert step["psnr"] > step["copy_last_psnr"] + 3
+        assert step["psnr"] > step["shuffled_actions_psnr"] + 3
+
+
+def test_a_blurred_dream_loses_sharpness(store: Store, tmp_path: Path) -> None:
+    def blurred(context: Tensor, actions: Tensor) -> Tensor:
+        pictures = steerer(context, actions)
+        return pictures.float().mean((-2, -1), keepdim=True).expand(pictures.shape).to(torch.uint8)
+
+    assert figures(evaluated(blurred, store, tmp_path / "out"), "sharpness") == [0.0] * HORIZON
+
+
+def test_figures_are_means_of_each_frames_own(store: Store, tmp_path: Path) -> None:
+    evaluation = evaluated(steerer, store, tmp_path / "out")
+    with np.load(tmp_path / "out" / "predictions.npz", allow_pickle=False) as data:
+        real, predicted = (torch.from_numpy(data[name]).movedim(-1, -3) for name in ("real", "predicted"))
+    by_hand = torch.stack([psnr(predicted[i], real[i], 255.0) for i in range(len(real))]).double().mean(0)
+    assert figures(evaluation, "psnr") == pytest.approx(by_hand.tolist(), abs=1e-5)
+
+
+def test_batch_size_changes_nothing(store: Store, tmp_path: Path) -> None:
+    results = [evaluated(steerer, store, tmp_path / str(size), batch_size=size) for size in (1, 5, 100)]
+    assert results[0] == results[1] == results[2]
+    archives = [(tmp_path / str(size) / "predictions.npz") for size in (1, 5, 100)]
+    for name in ("real", "predicted", "shuffled", "last"):
+        arrays = [np.load(archive)[name] for archive in archives]
+        assert (arrays[0] == arrays[1]).all() and (arrays[0] == arrays[2]).all()
+
+
+def test_files_and_their_layout(store: Store, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    output = tmp_path / "deep" / "out"
+    about = {"checkpoint": "runs/a/checkpoints/step-00000100", "training_step": 100}
+    evaluation = evaluated(steerer, store, output, about=about, progress=lambda *done: seen.append(done))
+    assert sorted(p.name for p in output.iterdir()) == [
+        "evaluation.json",
+        "figures.npz",
+        "horizon.png",
+        "predictions.npz",
+        "report.html",
+        "report.md",
+        "rollouts.mp4",
+        "strip.png",
+        "worst.png",
+    ]
+    assert [p.name for p in output.parent.iterdir()] == ["out"]
+    assert seen == [(i + 1, 12) for i in range(12)]
+    assert json.loads((output / "evaluation.json").read_text()) == evaluation
+    assert (evaluation["clips"], evaluation["context"], evaluation["hz"], evaluation["seed"]) == (12, CONTEXT, 10.0, 0)
+    assert evaluation["store_fingerprint"] == store.fingerprint and evaluation["training_step"] == 100
+    names = [name for name in evaluation["horizons"][0] if not name.endswith("_interval")]
+    assert names == [
+        "step", "psnr", "ssim", "copy_last_psnr", "copy_last_ssim", "constant_flow_psnr", "mean_picture_psnr",
+        "shuffled_actions_psnr", "zero_actions_psnr", "sharpness", "flicker",
+    ]  # fmt: skip
+    assert all(f"{name}_interval" in evaluation["horizons"][0] for name in names[1:])
+    assert evaluation["held"] == ["val/val0", "val/val1", "val/val2"]
+    with np.load(output / "figures.npz", allow_pickle=False) as data:
+        assert data["psnr"].shape == (12, HORIZON)
+        assert data["psnr"].mean(0) == pytest.approx(figures(evaluation, "psnr"), abs=1e-5)
+    assert figures(evaluation, "step") == list(range(1, HORIZON + 1))
+    with np.load(output / "predictions.npz", allow_pickle=False) as data:
+        assert {name: (data[name].shape, data[name].dtype) for name in data} == {
+            "real": ((12, HORIZON, *SIZE, 3), np.uint8),
+            "predicted": ((12, HORIZON, *SIZE, 3), np.uint8),
+            "shuffled": ((12, HORIZON, *SIZE, 3), np.uint8),
+            "last": ((12, *SIZE, 3), np.uint8),
+        }
+        clips = fixed_clips(store, "val", CONTEXT + HORIZON, 12)
+        assert (data["real"] == read_clips(store, clips).images[:, CONTEXT:].movedim(-3, -1).numpy()).all()
+    with av.open(str(output / "rollouts.mp4")) as film:
+        assert sum(1 for _ in film.decode(video=0)) == run.SHOWN_CLIPS * (CONTEXT + HORIZON)
+    for name in ("horizon.png", "strip.png"):
+        assert min(Pillow.open(output / name).size) > 200
+
+
+def test_a_second_evaluation_replaces_the_files_and_leaves_others(store: Store, tmp_path: Path) -> None:
+    first = evaluated(copier, store, tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    second = evaluated(steerer, store, tmp_path)
+    assert first != second
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == second
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_dream_that_fails_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    calls = []
+
+    def failing(context: Tensor, actions: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) > 3:
+            raise RuntimeError("out of memory")
+        return copier(context, actions)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        evaluated(failing, store, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "drives",
+    [
+        ["a"] * 2,
+        ["a"] * 9,
+        ["a", "b"],
+        ["a"] * 5 + ["b"] * 2,
+        ["a", "b", "c"] * 4,
+        ["a"] * 4 + ["b"] * 4,
+        list("abcdefg"),
+    ],
+)
+def test_no_clip_keeps_its_own_actions(drives: list[str]) -> None:
+    clips = [Clip(name, 10 * i, 9, 1) for i, name in enumerate(drives)]
+    for seed in range(5):
+        partner = other_clips(clips, seed)
+        assert sorted(partner) == list(range(len(clips)))
+        assert all(i != j for i, j in enumerate(partner))
+        assert partner == other_clips(clips, seed)
+        most = max(drives.count(name) for name in drives)
+        same = sum(drives[i] == drives[j] for i, j in enumerate(partner))
+        assert same == max(0, 2 * most - len(drives))
+
+
+def test_the_seed_draws_the_partners() -> None:
+    clips = [Clip(name, 0, 9, 1) for name in "abcdefgh"]
+    assert len({tuple(other_clips(clips, seed)) for seed in range(10)}) > 5
+
+
+def test_borrowed_actions_begin_after_the_context(store: Store) -> None:
+    given: list[Tensor] = []
+
+    def spy(context: Tensor, actions: Tensor) -> Tensor:
+        given.append(actions)
+        return copier(context, actions)
+
+    clips = fixed_clips(store, "val", CONTEXT + HORIZON, 8)
+    own = read_clips(store, clips).actions
+    dreamt(spy, store, clips, other_clips(clips, 0), CONTEXT, range(8))
+    predicted, shuffled, idle = given
+    assert torch.equal(idle[:, : CONTEXT - 1], own[:, : CONTEXT - 1]) and not idle[:, CONTEXT - 1 :, :3].any()
+    assert torch.equal(idle[..., 3], own[..., 3])
+    assert torch.equal(predicted, own)
+    assert torch.equal(shuffled[:, : CONTEXT - 1], own[:, : CONTEXT - 1])
+    assert torch.equal(shuffled[:, CONTEXT - 1 :], own[other_clips(clips, 0), CONTEXT - 1 :])
+
+
+def test_frame_skip_slows_the_clock(store: Store, tmp_path: Path) -> None:
+    evaluation = evaluated(copier, store, tmp_path, frame_skip=2, horizon=4)
+    assert (evaluation["hz"], evaluation["frame_skip"], len(evaluation["horizons"])) == (5.0, 2, 4)
+
+
+def test_a_shorter_horizon_and_fewer_clips_are_said(store: Store) -> None:
+    clips, notes = choose_clips(store, "val", CONTEXT, 100, 64, 1, 0)
+    assert {clip.length for clip in clips} == {23} and len(clips) == 2
+    assert notes[0] == "The horizon is 20 steps, not 100: the drives are not longer."
+    assert notes[1] == "There are 2 clips, not 64: the split has no more."
+    assert choose_clips(store, "val", CONTEXT, HORIZON, 12, 1, 0)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"horizon": 0}, "--horizon has to be at least 1, not 0"),
+        ({"clips": 1}, "--clips has to be at least 2, not 1"),
+        ({"batch_size": 0}, "--batch-size has to be at least 1, not 0"),
+        ({"split": "vall"}, "no split 'vall'.*did you mean 'val'"),
+        ({"split": "test", "context": 5}, "too short: 5 frames of context and 1 to dream"),
+    ],
+)
+def test_what_cannot_be_is_refused(store: Store, tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        evaluated(copier, store, tmp_path / "out", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_split_is_refused(store: Store, tmp_path: Path) -> None:
+    rest = Store(store.path, store.metadata | {"drives": [d for d in store.metadata["drives"] if d["split"] != "val"]})
+    with pytest.raises(UserError, match=r"the split 'val' .* is empty; it has drives in: test, train"):
+        evaluated(copier, rest, tmp_path / "out")
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(UserError, match="the output"):
+            evaluate(tmp_path / "no-checkpoint-is-looked-for", store.path, "val", output)
+    with pytest.raises(UserError, match="GB and its disk has"):
+        check_writable(tmp_path / "out", 10**18)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def loaded(image_size: tuple[int, int] | None, action_dim: int = 4) -> Any:
+    config = SimpleNamespace(
+        model=SimpleNamespace(image_size=image_size, action_dim=action_dim),
+        training=SimpleNamespace(context_frames=CONTEXT),
+        data=SimpleNamespace(frame_skip=1),
+    )
+    return SimpleNamespace(model=None, config=config, step=7, path=Path("runs/a/checkpoints/step-7"), name="a/step-7")
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (
+            loaded((64, 64)),
+            "sees pictures of 64x64 and the store .* has 32x48; prepare the store with --image-size 64 64",
+        ),
+        (loaded(SIZE, action_dim=2), r"takes actions of 2 numbers and the store .* has 4 \(steering"),
+    ],
+)
+def test_a_model_of_another_shape_is_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Any, sentence: str
+) -> None:
+    monkeypatch.setattr(subject, "load", lambda *_: model)
+    with pytest.raises(UserError, match=sentence):
+        evaluate(tmp_path / "run", store.path, "val", tmp_path / "out")
+
+
+def test_evaluate_binds_the_model_to_the_same_path(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = loaded(SIZE)
+    model.path = tmp_path / "runs/a/checkpoints/step-7"
+    model.path.mkdir(parents=True)
+    (model.path / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.setattr(subject, "load", lambda *_: model)
+    monkeypatch.setattr(subject, "rollout_uint8", lambda _, context, actions: steerer(context, actions))
+    through = evaluate(tmp_path / "run", store.path, "val", tmp_path / "out", horizon=HORIZON, clips=12)
+    direct = evaluated(steerer, store, tmp_path / "direct")
+    assert through["horizons"] == direct["horizons"]
+    assert through["manifest"]["checkpoint"] == f"sha256 {hashlib.sha256(b'weights').hexdigest()}"
+    assert (through["checkpoint"], through["name"], through["training_step"]) == (
+        str(model.path),
+        "a/step-7",
+        7,
+    )
+
+
+def test_predictions_are_whole_or_absent(tmp_path: Path) -> None:
+    frames = torch.zeros(2, 3, *SIZE, dtype=torch.uint8)
+    rollout = Rollout(Clip("a", 0, 4, 1), *[frames] * 5, torch.zeros(3, 4))
+    with pytest.raises(KeyError), Predictions(tmp_path / "p.npz", 2, 2, SIZE) as predictions:
+        predictions.put(rollout)
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+    with Predictions(tmp_path / "p.npz", 2, 2, SIZE) as predictions:
+        predictions.put(rollout)
+        predictions.put(rollout)
+    assert [p.name for p in tmp_path.iterdir()] == ["p.npz"]
+    arrays = sum(array.nbytes for array in np.load(tmp_path / "p.npz").values())
+    assert arrays < bytes_needed(2, 2, SIZE) < 2 * arrays
+
+
+def test_filling_is_all_or_nothing(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with pytest.raises(KeyError), filling(output) as folder:
+        (folder / "a").write_text("half")
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_nan_reaches_the_json() -> None:
+    assert finite({"a": [1.0, float("nan")], "b": (float("inf"), "x")}) == {"a": [1.0, None], "b": [None, "x"]}
+
+
+def test_the_table_and_its_markdown(store: Store, tmp_path: Path) -> None:
+    evaluation = evaluated(steerer, store, tmp_path)
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(margins_table(evaluation))
+    shown = console.export_text()
+    markdown = margins_markdown(evaluation)
+    rows = [line.split("|")[1:-1] for line in markdown.splitlines() if line.startswith("|")]
+    assert [row[0].strip() for row in rows[2:]] == ["1", "5", "6"]
+    step = evaluation["horizons"][4]
+    for figure in (
+        f"{step['psnr']:.2f}",
+        f"{step['copy_last_psnr']:.2f}",
+        f"{step['psnr'] - step['copy_last_psnr']:+.2f}",
+        f"{step['psnr'] - step['shuffled_actions_psnr']:.2f}",
+        f"{step['ssim']:.3f}",
+        f"{step['sharpness']:.2f}",
+    ):
+        assert figure in shown and figure in markdown
+    assert "12 clips of split 'val'" in shown and "12 clips of split 'val'" in markdown

@@ -1,0 +1,250 @@
+"""What an evaluation refuses: checkpoints and stores."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from daydrive import cli
+from daydrive.data.store.store import METADATA_FILE, TABLE
+from daydrive.evaluation import output
+from daydrive.evaluation.manifest import COMPARABLE
+from helpers.refusals import Refuse, checkpoint_of, damage_pictures, spoil
+
+
+def test_what_evaluation_is_asked(
+    refuse: Refuse, trained: Path, road_store: Path, small_store: Path, here: Path
+) -> None:
+    (here / "file").write_text("in the way")
+    command = ("evaluate", "--checkpoint", trained, "--output", "out/figures")
+    of_road = (*command, "--data-root", road_store)
+    refuse(*of_road, "--horizon", 0, said="--horizon has to be at least 1, not 0")
+    refuse(*of_road, "--horizon", "far", said="--horizon.* integer")
+    refuse(*of_road, "--clips", 1, said="--clips has to be at least 2, not 1")
+    refuse(*of_road, "--clips", 0, said="--clips has to be at least 2, not 0")
+    refuse(*of_road, "--batch-size", 0, said="--batch-size has to be at least 1")
+    refuse(*of_road, "--batch-size", -4, said="--batch-size has to be at least 1, not -4")
+    refuse(*of_road, "--seed", -1, said="--seed has to be at least 0")
+    refuse(*of_road, "--split", "tset", said="there is no split 'tset'; did you mean 'test'")
+    refuse(*of_road, "--device", "cuda:99", said="--device cuda:99")
+    refuse(*of_road, "--device", "gpu", said="--device gpu: .* cpu, cuda, cuda:1 and auto are understood")
+    refuse(*of_road[:3], "--data-root", road_store, "--output", "file", said="the output file is a file")
+    refuse(*of_road[:3], "--data-root", road_store, "--output", "file/out", said="the output file/out can't be written")
+    refuse(
+        *of_road[:3], "--data-root", road_store, "--output", "/proc/out", said="the output /proc/out can't be written"
+    )
+    refuse(*command, "--data-root", small_store, said="sees pictures of 64x64 and the store .* has 32x32")
+    refuse(*command, "--data-root", "nowhere", said="there is no store at nowhere")
+    refuse(*command, "--data-root", trained, said="is not a prepared store")
+
+
+def test_a_gpu_that_is_not_there(refuse: Refuse, road_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    arguments = ("--checkpoint", "x", "--data-root", road_store, "--output", "out", "--device", "cuda")
+    refuse("evaluate", *arguments, said="--device cuda: this machine has 0 GPUs that PyTorch can use")
+
+
+def test_disks_that_are_full(refuse: Refuse, trained: Path, road_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("--checkpoint", trained, "--data-root", road_store, "--output", "new/out", "--clips", 2)
+    with monkeypatch.context() as patch:
+        usage = shutil.disk_usage("/")
+        patch.setattr(output.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+        refuse("evaluate", *arguments, said="the output new/out needs .* GB and its disk has 0.0 GB left")
+
+
+def test_checkpoints_that_are_none(refuse: Refuse, road_store: Path, here: Path) -> None:
+    (here / "noise.bin").write_bytes(os.urandom(1000))
+    (here / "noise.safetensors").write_bytes(os.urandom(1000))
+    (here / "empty").mkdir()
+    for path in ("noise.bin", "noise.safetensors", "empty", road_store):
+        arguments = ("--checkpoint", path, "--data-root", road_store, "--output", "out")
+        refuse("evaluate", *arguments, said="is no checkpoint")
+    refuse(
+        "evaluate", "--checkpoint", "x", "--data-root", road_store, "--output", "out", said="there is no checkpoint x"
+    )
+
+
+def resized(folder: Path) -> None:
+    tree = json.loads((folder / "config.json").read_text())
+    tree["model"]["hidden_dim"] = 32
+    (folder / "config.json").write_text(json.dumps(tree))
+
+
+def numbered(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Callable[[Path], None]:
+    """Other weights in a checkpoint."""
+
+    def apply(folder: Path) -> None:
+        weights = change(load_file(folder / "model.safetensors"))
+        save_file({name: value.contiguous() for name, value in weights.items()}, folder / "model.safetensors")
+
+    return apply
+
+
+def broken(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    first = next(name for name in sorted(weights) if weights[name].is_floating_point())
+    return weights | {first: torch.full_like(weights[first], float("nan"))}
+
+
+def newer(folder: Path) -> None:
+    state = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps({**state, "format": 99}))
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (numbered(broken), "model.safetensors: '.*' holds numbers that are not finite"),
+        (numbered(lambda _: {"conv.weight": torch.zeros(3)}), "model.safetensors: weights of another model: '.*' is"),
+        (newer, r"state.json: written by another daydrive \(format 99, this one reads 2\)"),
+        (spoil("config.json", "[]"), "config.json: the checkpoint's config must be a table"),
+        (spoil("model.safetensors", None), "model.safetensors: not a whole safetensors file"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "holds no model.safetensors"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json can't be read"),
+        (resized, "model.safetensors: weights of another model: '.*' has shape"),
+        (spoil("config.json", '{"model": {"latent_dm": 3}}'), "config.json: unknown key 'model.latent_dm'"),
+        (spoil("config.json", b"\xff\xfe\xff"), "config.json can't be read"),
+        (spoil("state.json", "[1"), "state.json:1: the checkpoint's state is not valid JSON"),
+        (spoil("state.json", "{}"), "state.json: no whole number 'step'"),
+    ],
+)
+def test_broken_checkpoints(
+    harm: Callable[[Path], None], said: str, refuse: Refuse, run: Path, road_store: Path
+) -> None:
+    harm(checkpoint_of(run))
+    refuse("evaluate", "--checkpoint", run, "--data-root", road_store, "--output", "new/out", said=said)
+
+
+def of_metadata(**changes: object) -> Callable[[Path], None]:
+    def apply(store: Path) -> None:
+        metadata = json.loads((store / METADATA_FILE).read_text())
+        (store / METADATA_FILE).write_text(json.dumps({**metadata, **changes}))
+
+    return apply
+
+
+def only_training(store: Path) -> None:
+    drives = json.loads((store / METADATA_FILE).read_text())["drives"]
+    of_metadata(drives=[{**drive, "split": "train"} for drive in drives])(store)
+
+
+def unreachable(store: Path) -> None:
+    """Drives shorter than what the model wants to see."""
+    drives = json.loads((store / METADATA_FILE).read_text())["drives"]
+    of_metadata(drives=[{**drive, "frames": 3} if drive["split"] == "test" else drive for drive in drives])(store)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda store: damage_pictures(store, "test"), "damaged picture: drive 'road_.*', frame 0"),
+        (only_training, "the split 'test' of .* is empty; it has drives in: train"),
+        (unreachable, "the drives of split 'test' of .* are too short: 4 frames of context and 1 to dream"),
+        (lambda store: shutil.rmtree(store / TABLE), "has lost its table"),
+        (lambda store: (store / METADATA_FILE).write_text("{"), "cannot be read as a store's metadata"),
+        (of_metadata(format_version=99), "has format version 99"),
+        (of_metadata(hz=0), "not a store's metadata.*positive"),
+        (of_metadata(drives=[{"name": "a", "split": "test", "start": 0, "frames": -3}]), "not a store's metadata"),
+        (of_metadata(drives=[{"name": "a", "split": "test", "start": 0, "frames": 900}]), "is truncated"),
+    ],
+)
+def test_broken_stores(harm: Callable[[Path], None], said: str, refuse: Refuse, trained: Path, store: Path) -> None:
+    harm(store)
+    refuse("evaluate", "--checkpoint", trained, "--data-root", store, "--output", "new/out", said=said)
+
+
+class Compared(NamedTuple):
+    """command: an evaluation, without what it is compared with; other: a folder to compare it with."""
+
+    command: tuple[Any, ...]
+    other: Path
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained: Path, road_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of two clips and two steps."""
+    folder = tmp_path_factory.mktemp("evaluated") / "first"
+    command = ["evaluate", "--checkpoint", trained, "--data-root", road_store, "--output", folder, "--device", "cpu"]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", ["daydrive", *map(str, command), "--clips", "2", "--horizon", "2"])
+        cli.main()
+    assert ended.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def compared(evaluated: Path, trained: Path, road_store: Path, tmp_path: Path) -> Compared:
+    """Against a copy of it that may be spoiled."""
+    other = shutil.copytree(evaluated, tmp_path / "other")
+    command = ("evaluate", "--checkpoint", trained, "--data-root", road_store, "--output", "new/out")
+    return Compared((*command, "--clips", 2, "--horizon", 2, "--device", "cpu", "--compare", other), other)
+
+
+@pytest.mark.parametrize("line", COMPARABLE)
+def test_runs_that_differ_in_a_line_of_the_manifest(refuse: Refuse, compared: Compared, line: str) -> None:
+    said = json.loads((compared.other / "evaluation.json").read_text())
+    said["manifest"][line] = "another"
+    (compared.other / "evaluation.json").write_text(json.dumps(said))
+    refuse(*compared.command, said=f'not the same evaluation, its {line} is "another", not')
+
+
+def of_figures(change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        with np.load(folder / "figures.npz") as data:
+            np.savez(folder / "figures.npz", **change(dict(data)))
+
+    return apply
+
+
+def objects(figures: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return figures | {"psnr": np.array([[pickle.dumps(1), None]] * 2, dtype=object)}
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda folder: (folder / "evaluation.json").unlink(), "the evaluation .*evaluation.json can't be read"),
+        (spoil("evaluation.json", '{"manifest"'), "evaluation.json:1: the evaluation is not valid JSON"),
+        (spoil("evaluation.json", "[]"), "its evaluation.json has no manifest; evaluate that checkpoint again"),
+        (lambda folder: (folder / "figures.npz").unlink(), "figures.npz can't be read"),
+        (spoil("figures.npz", None), "figures.npz can't be read"),
+        (spoil("figures.npz", b""), "figures.npz can't be read"),
+        (spoil("figures.npz", pickle.dumps([1])), "figures.npz can't be read"),
+        (of_figures(objects), "figures.npz can't be read .*allow_pickle"),
+        (of_figures(lambda figures: {"psnr": figures["psnr"]}), "figures.npz can't be read .*ssim"),
+        (of_figures(lambda f: {name: values[:, :1] for name, values in f.items()}), r"figures of shape \(2, 1\), not"),
+    ],
+)
+def test_evaluations_that_cannot_be_compared_with(
+    harm: Callable[[Path], None], said: str, refuse: Refuse, compared: Compared
+) -> None:
+    harm(compared.other)
+    refuse(*compared.command, said=said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--lpips", "alexnat"), "--lpips alexnat: there is no such network; did you mean 'alexnet'"),
+        (("--lpips", "vgg16", "--lpips-weights", "nowhere.safetensors"), "needs weights, and there is no nowhere"),
+        (("--lpips-weights", "noise.safetensors"), "noise.safetensors: not the weights of alexnet"),
+        (("--lpips-weights", "other.safetensors"), "other.safetensors: not the weights of alexnet"),
+    ],
+)
+def test_weights_of_a_metric(
+    arguments: tuple[str, ...], said: str, refuse: Refuse, trained: Path, road_store: Path, here: Path
+) -> None:
+    (here / "noise.safetensors").write_bytes(os.urandom(1000))
+    save_file({"layers.0.0.weight": torch.zeros(3)}, here / "other.safetensors")
+    command = ("evaluate", "--checkpoint", trained, "--data-root", road_store, "--output", "new/out")
+    refuse(*command, *arguments, said=said)

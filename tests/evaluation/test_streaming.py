@@ -1,0 +1,252 @@
+"""Many clips: the same figures whatever batch, order and device, constant memory, and nothing is measured twice."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from daydrive.checkpoint import load
+from daydrive.data.sampling.clips import read_actions, read_clips
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.store.store import Store
+from daydrive.errors import UserError
+from daydrive.evaluation import measuring
+from daydrive.evaluation.benchmark.measures import measures_ratio
+from daydrive.evaluation.choosing import evenly
+from daydrive.evaluation.compare import FIGURES
+from daydrive.evaluation.floors import mean_picture
+from daydrive.evaluation.horizon import TOGETHER, Dream, Rollout, dreamt, frame_figures, other_clips
+from daydrive.evaluation.keeping import WORST, Kept, read_cached, worst
+from daydrive.evaluation.output import partial, workspace
+from daydrive.evaluation.subject import bind
+from daydrive.types import Clip
+from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, scene_store, steerer
+
+
+@pytest.fixture(autouse=True)
+def same_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever edits the code while its tests run changes the manifest."""
+    monkeypatch.setattr("daydrive.evaluation.manifest.code_state", dict)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return scene_store(tmp_path_factory.mktemp("scene"))
+
+
+def saved(folder: Path) -> dict[str, Any]:
+    with np.load(folder / FIGURES) as data:
+        return {name: data[name] for name in data.files}
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Bit for bit."""
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def figures_of(dream: Dream, store: Store, order: list[int], count: int) -> dict[int, dict[str, Any]]:
+    """Of each clip of the split `val`, measured in this order."""
+    clips = fixed_clips(store, "val", 4 + 5, count)
+    average = mean_picture(store, "val")
+    rollouts = dreamt(dream, store, clips, other_clips(clips, 0), 4, order)
+    return {
+        i: {name: values.numpy() for name, values in frame_figures(rollout, average, None).items()}
+        for i, rollout in zip(order, rollouts, strict=True)
+    }
+
+
+def test_neither_batch_size_nor_order_changes_a_figure_of_a_model(trained: Path, road_store: Path) -> None:
+    dream, store = bind(load(trained).model), Store.open(road_store)
+    count = 11
+    whole = figures_of(dream, store, list(range(count)), count)
+    for size in (1, 3, TOGETHER):
+        parts = (list(range(i, min(i + size, count))) for i in range(0, count, size))
+        pieces = {i: figures for part in parts for i, figures in figures_of(dream, store, part, count).items()}
+        assert all(same(pieces[i], whole[i]) for i in range(count)), size
+    order = random.Random(0).sample(range(count), count)
+    shuffled = figures_of(dream, store, order, count)
+    assert all(same(shuffled[i], whole[i]) for i in range(count))
+
+
+def test_a_dream_always_has_the_same_company(scene: Store, tmp_path: Path) -> None:
+    """A dream that adds the number of clips it is given to its pictures would give itself away."""
+
+    def counting(context: Tensor, actions: Tensor) -> Tensor:
+        return copier(context, actions) // 2 + len(context)
+
+    results = [evaluated(counting, scene, tmp_path / str(size), batch_size=size) for size in (3, 100)]
+    assert results[0] == results[1]
+    assert same(saved(tmp_path / "3"), saved(tmp_path / "100"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_device_changes_figures_by_rounding_only(trained: Path, road_store: Path) -> None:
+    store, order = Store.open(road_store), list(range(8))
+    here, there = (figures_of(bind(load(trained, device).model), store, order, 8) for device in ("cpu", "cuda"))
+    for i in order:
+        assert np.abs(here[i]["psnr"] - there[i]["psnr"]).max() < 0.01
+        assert np.abs(here[i]["ssim"] - there[i]["ssim"]).max() < 1e-3
+        assert np.array_equal(here[i]["copy_last_psnr"], there[i]["copy_last_psnr"])
+
+
+def test_memory_for_pictures_does_not_grow(scene: Store, tmp_path: Path) -> None:
+    alive: list[int] = []
+
+    def watched(context: Tensor, actions: Tensor) -> Tensor:
+        gc.collect()
+        alive.append(sum(x.nbytes for x in gc.get_objects() if type(x) is Tensor and x.dtype == torch.uint8))
+        return steerer(context, actions)
+
+    evaluated(watched, scene, tmp_path / "out", clips=40, batch_size=8)
+    calls = len(alive) // 5
+    assert calls == 3 and max(alive[calls * 2 :]) <= max(alive[: calls * 2])
+
+
+def test_predictions_are_of_evenly_chosen_clips(scene: Store, tmp_path: Path) -> None:
+    evaluated(steerer, scene, tmp_path / "all")
+    evaluated(steerer, scene, tmp_path / "few", predictions=4)
+    with np.load(tmp_path / "all/predictions.npz") as every, np.load(tmp_path / "few/predictions.npz") as few:
+        assert all(np.array_equal(few[name], every[name][evenly(4, 12)]) for name in few.files)
+    assert same(saved(tmp_path / "all"), saved(tmp_path / "few"))
+    assert evenly(4, 12) == [0, 4, 7, 11] and evenly(3, 2) == [0, 1] and evenly(1, 5) == [0]
+    with pytest.raises(UserError, match="--predictions has to be at least 1, not 0"):
+        evaluated(steerer, scene, tmp_path / "none", predictions=0)
+
+
+class Interrupted:
+    """Dreams, and is interrupted at a call. calls: so far."""
+
+    def __init__(self, at: int | None = None) -> None:
+        self.at, self.calls = at, 0
+
+    def __call__(self, context: Tensor, actions: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == self.at:
+            raise KeyboardInterrupt
+        return steerer(context, actions)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    (tmp_path / "weights").write_bytes(b"these")
+    return tmp_path / "weights"
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(scene: Store, tmp_path: Path, weights: Path) -> None:
+    whole = evaluated(steerer, scene, tmp_path / "whole", weights=weights, clips=30)
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(Interrupted(at=8), scene, out, weights=weights, clips=30)
+    assert partial(out).is_dir() and not out.exists()
+    rest = Interrupted()
+    told: list[tuple[int, int]] = []
+    again = evaluated(rest, scene, out, weights=weights, clips=30, progress=lambda *done: told.append(done))
+    assert rest.calls == 6, "two batches of four were measured before"
+    assert told[0] == (17, 30) and told[-1] == (30, 30)
+    assert again == whole and same(saved(out), saved(tmp_path / "whole"))
+    for name in ("strip.png", "worst.png", "rollouts.mp4"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    with np.load(out / "predictions.npz") as ours, np.load(tmp_path / "whole/predictions.npz") as theirs:
+        assert all(np.array_equal(ours[name], theirs[name]) for name in ours.files)
+    assert not partial(out).exists()
+
+
+def test_a_kill_loses_what_was_not_saved_only(
+    scene: Store, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies on the disk at one moment is what a kill leaves."""
+    out, left = tmp_path / "out", tmp_path / "left"
+    monkeypatch.setattr(measuring, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(measuring, "SAVE_SHARE", 1e9)
+    dream = Interrupted()
+
+    def watched(context: Tensor, actions: Tensor) -> Tensor:
+        if dream.calls == 8:
+            shutil.copytree(partial(out), left)
+        return dream(context, actions)
+
+    whole = evaluated(watched, scene, out, weights=weights, clips=30)
+    left.rename(partial(out))
+    (partial(out) / ".half.npz.1.tmp").write_bytes(b"half")
+    rest = Interrupted()
+    assert evaluated(rest, scene, out, weights=weights, clips=30) == whole
+    assert rest.calls == 6 and not partial(out).exists()
+
+
+@pytest.mark.parametrize("change", ["weights", "clips", "neither is known"])
+def test_what_was_measured_of_something_else_is_not_used(
+    scene: Store, tmp_path: Path, weights: Path, change: str
+) -> None:
+    out = tmp_path / "out"
+    known = weights if change != "neither is known" else None
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(Interrupted(at=5), scene, out, weights=known)
+    assert partial(out).exists() == (known is not None)
+    if change == "weights":
+        weights.write_bytes(b"others")
+    dream = Interrupted()
+    evaluated(dream, scene, out, weights=known, clips=11 if change == "clips" else 12)
+    assert dream.calls == 6, "two batches, three dreams each"
+
+
+def test_an_error_of_the_users_leaves_nothing(scene: Store, tmp_path: Path, weights: Path) -> None:
+    dream = Interrupted()
+
+    def refusing(context: Tensor, actions: Tensor) -> Tensor:
+        if dream.calls == 3:
+            raise UserError("this picture is damaged")
+        return dream(context, actions)
+
+    with pytest.raises(UserError, match="damaged"):
+        evaluated(refusing, scene, tmp_path / "deep/out", weights=weights)
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+
+
+def test_one_evaluation_at_a_time_fills_a_folder(scene: Store, tmp_path: Path) -> None:
+    with workspace(tmp_path / "out", None), pytest.raises(UserError, match="another process is filling"):
+        evaluated(copier, scene, tmp_path / "out")
+    evaluated(copier, scene, tmp_path / "out")
+
+
+def test_the_worst_of_all_are_kept_by_whoever_sees_them(tmp_path: Path) -> None:
+    frames = torch.zeros(1, 3, *SIZE, dtype=torch.uint8)
+    rollout = Rollout(Clip("a", 0, 2, 1), *[frames] * 5, torch.zeros(1, 4))
+    for seed in range(5):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        margins = dict(enumerate(np.random.default_rng(seed).normal(size=40).round(1).tolist()))
+        keepers = [Kept(folder, {0, 39}, {}) for _ in range(2)]
+        for begin, keeper in zip(range(0, 20, 4), itertools.cycle(keepers), strict=False):
+            _see(keeper, range(begin, begin + 4), rollout, margins)
+        later = Kept(folder, {0, 39}, {number: margins[number] for number in range(20)})
+        for begin in range(20, 40, 4):
+            _see(later, range(begin, begin + 4), rollout, margins)
+        for number in {*worst(margins), 0, 39}:
+            assert torch.equal(read_cached(folder, number, rollout.clip).real, frames)
+        assert len(list(folder.iterdir())) <= 2 + 3 * WORST
+
+
+def _see(keeper: Kept, numbers: range, rollout: Rollout, margins: dict[int, float]) -> None:
+    keeper.see(numbers, [rollout] * len(numbers), [margins[number] for number in numbers])
+
+
+def test_actions_without_pictures_are_those_of_the_clips(scene: Store) -> None:
+    for skip in (1, 2):
+        clips = fixed_clips(scene, "val", CONTEXT + HORIZON, 5, skip)
+        assert torch.equal(read_actions(scene, clips), read_clips(scene, clips).actions)
+
+
+def test_the_ratio_to_torchmetrics_is_measured() -> None:
+    found = measures_ratio(quick=True)
+    assert found.ratios["measures"] > 0 and not found.not_measured
+    assert json.loads(json.dumps(found.raw))["measures"]["steps"] == 50

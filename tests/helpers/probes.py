@@ -1,0 +1,64 @@
+"""What a probe of a setting is: the same look at several values of one key, which must not see the same.
+
+Every probe begins with the settings of `TINY_TRAINING` and `data.root`, the small store of road drives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, get_args
+
+import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from daydrive.config import Config
+
+See = Callable[[Config], object]
+
+
+class Probe(NamedTuple):
+    """see: what to look at. values: of the key, as overrides are written; expected: what is seen at each, in the same
+    order, None where no one can say beforehand. given: overrides that the probe needs besides. of: the key that is
+    set, where that is a list of sections which the probed key lies in."""
+
+    see: See
+    values: Sequence[str]
+    expected: Sequence[object] | None
+    given: Sequence[str]
+    of: str | None = None
+
+    def check(self, key: str, load: Callable[[Sequence[str]], Config]) -> None:
+        seen = [self.see(load([*self.given, f"{self.of or key}={value}"])) for value in self.values]
+        assert len(seen) > 1
+        for i, one in enumerate(seen):
+            for other in seen[:i]:
+                assert one != other, f"{key} changes nothing"
+        if self.expected is not None:
+            assert seen == list(self.expected)
+
+
+def gives(see: See, expected: dict[str, object], *given: str, of: str | None = None) -> Probe:
+    """Each value of the key shows exactly what is expected of it."""
+    return Probe(see, list(expected), list(expected.values()), given, of)
+
+
+def differs(see: See, values: Sequence[str], *given: str) -> Probe:
+    """Each value of the key shows something else."""
+    return Probe(see, values, None, given)
+
+
+def near(number: float) -> object:
+    """Equal to what lies within a thousandth of it."""
+    return pytest.approx(number, rel=1e-3)
+
+
+def settings(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every key there is, those in a list of sections too."""
+    for name, field in model.model_fields.items():
+        inner = [t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type)]
+        sections = [t for t in inner if issubclass(t, BaseModel)]
+        if sections:
+            yield from settings(sections[0], f"{prefix}{name}.")
+        else:
+            yield prefix + name, field

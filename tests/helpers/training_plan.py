@@ -1,0 +1,91 @@
+"""What a training sets out to do, seen at the seams of the trainer and stopped before its first update."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from daydrive.config import Config
+from daydrive.data.sampling import loader
+from daydrive.training import setup, trainer
+from daydrive.training.distributed import DistributedContext
+from daydrive.training.engine import Engine
+from daydrive.training.setup import TrainingContext, TrainOptions
+from daydrive.training.step import StepResult
+from daydrive.types import Batch
+
+CPU = torch.device("cpu")
+
+
+@dataclass
+class Plan:
+    """setup: all that the training consists of. read: how torch's DataLoader was told to read for the steps, as on a
+    machine with a GPU. batches: of the first step, as they go into the model. compiled: whether that was asked for."""
+
+    setup: TrainingContext
+    read: dict[str, Any] = field(default_factory=dict)
+    batches: list[Batch] = field(default_factory=list)
+    compiled: bool = False
+
+    def clips(self, count: int) -> list[int]:
+        """The first ones in the order of the training."""
+        numbers: list[int] = self.setup.order.clips(0, count).tolist()
+        return numbers
+
+
+class StoppedError(Exception):
+    pass
+
+
+def planned(config: Config) -> Plan:
+    assert config.data.root is not None
+    with tempfile.TemporaryDirectory() as folder:
+        run, dist, options = Path(folder), DistributedContext.single(CPU), TrainOptions()
+        plan = Plan(setup.set_up(config, config.data.root, run, dist, options))
+
+        def data_loader(dataset: Any, **told: Any) -> DataLoader[Any]:
+            plan.read = told
+            here = {"num_workers": 0, "pin_memory": False, "persistent_workers": False}
+            return DataLoader(dataset, **{**told, **here, "worker_init_fn": None, "multiprocessing_context": None})
+
+        def accumulate(engine: Engine, batch: Batch, last: bool) -> Iterator[StepResult]:
+            plan.batches.append(batch)
+            return iter(())
+
+        def compile_parts(*_: object) -> str:
+            plan.compiled = True
+            return "compiled"
+
+        def stop(engine: Engine) -> float:
+            raise StoppedError
+
+        def prefetcher(
+            setup: TrainingContext, make: Callable[[TrainingContext], Any] = TrainingContext.prefetcher
+        ) -> Any:
+            with pytest.MonkeyPatch.context() as gpu:
+                gpu.setattr(torch.cuda, "is_available", lambda: True)
+                return make(setup)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trainer, "set_up", lambda *_: plan.setup)
+            patch.setattr(TrainingContext, "prefetcher", prefetcher)
+            patch.setattr(loader, "DataLoader", data_loader)
+            patch.setattr(setup, "preflight", lambda *_: [])
+            patch.setattr(setup, "compile_parts", compile_parts)
+            patch.setattr(Engine, "accumulate", accumulate)
+            patch.setattr(Engine, "clip_gradients", stop)
+            with pytest.raises(StoppedError):
+                trainer.train(config, config.data.root, run, dist, options)
+    return plan
+
+
+def plan(look: Callable[[Plan], object]) -> Callable[[Config], object]:
+    """A look at the plan that a config makes."""
+    return lambda config: look(planned(config))

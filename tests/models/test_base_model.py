@@ -1,0 +1,60 @@
+"""The base settings: a model of the documented size, and a small one of its shape that learns two clips by heart."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from daydrive import metrics
+from daydrive.config import load_config
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.store.store import Store
+from daydrive.models import build_world_model
+from daydrive.training.distributed import DistributedContext
+from daydrive.training.engine import Engine
+from helpers.paths import REPO
+from helpers.runs import CPU
+
+BASE = REPO / "configs/training/base.yaml"
+PARAMETERS = 45_149_860
+OVERFIT_STEPS = 300
+
+
+def test_the_base_model_has_the_documented_size_and_shapes() -> None:
+    model = build_world_model(load_config(BASE)).eval()
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS
+    with torch.no_grad():
+        output = model(torch.zeros(1, 5, 3, 256, 256), torch.zeros(1, 4, 4), 4, [4])
+    assert output["predicted"].shape == output["reconstructed"].shape == (1, 1, 3, 256, 256)
+    assert output["latents"].shape == (1, 1, 256, 16, 16)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_base_shaped_model_learns_two_clips_by_heart(road_store: Path) -> None:
+    """A quarter of the base's widths, 64 px: above 25 dB on what it reconstructs and on what it dreams."""
+    config = load_config(
+        BASE,
+        [
+            "model.latent_dim=64", "model.hidden_dim=128", "model.encoder.stages=[16, 32, 64, 128]",
+            "model.decoder.stages=[128, 64, 32, 16]", "model.decoder.init_size=8", "model.image_size=[64, 64]",
+            "model.dynamics.dropout=0.0", "optimizer.lr=2e-3", "optimizer.encoder_lr=2e-3",
+            "optimizer.dynamics_lr=2e-3", "optimizer.decoder_lr=2e-3", "data.sequence_length=7",
+        ],
+    )  # fmt: skip
+    store = Store.open(road_store)
+    batch = read_clips(store, fixed_clips(store, "train", config.data.sequence_length, 2))
+    engine = Engine(config, DistributedContext.single(CPU))
+    engine.model.train()
+    for _ in range(OVERFIT_STEPS):
+        for _ in engine.accumulate(batch, last=True):
+            pass
+        engine.clip_gradients()
+        engine.update()
+    engine.model.eval()
+    with torch.no_grad():
+        result = engine.evaluate(batch)
+    painted = metrics.psnr(result.output["reconstructed"], result.images, 2.0).mean()
+    dreamed = metrics.psnr(result.output["predicted"], result.images[:, 4:], 2.0).mean()
+    assert painted > 25 and dreamed > 25, f"reconstruction {painted:.1f} dB, prediction {dreamed:.1f} dB"

@@ -1,0 +1,140 @@
+"""The model card: what the Hub reads of it, what people read of it, and that its snippet runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from daydrive import cli
+from daydrive.checkpoint import read_state
+from daydrive.data.sources import SOURCES
+from daydrive.data.store.store import Store
+from daydrive.evaluation.modelcard import FILES, LICENCES, model_card, training_of
+from daydrive.evaluation.report import FLOORS
+from daydrive.files import read_json
+from helpers.paths import REPO
+from helpers.refusals import checkpoint_of
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained: Path, road_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small evaluation's folder."""
+    folder = tmp_path_factory.mktemp("card") / "out"
+    command = ["evaluate", "--checkpoint", trained, "--data-root", road_store, "--output", folder, "--device", "cpu"]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", ["daydrive", *map(str, command), "--clips", "4", "--horizon", "5"])
+        cli.main()
+    assert ended.value.code == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluation(evaluated: Path) -> dict[str, Any]:
+    found: dict[str, Any] = read_json(evaluated / "evaluation.json", "evaluation")
+    return found
+
+
+@pytest.fixture(scope="module")
+def card(evaluated: Path) -> str:
+    return (evaluated / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+def metadata(card: str) -> dict[str, Any]:
+    """What stands between the first two lines of dashes, as the Hub takes it."""
+    head = re.match(r"\A---\n(.*?\n)---\n", card, re.S)
+    assert head is not None
+    found: dict[str, Any] = yaml.safe_load(head[1])
+    return found
+
+
+def test_the_hub_understands_it(card: str, evaluation: dict[str, Any]) -> None:
+    """Keys and types of https://github.com/huggingface/hub-docs/blob/main/modelcard.md."""
+    told = metadata(card)
+    assert told["license"] == "mit" and told["library_name"] == "daydrive" and told["pipeline_tag"] == "image-to-video"
+    assert all(isinstance(entry, str) for name in ("tags", "datasets", "metrics") for entry in told[name])
+    assert told["metrics"] == ["psnr", "ssim"] and "road" in told["tags"]
+    (model,) = told["model-index"]
+    assert model["name"] == evaluation["name"]
+    (result,) = model["results"]
+    assert isinstance(result["task"]["type"], str)
+    assert {"type", "name", "split"} <= result["dataset"].keys() and result["dataset"]["split"] == "test"
+    figures = {figure["name"]: figure["value"] for figure in result["metrics"]}
+    assert all(isinstance(figure["type"], str) for figure in result["metrics"])
+    assert figures["usable seconds"] == evaluation["usable_seconds"]
+    assert figures["PSNR at step 5"] == evaluation["horizons"][4]["psnr"]
+    assert all(isinstance(value, int | float) for value in figures.values())
+
+
+def test_the_hubs_own_library_reads_it(card: str, evaluation: dict[str, Any]) -> None:
+    hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    read = hub.ModelCard(card, ignore_metadata_errors=False)
+    assert read.data.license == "mit" and read.data.model_name == evaluation["name"]
+    assert {result.metric_type for result in read.data.eval_results} == {"usable_seconds", "psnr", "ssim"}
+
+
+def test_people_are_told_what_it_is_not_for(card: str, evaluation: dict[str, Any]) -> None:
+    heads = re.findall(r"^## (.*)$", card, re.M)
+    assert heads == ["Intended use", "Training data", "Training", "Evaluation", "Limits", "How to load it"]
+    assert "**Not for controlling a car**" in card
+    assert f"Usable seconds: {evaluation['usable_seconds']:.2f}" in card and "copied last frame" in card
+    assert all(floor in card for floor in FLOORS)
+    assert "- road: part of daydrive" in card and evaluation["store_fingerprint"] in card
+    assert re.search(r"^- hardware: cpu", card, re.M) and re.search(r"^- minutes of steps: \d+\.\d$", card, re.M)
+
+
+def test_its_snippet_runs(card: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in FILES:
+        shutil.copy(checkpoint_of(trained) / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.S)
+    made: dict[str, Any] = {}
+    exec(compile(snippet, "MODEL_CARD.md", "exec"), made)
+    assert made["frames"].shape == (1, 10, 3, 64, 64) and made["frames"].dtype == torch.uint8
+
+
+def test_what_a_run_tells_of_its_training(run: Path) -> None:
+    weights = checkpoint_of(run) / "model.safetensors"
+    step = read_state(checkpoint_of(run))["step"]
+    lines = [{"step": 1, "speed/step_seconds": 30.0}, {"step": 2, "speed/step_seconds": 90.0}]
+    later = {"step": step + 50, "speed/step_seconds": 1e6}
+    log = "".join(json.dumps(line) + "\n" for line in [*lines, later])
+    (run / "metrics.jsonl").write_text(log + '{"step": 3, "spe')
+    told = training_of(weights)
+    assert told is not None and (told.step, told.minutes) == (step, pytest.approx(2.0))
+    assert told.provenance["seed"] == 0 and told.parameters > 1000
+    (run / "metrics.jsonl").unlink()
+    (run / "provenance.json").write_text("[")
+    alone = training_of(weights)
+    assert alone is not None and alone.minutes is None and alone.provenance == {}
+    assert training_of(None) is None and training_of(run / "config.yaml") is None
+
+
+def test_limits_and_licences(evaluation: dict[str, Any], trained: Path, road_store: Path) -> None:
+    training = training_of(checkpoint_of(trained) / "model.safetensors")
+    assert training is not None
+    store = Store.open(road_store)
+    checks = [{"name": "parallax", "passed": False, "said": ""}, {"name": "moves", "passed": True, "said": ""}]
+    judged = {"verdict": "obeys, roughly", "mark": {"passed": 1, "of": 2, "share": 0.5}, "checks": checks}
+    long = {"lengths": [{"steps": 200, "verdict": "holds"}, {"steps": 1000, "verdict": "collapses"}]}
+    text = model_card({**evaluation, "card": judged, "long_dreams": long}, store, training)
+    assert "it obeys, roughly; not passed: parallax." in text
+    assert "Long dreams: after 20 s it holds, after 100 s it collapses." in text
+    store.source = "udacity"
+    told = metadata(model_card(evaluation, store, training))
+    assert told["license"] == "other" and told["license_name"]
+
+
+def test_every_licence_is_that_of_the_guide() -> None:
+    rows = re.findall(r"^\| \[`(\w+)`\]\(#[\w-]+\) \| ([^|]+) \|", (REPO / "docs/DATASETS.md").read_text(), re.M)
+    told = {name: licence.strip() for name, licence in rows}
+    assert told.keys() == SOURCES.keys()
+    assert {name: words for name, (_, words) in LICENCES.items()} == {name: told[name] for name in LICENCES}
+    assert all(told[name] == "yours" for name in told.keys() - LICENCES.keys())

@@ -1,0 +1,13 @@
+"""What the helpers of the tests promise."""
+
+from __future__ import annotations
+
+import simplejpeg
+
+from helpers.drives import picture
+
+
+def test_pictures_tell_their_number() -> None:
+    for number in (0, 77, 255):
+        decoded = simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(picture(number), 95))
+        assert abs(int(decoded[0, 0, 0]) - number) <= 3

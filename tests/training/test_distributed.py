@@ -1,0 +1,274 @@
+"""Several processes: the same run whatever their number, one cause when one of them fails, nothing lost when they end.
+
+Processes are real, joined by gloo, and every wait has an end.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from daydrive import checkpoint
+from daydrive.config import load_config
+from daydrive.errors import UserError
+from daydrive.training.distributed import join_wanted
+from helpers.paths import REPO
+from helpers.tiny_training import TINY_TRAINING
+
+PATIENCE = 180
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """float32 and AdamW: Muon's Newton-Schulz iterations in bfloat16 would hide what the number of processes does."""
+    tree = {
+        **TINY_TRAINING,
+        "model": {**TINY_TRAINING["model"], "dynamics": {"num_layers": 1, "dropout": 0.0}},
+        "training": {"use_amp": False, "max_steps": 20, "distributed": True, "unroll": [{"start": 0.0, "steps": 1}]},
+        "optimizer": {"type": "adamw", "lr": 1e-3},
+        "logging": {"log_interval": 1, "eval_interval": 10, "save_interval": 1, "num_samples": 1},
+    }
+    file = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    return file
+
+
+def command(config: Path, store: Path, run: Path, *more: str) -> list[str]:
+    return [
+        str(REPO / "scripts/train.py"), "--config", str(config), "--data-root", str(store), "--run-dir", str(run),
+        "--device", "cpu", *more,
+    ]  # fmt: skip
+
+
+def torchrun(world: int) -> list[str]:
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}"]
+
+
+def start(arguments: list[str], **variables: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    return subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=REPO
+    )
+
+
+def finish(process: subprocess.Popen[str], seconds: float = PATIENCE) -> str:
+    """What it said; a process that does not end in time is killed with all it started, and the test fails."""
+    try:
+        return process.communicate(timeout=seconds)[0]
+    except subprocess.TimeoutExpired:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        process.kill()
+        raise AssertionError(f"not done in {seconds} s: {process.communicate()[0][-2000:]}") from None
+
+
+def trained(world: int, config: Path, store: Path, run: Path, *more: str) -> list[dict[str, float]]:
+    process = start([*torchrun(world), *command(config, store, run, *more)])
+    said = finish(process)
+    assert process.returncode == 0, said[-3000:]
+    return logged(run)
+
+
+def logged(run: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "train/loss" in line]
+
+
+def worst_gap(a: list[dict[str, float]], b: list[dict[str, float]], name: str) -> float:
+    assert [line["step"] for line in a] == [line["step"] for line in b]
+    return max(abs(x[name] - y[name]) / abs(y[name]) for x, y in zip(a, b, strict=True) if name in x)
+
+
+def test_the_same_global_batch_gives_the_same_run(config: Path, road_store: Path, tmp_path: Path) -> None:
+    runs = {
+        world: trained(world, config, road_store, tmp_path / str(world), f"training.batch_size={16 // world}")
+        for world in (1, 2, 4)
+    }
+    assert [line["step"] for line in runs[1]] == list(range(1, 21))
+    for world in (2, 4):
+        assert worst_gap(runs[world], runs[1], "train/loss") < 1e-4
+        assert worst_gap(runs[world], runs[1], "train/grad_norm") < 1e-3
+        assert worst_gap(runs[world], runs[1], "val/psnr") < 1e-4
+        assert worst_gap(runs[world], runs[1], "val/train_psnr") < 1e-4
+    moved = abs(runs[1][0]["train/loss"] - runs[1][-1]["train/loss"]) / runs[1][0]["train/loss"]
+    assert moved > 0.05, "a run that learns nothing would agree as well"
+
+
+@pytest.mark.slow
+def test_sharing_out_the_parameters_changes_nothing_either(config: Path, road_store: Path, tmp_path: Path) -> None:
+    steps = ["training.max_steps=6", "training.batch_size=4", "training.gradient_accumulation=2", "optimizer.type=muon"]
+    whole = trained(2, config, road_store, tmp_path / "ddp", *steps)
+    shared = trained(
+        2, config, road_store, tmp_path / "fsdp", *steps, "training.strategy=fsdp", "training.ema_decay=0.9"
+    )
+    assert worst_gap(shared, whole, "train/loss") < 1e-3
+    folder = checkpoint.find(tmp_path / "fsdp", "last")
+    assert sorted(path.suffix for path in (folder / "optimizer").iterdir()) == [".safetensors", ".safetensors"]
+    ours, theirs = (
+        load_file(folder / checkpoint.TRAINED),
+        load_file(checkpoint.find(tmp_path / "ddp", "last") / "model.safetensors"),
+    )
+    assert ours.keys() == theirs.keys()
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 5e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_then_one_then_two(config: Path, road_store: Path, tmp_path: Path, strategy: str) -> None:
+    settings = ["training.batch_size=4", "logging.save_interval=3", f"training.strategy={strategy}"]
+    unbroken = trained(2, config, road_store, tmp_path / "unbroken", *settings, "training.max_steps=9")
+    run = tmp_path / "run"
+    for world, until in ((2, 3), (1, 6), (2, 9)):
+        process = start(
+            [
+                *torchrun(world),
+                *command(config, road_store, run, *settings, "training.max_steps=9", *["--resume"][: until > 3]),
+            ]
+        )
+        wait_for_checkpoint(run, until)
+        if until < 9:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+        finish(process)
+        keep_only(run, until)
+    state = checkpoint.read_state(checkpoint.find(run, "last"))
+    assert (state["step"], state["sample"], state["clips_per_step"]) == (9, 72, 8)
+    assert worst_gap(logged(run), unbroken, "train/loss") < 1e-4
+
+
+def wait_for_checkpoint(run: Path, step: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not (run / "checkpoints" / f"step-{step:08d}").is_dir():
+        assert time.monotonic() < deadline, "no checkpoint"
+        time.sleep(0.02)
+
+
+def keep_only(run: Path, step: int) -> None:
+    """As if the kill had come before the next checkpoint."""
+    folder = run / "checkpoints" / f"step-{step:08d}"
+    if not folder.is_dir():
+        return
+    for other in (run / "checkpoints").glob("step-*"):
+        if other.name > folder.name:
+            shutil.rmtree(other)
+    (run / "checkpoints" / "last").write_text(folder.name + "\n")
+
+
+def test_a_process_that_is_killed_ends_all_within_seconds(config: Path, road_store: Path, tmp_path: Path) -> None:
+    process = start(
+        [
+            *torchrun(2),
+            *command(config, road_store, tmp_path / "run", "training.max_steps=5000", "training.batch_size=2"),
+        ]
+    )
+    wait_for_checkpoint(tmp_path / "run", 1)
+    ranks = [child for child in psutil.Process(process.pid).children() if "train.py" in " ".join(child.cmdline())]
+    assert len(ranks) == 2
+    ranks[1].kill()
+    began = time.monotonic()
+    said = finish(process, 60)
+    assert time.monotonic() - began < 20
+    assert process.returncode != 0
+    assert said.count("error: ") <= 1
+    assert not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks)
+    assert checkpoint.read_state(checkpoint.find(tmp_path / "run", "last"))["step"] >= 1
+
+
+def test_bad_data_on_one_process_ends_all_with_one_sentence(config: Path, tmp_path: Path, damaged_store: Path) -> None:
+    process = start(
+        [
+            *torchrun(2),
+            *command(config, damaged_store, tmp_path / "run", "training.batch_size=2", "training.max_steps=500"),
+        ]
+    )
+    said = finish(process)
+    assert process.returncode != 0
+    sentences = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(sentences) == 1, said[-3000:]
+    assert "damaged picture" in sentences[0] and "(process " in sentences[0]
+
+
+@pytest.fixture
+def damaged_store(road_store: Path, tmp_path: Path) -> Path:
+    """One picture of a training drive can't be decoded."""
+    import lance
+    import pyarrow as pa
+
+    from daydrive.data.store.store import TABLE, Store
+
+    folder = tmp_path / "damaged"
+    shutil.copytree(road_store, folder)
+    drive = next(drive for drive in Store.open(folder).drives if drive.split == "train")
+    table = lance.dataset(str(folder / TABLE)).to_table()
+    images = table.column("image").to_pylist()
+    images[drive.start + drive.frames // 2] = b"not a picture"
+    place = table.schema.get_field_index("image")
+    table = table.set_column(place, table.schema.field("image"), pa.array(images, table.schema.field("image").type))
+    shutil.rmtree(folder / TABLE)
+    lance.write_dataset(table, str(folder / TABLE))
+    return folder
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+def test_a_signal_to_every_process_saves_and_has_a_code_of_its_own(
+    config: Path, road_store: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """As Slurm starts and ends them: without torchrun, found by variables."""
+    run = tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    settings = ["training.max_steps=5000", "training.batch_size=2", "logging.save_interval=1000"]
+    processes = [
+        start(
+            [sys.executable, *command(config, road_store, run, *settings)],
+            RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    deadline = time.monotonic() + PATIENCE
+    while not (run / "metrics.jsonl").is_file() or len(logged(run)) < 2:
+        assert time.monotonic() < deadline and all(process.poll() is None for process in processes)
+        time.sleep(0.05)
+    for process in processes:
+        process.send_signal(number)
+    said = [finish(process, 60) for process in processes]
+    assert [process.returncode for process in processes] == [code, code], said
+    assert "--resume" in said[0]
+    assert checkpoint.read_state(checkpoint.find(run, "last"))["step"] == logged(run)[-1]["step"]
+
+
+def test_processes_that_were_not_asked_for_are_refused(monkeypatch: pytest.MonkeyPatch, tiny_config: Path) -> None:
+    training = load_config(tiny_config).training
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(UserError, match=r"4 processes were started.*set training\.distributed=true"):
+        join_wanted(training)
+    distributed = training.model_copy(update={"distributed": True, "backend": "nccl"})
+    if not torch.cuda.is_available():
+        world, said = join_wanted(distributed)
+        assert world == 4 and said is not None and "gloo" in said
+    monkeypatch.delenv("WORLD_SIZE")
+    world, said = join_wanted(distributed)
+    assert world == 1 and said is not None and "torchrun --nproc_per_node" in said
+
+
+def test_a_step_that_the_processes_cannot_share_is_refused(config: Path, road_store: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trained(1, config, road_store, run, "training.max_steps=2", "training.batch_size=3")
+    process = start(
+        [*torchrun(2), *command(config, road_store, run, "training.max_steps=2", "training.batch_size=3", "--resume")]
+    )
+    said = finish(process)
+    assert process.returncode != 0
+    assert "a step of this run takes 3 clips, which 2 processes with training.batch_size = 3 can't share" in said

@@ -1,0 +1,195 @@
+"""What a step does: gradients that do not depend on how it is cut up, precision, averages of the weights."""
+
+import math
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from daydrive.config import load_config
+from daydrive.data.sampling.clips import read_clips
+from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.store.store import Store
+from daydrive.losses import structure_loss
+from daydrive.training import step as step_module
+from daydrive.training.compiled import compile_parts
+from daydrive.training.distributed import DistributedContext
+from daydrive.training.engine import Engine
+from daydrive.training.optim.ema import Ema
+from daydrive.training.precision import mixed_dtype
+from daydrive.training.step import clips_per_pass, evaluate_batch
+from daydrive.types import Batch
+from helpers.runs import CPU
+
+FULL = ["model.image_size=[64, 64]", "model.dynamics.dropout=0.0", "training.use_amp=false"]
+
+
+@pytest.fixture
+def batch(road_store: Path) -> Batch:
+    """Six clips, each with a weight of its own; the weights sum to 1."""
+    store = Store.open(road_store)
+    read = read_clips(store, fixed_clips(store, "train", 6, 6))
+    weights = torch.tensor([1.0, 2.0, 3.0, 0.5, 1.5, 2.0])
+    return replace(read, weights=weights / weights.sum())
+
+
+def gradient(engine: Engine) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in engine.model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("cuts", [[6], [3, 3], [4, 2], [1, 1, 1, 1, 1, 1], [5, 1]])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_accumulation_has_the_gradient_of_the_large_batch(
+    tiny_config: Path, batch: Batch, cuts: list[int], weighted: bool
+) -> None:
+    """Also where the last group is short, and where clips carry weights."""
+    if not weighted:
+        batch = replace(batch, weights=torch.full((6,), 1 / 6))
+    engine = Engine(load_config(tiny_config, FULL), DistributedContext.single(CPU))
+    whole = evaluate_batch(engine.model, batch, engine.config.loss, 4, structure_loss, nullcontext)
+    assert batch.weights is not None
+    expected_loss = sum(float(w * loss) for w, loss in zip(batch.weights, whole.parts["loss"], strict=True))
+    assert float(whole.loss.detach()) == pytest.approx(expected_loss, rel=1e-5)
+    whole.loss.backward()
+    expected = gradient(engine)
+    engine.zero_grad()
+    pieces = [piece for piece in torch.arange(6).split(cuts)]
+    for number, piece in enumerate(pieces):
+        part = Batch(batch.images[piece], batch.actions[piece], weights=batch.weights[piece])
+        for _ in engine.accumulate(part, last=number == len(pieces) - 1):
+            pass
+    assert torch.allclose(gradient(engine), expected, rtol=1e-3, atol=1e-7)
+
+
+def test_a_batch_in_passes_has_the_gradient_of_the_whole(
+    tiny_config: Path, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(load_config(tiny_config, FULL), DistributedContext.single(CPU))
+    gradients, passes = [], []
+    for pixels in (step_module.PIXELS_PER_PASS, 4 * 6 * 64 * 64):
+        monkeypatch.setattr(step_module, "PIXELS_PER_PASS", pixels)
+        engine.zero_grad()
+        passes.append(len(list(engine.accumulate(batch, last=True))))
+        gradients.append(gradient(engine))
+    assert passes == [1, 2] and clips_per_pass(batch) == 4
+    assert torch.allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-7)
+
+
+def test_clipping_comes_after_unscaling_and_takes_the_global_norm(tiny_config: Path, batch: Batch) -> None:
+    norms = []
+    for precision in (["training.use_amp=false"], ["training.amp_dtype=float16"]):
+        settings = [*FULL[:2], *precision, "training.max_grad_norm=0.01"]
+        engine = Engine(load_config(tiny_config, settings), DistributedContext.single(CPU))
+        for _ in engine.accumulate(batch, last=True):
+            pass
+        raw = gradient(engine)
+        norms.append(engine.clip_gradients())
+        assert float(gradient(engine).norm()) == pytest.approx(0.01, rel=1e-3)
+    assert float(raw.norm()) > 100 * norms[1], "the float16 loss was scaled"
+    assert norms[1] == pytest.approx(norms[0], rel=0.05)
+
+
+def test_an_overflow_in_float16_skips_the_step_and_lowers_the_scale(tiny_config: Path, batch: Batch) -> None:
+    engine = Engine(load_config(tiny_config, [*FULL[:2], "training.amp_dtype=float16"]), DistributedContext.single(CPU))
+    before = {name: p.detach().clone() for name, p in engine.model.named_parameters()}
+    scale = engine.precision.scaler.get_scale()
+    for _ in engine.accumulate(batch, last=True):
+        pass
+    next(engine.model.parameters()).grad.fill_(float("inf"))  # type: ignore[union-attr]
+    assert not math.isfinite(engine.clip_gradients())
+    assert engine.precision.may_overflow
+    engine.skip()
+    assert engine.precision.skipped_steps == 1 and engine.precision.scaler.get_scale() == scale / 2
+    assert all(torch.equal(p, before[name]) for name, p in engine.model.named_parameters())
+    assert engine.precision.metrics() == {"train/skipped_steps": 1.0, "train/loss_scale": scale / 2}
+
+
+def test_bfloat16_where_the_device_has_it(tiny_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = load_config(tiny_config).training
+    for native, expected in ((True, torch.bfloat16), (False, None)):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda native=native: native)
+        assert mixed_dtype(training, CPU) == expected
+        assert mixed_dtype(training.model_copy(update={"amp_dtype": "bfloat16"}), CPU) == torch.bfloat16
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert mixed_dtype(training, torch.device("cuda")) == torch.float16
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert mixed_dtype(training, torch.device("cuda")) == torch.bfloat16
+    assert mixed_dtype(training.model_copy(update={"use_amp": False}), CPU) is None
+
+
+def test_the_average_follows_the_weights_and_stands_in_for_them() -> None:
+    model = torch.nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        model.weight.zero_()
+    ema = Ema(model, 0.9)
+    expected = 0.0
+    for number in range(1, 101):
+        with torch.no_grad():
+            model.weight.fill_(float(number))
+        ema.update(model)
+        decay = min(0.9, (1 + number) / (10 + number))
+        expected = decay * expected + (1 - decay) * number
+    assert float(ema.average["weight"][0, 0]) == pytest.approx(expected, rel=1e-5)
+    assert expected < 95
+    with ema.in_place_of(model):
+        assert float(model.weight[0, 0]) == pytest.approx(expected, rel=1e-5)
+    assert float(model.weight[0, 0]) == 100
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd", "muon"])
+def test_every_optimizer_learns_a_batch(tiny_config: Path, batch: Batch, kind: str) -> None:
+    rate = {"sgd": "0.3", "muon": "3e-3"}.get(kind, "1e-2")
+    settings = [*FULL, f"optimizer.type={kind}", f"optimizer.lr={rate}"]
+    engine = Engine(load_config(tiny_config, settings), DistributedContext.single(CPU))
+    losses = []
+    for _ in range(12):
+        losses.append(sum(float(result.loss) for result in engine.accumulate(batch, last=True)))
+        engine.clip_gradients()
+        engine.update()
+    assert losses[-1] < 0.85 * losses[0]
+    assert {type(optimizer).__name__.lower() for optimizer in engine.optimizers} == {
+        "adamw", *([kind] if kind in ("adam", "sgd", "muon") else []),
+    } - ({"adamw"} if kind in ("adam", "sgd") else set())  # fmt: skip
+
+
+def test_gradient_checkpointing_gives_the_same_gradients_to_the_bit(tiny_config: Path, batch: Batch) -> None:
+    gradients = []
+    for kept in (False, True):
+        settings = ["model.image_size=[64, 64]", f"training.use_gradient_checkpointing={str(kept).lower()}"]
+        engine = Engine(load_config(tiny_config, settings), DistributedContext.single(CPU))
+        torch.manual_seed(3)
+        for _ in engine.accumulate(batch, last=True):
+            pass
+        gradients.append(gradient(engine))
+    assert torch.equal(*gradients)
+
+
+def test_a_compiler_that_fails_is_done_without(
+    tiny_config: Path, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(load_config(tiny_config, FULL), DistributedContext.single(CPU))
+    expected = engine.evaluate(batch).loss
+
+    def broken(function: object, **_: object) -> object:
+        def call(*_: object) -> None:
+            raise RuntimeError("no compiler here")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    said = compile_parts(engine.model, lambda: engine.evaluate(batch))
+    assert said == "torch.compile does not work here (no compiler here); training goes on without it"
+    assert torch.equal(engine.evaluate(batch).loss, expected)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_learns_the_same(tiny_config: Path, batch: Batch) -> None:
+    engine = Engine(load_config(tiny_config, FULL), DistributedContext.single(CPU))
+    eager = engine.evaluate(batch).loss
+    said = compile_parts(engine.model, lambda: engine.evaluate(batch))
+    assert said.startswith("torch.compile took")
+    compiled = engine.evaluate(batch).loss
+    assert float(compiled) == pytest.approx(float(eager), rel=1e-4)
+    assert "encoder.enter.0.weight" in engine.model.state_dict()
