@@ -19,7 +19,7 @@ from daydrive.cli import app
 from daydrive.data.store.store import Store
 from daydrive.evaluation.adapter import Context
 from daydrive.evaluation.benchmark import cost, energy, entrants, latency, scene, throughput
-from daydrive.evaluation.floors import constant_flow
+from daydrive.evaluation.metrics.baselines import constant_flow
 from daydrive.files import read_json
 from daydrive.measure import clock
 from daydrive.measure.findings import Findings, Target

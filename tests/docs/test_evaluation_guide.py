@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from daydrive.data.prepare.prepare import prepare
-from daydrive.evaluation.report import FLOORS
 from daydrive.files import read_json
+from daydrive.report.markdown import FLOORS
 from helpers.guide import blocks
 from helpers.paths import REPO
 from helpers.runs import run_training

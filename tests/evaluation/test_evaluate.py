@@ -20,13 +20,14 @@ from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.evaluation import run, subject
-from daydrive.evaluation.horizon import Dream, Rollout, dreamt, other_clips
+from daydrive.evaluation import model_loading as subject
+from daydrive.evaluation import pipeline as run
+from daydrive.evaluation.metrics.frame_metrics import Dream, Rollout, dreamt, other_clips
 from daydrive.evaluation.output import check_writable, filling, finite
-from daydrive.evaluation.predictions import Predictions, bytes_needed
-from daydrive.evaluation.report import margins_markdown, margins_table
-from daydrive.evaluation.run import choose_clips, evaluate
+from daydrive.evaluation.pipeline import choose_clips, evaluate
 from daydrive.metrics import PSNR_CAP, psnr
+from daydrive.report.markdown import margins_markdown, margins_table
+from daydrive.report.predictions import Predictions, bytes_needed
 from daydrive.types import Clip
 from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, figures, scene_store, steerer
 

@@ -20,15 +20,15 @@ from daydrive.data.sampling.clips import read_actions, read_clips
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.evaluation import measuring
+from daydrive.evaluation import runner as measuring
 from daydrive.evaluation.benchmark.measures import measures_ratio
-from daydrive.evaluation.choosing import evenly
+from daydrive.evaluation.clip_selection import evenly
 from daydrive.evaluation.compare import FIGURES
-from daydrive.evaluation.floors import mean_picture
-from daydrive.evaluation.horizon import TOGETHER, Dream, Rollout, dreamt, frame_figures, other_clips
-from daydrive.evaluation.keeping import WORST, Kept, read_cached, worst
+from daydrive.evaluation.metrics.baselines import mean_picture
+from daydrive.evaluation.metrics.frame_metrics import TOGETHER, Dream, Rollout, dreamt, frame_figures, other_clips
+from daydrive.evaluation.model_loading import bind
 from daydrive.evaluation.output import partial, workspace
-from daydrive.evaluation.subject import bind
+from daydrive.evaluation.rollout_cache import WORST, Kept, read_cached, worst
 from daydrive.types import Clip
 from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, scene_store, steerer
 

@@ -14,8 +14,8 @@ from daydrive.data.sampling.clips import read_images
 from daydrive.data.sources.road import drive_seed
 from daydrive.data.store.store import Store
 from daydrive.envs.road import Driver, RoadEnv
-from daydrive.evaluation.card import Fork, road_forks
-from daydrive.evaluation.horizon import Dream
+from daydrive.evaluation.controllability import Fork, road_forks
+from daydrive.evaluation.metrics.frame_metrics import Dream
 
 PIXELS = 2.4
 """Columns of 64 that a full turn of the wheel moves what is far away in a step."""

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import simplejpeg
 
 from daydrive.data.store.store import Store
-from daydrive.evaluation.run import evaluate
+from daydrive.evaluation.pipeline import evaluate
 from helpers.runs import run_training
 
 SIZE = (24, 32)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
-from daydrive.evaluation.horizon import Dream
-from daydrive.evaluation.run import evaluate_dream
+from daydrive.evaluation.metrics.frame_metrics import Dream
+from daydrive.evaluation.pipeline import evaluate_dream
 
 SIZE, CONTEXT, HORIZON = (32, 48), 3, 6
 PIXELS = 4

@@ -17,9 +17,9 @@ from daydrive import cli
 from daydrive.checkpoint import read_state
 from daydrive.data.sources import SOURCES
 from daydrive.data.store.store import Store
-from daydrive.evaluation.modelcard import FILES, LICENCES, model_card, training_of
-from daydrive.evaluation.report import FLOORS
 from daydrive.files import read_json
+from daydrive.report.markdown import FLOORS
+from daydrive.report.model_card import FILES, LICENCES, model_card, training_of
 from helpers.paths import REPO
 from helpers.refusals import checkpoint_of
 

@@ -89,8 +89,8 @@ def score(
         return
     from daydrive.checkpoint import load
     from daydrive.devices import find_device
+    from daydrive.evaluation.model_loading import check_fit
     from daydrive.evaluation.scoring import meaning, prediction_error
-    from daydrive.evaluation.subject import check_fit
 
     loaded = load(checkpoint, find_device(device))
     check_fit(loaded, opened)

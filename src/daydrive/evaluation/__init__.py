@@ -1,9 +1,10 @@
 """Honest measurement: how far a dream stays true, whether it obeys the wheel, how fast it is."""
 
 from daydrive.evaluation.benchmark import dream_speed
-from daydrive.evaluation.controllability import counterfactual
-from daydrive.evaluation.horizon import Dream
-from daydrive.evaluation.report import (
+from daydrive.evaluation.controllability.counterfactual import counterfactual
+from daydrive.evaluation.metrics.frame_metrics import Dream
+from daydrive.evaluation.pipeline import evaluate, evaluate_dream
+from daydrive.report.markdown import (
     long_dreams_sentence,
     margins_markdown,
     margins_table,
@@ -11,7 +12,6 @@ from daydrive.evaluation.report import (
     usable_sentence,
     verdict_sentence,
 )
-from daydrive.evaluation.run import evaluate, evaluate_dream
 
 __all__ = [
     "Dream",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from daydrive.errors import UserError, blamed, did_you_mean
-from daydrive.evaluation.horizon import Dream
+from daydrive.evaluation.metrics.frame_metrics import Dream
 
 NEEDED = ("context", "reset", "step")
 

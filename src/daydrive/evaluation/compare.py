@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from daydrive.errors import UserError
-from daydrive.evaluation.intervals import Array, Bootstrap, interval
 from daydrive.evaluation.manifest import check_comparable
-from daydrive.evaluation.usable import FLOORS, drawn_steps, usable_of
+from daydrive.evaluation.metrics.intervals import Array, Bootstrap, interval
+from daydrive.evaluation.metrics.usable import FLOORS, drawn_steps, usable_of
 from daydrive.files import read_json
 
 FIGURES = "figures.npz"

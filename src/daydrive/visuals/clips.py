@@ -14,13 +14,13 @@ from daydrive.checkpoint import load
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.store.store import DriveInfo, Store
 from daydrive.errors import UserError
-from daydrive.evaluation.choosing import choose_clips
-from daydrive.evaluation.figures import STRIP_STEPS
-from daydrive.evaluation.horizon import Dream
-from daydrive.evaluation.subject import check_fit, find_subject
+from daydrive.evaluation.clip_selection import choose_clips
+from daydrive.evaluation.metrics.frame_metrics import Dream
+from daydrive.evaluation.model_loading import check_fit, find_subject
 from daydrive.gallery import choose
 from daydrive.metrics import psnr
 from daydrive.models import WorldModel
+from daydrive.report.plots import STRIP_STEPS
 from daydrive.types import Clip
 
 BATCH = 8

@@ -16,9 +16,9 @@ from daydrive.data.sampling.clips import read_clips
 from daydrive.data.store.store import Store
 from daydrive.envs.road import Driver, RoadEnv
 from daydrive.envs.road.env import HZ
-from daydrive.evaluation.card import forks
-from daydrive.evaluation.horizon import UINT8_RANGE, Dream
-from daydrive.evaluation.subject import bind, find_subject
+from daydrive.evaluation.controllability import forks
+from daydrive.evaluation.metrics.frame_metrics import UINT8_RANGE, Dream
+from daydrive.evaluation.model_loading import bind, find_subject
 from daydrive.metrics import psnr
 from daydrive.pictures import contact_sheet, to_images, widen
 from daydrive.types import Clip, Image

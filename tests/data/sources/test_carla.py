@@ -23,7 +23,7 @@ from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.sources import read_options
 from daydrive.data.sources.carla import CarlaSource, readings
 from daydrive.data.store.store import Store
-from daydrive.evaluation.run import evaluate
+from daydrive.evaluation.pipeline import evaluate
 
 CLIP = "Accident_Town03_Route101_Weather23"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from helpers.recordings import intervals
-from helpers.recordings import shown
 from helpers.recordings import columns
 from helpers.recordings import prepared
+from helpers.recordings import shown
 
 from helpers.paths import SHARED
 from helpers.paths import REPO
@@ -27,7 +27,7 @@ from daydrive.data.kinematics.signals import lag
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.store.store import Store
-from daydrive.evaluation.run import evaluate
+from daydrive.evaluation.pipeline import evaluate
 
 ROUTE = "b0c9d2329ad1606b|2018-08-02--08-34-47"
 

@@ -19,7 +19,7 @@ from helpers.recordings import columns, intervals, prepared, shown
 
 from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.sources import read_options, waymo
-from daydrive.evaluation.run import evaluate
+from daydrive.evaluation.pipeline import evaluate
 
 ANGLE = 0.5 / 2.71 * 2.99
 """the truth's wheel at steering 1: its wheelbase is another"""

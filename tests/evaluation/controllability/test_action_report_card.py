@@ -15,17 +15,18 @@ from torch import Tensor
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.errors import UserError
-from daydrive.evaluation.card import Estimators, calibrate, card_markdown, forks, long_dream, report_card
-from daydrive.evaluation.card.actions import VARIANTS, variants
-from daydrive.evaluation.card.branches import BRANCHES, STEPS, branch_figures
-from daydrive.evaluation.card.flow import motions
-from daydrive.evaluation.card.long import Moments
-from daydrive.evaluation.card.memory import Memory, as_json
-from daydrive.evaluation.card.readback import response
-from daydrive.evaluation.card.words import about_memory
-from daydrive.evaluation.horizon import Dream, Rollout
-from daydrive.evaluation.intervals import bootstrap
+from daydrive.evaluation.controllability import Estimators, calibrate, forks, long_dream, report_card
+from daydrive.evaluation.controllability.action_response import response
+from daydrive.evaluation.controllability.actions import VARIANTS, variants
+from daydrive.evaluation.controllability.branches import BRANCHES, STEPS, branch_figures
+from daydrive.evaluation.controllability.flow import motions
+from daydrive.evaluation.controllability.long_rollout import Moments
+from daydrive.evaluation.controllability.training_index import Memory, as_json
+from daydrive.evaluation.metrics.frame_metrics import Dream, Rollout
+from daydrive.evaluation.metrics.intervals import bootstrap
 from daydrive.metrics import PSNR_CAP
+from daydrive.report.card_markdown import card_markdown
+from daydrive.report.sentences import about_memory
 from helpers.cheats import World, turned
 from helpers.planted_predictions import copier, scene_store, steerer
 

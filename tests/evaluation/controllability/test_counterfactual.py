@@ -11,8 +11,15 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
-from daydrive.evaluation.controllability import BRANCHES, STEPS, Moment, compare, counterfactual, road_moments
-from daydrive.evaluation.horizon import Dream
+from daydrive.evaluation.controllability.counterfactual import (
+    BRANCHES,
+    STEPS,
+    Moment,
+    compare,
+    counterfactual,
+    road_moments,
+)
+from daydrive.evaluation.metrics.frame_metrics import Dream
 from daydrive.metrics import PSNR_CAP
 
 SIZE, CONTEXT, SEEDS = (64, 64), 3, [9_000_001, 9_000_002]

@@ -15,16 +15,14 @@ from torch import Tensor
 
 from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import Store
-from daydrive.evaluation.distribution import (
+from daydrive.evaluation.frechet import (
     FILTERS,
     Features,
     Spread,
     clips_elsewhere,
-    distribution_html,
-    distribution_markdown,
 )
-from daydrive.evaluation.distribution.tables import size_rows
-from daydrive.evaluation.horizon import Rollout
+from daydrive.evaluation.metrics.frame_metrics import Rollout
+from daydrive.report.distribution import distribution_html, distribution_markdown, size_rows
 from daydrive.types import Clip
 from helpers.planted_predictions import evaluated, scene_store, steerer
 

@@ -7,8 +7,8 @@ import pytest
 import scipy.linalg
 
 from daydrive.errors import UserError
-from daydrive.evaluation.distribution.gaussian import Gaussian, Moments, frechet_distance, gaussian
-from daydrive.evaluation.intervals import Array
+from daydrive.evaluation.frechet.gaussian import Gaussian, Moments, frechet_distance, gaussian
+from daydrive.evaluation.metrics.intervals import Array
 
 
 def covariance(rank: int, size: int, seed: int) -> Array:

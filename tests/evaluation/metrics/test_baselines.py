@@ -16,13 +16,13 @@ from torch import Tensor
 from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.evaluation.floors import constant_flow, mean_picture
-from daydrive.evaluation.intervals import bootstrap, interval
-from daydrive.evaluation.lpips import find_lpips
-from daydrive.evaluation.report import report_markdown, usable_sentence
-from daydrive.evaluation.usable import GUESSES, usable_of, usable_steps
+from daydrive.evaluation.metrics.baselines import constant_flow, mean_picture
+from daydrive.evaluation.metrics.intervals import bootstrap, interval
+from daydrive.evaluation.metrics.lpips import find_lpips
+from daydrive.evaluation.metrics.usable import GUESSES, usable_of, usable_steps
 from daydrive.metrics import psnr
 from daydrive.perceptual import BACKBONES, LPIPS
+from daydrive.report.markdown import report_markdown, usable_sentence
 from daydrive.types import to_signed
 from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, figures, scene, scene_store, steerer
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from daydrive import metrics
 from daydrive.errors import UserError
-from daydrive.evaluation.lpips import find_lpips
+from daydrive.evaluation.metrics.lpips import find_lpips
 from daydrive.metrics import PSNR_CAP, change, psnr, sharpness, ssim
 from daydrive.perceptual import BACKBONES, LEAST_SIDE, LPIPS, published_to_ours
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from daydrive.checkpoint import LoadedModel, load
 from daydrive.errors import UserError
 from daydrive.evaluation.adapter import Adapter, Context, Foreign, load_adapter
-from daydrive.evaluation.floors import flow_steps
+from daydrive.evaluation.metrics.baselines import flow_steps
 from daydrive.models import WorldModel, build_world_model
 from daydrive.types import to_signed, to_uint8
 

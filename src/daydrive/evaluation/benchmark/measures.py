@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from daydrive.evaluation.horizon import UINT8_RANGE
+from daydrive.evaluation.metrics.frame_metrics import UINT8_RANGE
 from daydrive.measure.clock import QUICK, THOROUGH, least, race
 from daydrive.measure.findings import Findings, Target
 from daydrive.metrics import psnr, ssim

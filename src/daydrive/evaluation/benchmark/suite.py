@@ -18,7 +18,7 @@ from daydrive.evaluation.benchmark.energy import energy_of
 from daydrive.evaluation.benchmark.entrants import Entrant, find_entrants, of_size
 from daydrive.evaluation.benchmark.scene import REAL_TIME_HZ, Scene, noise, of_store, swaying
 from daydrive.evaluation.benchmark.throughput import frames_per_second
-from daydrive.evaluation.subject import check_fit
+from daydrive.evaluation.model_loading import check_fit
 from daydrive.files import check_folder, parents_made
 from daydrive.measure import clock
 from daydrive.measure.findings import Findings, Target, write

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
-from daydrive.evaluation.tables import NOTHING
 from daydrive.measure.findings import Findings
+from daydrive.report.tables import NOTHING
 
 
 def tables(findings: Findings) -> list[Table]:

@@ -1,0 +1,1 @@
+"""What is measured of a rollout, beside its baselines, with intervals over drives."""
