@@ -26,8 +26,8 @@ from daydrive.data.sampling.augment import DrivingAugmentation
 from daydrive.data.sampling.loader import ClipLoader
 from daydrive.data.store.store import METADATA_FILE, TABLE, Store
 from daydrive.errors import UserError
-from daydrive.pictures import show_batch
 from daydrive.types import Batch, to_signed
+from daydrive.viz.images import show_batch
 from helpers.paths import REPO, SHARED
 
 UDACITY = SHARED / "udacity_track"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from daydrive.evaluation.controllability import egomotion
-from daydrive.evaluation.curves import Chart, Curve, chart_html
+from daydrive.viz.svg import Chart, Curve, chart_html
 from helpers.chromium import BINARY, Chromium
 from helpers.planted_predictions import evaluated, scene_store, steerer
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from daydrive.pictures import (
+from daydrive.types import Image
+from daydrive.viz.images import (
     action_panel,
     contact_sheet,
     difference,
@@ -23,7 +24,6 @@ from daydrive.pictures import (
     write_png,
     write_video,
 )
-from daydrive.types import Image
 
 
 def plain(level: int, h: int = 16, w: int = 24) -> Image:

@@ -1,4 +1,4 @@
-"""What the pictures of `daydrive.visuals` show is what there is."""
+"""What the pictures of `daydrive.viz.views` show is what there is."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from daydrive.charts import lines
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.store.store import Store
 from daydrive.envs.road import Driver, RoadEnv
 from daydrive.errors import UserError
 from daydrive.rollout import rollout_uint8
 from daydrive.types import Image
-from daydrive.visuals import curves, error, fan, latent, motion, paint, rollout, sheet
-from daydrive.visuals.clips import Dreamt, Inside, Wish, find_clips, look_inside, shown_steps
+from daydrive.viz import colormaps as paint
+from daydrive.viz.charts import lines
+from daydrive.viz.views import errors as error
+from daydrive.viz.views import latents as latent
+from daydrive.viz.views import motion, sheet
+from daydrive.viz.views import rollouts as rollout
+from daydrive.viz.views import steering_sweep as fan
+from daydrive.viz.views import training_curves as curves
+from daydrive.viz.views.clips import Dreamt, Inside, Wish, find_clips, look_inside, shown_steps
 
 SIZE, CONTEXT, STEPS, HZ = (32, 48), 3, 6, 10.0
 CPU = torch.device("cpu")

@@ -110,7 +110,6 @@ def show_batch(
     overrides: Overrides = None,
 ) -> None:
     """Clips as training sees them, in its order and augmented as the config says, with their actions."""
-    from daydrive import pictures
     from daydrive.config import load_config
     from daydrive.data.sampling.augment import DrivingAugmentation
     from daydrive.data.sampling.clips import ClipIndex
@@ -118,6 +117,7 @@ def show_batch(
     from daydrive.data.sampling.sample_order import build_sample_order
     from daydrive.data.store.store import Store
     from daydrive.files import check_folder
+    from daydrive.viz import images as pixels
 
     if output.suffix.lower() != ".png":
         raise UserError(f"--output {output}: the sheet is a PNG, name a .png file")
@@ -147,7 +147,7 @@ def show_batch(
         labels.append(f"{sample}: {clip.drive}, {frame}" + (" ↔" if drawn.mirrored else ""))
         print(f"sample {sample}: drive '{clip.drive}' from frame {frame}" + (f", {drawn}" if data.augmentation else ""))
     title = f"{split}, {len(index)} clips of {data.sequence_length} frames, {data.frame_skip / store.hz:.2g} s apart"
-    pictures.show_batch(
+    pixels.show_batch(
         batch.images[:, :shown], batch.actions[:, : shown - 1], output,
         labels=labels, title=title, pixel_aspect=store.pixel_aspect,
     )  # fmt: skip

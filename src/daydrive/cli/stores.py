@@ -58,8 +58,8 @@ def show(
 ) -> None:
     """Pictures and actions of drives on a timeline: a PNG of each, and one page with all of them."""
     from daydrive.data.store.store import Store
-    from daydrive.gallery import choose
-    from daydrive.gallery import show as write
+    from daydrive.viz.gallery import choose
+    from daydrive.viz.gallery import show as write
 
     opened = Store.open(store)
     drives = choose(opened, drive or [], limit)
@@ -129,7 +129,7 @@ def doctor(
     from daydrive.data.quality.doctor.examine import examine
     from daydrive.data.store.store import Store
     from daydrive.files import check_folder, write_text
-    from daydrive.gallery.diagnosis import diagnosis_page
+    from daydrive.viz.gallery.diagnosis import diagnosis_page
 
     opened = Store.open(store)
     opened.refuse_mix("can't be examined as a whole; examine its stores one by one")

@@ -43,9 +43,9 @@ def rollout(
 ) -> None:
     """Several clips at once: real frames, dreamt ones, and where they differ."""
     from daydrive.devices import find_device
-    from daydrive.visuals import rollout as kind
-    from daydrive.visuals.clips import Wish, look
-    from daydrive.visuals.output import MOVING, check_output, save
+    from daydrive.viz.views import rollouts as kind
+    from daydrive.viz.views.clips import Wish, look
+    from daydrive.viz.views.files import MOVING, check_output, save
 
     check_output(output, "rollout", MOVING)
     wish = Wish(split, horizon, clips, drive or (), at)
@@ -70,9 +70,9 @@ def fan(
 ) -> None:
     """One moment, five steerings side by side, in the road world above what really would have come."""
     from daydrive.devices import find_device
-    from daydrive.visuals import fan as kind
-    from daydrive.visuals.clips import Wish
-    from daydrive.visuals.output import MOVING, check_output, save
+    from daydrive.viz.views import steering_sweep as kind
+    from daydrive.viz.views.clips import Wish
+    from daydrive.viz.views.files import MOVING, check_output, save
 
     check_output(output, "fan", MOVING)
     where = find_device(device)
@@ -101,9 +101,9 @@ def motion(
 ) -> None:
     """How the model paints: the flow, what it takes for new, what is left of the last real picture."""
     from daydrive.devices import find_device
-    from daydrive.visuals import motion as kind
-    from daydrive.visuals.clips import Wish, look_inside
-    from daydrive.visuals.output import MOVING, check_output, save
+    from daydrive.viz.views import motion as kind
+    from daydrive.viz.views.clips import Wish, look_inside
+    from daydrive.viz.views.files import MOVING, check_output, save
 
     _refuse(adapter, "motion")
     check_output(output, "motion", MOVING)
@@ -129,9 +129,9 @@ def latent(
 ) -> None:
     """What the encoder makes of real and of dreamt frames, and what the dynamics remember."""
     from daydrive.devices import find_device
-    from daydrive.visuals import latent as kind
-    from daydrive.visuals.clips import Wish, look_inside
-    from daydrive.visuals.output import MOVING, check_output, save
+    from daydrive.viz.views import latents as kind
+    from daydrive.viz.views.clips import Wish, look_inside
+    from daydrive.viz.views.files import MOVING, check_output, save
 
     _refuse(adapter, "latent")
     check_output(output, "latent", MOVING)
@@ -158,9 +158,9 @@ def error(
 ) -> None:
     """Where dreams are wrong and how that grows, beside copying: means over the clips, and the first of them."""
     from daydrive.devices import find_device
-    from daydrive.visuals import error as kind
-    from daydrive.visuals.clips import Wish, look
-    from daydrive.visuals.output import MOVING, check_output, save
+    from daydrive.viz.views import errors as kind
+    from daydrive.viz.views.clips import Wish, look
+    from daydrive.viz.views.files import MOVING, check_output, save
 
     check_output(output, "error", MOVING)
     wish = Wish(split, horizon, clips, drive or (), at)
@@ -185,10 +185,10 @@ def sheet(
 ) -> None:
     """Many dreams on one page, real above dreamt, the best on top. Drives alone: `daydrive data show`."""
     from daydrive.devices import find_device
-    from daydrive.pictures import write_png
-    from daydrive.visuals import sheet as kind
-    from daydrive.visuals.clips import Wish, look
-    from daydrive.visuals.output import STILL, check_output
+    from daydrive.viz.images import write_png
+    from daydrive.viz.views import sheet as kind
+    from daydrive.viz.views.clips import Wish, look
+    from daydrive.viz.views.files import STILL, check_output
 
     check_output(output, "sheet", STILL)
     wish = Wish(split, horizon, clips, drive or (), at)
@@ -205,9 +205,9 @@ def curves(
     smooth: Annotated[float, typer.Option(min=0.0, max=0.999, help="of the loss: the past's weight, 0 for none")] = 0.9,
 ) -> None:
     """Training loss, validation PSNR and margin of one run or several, from what they logged."""
-    from daydrive.pictures import write_png
-    from daydrive.visuals import curves as kind
-    from daydrive.visuals.output import STILL, check_output
+    from daydrive.viz.images import write_png
+    from daydrive.viz.views import training_curves as kind
+    from daydrive.viz.views.files import STILL, check_output
 
     check_output(output, "curves", STILL)
     read = kind.read_runs(runs)

@@ -9,12 +9,12 @@ from typing import Any
 from daydrive.data.store.store import Store
 from daydrive.evaluation.metrics.frame_metrics import Rollout
 from daydrive.files import write_json, write_text
-from daydrive.pictures import write_video
 from daydrive.report import plots
 from daydrive.report.markdown import report_markdown
 from daydrive.report.model_card import Training, model_card
 from daydrive.report.page import FILES, report_html
 from daydrive.report.predictions import Predictions
+from daydrive.viz.images import write_video
 
 
 def write_predictions(folder: Path, rollouts: Iterable[Rollout], clips: int, steps: int, store: Store) -> None:

@@ -8,8 +8,6 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from daydrive.evaluation.curves import Chart, Curve, chart_data, chart_html
-from daydrive.pages import address, embedded_json, filled
 from daydrive.report import rows
 from daydrive.report.distribution import distribution_html
 from daydrive.report.markdown import (
@@ -23,6 +21,8 @@ from daydrive.report.markdown import (
 )
 from daydrive.report.sentences import about_branches, about_memory, about_the_end
 from daydrive.report.tables import html_table, said, with_interval
+from daydrive.viz.html import address, embedded_json, filled
+from daydrive.viz.svg import Chart, Curve, chart_data, chart_html
 
 TEMPLATE = Path(__file__).with_name("templates") / "report.html"
 FILES = ("rollouts.mp4", "strip.png", "worst.png", "counterfactual.png", "counterfactual.mp4", "memory.png", "long.png")

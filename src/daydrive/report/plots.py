@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from daydrive.charts import FAINT, drawn, dress, new_figure
 from daydrive.evaluation.controllability.training_index import Recalled
 from daydrive.evaluation.metrics.frame_metrics import Rollout
-from daydrive.pictures import (
+from daydrive.report.markdown import FLOORS
+from daydrive.types import Image
+from daydrive.viz.charts import FAINT, drawn, dress, new_figure
+from daydrive.viz.images import (
     contact_sheet,
     difference,
     overlay_action,
@@ -22,8 +24,6 @@ from daydrive.pictures import (
     write_on,
     write_png,
 )
-from daydrive.report.markdown import FLOORS
-from daydrive.types import Image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from types import TracebackType
 import numpy as np
 
 from daydrive.evaluation.metrics.frame_metrics import Rollout
-from daydrive.pictures import to_images
+from daydrive.viz.images import to_images
 
 
 class Predictions:

@@ -15,10 +15,10 @@ from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
 from daydrive.distributed import DistributedContext
-from daydrive.pictures import Images, contact_sheet, to_images
 from daydrive.training.engine import Engine
 from daydrive.training.step import StepResult
 from daydrive.types import Batch, Clip, Image, to_uint8
+from daydrive.viz.images import Images, contact_sheet, to_images
 
 VALIDATION_CLIPS, TRAINING_CLIPS = 32, 32
 

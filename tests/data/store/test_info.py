@@ -24,7 +24,7 @@ from daydrive.data.quality.summary import summarize
 from daydrive.data.store.concat import merge
 from daydrive.data.store.resplit import resplit
 from daydrive.data.store.store import Store
-from daydrive.gallery.page import POINTS, _thinned
+from daydrive.viz.gallery.page import POINTS, _thinned
 
 NAME = "ein <b>Tag & é|x @DATA@"
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from daydrive.pictures import encode_gif
 from daydrive.training.logging import RunLogger
 from daydrive.training.logging.histograms import SAMPLES, histogram, parameter_histograms
 from daydrive.training.logging.jsonl import read_rows
+from daydrive.viz.images import encode_gif
 from helpers.logs import (
     PLAIN,
     check_video,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daydrive.charts import COLOURS, FAINT, drawn, dress, lines, new_figure
 from daydrive.measure.findings import Findings, Target, target_of
-from daydrive.pictures import write_png
+from daydrive.viz.charts import COLOURS, FAINT, drawn, dress, lines, new_figure
+from daydrive.viz.images import write_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,7 +21,8 @@ from daydrive.envs.road.env import HZ
 from daydrive.evaluation.controllability.branches import forks
 from daydrive.evaluation.metrics.frame_metrics import UINT8_RANGE, Dream
 from daydrive.metrics import psnr
-from daydrive.pictures import (
+from daydrive.types import ACTION_HIGH, ACTION_LOW, Image
+from daydrive.viz.images import (
     contact_sheet,
     enlarge,
     overlay_action,
@@ -30,7 +31,6 @@ from daydrive.pictures import (
     write_png,
     write_video,
 )
-from daydrive.types import ACTION_HIGH, ACTION_LOW, Image
 
 BRANCHES = {"left": -0.5, "straight": 0.0, "right": 0.5}
 """What is added to the driver's steering, all the way."""

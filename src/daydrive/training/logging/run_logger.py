@@ -10,13 +10,13 @@ import numpy.typing as npt
 from torch import nn
 
 from daydrive.config import Config
-from daydrive.pictures import encode_gif
 from daydrive.training.logging.backend import Backend
 from daydrive.training.logging.histograms import parameter_histograms
 from daydrive.training.logging.jsonl import JsonlLog, read_rows
 from daydrive.training.logging.tensorboard import TensorBoardLog
 from daydrive.training.logging.wandb import WandbLog
 from daydrive.types import Image
+from daydrive.viz.images import encode_gif
 
 
 class RunLogger:

@@ -14,13 +14,13 @@ from daydrive.config import Config, as_tree
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made, write_json
-from daydrive.pictures import write_png
 from daydrive.provenance import device_name
 from daydrive.training.checks.memory import available_memory, is_out_of_memory, memory_advice
 from daydrive.training.interruption import exit_code, interruptions
 from daydrive.training.lr_finder.report import SweepProgress, curves, yaml_lines
 from daydrive.training.lr_finder.suggestion import rate_text, settings_to_write
 from daydrive.training.lr_finder.sweep import Range, Sweep, sweep
+from daydrive.viz.images import write_png
 
 JSON_FILE, PICTURE_FILE = "find_lr.json", "find_lr.png"
 

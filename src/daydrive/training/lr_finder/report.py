@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from daydrive.charts import COLOURS, FAINT, drawn, dress, new_figure
 from daydrive.training.logging.progress import clock_text
 from daydrive.training.lr_finder.suggestion import rate_text
 from daydrive.training.lr_finder.sweep import Sweep
 from daydrive.types import Image
+from daydrive.viz.charts import COLOURS, FAINT, drawn, dress, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

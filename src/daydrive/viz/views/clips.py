@@ -17,11 +17,11 @@ from daydrive.errors import UserError
 from daydrive.evaluation.clip_selection import choose_clips
 from daydrive.evaluation.metrics.frame_metrics import Dream
 from daydrive.evaluation.model_loading import check_fit, find_subject
-from daydrive.gallery import choose
 from daydrive.metrics import psnr
 from daydrive.models import WorldModel
 from daydrive.report.plots import STRIP_STEPS
 from daydrive.types import Clip
+from daydrive.viz.gallery import choose
 
 BATCH = 8
 """Clips dreamt at a time."""

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.gallery.reading import View
-from daydrive.pictures import FAINT, Colour, enlarge, overlay_action, widen, write_on
 from daydrive.types import Image
+from daydrive.viz.gallery.reading import View
+from daydrive.viz.images import FAINT, Colour, enlarge, overlay_action, widen, write_on
 
 WIDTH, MARGIN, LEFT, RIGHT = 1600, 18, 84, 96
 MOST_TILES, LOWEST, TALLEST = 8, 90, 200

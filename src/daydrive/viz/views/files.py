@@ -9,8 +9,8 @@ import numpy as np
 
 from daydrive.errors import UserError
 from daydrive.files import check_folder, replacing
-from daydrive.pictures import encode_gif, write_png, write_video
 from daydrive.types import Image
+from daydrive.viz.images import encode_gif, write_png, write_video
 
 STILL, MOVING = (".png",), (".png", ".mp4", ".gif")
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import simplejpeg
 
 from daydrive.data.store.store import DriveInfo, Store
-from daydrive.pictures import INK, write_on
 from daydrive.types import Image
+from daydrive.viz.images import INK, write_on
 
 
 @dataclass(frozen=True)

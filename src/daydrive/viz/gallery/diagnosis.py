@@ -11,8 +11,8 @@ from daydrive.data.images import encode
 from daydrive.data.quality.doctor.features import decode
 from daydrive.data.quality.doctor.finding import Curve, Finding
 from daydrive.data.store.store import Store
-from daydrive.pages import address
-from daydrive.pictures import enlarge, overlay_action, widen
+from daydrive.viz.html import address
+from daydrive.viz.images import enlarge, overlay_action, widen
 
 TALL = 144
 """pixels of a picture on the page"""

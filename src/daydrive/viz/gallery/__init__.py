@@ -11,9 +11,9 @@ import cv2
 from daydrive.data.store.store import DriveInfo, Store
 from daydrive.errors import UserError, did_you_mean
 from daydrive.files import check_folder, replacing, write_text
-from daydrive.gallery.page import page
-from daydrive.gallery.reading import read_drive
-from daydrive.gallery.timeline import sheet
+from daydrive.viz.gallery.page import page
+from daydrive.viz.gallery.reading import read_drive
+from daydrive.viz.gallery.timeline import sheet
 
 PAGE = "index.html"
 

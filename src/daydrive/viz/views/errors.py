@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from daydrive.pictures import contact_sheet, enlarge, to_images, widen
 from daydrive.types import Image
-from daydrive.visuals.clips import Dreamt, shown_steps, step_names
-from daydrive.visuals.paint import ERRORS, coloured, noted, round_up, scale, stacked, tile_height
+from daydrive.viz.colormaps import ERRORS, coloured, noted, round_up, scale, stacked, tile_height
+from daydrive.viz.images import contact_sheet, enlarge, to_images, widen
+from daydrive.viz.views.clips import Dreamt, shown_steps, step_names
 
 Maps = npt.NDArray[np.float32]
 """(N, H, W), mean absolute difference over the colours, levels 0 to 255."""

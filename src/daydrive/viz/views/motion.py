@@ -13,11 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from daydrive.pictures import Images, contact_sheet, enlarge, to_images, widen
 from daydrive.rollout import dream_states
 from daydrive.types import Image, to_signed, to_uint8
-from daydrive.visuals.clips import Inside, shown_steps, step_names
-from daydrive.visuals.paint import (
+from daydrive.viz.colormaps import (
     SHARES,
     coloured,
     compass,
@@ -29,6 +27,8 @@ from daydrive.visuals.paint import (
     tile_height,
     with_arrows,
 )
+from daydrive.viz.images import Images, contact_sheet, enlarge, to_images, widen
+from daydrive.viz.views.clips import Inside, shown_steps, step_names
 
 Maps = npt.NDArray[np.float32]
 

@@ -20,10 +20,10 @@ from daydrive.evaluation.controllability import forks
 from daydrive.evaluation.metrics.frame_metrics import UINT8_RANGE, Dream
 from daydrive.evaluation.model_loading import bind, find_subject
 from daydrive.metrics import psnr
-from daydrive.pictures import contact_sheet, to_images, widen
 from daydrive.types import Clip, Image
-from daydrive.visuals.clips import Wish, find_clips, moment_name, shown_steps
-from daydrive.visuals.paint import tile_height, wheel
+from daydrive.viz.colormaps import tile_height, wheel
+from daydrive.viz.images import contact_sheet, to_images, widen
+from daydrive.viz.views.clips import Wish, find_clips, moment_name, shown_steps
 
 STEERINGS = {"hard left": -1.0, "left": -0.5, "straight": 0.0, "right": 0.5, "hard right": 1.0}
 """Of full lock, held all the way; the pedals and the gear stay as they were at the moment."""

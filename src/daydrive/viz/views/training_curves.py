@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.charts import FAINT, Line, drawn, dress, lines, new_figure
 from daydrive.errors import UserError
 from daydrive.training.logging.jsonl import METRICS, Row, read_rows
 from daydrive.types import Image
+from daydrive.viz.charts import FAINT, Line, drawn, dress, lines, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,15 +14,15 @@ import numpy.typing as npt
 
 from daydrive.data.images import encode
 from daydrive.data.store.store import Store
-from daydrive.gallery.reading import View
-from daydrive.pages import address, embedded_json, filled
 from daydrive.types import Image
+from daydrive.viz.gallery.reading import View
+from daydrive.viz.html import address, embedded_json, filled
 
 TALLEST = 192
 """pixels of a picture on the page"""
 POINTS = 1000
 """of a curve at most"""
-TEMPLATE = Path(__file__).with_name("page.html")
+TEMPLATE = Path(__file__).with_name("templates") / "drives.html"
 
 
 def page(store: Store, views: Sequence[View]) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from daydrive.pictures import contact_sheet, difference, enlarge, overlay_action, to_images, widen
 from daydrive.types import Image
-from daydrive.visuals.clips import Dreamt, shown_steps, step_names
-from daydrive.visuals.paint import ERRORS, beside, scale, stacked, tile_height
+from daydrive.viz.colormaps import ERRORS, beside, scale, stacked, tile_height
+from daydrive.viz.images import contact_sheet, difference, enlarge, overlay_action, to_images, widen
+from daydrive.viz.views.clips import Dreamt, shown_steps, step_names
 
 TOGETHER = 4
 """Clips below each other in a film; more go beside them."""

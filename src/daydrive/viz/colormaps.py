@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.pictures import FAINT, INK, PAPER, action_panel, text_width, write_on
 from daydrive.types import Image
+from daydrive.viz.images import FAINT, INK, PAPER, action_panel, text_width, write_on
 
 Map = npt.NDArray[np.floating]
 """(H, W)."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from daydrive.pictures import contact_sheet, to_images, widen
 from daydrive.types import Image
-from daydrive.visuals.clips import Dreamt, shown_steps, step_names
+from daydrive.viz.images import contact_sheet, to_images, widen
+from daydrive.viz.views.clips import Dreamt, shown_steps, step_names
 
 _HEIGHT = 80
 
