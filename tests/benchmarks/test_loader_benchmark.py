@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from daydrive import cli
-from daydrive.data.benchmark.effort import Meter, cpu_seconds
-from daydrive.data.benchmark.rivals import JpegFolder, OursAsFloat, Shard, has_webdataset, in_torch
-from daydrive.data.benchmark.suite import TARGETS, _reads
+from daydrive.benchmarks.data.cpu_time import Meter, cpu_seconds
+from daydrive.benchmarks.data.loader_baselines import JpegFolder, OursAsFloat, Shard, has_webdataset, in_torch
+from daydrive.benchmarks.data.suite import TARGETS, _reads
+from daydrive.benchmarks.findings import Findings, outcomes
 from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.data.store.store import Store
-from daydrive.measure.findings import Findings, outcomes
 from helpers.refusals import Refuse
 
 

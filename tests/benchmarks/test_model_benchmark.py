@@ -14,15 +14,16 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor, nn
 
+from daydrive.benchmarks import interleaved_timing as clock
+from daydrive.benchmarks.findings import Findings, Target
+from daydrive.benchmarks.model import candidates as entrants
+from daydrive.benchmarks.model import cost, energy, latency, scene, throughput
 from daydrive.checkpoint import load
 from daydrive.cli import app
 from daydrive.data.store.store import Store
 from daydrive.evaluation.adapter import Context
-from daydrive.evaluation.benchmark import cost, energy, entrants, latency, scene, throughput
 from daydrive.evaluation.metrics.baselines import constant_flow
 from daydrive.files import read_json
-from daydrive.measure import clock
-from daydrive.measure.findings import Findings, Target
 from daydrive.rollout import rollout_uint8
 from helpers.paths import REPO
 from helpers.refusals import Refuse

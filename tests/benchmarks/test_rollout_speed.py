@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from daydrive.evaluation.benchmark import dream_speed
 from torch import Tensor, nn
 
-from daydrive.evaluation.benchmark import dream_speed, long_dream
+from daydrive.benchmarks.model import long_rollout as long_dream
 
 Paint = Callable[[int], Tensor]
 

@@ -12,19 +12,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from daydrive.training.benchmark import benchmark_training
 
+from daydrive.benchmarks.findings import Findings, outcomes
+from daydrive.benchmarks.interleaved_timing import QUICK, least, peak_bytes, race
+from daydrive.benchmarks.training import steps, throughput
+from daydrive.benchmarks.training.plain import PlainLoop, newton_schulz
+from daydrive.benchmarks.training.targets import sum_up, targets_on
+from daydrive.benchmarks.training.workload import build_workload, natural_size
 from daydrive.cli import app
 from daydrive.config import load_config
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.measure.clock import QUICK, least, peak_bytes, race
-from daydrive.measure.findings import Findings, outcomes
-from daydrive.training.benchmark import benchmark_training, steps, throughput
-from daydrive.training.benchmark.plain import PlainLoop, newton_schulz
-from daydrive.training.benchmark.targets import sum_up, targets_on
-from daydrive.training.benchmark.workload import build_workload, natural_size
 from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
 from daydrive.types import Batch

@@ -15,13 +15,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from daydrive.benchmarks.model.metrics_speed import measures_ratio
 from daydrive.checkpoint import load
 from daydrive.data.sampling.clips import read_actions, read_clips
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation import runner as measuring
-from daydrive.evaluation.benchmark.measures import measures_ratio
 from daydrive.evaluation.clip_selection import evenly
 from daydrive.evaluation.compare import FIGURES
 from daydrive.evaluation.metrics.baselines import mean_picture

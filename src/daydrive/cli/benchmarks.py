@@ -16,7 +16,7 @@ from daydrive.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     import torch
 
-    from daydrive.measure.findings import Findings, Target
+    from daydrive.benchmarks.findings import Findings, Target
 
     Measure = Callable[[Path], tuple[Findings, dict[str, Target]]]
     """Writes a file of JSON and returns what is in it."""
@@ -51,10 +51,10 @@ def benchmark(
     model: seconds, frames a second, memory, arithmetic and energy, on the processor and on a GPU where there is one.
     data: the loader alone. training: a step, loading, saving and logging.
     """
-    from daydrive.evaluation.benchmark import benchmark_model
-    from daydrive.evaluation.benchmark.plot import draw
-    from daydrive.evaluation.benchmark.tables import tables
-    from daydrive.measure.findings import table
+    from daydrive.benchmarks.findings import table
+    from daydrive.benchmarks.model import benchmark_model
+    from daydrive.benchmarks.plot import draw
+    from daydrive.benchmarks.tables import tables
 
     if suite not in SUITES:
         raise UserError(f"there is no benchmark '{suite}' among {', '.join(SUITES)}{did_you_mean(suite, SUITES)}")
@@ -70,12 +70,12 @@ def benchmark(
         return benchmark_model(file, checkpoint, adapter or [], data_root, where, quick, console.print)
 
     def of_data(file: Path) -> tuple[Findings, dict[str, Target]]:
-        from daydrive.data.benchmark import benchmark_data
+        from daydrive.benchmarks.data import benchmark_data
 
         return benchmark_data(file, quick, console.print)
 
     def of_training(file: Path) -> tuple[Findings, dict[str, Target]]:
-        from daydrive.training.benchmark import benchmark_training
+        from daydrive.benchmarks.training import benchmark_training
 
         return benchmark_training(file, config or OF_A_TRAINING, data_root, where[-1], quick, console.print)
 
@@ -117,9 +117,9 @@ def _all(
     file: Path, suites: dict[str, Measure], device: torch.device, quick: bool
 ) -> tuple[Findings, dict[str, Target]]:
     """One after the other into one file; what each writes itself is gone afterwards."""
+    from daydrive.benchmarks.findings import Findings, write
     from daydrive.files import check_folder, parents_made
-    from daydrive.measure.findings import Findings, write
-    from daydrive.measure.machine import describe_machine
+    from daydrive.machine import describe_machine
 
     if file.is_dir():
         raise UserError(f"--output {file} is a folder; give a file")
@@ -146,9 +146,9 @@ def dream_speed(
     """Whether a model stays fast and sound in a long dream: figures as JSON."""
     import json
 
+    from daydrive.benchmarks.model import dream_speed as measure
     from daydrive.checkpoint import load
     from daydrive.devices import find_device
-    from daydrive.evaluation import dream_speed as measure
 
     if frames < 2:
         raise UserError(f"--frames has to be at least 2, not {frames}")

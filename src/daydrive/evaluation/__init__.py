@@ -1,6 +1,5 @@
 """Honest measurement: how far a dream stays true, whether it obeys the wheel, how fast it is."""
 
-from daydrive.evaluation.benchmark import dream_speed
 from daydrive.evaluation.controllability.counterfactual import counterfactual
 from daydrive.evaluation.metrics.frame_metrics import Dream
 from daydrive.evaluation.pipeline import evaluate, evaluate_dream
@@ -16,7 +15,6 @@ from daydrive.report.markdown import (
 __all__ = [
     "Dream",
     "counterfactual",
-    "dream_speed",
     "evaluate",
     "evaluate_dream",
     "long_dreams_sentence",

@@ -21,7 +21,7 @@ from daydrive.config import Config
 from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.measure.machine import processors
+from daydrive.machine import processors
 from daydrive.training.checks import memory, static_checks
 from daydrive.training.checks.static_checks import Check, report
 from daydrive.training.checks.wandb_access import check_wandb

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
+from daydrive.benchmarks.findings import Findings
+from daydrive.benchmarks.gpu import watch_gpu
+from daydrive.benchmarks.interleaved_timing import seconds_of
+from daydrive.benchmarks.training.workload import Workload
 from daydrive.data.sampling.clips import read_clips
-from daydrive.measure.clock import seconds_of
-from daydrive.measure.findings import Findings
-from daydrive.measure.gpu import watch_gpu
-from daydrive.training.benchmark.workload import Workload
 from daydrive.training.logging.throughput import ThroughputMeter
 
 

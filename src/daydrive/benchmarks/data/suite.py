@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from daydrive.data.benchmark.effort import QUICK, THOROUGH, Effort, Meter, cpu_seconds
-from daydrive.data.benchmark.rivals import JpegFolder, OursAsFloat, Shard, has_webdataset, in_torch
-from daydrive.data.images import decode_all
-from daydrive.data.prepare.prepare import prepare
+from daydrive.benchmarks.data.cpu_time import QUICK, THOROUGH, Effort, Meter, cpu_seconds
+from daydrive.benchmarks.data.loader_baselines import JpegFolder, OursAsFloat, Shard, has_webdataset, in_torch
 from daydrive.data.sampling.clips import ClipIndex, read_clips
+from daydrive.data.images import decode_all
 from daydrive.data.sampling.loader import ClipLoader
 from daydrive.data.sampling.sample_order import SampleOrder
+from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made
-from daydrive.measure.findings import Findings, Target, write
-from daydrive.measure.machine import describe_machine
+from daydrive.benchmarks.findings import Findings, Target, write
+from daydrive.machine import describe_machine
 from daydrive.types import Clip
 
 TARGETS = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from daydrive.measure.findings import Findings
+from daydrive.benchmarks.findings import Findings
 from daydrive.report.tables import NOTHING
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daydrive.measure.findings import Findings, Target, target_of
+from daydrive.benchmarks.findings import Findings, Target, target_of
 from daydrive.viz.charts import COLOURS, FAINT, drawn, dress, lines, new_figure
 from daydrive.viz.images import write_png
 

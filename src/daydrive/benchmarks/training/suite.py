@@ -8,15 +8,17 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from daydrive.benchmarks.findings import Findings, Target, write
+from daydrive.benchmarks.interleaved_timing import QUICK, THOROUGH
+from daydrive.benchmarks.training import overhead as upkeep
+from daydrive.benchmarks.training import scaling as ranks
+from daydrive.benchmarks.training import steps, throughput
+from daydrive.benchmarks.training.targets import sum_up, targets_on
+from daydrive.benchmarks.training.workload import Workload, build_workload
 from daydrive.config import load_config
 from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made
-from daydrive.measure.clock import QUICK, THOROUGH
-from daydrive.measure.findings import Findings, Target, write
-from daydrive.measure.machine import describe_machine
-from daydrive.training.benchmark import ranks, steps, throughput, upkeep
-from daydrive.training.benchmark.targets import sum_up, targets_on
-from daydrive.training.benchmark.workload import Workload, build_workload
+from daydrive.machine import describe_machine
 
 
 def benchmark_training(

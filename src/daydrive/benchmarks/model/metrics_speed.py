@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from daydrive.benchmarks.findings import Findings, Target
+from daydrive.benchmarks.interleaved_timing import QUICK, THOROUGH, least, race
 from daydrive.evaluation.metrics.frame_metrics import UINT8_RANGE
-from daydrive.measure.clock import QUICK, THOROUGH, least, race
-from daydrive.measure.findings import Findings, Target
 from daydrive.metrics import psnr, ssim
 
 TARGETS = {

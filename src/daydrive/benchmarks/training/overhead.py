@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from daydrive import checkpoint
+from daydrive.benchmarks.findings import Findings
+from daydrive.benchmarks.interleaved_timing import least, race, seconds_of
+from daydrive.benchmarks.training.workload import Workload
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
-from daydrive.measure.clock import least, race, seconds_of
-from daydrive.measure.findings import Findings
 from daydrive.models import WorldModelOutput
-from daydrive.training.benchmark.workload import Workload
 from daydrive.training.logging.run_reporter import Report
 from daydrive.training.step import StepResult
 from daydrive.training.validation import Validated, image_metrics, sample_sheet, sample_video

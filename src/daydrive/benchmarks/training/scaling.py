@@ -8,12 +8,12 @@ import sys
 
 import torch
 
+from daydrive.benchmarks.findings import Findings
+from daydrive.benchmarks.training.workload import Workload
 from daydrive.config import as_tree
 from daydrive.errors import UserError
 from daydrive.files import read_json, write_json
-from daydrive.measure.findings import Findings
-from daydrive.measure.machine import processors
-from daydrive.training.benchmark.workload import Workload
+from daydrive.machine import processors
 
 PATIENCE = 1800
 STEPS = 3
@@ -35,7 +35,7 @@ def two_processes(workload: Workload) -> Findings:
         task, {"config": tree, "frames": frames, "rounds": workload.effort.rounds, "steps": STEPS, "device": device}
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += ["-m", "daydrive.training.benchmark.rank_worker", str(task), str(answer)]
+    command += ["-m", "daydrive.benchmarks.training.rank_worker", str(task), str(answer)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)

@@ -9,20 +9,21 @@ from typing import Any
 
 import torch
 
+from daydrive.benchmarks import interleaved_timing as clock
+from daydrive.benchmarks.findings import Findings, Target, write
+from daydrive.benchmarks.model import cost, latency
+from daydrive.benchmarks.model import metrics_speed as measures
+from daydrive.benchmarks.model.candidates import Entrant, find_entrants, of_size
+from daydrive.benchmarks.model.energy import energy_of
+from daydrive.benchmarks.model.scene import REAL_TIME_HZ, Scene, noise, of_store, swaying
+from daydrive.benchmarks.model.throughput import frames_per_second
 from daydrive.checkpoint import LoadedModel, load
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation.adapter import Adapter
-from daydrive.evaluation.benchmark import cost, latency, measures
-from daydrive.evaluation.benchmark.energy import energy_of
-from daydrive.evaluation.benchmark.entrants import Entrant, find_entrants, of_size
-from daydrive.evaluation.benchmark.scene import REAL_TIME_HZ, Scene, noise, of_store, swaying
-from daydrive.evaluation.benchmark.throughput import frames_per_second
 from daydrive.evaluation.model_loading import check_fit
 from daydrive.files import check_folder, parents_made
-from daydrive.measure import clock
-from daydrive.measure.findings import Findings, Target, write
-from daydrive.measure.machine import describe_machine
+from daydrive.machine import describe_machine
 
 TARGETS = {
     "real_time": Target(1.0, True, "frames a second of one dream over those of real time"),

@@ -1,5 +1,5 @@
 """The loader's benchmark: clips a CPU second, against folders of JPEGs, other loaders and the decoder alone."""
 
-from daydrive.data.benchmark.suite import benchmark_data
+from daydrive.benchmarks.data.suite import benchmark_data
 
 __all__ = ["benchmark_data"]

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from daydrive.benchmarks.interleaved_timing import Effort, race
+from daydrive.benchmarks.model.scene import Scene, swaying
 from daydrive.evaluation.adapter import Adapter
-from daydrive.evaluation.benchmark.scene import Scene, swaying
-from daydrive.measure.clock import Effort, race
 
 BATCHES = (1, 4, 16)
 

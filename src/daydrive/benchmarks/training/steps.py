@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from daydrive.measure.clock import least, peak_bytes, race
-from daydrive.measure.findings import Findings
-from daydrive.training.benchmark.plain import PlainLoop
-from daydrive.training.benchmark.workload import Workload
+from daydrive.benchmarks.findings import Findings
+from daydrive.benchmarks.interleaved_timing import least, peak_bytes, race
+from daydrive.benchmarks.training.plain import PlainLoop
+from daydrive.benchmarks.training.workload import Workload
 from daydrive.training.compiled import compile_parts
 
 

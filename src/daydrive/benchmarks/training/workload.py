@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from daydrive.benchmarks.interleaved_timing import Effort
 from daydrive.config import Config
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
 from daydrive.distributed import DistributedContext
-from daydrive.measure.clock import Effort
 from daydrive.training.engine import Engine
 from daydrive.training.setup import TrainingContext, TrainOptions, set_up
 from daydrive.types import Batch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daydrive.measure.findings import Findings, Target
+from daydrive.benchmarks.findings import Findings, Target
 
 TARGETS = {
     "step_vs_eager_fp32": Target(2.0, True, "a plain float32 loop's time for a step over ours"),

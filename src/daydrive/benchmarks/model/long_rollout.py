@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import torch
 
-from daydrive.evaluation.benchmark.scene import REAL_TIME_HZ, swaying
+from daydrive.benchmarks.model.scene import REAL_TIME_HZ, swaying
 from daydrive.models import WorldModel
 from daydrive.rollout import dream_frames
 

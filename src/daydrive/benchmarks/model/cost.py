@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from daydrive.benchmarks.interleaved_timing import peak_bytes
+from daydrive.benchmarks.model.candidates import Entrant, modules
+from daydrive.benchmarks.model.scene import Scene, swaying
 from daydrive.evaluation.adapter import Adapter
-from daydrive.evaluation.benchmark.entrants import Entrant, modules
-from daydrive.evaluation.benchmark.scene import Scene, swaying
-from daydrive.measure.clock import peak_bytes
 
 FRAMES = 8
 """of the dream whose memory is measured"""

@@ -1,4 +1,4 @@
-"""One of the processes of `ranks.two_processes`: python -m daydrive.training.benchmark.rank_worker TASK ANSWER."""
+"""One of the processes of `ranks.two_processes`: python -m daydrive.benchmarks.training.rank_worker TASK ANSWER."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
+from daydrive.benchmarks.interleaved_timing import seconds_of
 from daydrive.config import Config, parse_config
 from daydrive.distributed import DistributedContext
 from daydrive.files import read_json, write_json
-from daydrive.measure.clock import seconds_of
 from daydrive.training.distributed import joined
 from daydrive.training.engine import Engine
 from daydrive.types import Batch

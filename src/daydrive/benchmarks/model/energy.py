@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from daydrive.measure.gpu import watch_gpu
+from daydrive.benchmarks.gpu import watch_gpu
 
 POWERCAP = Path("/sys/class/powercap")
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from daydrive.benchmarks.model.scene import Scene, swaying
 from daydrive.evaluation.adapter import Adapter
-from daydrive.evaluation.benchmark.scene import Scene, swaying
 
 
 class Waits(NamedTuple):
