@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from daydrive.evaluation.benchmark import dream_speed
 from torch import Tensor, nn
 
+from daydrive.benchmarks.model import dream_speed
 from daydrive.benchmarks.model import long_rollout as long_dream
 
 Paint = Callable[[int], Tensor]

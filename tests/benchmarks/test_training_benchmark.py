@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from daydrive.training.benchmark import benchmark_training
 
 from daydrive.benchmarks.findings import Findings, outcomes
 from daydrive.benchmarks.interleaved_timing import QUICK, least, peak_bytes, race
-from daydrive.benchmarks.training import steps, throughput
+from daydrive.benchmarks.training import benchmark_training, steps, throughput
 from daydrive.benchmarks.training.plain import PlainLoop, newton_schulz
 from daydrive.benchmarks.training.targets import sum_up, targets_on
 from daydrive.benchmarks.training.workload import build_workload, natural_size
