@@ -13,15 +13,10 @@ from daydrive import checkpoint
 from daydrive.config import load_config
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
-from daydrive.evaluation import (
-    evaluate,
-    long_dreams_sentence,
-    margins_markdown,
-    margins_table,
-    usable_sentence,
-    verdict_sentence,
-)
+from daydrive.evaluation import EvaluateConfig, evaluate
 from daydrive.files import check_folder, read_json, write_text
+from daydrive.report.sentences import long_sentence, usable_sentence, verdict_sentence
+from daydrive.report.text import margins_markdown, margins_table
 from daydrive.training.run import train_run
 from daydrive.training.setup import TrainOptions
 
@@ -49,12 +44,13 @@ def run_demo(run: Path, data_root: Path, config_file: Path) -> int:
     output = run / "evaluation"
     result = _evaluation_of(output, run, data_root)
     if result is None:
-        result = evaluate(run, data_root, "test", output, with_counterfactual=True, with_card=True, with_long=True)
+        config = EvaluateConfig(counterfactual=True, controllability=True, long=True)
+        result = evaluate(run, data_root, output, config)
         write_text(output / "margins.md", margins_markdown(result))
     console.print(margins_table(result))
     console.print(usable_sentence(result))
     console.print(verdict_sentence(result))
-    console.print(long_dreams_sentence(result))
+    console.print(long_sentence(result))
     console.print(f"report, for a browser:   {output / 'report.html'}")
     console.print(f"real, predicted, copied: {output / 'strip.png'}")
     console.print(f"the same as a film:      {output / 'rollouts.mp4'}")
@@ -81,6 +77,6 @@ def _evaluation_of(output: Path, run: Path, data_root: Path) -> dict | None:
     same = (
         result.get("checkpoint") == str(checkpoint.find(run))
         and result.get("store_fingerprint") == Store.open(data_root).fingerprint
-        and {"card", "long_dreams"} <= result.keys()
+        and {"controllability", "long_dreams"} <= result.keys()
     )
     return result if same else None

@@ -108,6 +108,28 @@ class Batch:
         return Batch(move(self.images), move(self.actions), self.clips, self.samples, weights)
 
 
+class Rollout(NamedTuple):
+    """One clip, real and predicted, uint8.
+
+    seen: the context (C, 3, H, W). real, predicted, shuffled, idle: (N, 3, H, W), `shuffled` predicted from another
+    clip's actions after the context, `idle` from none: steering, throttle and brake 0. actions: float32 (C-1+N, 4), its
+    own.
+    """
+
+    clip: Clip
+    seen: torch.Tensor
+    real: torch.Tensor
+    predicted: torch.Tensor
+    shuffled: torch.Tensor
+    idle: torch.Tensor
+    actions: torch.Tensor
+
+    @property
+    def last(self) -> torch.Tensor:
+        """The last real frame before the prediction, (3, H, W): what copying predicts for every step."""
+        return self.seen[-1]
+
+
 def to_signed(images: torch.Tensor) -> torch.Tensor:
     """uint8 [0, 255] → float32 [-1, 1], any shape."""
     return images.float().div_(127.5).sub_(1.0)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from daydrive.benchmarks.findings import Findings, outcomes
-from daydrive.benchmarks.interleaved_timing import QUICK, least, peak_bytes, race
+from daydrive.benchmarks.interleaved_timing import QUICK, interleaved, least, peak_bytes
 from daydrive.benchmarks.training import benchmark_training, steps, throughput
 from daydrive.benchmarks.training.plain import PlainLoop, newton_schulz
 from daydrive.benchmarks.training.targets import sum_up, targets_on
@@ -79,10 +79,10 @@ def test_the_script_is_the_command() -> None:
 def test_what_is_compared_runs_in_turn_after_a_warm_up() -> None:
     order: list[str] = []
     effort = QUICK._replace(rounds=3)
-    seconds = race({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, effort, CPU)
+    seconds = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, effort, CPU)
     assert "".join(order) == "ab" + 3 * "ab"
     assert {name: len(each) for name, each in seconds.items()} == {"a": 3, "b": 3}
-    longer = race({"a": lambda: time.sleep(0.01)}, effort._replace(seconds=0.2), CPU)
+    longer = interleaved({"a": lambda: time.sleep(0.01)}, effort._replace(seconds=0.2), CPU)
     assert len(longer["a"]) > 3 and min(longer["a"]) >= 0.01
     assert least({"a": [3.0, 1.0, 2.0]}) == {"a": 1.0}
 

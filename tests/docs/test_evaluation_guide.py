@@ -13,7 +13,7 @@ import yaml
 
 from daydrive.data.prepare.prepare import prepare
 from daydrive.files import read_json
-from daydrive.report.markdown import FLOORS
+from daydrive.report.rows import BASELINES
 from helpers.guide import blocks
 from helpers.paths import REPO
 from helpers.runs import run_training
@@ -48,7 +48,7 @@ def test_commands_run(reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     second = read_json(reader / "runs/second/evaluation/evaluation.json", "evaluation")
     assert not any(second["compared"]["runs/first/evaluation"]["psnr"])
     text = GUIDE.read_text()
-    assert all(f"`{name}`" in text for name in FLOORS.values())
+    assert all(f"`{name}`" in text for name in BASELINES.values())
     written = {file.name for file in (reader / "runs/second/evaluation").iterdir()}
     assert all(f"`{name}`" in text for name in written)
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import torch
 
-from daydrive.evaluation import evaluate
+from daydrive.evaluation import EvaluateConfig, evaluate
 from daydrive.evaluation.output import PLAN, partial
 from helpers.paths import REPO
 from helpers.refusals import damage_pictures
@@ -72,7 +72,7 @@ def test_two_processes_give_the_figures_of_one(trained: Path, road_store: Path, 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        alone = evaluate(trained, road_store, "val", tmp_path / "alone", horizon=5, clips=19)
+        alone = evaluate(trained, road_store, tmp_path / "alone", EvaluateConfig(split="val", horizon=5, clips=19))
     finally:
         torch.set_num_threads(threads)
     out = tmp_path / "out"

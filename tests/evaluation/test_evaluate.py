@@ -20,15 +20,14 @@ from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.evaluation import model_loading as subject
-from daydrive.evaluation import pipeline as run
-from daydrive.evaluation.metrics.frame_metrics import Dream, Rollout, dreamt, other_clips
+from daydrive.evaluation import EvaluateConfig, model_loading
+from daydrive.evaluation.metrics.frame_metrics import Dream, other_clips, predict_clips
 from daydrive.evaluation.output import check_writable, filling, finite
 from daydrive.evaluation.pipeline import choose_clips, evaluate
 from daydrive.metrics import PSNR_CAP, psnr
-from daydrive.report.markdown import margins_markdown, margins_table
-from daydrive.report.predictions import Predictions, bytes_needed
-from daydrive.types import Clip
+from daydrive.report.artifacts import Predictions, bytes_needed
+from daydrive.report.text import margins_markdown, margins_table
+from daydrive.types import Clip, Rollout
 from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, figures, scene_store, steerer
 
 
@@ -121,7 +120,7 @@ def test_files_and_their_layout(store: Store, tmp_path: Path) -> None:
     assert evaluation["store_fingerprint"] == store.fingerprint and evaluation["training_step"] == 100
     names = [name for name in evaluation["horizons"][0] if not name.endswith("_interval")]
     assert names == [
-        "step", "psnr", "ssim", "copy_last_psnr", "copy_last_ssim", "constant_flow_psnr", "mean_picture_psnr",
+        "step", "psnr", "ssim", "copy_last_psnr", "copy_last_ssim", "constant_flow_psnr", "mean_image_psnr",
         "shuffled_actions_psnr", "zero_actions_psnr", "sharpness", "flicker",
     ]  # fmt: skip
     assert all(f"{name}_interval" in evaluation["horizons"][0] for name in names[1:])
@@ -140,7 +139,7 @@ def test_files_and_their_layout(store: Store, tmp_path: Path) -> None:
         clips = fixed_clips(store, "val", CONTEXT + HORIZON, 12)
         assert (data["real"] == read_clips(store, clips).images[:, CONTEXT:].movedim(-3, -1).numpy()).all()
     with av.open(str(output / "rollouts.mp4")) as film:
-        assert sum(1 for _ in film.decode(video=0)) == run.SHOWN_CLIPS * (CONTEXT + HORIZON)
+        assert sum(1 for _ in film.decode(video=0)) == pipeline.SHOWN_CLIPS * (CONTEXT + HORIZON)
     for name in ("horizon.png", "strip.png"):
         assert min(Pillow.open(output / name).size) > 200
 
@@ -206,7 +205,7 @@ def test_borrowed_actions_begin_after_the_context(store: Store) -> None:
 
     clips = fixed_clips(store, "val", CONTEXT + HORIZON, 8)
     own = read_clips(store, clips).actions
-    dreamt(spy, store, clips, other_clips(clips, 0), CONTEXT, range(8))
+    predict_clips(spy, store, clips, other_clips(clips, 0), CONTEXT, range(8))
     predicted, shuffled, idle = given
     assert torch.equal(idle[:, : CONTEXT - 1], own[:, : CONTEXT - 1]) and not idle[:, CONTEXT - 1 :, :3].any()
     assert torch.equal(idle[..., 3], own[..., 3])
@@ -235,7 +234,7 @@ def test_a_shorter_horizon_and_fewer_clips_are_said(store: Store) -> None:
         ({"clips": 1}, "--clips has to be at least 2, not 1"),
         ({"batch_size": 0}, "--batch-size has to be at least 1, not 0"),
         ({"split": "vall"}, "no split 'vall'.*did you mean 'val'"),
-        ({"split": "test", "context": 5}, "too short: 5 frames of context and 1 to dream"),
+        ({"split": "test", "context": 5}, "too short: 5 frames of context and 1 to predict"),
     ],
 )
 def test_what_cannot_be_is_refused(store: Store, tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
@@ -254,7 +253,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(store: Stor
     (tmp_path / "file").write_text("")
     for output in (tmp_path / "file", tmp_path / "file" / "out"):
         with pytest.raises(UserError, match="the output"):
-            evaluate(tmp_path / "no-checkpoint-is-looked-for", store.path, "val", output)
+            evaluate(tmp_path / "no-checkpoint-is-looked-for", store.path, output, EvaluateConfig(split="val"))
     with pytest.raises(UserError, match="GB and its disk has"):
         check_writable(tmp_path / "out", 10**18)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
@@ -282,9 +281,9 @@ def loaded(image_size: tuple[int, int] | None, action_dim: int = 4) -> Any:
 def test_a_model_of_another_shape_is_refused(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Any, sentence: str
 ) -> None:
-    monkeypatch.setattr(subject, "load", lambda *_: model)
+    monkeypatch.setattr(model_loading, "load", lambda *_: model)
     with pytest.raises(UserError, match=sentence):
-        evaluate(tmp_path / "run", store.path, "val", tmp_path / "out")
+        evaluate(tmp_path / "run", store.path, tmp_path / "out", EvaluateConfig(split="val"))
 
 
 def test_evaluate_binds_the_model_to_the_same_path(
@@ -294,9 +293,11 @@ def test_evaluate_binds_the_model_to_the_same_path(
     model.path = tmp_path / "runs/a/checkpoints/step-7"
     model.path.mkdir(parents=True)
     (model.path / "model.safetensors").write_bytes(b"weights")
-    monkeypatch.setattr(subject, "load", lambda *_: model)
-    monkeypatch.setattr(subject, "rollout_uint8", lambda _, context, actions: steerer(context, actions))
-    through = evaluate(tmp_path / "run", store.path, "val", tmp_path / "out", horizon=HORIZON, clips=12)
+    monkeypatch.setattr(model_loading, "load", lambda *_: model)
+    monkeypatch.setattr(model_loading, "rollout_uint8", lambda _, context, actions: steerer(context, actions))
+    through = evaluate(
+        tmp_path / "run", store.path, tmp_path / "out", EvaluateConfig(split="val", horizon=HORIZON, clips=12)
+    )
     direct = evaluated(steerer, store, tmp_path / "direct")
     assert through["horizons"] == direct["horizons"]
     assert through["manifest"]["checkpoint"] == f"sha256 {hashlib.sha256(b'weights').hexdigest()}"

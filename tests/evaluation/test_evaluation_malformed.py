@@ -149,7 +149,7 @@ def unreachable(store: Path) -> None:
     [
         (lambda store: damage_pictures(store, "test"), "damaged picture: drive 'road_.*', frame 0"),
         (only_training, "the split 'test' of .* is empty; it has drives in: train"),
-        (unreachable, "the drives of split 'test' of .* are too short: 4 frames of context and 1 to dream"),
+        (unreachable, "the drives of split 'test' of .* are too short: 4 frames of context and 1 to predict"),
         (lambda store: shutil.rmtree(store / TABLE), "has lost its table"),
         (lambda store: (store / METADATA_FILE).write_text("{"), "cannot be read as a store's metadata"),
         (of_metadata(format_version=99), "has format version 99"),

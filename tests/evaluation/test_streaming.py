@@ -21,15 +21,15 @@ from daydrive.data.sampling.clips import read_actions, read_clips
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.evaluation import runner as measuring
+from daydrive.evaluation import runner
 from daydrive.evaluation.clip_selection import evenly
-from daydrive.evaluation.compare import FIGURES
-from daydrive.evaluation.metrics.baselines import mean_picture
-from daydrive.evaluation.metrics.frame_metrics import TOGETHER, Dream, Rollout, dreamt, frame_figures, other_clips
+from daydrive.evaluation.compare import METRICS
+from daydrive.evaluation.metrics.baselines import mean_image
+from daydrive.evaluation.metrics.frame_metrics import FIXED_BATCH_SIZE, Dream, frame_metrics, other_clips, predict_clips
 from daydrive.evaluation.model_loading import bind
 from daydrive.evaluation.output import partial, workspace
-from daydrive.evaluation.rollout_cache import WORST, Kept, read_cached, worst
-from daydrive.types import Clip
+from daydrive.evaluation.rollout_cache import WORST, RolloutCache, read_cached, worst
+from daydrive.types import Clip, Rollout
 from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, scene_store, steerer
 
 
@@ -45,7 +45,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def saved(folder: Path) -> dict[str, Any]:
-    with np.load(folder / FIGURES) as data:
+    with np.load(folder / METRICS) as data:
         return {name: data[name] for name in data.files}
 
 
@@ -57,10 +57,10 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def figures_of(dream: Dream, store: Store, order: list[int], count: int) -> dict[int, dict[str, Any]]:
     """Of each clip of the split `val`, measured in this order."""
     clips = fixed_clips(store, "val", 4 + 5, count)
-    average = mean_picture(store, "val")
-    rollouts = dreamt(dream, store, clips, other_clips(clips, 0), 4, order)
+    average = mean_image(store, "val")
+    rollouts = predict_clips(dream, store, clips, other_clips(clips, 0), 4, order)
     return {
-        i: {name: values.numpy() for name, values in frame_figures(rollout, average, None).items()}
+        i: {name: values.numpy() for name, values in frame_metrics(rollout, average, None).items()}
         for i, rollout in zip(order, rollouts, strict=True)
     }
 
@@ -69,7 +69,7 @@ def test_neither_batch_size_nor_order_changes_a_figure_of_a_model(trained: Path,
     dream, store = bind(load(trained).model), Store.open(road_store)
     count = 11
     whole = figures_of(dream, store, list(range(count)), count)
-    for size in (1, 3, TOGETHER):
+    for size in (1, 3, FIXED_BATCH_SIZE):
         parts = (list(range(i, min(i + size, count))) for i in range(0, count, size))
         pieces = {i: figures for part in parts for i, figures in figures_of(dream, store, part, count).items()}
         assert all(same(pieces[i], whole[i]) for i in range(count)), size
@@ -166,8 +166,8 @@ def test_a_kill_loses_what_was_not_saved_only(
 ) -> None:
     """What lies on the disk at one moment is what a kill leaves."""
     out, left = tmp_path / "out", tmp_path / "left"
-    monkeypatch.setattr(measuring, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(measuring, "SAVE_SHARE", 1e9)
+    monkeypatch.setattr(runner, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "SAVE_SHARE", 1e9)
     dream = Interrupted()
 
     def watched(context: Tensor, actions: Tensor) -> Tensor:
@@ -225,10 +225,10 @@ def test_the_worst_of_all_are_kept_by_whoever_sees_them(tmp_path: Path) -> None:
         folder = tmp_path / str(seed)
         folder.mkdir()
         margins = dict(enumerate(np.random.default_rng(seed).normal(size=40).round(1).tolist()))
-        keepers = [Kept(folder, {0, 39}, {}) for _ in range(2)]
+        keepers = [RolloutCache(folder, {0, 39}, {}) for _ in range(2)]
         for begin, keeper in zip(range(0, 20, 4), itertools.cycle(keepers), strict=False):
             _see(keeper, range(begin, begin + 4), rollout, margins)
-        later = Kept(folder, {0, 39}, {number: margins[number] for number in range(20)})
+        later = RolloutCache(folder, {0, 39}, {number: margins[number] for number in range(20)})
         for begin in range(20, 40, 4):
             _see(later, range(begin, begin + 4), rollout, margins)
         for number in {*worst(margins), 0, 39}:
@@ -236,8 +236,8 @@ def test_the_worst_of_all_are_kept_by_whoever_sees_them(tmp_path: Path) -> None:
         assert len(list(folder.iterdir())) <= 2 + 3 * WORST
 
 
-def _see(keeper: Kept, numbers: range, rollout: Rollout, margins: dict[int, float]) -> None:
-    keeper.see(numbers, [rollout] * len(numbers), [margins[number] for number in numbers])
+def _see(keeper: RolloutCache, numbers: range, rollout: Rollout, margins: dict[int, float]) -> None:
+    keeper.add(numbers, [rollout] * len(numbers), [margins[number] for number in numbers])
 
 
 def test_actions_without_pictures_are_those_of_the_clips(scene: Store) -> None:

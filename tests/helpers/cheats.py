@@ -14,7 +14,7 @@ from daydrive.data.sampling.clips import read_images
 from daydrive.data.sources.road import drive_seed
 from daydrive.data.store.store import Store
 from daydrive.envs.road import Driver, RoadEnv
-from daydrive.evaluation.controllability import Fork, road_forks
+from daydrive.evaluation.controllability import BranchSet, road_moments
 from daydrive.evaluation.metrics.frame_metrics import Dream
 
 PIXELS = 2.4
@@ -29,15 +29,15 @@ class _Blind(RoadEnv):
 
 
 class World:
-    """A store of road drives, a few forks, and which state each picture of both was taken in."""
+    """A store of road drives, a few branch sets, and which state each picture of both was taken in."""
 
-    def __init__(self, folder: Path, *, drives: int, frames: int, forks: int, context: int, seed: int = 0) -> None:
+    def __init__(self, folder: Path, *, drives: int, frames: int, branches: int, context: int, seed: int = 0) -> None:
         self.context = context
         path = prepare(
             "road", None, folder / f"road{seed}", (64, 64), drives=drives, frames=frames, seed=seed, workers=1
         )
         self.store = Store.open(path)
-        self.forks: list[Fork] = list(road_forks((64, 64), context, count=forks, seed=seed))
+        self.branches: list[BranchSet] = list(road_moments((64, 64), context, count=branches, seed=seed))
         self._env = RoadEnv((64, 64))
         self._driven: dict[bytes, Tensor] = {}
         self.pictures = torch.from_numpy(read_images(self.store, np.arange(self.store.rows))[0]).movedim(-1, 1)
@@ -49,8 +49,8 @@ class World:
             for row, state in zip(rows, _states(number, drive.frames), strict=True):
                 self._rows[_key(self.pictures[row])] = row
                 self._states[_key(self.pictures[row])] = state
-        self._straight = {_key(fork.seen[-1]): fork.real[0] for fork in self.forks}
-        self._states |= {_key(fork.seen[-1]): fork.state for fork in self.forks}
+        self._straight = {_key(each.seen[-1]): each.real[0] for each in self.branches}
+        self._states |= {_key(each.seen[-1]): each.state for each in self.branches}
 
     def simulator(self, wheel: float = 1.0, late: int = 0) -> Dream:
         """The world itself, its steering multiplied by `wheel`, its commands `late` steps late."""

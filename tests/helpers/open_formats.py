@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import simplejpeg
 
 from daydrive.data.store.store import Store
+from daydrive.evaluation import EvaluateConfig
 from daydrive.evaluation.pipeline import evaluate
 from helpers.runs import run_training
 
@@ -39,7 +40,7 @@ def train_and_evaluate(store: Path, config: Path, folder: Path) -> None:
     """Two steps, and what they gave on the test drives."""
     steps = ("training.max_steps=2", "training.gradient_accumulation=1")
     assert run_training(config, store, folder / "run", *steps) == 0
-    assert evaluate(folder / "run", store, "test", folder / "evaluation", horizon=3, clips=4)
+    assert evaluate(folder / "run", store, folder / "evaluation", EvaluateConfig(split="test", horizon=3, clips=4))
 
 
 def write_video(file: Path, milliseconds: Sequence[float], pictures: Sequence[np.ndarray] | None = None) -> Path:

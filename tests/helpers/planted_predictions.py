@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ from torch import Tensor
 
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
+from daydrive.evaluation.config import EvaluateConfig
 from daydrive.evaluation.metrics.frame_metrics import Dream
-from daydrive.evaluation.pipeline import evaluate_dream
+from daydrive.evaluation.model_loading import EvaluatedModel
+from daydrive.evaluation.pipeline import Networks, evaluate_model
 
 SIZE, CONTEXT, HORIZON = (32, 48), 3, 6
 PIXELS = 4
@@ -63,6 +67,7 @@ def steerer(context: Tensor, actions: Tensor) -> Tensor:
 
 
 def evaluated(dream: Dream, store: Store, output: Path, **options: Any) -> dict[str, Any]:
+    """options: of `EvaluateConfig`, `EvaluatedModel`, `Networks` and `evaluate_model`."""
     settings: dict[str, Any] = {
         "split": "val",
         "context": CONTEXT,
@@ -70,7 +75,14 @@ def evaluated(dream: Dream, store: Store, output: Path, **options: Any) -> dict[
         "clips": 12,
         "batch_size": 5,
     } | options
-    return evaluate_dream(dream, store, output=output, **settings)
+
+    def given(names: Iterable[str]) -> dict[str, Any]:
+        return {name: settings.pop(name) for name in list(settings) if name in names}
+
+    config = EvaluateConfig(**given(field.name for field in fields(EvaluateConfig)))
+    networks = Networks(**given(Networks._fields))
+    model = EvaluatedModel(dream, **given(EvaluatedModel._fields))
+    return evaluate_model(model, store, output, config, networks=networks, **settings)
 
 
 def figures(evaluation: dict[str, Any], name: str) -> list[float]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.data.store.store import Store
-from daydrive.evaluation import evaluate_dream
+from daydrive.evaluation import EvaluateConfig, EvaluatedModel, evaluate_model
 from daydrive.evaluation.adapter import as_dream, load_adapter
 from daydrive.types import Batch
 from helpers.paths import REPO
@@ -121,9 +121,9 @@ def test_dreams_follow_actions_and_no_other_clip(peers: ModuleType, store: Store
 @pytest.mark.parametrize("peer", TINY)
 def test_goes_through_the_report(peers: ModuleType, store: Store, peer: str, tmp_path: Path) -> None:
     adapter = saved(peers, small(peers, peer), peer, tmp_path / "checkpoint")
-    result = evaluate_dream(
-        as_dream(adapter), store, "val", tmp_path / "report", context=CONTEXT, horizon=HORIZON, clips=4
-    )
+    model = EvaluatedModel(as_dream(adapter), CONTEXT)
+    config = EvaluateConfig(split="val", horizon=HORIZON, clips=4)
+    result = evaluate_model(model, store, tmp_path / "report", config)
     assert len(result["horizons"]) == HORIZON and (tmp_path / "report" / "report.html").is_file()
 
 

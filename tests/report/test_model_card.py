@@ -18,8 +18,8 @@ from daydrive.checkpoint import read_state
 from daydrive.data.sources import SOURCES
 from daydrive.data.store.store import Store
 from daydrive.files import read_json
-from daydrive.report.markdown import FLOORS
 from daydrive.report.model_card import FILES, LICENCES, model_card, training_of
+from daydrive.report.rows import BASELINES
 from helpers.paths import REPO
 from helpers.refusals import checkpoint_of
 
@@ -85,7 +85,7 @@ def test_people_are_told_what_it_is_not_for(card: str, evaluation: dict[str, Any
     assert heads == ["Intended use", "Training data", "Training", "Evaluation", "Limits", "How to load it"]
     assert "**Not for controlling a car**" in card
     assert f"Usable seconds: {evaluation['usable_seconds']:.2f}" in card and "copied last frame" in card
-    assert all(floor in card for floor in FLOORS)
+    assert all(floor in card for floor in BASELINES)
     assert "- road: part of daydrive" in card and evaluation["store_fingerprint"] in card
     assert re.search(r"^- hardware: cpu", card, re.M) and re.search(r"^- minutes of steps: \d+\.\d$", card, re.M)
 

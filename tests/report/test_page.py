@@ -57,7 +57,7 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any]
     store, output = scene_store(folder), folder / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(egomotion, "CLIPS", 20)
-        return evaluated(steerer, store, output, with_card=True, with_long=True, about=about), output
+        return evaluated(steerer, store, output, controllability=True, long=True, about=about), output
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_what_it_says_is_what_was_measured(page: Page, evaluation: tuple[dict[st
     ):  # fmt: skip
         assert title in told
     ends = figures["long_dreams"]["lengths"][-1]["verdict"]
-    assert page.text["strong"][:3] == [f"{figures['usable_seconds']:.2f}", figures["card"]["verdict"], ends]
+    assert page.text["strong"][:3] == [f"{figures['usable_seconds']:.2f}", figures["controllability"]["verdict"], ends]
     kinds = {cell.partition(":")[0] for cell in page.text["th"] if ": " in cell}
     assert kinds == {"steering", "speed", "light", "source", "drive"}
     data = json.loads(next(text for text in page.text["script"] if text.startswith("{")))

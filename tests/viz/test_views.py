@@ -25,7 +25,7 @@ from daydrive.viz.views import motion, sheet
 from daydrive.viz.views import rollouts as rollout
 from daydrive.viz.views import steering_sweep as fan
 from daydrive.viz.views import training_curves as curves
-from daydrive.viz.views.clips import Dreamt, Inside, Wish, find_clips, look_inside, shown_steps
+from daydrive.viz.views.clips import ClipQuery, Inside, PredictedClip, find_clips, shown_steps, view_inside
 
 SIZE, CONTEXT, STEPS, HZ = (32, 48), 3, 6, 10.0
 CPU = torch.device("cpu")
@@ -36,9 +36,11 @@ def noise(seed: int, frames: int) -> Tensor:
     return torch.randint(0, 256, (frames, 3, *SIZE), dtype=torch.uint8, generator=generator)
 
 
-def one(seed: int) -> Dreamt:
+def one(seed: int) -> PredictedClip:
     actions = torch.tensor([0.3, 0.5, 0.0, 1.0]).repeat(CONTEXT - 1 + STEPS, 1)
-    return Dreamt(f"drive{seed}", *(noise(10 * seed + i, n) for i, n in enumerate((CONTEXT, STEPS, STEPS))), actions)
+    return PredictedClip(
+        f"drive{seed}", *(noise(10 * seed + i, n) for i, n in enumerate((CONTEXT, STEPS, STEPS))), actions
+    )
 
 
 def filmed(film: Iterator[Image], frames: int) -> list[Image]:
@@ -57,18 +59,18 @@ class TestClips:
     def test_a_moment_is_the_last_frame_seen(self, road_store: Path) -> None:
         store = Store.open(road_store)
         drive = store.drives[1]
-        (clip,) = find_clips(store, Wish("test", 5, 1, [drive.name], 1.2), CONTEXT, 2)
+        (clip,) = find_clips(store, ClipQuery("test", 5, 1, [drive.name], 1.2), CONTEXT, 2)
         assert (clip.start, clip.length, clip.frame_skip) == (drive.start + 12 - 4, CONTEXT + 5, 2)
-        (shorter,) = find_clips(store, Wish("test", 50, 1, [drive.name], 2.1), CONTEXT, 1)
+        (shorter,) = find_clips(store, ClipQuery("test", 50, 1, [drive.name], 2.1), CONTEXT, 1)
         assert shorter.length == CONTEXT + 2
-        both = find_clips(store, Wish("test", 50, 1, [drive.name, store.drives[0].name]), CONTEXT, 1)
+        both = find_clips(store, ClipQuery("test", 50, 1, [drive.name, store.drives[0].name]), CONTEXT, 1)
         assert [clip.drive for clip in both] == [drive.name, store.drives[0].name]
 
     @pytest.mark.parametrize("at", [-1.0, 0.1, 2.3, 100.0])
     def test_a_moment_outside_is_told_where_one_is(self, road_store: Path, at: float) -> None:
         store = Store.open(road_store)
         with pytest.raises(UserError, match=r"a dream can begin from 0\.2 s to 2\.2 s$"):
-            find_clips(store, Wish("test", 5, 1, [store.drives[0].name], at), CONTEXT, 1)
+            find_clips(store, ClipQuery("test", 5, 1, [store.drives[0].name], at), CONTEXT, 1)
 
     def test_the_last_step_is_always_shown(self) -> None:
         assert shown_steps(1) == [1] and shown_steps(7) == [1, 2, 3, 5, 7]
@@ -97,7 +99,7 @@ class TestRollout:
 
 
 def test_a_sheet_has_the_best_on_top() -> None:
-    def plain(seen: int, real: int, predicted: int) -> Dreamt:
+    def plain(seen: int, real: int, predicted: int) -> PredictedClip:
         levels = [torch.full_like(x, level) for x, level in zip(one(0)[1:4], (seen, real, predicted), strict=True)]
         return one(0)._replace(seen=levels[0], real=levels[1], predicted=levels[2])
 
@@ -136,7 +138,7 @@ class TestFan:
             asked.append(actions)
             return copier(context, actions)
 
-        shown = fan.world_fan(dream, (64, 64), CONTEXT, 1, 4, world=2)
+        shown = fan.sweep_world(dream, (64, 64), CONTEXT, 1, 4, world=2)
         real = shown.futures["real"]
         assert real.shape == shown.futures["dream"].shape == (5, 4, 3, 64, 64)
         env, driver = RoadEnv((64, 64)), Driver(fan.FIRST_WORLD + 2)
@@ -161,8 +163,8 @@ class TestFan:
 
     def test_a_recorded_moment_stands_beside_its_dreams(self, road_store: Path) -> None:
         store = Store.open(road_store)
-        (clip,) = find_clips(store, Wish("test", 4, 1, [store.drives[0].name], 1.0), CONTEXT, 1)
-        shown = fan.drive_fan(copier, store, clip, CONTEXT)
+        (clip,) = find_clips(store, ClipQuery("test", 4, 1, [store.drives[0].name], 1.0), CONTEXT, 1)
+        shown = fan.sweep_drive(copier, store, clip, CONTEXT)
         batch = read_clips(store, [clip])
         (columns,) = shown.futures.values()
         assert shown.names[0] == "recorded" and len(columns) == 6
@@ -174,12 +176,12 @@ class TestFan:
 
 @pytest.fixture(scope="module")
 def inside(trained: Path, road_store: Path) -> Inside:
-    return look_inside(trained, road_store, Wish("test", 4), CPU)
+    return view_inside(trained, road_store, ClipQuery("test", 4), CPU)
 
 
 class TestInside:
     def test_motion_is_that_of_the_dream(self, inside: Inside) -> None:
-        shown = motion.painted(inside)
+        shown = motion.paint_rollout(inside)
         dreamt = rollout_uint8(inside.model, inside.seen[None], inside.actions[None])[0]
         assert np.array_equal(shown.dreamt, dreamt.permute(0, 2, 3, 1).numpy())
         assert shown.motion.shape == (4, 2, 64, 64) and shown.new.shape == shown.left.shape == (4, 64, 64)

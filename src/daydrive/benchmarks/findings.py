@@ -77,6 +77,6 @@ def write(
     output: Path, suite: str, quick: bool, machine: dict[str, Any], findings: Findings, targets: dict[str, Target]
 ) -> None:
     """The outcome as JSON: `ratios` is flat, everything else says what they are and where they come from."""
-    told = {"suite": suite, "quick": quick, "machine": machine, "ratios": findings.ratios}
-    told |= {"targets": outcomes(findings, targets), "not_measured": findings.not_measured, "raw": findings.raw}
-    write_json(output, told)
+    text = {"suite": suite, "quick": quick, "machine": machine, "ratios": findings.ratios}
+    text |= {"targets": outcomes(findings, targets), "not_measured": findings.not_measured, "raw": findings.raw}
+    write_json(output, text)

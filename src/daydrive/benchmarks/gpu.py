@@ -26,7 +26,7 @@ def watch_gpu(device: torch.device, quantity: str) -> Iterator[list[float]]:
         yield told
     finally:
         watcher.terminate()
-        said, _ = watcher.communicate()
-        for line in said.splitlines():
+        message, _ = watcher.communicate()
+        for line in message.splitlines():
             with suppress(ValueError):
                 told.append(float(line))

@@ -25,7 +25,7 @@ def _models(findings: Findings) -> Table:
     shown.add_column("")
     for row in findings.raw["dreams"]:
         shown.add_column(f"{row['name']}\n{row['device']}", justify="right")
-    figures: list[tuple[str, Callable[[dict[str, Any]], float | None]]] = [
+    metrics: list[tuple[str, Callable[[dict[str, Any]], float | None]]] = [
         ("first frame, ms: least", lambda row: row["first_frame_ms_min"]),
         ("  median", lambda row: row["first_frame_ms_p50"]),
         ("  99 of 100 within", lambda row: row["first_frame_ms_p99"]),
@@ -40,7 +40,7 @@ def _models(findings: Findings) -> Table:
         ("memory, MiB", lambda row: _scaled(peak_memory(row), 2**20)),
         ("energy of a frame, J", lambda row: row.get("joules")),
     ]
-    for name, figure in figures:
+    for name, figure in metrics:
         shown.add_row(name, *(_short(figure(row)) for row in findings.raw["dreams"]))
     return shown
 
@@ -66,8 +66,8 @@ def _frames_per_second(entries: list[dict[str, Any]]) -> Table:
     rows: dict[tuple[str, str, str], dict[int, str]] = {}
     for entry in entries:
         height, width = entry["image_size"]
-        pictures = f"{height}x{width}" + (", untrained" if entry.get("untrained") else "")
-        cells = rows.setdefault((entry["name"], entry["device"], pictures), {})
+        images = f"{height}x{width}" + (", untrained" if entry.get("untrained") else "")
+        cells = rows.setdefault((entry["name"], entry["device"], images), {})
         for batch in [entry["batch"]] if "batch" in entry else batches:
             cells[batch] = entry.get("reason") or _short(entry["frames_per_second"])
     for labels, cells in rows.items():

@@ -13,6 +13,7 @@ import typer
 from daydrive.cli import benchmarks, dashcam, data, measuring, recording, stores, training, visualizing
 from daydrive.cli.options import app
 from daydrive.errors import UserError
+from daydrive.renamed import current_names
 
 __all__ = [
     "app",
@@ -38,6 +39,9 @@ def main(command: str | None = None) -> None:
     arguments = ([command] if command else []) + sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
+    arguments, warnings = current_names(arguments)
+    for warning in warnings:
+        print(f"warning: {warning}; the old name goes with the next version", file=sys.stderr)
     try:
         code = app(arguments, standalone_mode=False, prog_name="daydrive")
     except KeyboardInterrupt:

@@ -30,7 +30,9 @@ def evaluate(
     counterfactual: Annotated[
         bool, typer.Option("--counterfactual", help="also: left, straight, right from one moment of the road world")
     ] = False,
-    card: Annotated[bool, typer.Option("--card", help="also: does it obey its driver, in words")] = False,
+    controllability: Annotated[
+        bool, typer.Option("--controllability", help="also: does it obey its driver, in words")
+    ] = False,
     long: Annotated[bool, typer.Option("--long", help="also: what becomes of dreams of 200 and 1000 steps")] = False,
     lpips: Annotated[str | None, typer.Option(help="alexnet or vgg16; default: alexnet if it is there")] = None,
     lpips_weights: Annotated[Path | None, typer.Option(help="file of `fetch-weights`; default: the cache")] = None,
@@ -46,21 +48,23 @@ def evaluate(
     from daydrive.cli.counting import Counting
     from daydrive.devices import find_device
     from daydrive.distributed import first_process
+    from daydrive.evaluation import EvaluateConfig
     from daydrive.evaluation import evaluate as run
-    from daydrive.evaluation import long_dreams_sentence, margins_table, usable_sentence, verdict_sentence
     from daydrive.evaluation.output import partial
+    from daydrive.report.sentences import long_sentence, usable_sentence, verdict_sentence
+    from daydrive.report.text import margins_table
 
+    config = EvaluateConfig(
+        split=split, horizon=horizon, clips=clips, predictions=predictions, batch_size=batch_size, seed=seed,
+        counterfactual=counterfactual, controllability=controllability, long=long,
+        lpips=lpips, lpips_weights=lpips_weights, fid_weights=fid_weights, fvd_weights=fvd_weights,
+        compare_with=tuple(compare or ()),
+    )  # fmt: skip
     console = Console(quiet=not first_process())
     where = find_device(device)
     try:
         with Counting(console, "clips") as progress:
-            result = run(
-                checkpoint, data_root, split, output,
-                adapter=adapter, horizon=horizon, clips=clips, predictions=predictions, batch_size=batch_size,
-                seed=seed, device=where, with_counterfactual=counterfactual, with_card=card, with_long=long,
-                lpips=lpips, lpips_weights=lpips_weights, fid_weights=fid_weights, fvd_weights=fvd_weights,
-                compare_with=compare or (), progress=progress,
-            )  # fmt: skip
+            result = run(checkpoint, data_root, output, config, adapter=adapter, device=where, progress=progress)
     except KeyboardInterrupt:
         left = f"; the same command goes on from {partial(output)}" if partial(output).is_dir() else ""
         print(f"interrupted{left}", file=sys.stderr)
@@ -69,7 +73,7 @@ def evaluate(
         return
     console.print(margins_table(result))
     console.print(usable_sentence(result), soft_wrap=True)
-    for sentence in (verdict_sentence(result), long_dreams_sentence(result)):
+    for sentence in (verdict_sentence(result), long_sentence(result)):
         if sentence:
             console.print(sentence, soft_wrap=True)
     for name in (

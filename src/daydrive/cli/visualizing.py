@@ -1,4 +1,4 @@
-"""`daydrive visualize KIND …`: pictures and films of what a model does."""
+"""`daydrive visualize KIND …`: images and videos of what a model does."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import typer
 from daydrive.cli.options import Checkpoint, Device, app
 from daydrive.errors import UserError
 
-pictures = typer.Typer(
-    no_args_is_help=True, help="Pictures and films of what a model does: .png, .mp4 or .gif, as the file is named."
+kinds = typer.Typer(
+    no_args_is_help=True, help="Images and videos of what a model does: .png, .mp4 or .gif, as the file is named."
 )
-app.add_typer(pictures, name="visualize")
+app.add_typer(kinds, name="visualize")
 
 Output = Annotated[Path, typer.Option(help="the file: .png, .mp4 or .gif")]
 Page = Annotated[Path, typer.Option(help="the file, .png")]
@@ -28,7 +28,7 @@ Clips = Annotated[int, typer.Option(min=1, help="how many, spread evenly over th
 Unfit = Annotated[str | None, typer.Option("--adapter", hidden=True)]
 
 
-@pictures.command()
+@kinds.command()
 def rollout(
     checkpoint: Checkpoint,
     data_root: Data,
@@ -44,19 +44,19 @@ def rollout(
     """Several clips at once: real frames, dreamt ones, and where they differ."""
     from daydrive.devices import find_device
     from daydrive.viz.views import rollouts as kind
-    from daydrive.viz.views.clips import Wish, look
+    from daydrive.viz.views.clips import ClipQuery, look
     from daydrive.viz.views.files import MOVING, check_output, save
 
     check_output(output, "rollout", MOVING)
-    wish = Wish(split, horizon, clips, drive or (), at)
+    wish = ClipQuery(split, horizon, clips, drive or (), at)
     found, hz, aspect = look(checkpoint, adapter, data_root, wish, find_device(device))
     shown = list(found)
-    save(output, lambda: kind.strip(shown, hz, aspect), lambda: kind.film(shown, hz, aspect), hz)
+    save(output, lambda: kind.strip(shown, hz, aspect), lambda: kind.video(shown, hz, aspect), hz)
     print(f"{output}: clips {len(shown)}, steps {len(shown[0].real)}")
 
 
-@pictures.command()
-def fan(
+@kinds.command()
+def steering_sweep(
     checkpoint: Checkpoint,
     output: Output,
     data_root: Annotated[Path | None, typer.Option(help="the store; without it the road world")] = None,
@@ -71,23 +71,23 @@ def fan(
     """One moment, five steerings side by side, in the road world above what really would have come."""
     from daydrive.devices import find_device
     from daydrive.viz.views import steering_sweep as kind
-    from daydrive.viz.views.clips import Wish
+    from daydrive.viz.views.clips import ClipQuery
     from daydrive.viz.views.files import MOVING, check_output, save
 
-    check_output(output, "fan", MOVING)
+    check_output(output, "steering-sweep", MOVING)
     where = find_device(device)
     if data_root is None:
         if drive is not None or at is not None or adapter is not None:
             raise UserError("--drive, --at and --adapter go with a store: name it with --data-root")
         shown, hz, aspect = kind.of_world(checkpoint, world, horizon, where)
     else:
-        wish = Wish(split, horizon, 1, [drive] if drive else (), at)
+        wish = ClipQuery(split, horizon, 1, [drive] if drive else (), at)
         shown, hz, aspect = kind.of_drive(checkpoint, adapter, data_root, wish, where)
-    save(output, lambda: kind.sheet(shown, hz, aspect), lambda: kind.film(shown, hz, aspect), hz)
+    save(output, lambda: kind.sheet(shown, hz, aspect), lambda: kind.video(shown, hz, aspect), hz)
     print(f"{output}: {shown.moment}, steps {shown.steps}")
 
 
-@pictures.command()
+@kinds.command()
 def motion(
     checkpoint: Checkpoint,
     data_root: Data,
@@ -102,20 +102,20 @@ def motion(
     """How the model paints: the flow, what it takes for new, what is left of the last real picture."""
     from daydrive.devices import find_device
     from daydrive.viz.views import motion as kind
-    from daydrive.viz.views.clips import Wish, look_inside
+    from daydrive.viz.views.clips import ClipQuery, view_inside
     from daydrive.viz.views.files import MOVING, check_output, save
 
     _refuse(adapter, "motion")
     check_output(output, "motion", MOVING)
-    inside = look_inside(
-        checkpoint, data_root, Wish(split, horizon, 1, [drive] if drive else (), at), find_device(device)
+    inside = view_inside(
+        checkpoint, data_root, ClipQuery(split, horizon, 1, [drive] if drive else (), at), find_device(device)
     )
-    shown, name, hz, aspect = kind.painted(inside), inside.name, inside.hz, inside.pixel_aspect
-    save(output, lambda: kind.sheet(shown, name, hz, aspect), lambda: kind.film(shown, name, hz, aspect), hz)
+    shown, name, hz, aspect = kind.paint_rollout(inside), inside.name, inside.hz, inside.pixel_aspect
+    save(output, lambda: kind.sheet(shown, name, hz, aspect), lambda: kind.video(shown, name, hz, aspect), hz)
     print(f"{output}: {name}, steps {len(shown.real)}")
 
 
-@pictures.command()
+@kinds.command()
 def latent(
     checkpoint: Checkpoint,
     data_root: Data,
@@ -130,20 +130,20 @@ def latent(
     """What the encoder makes of real and of dreamt frames, and what the dynamics remember."""
     from daydrive.devices import find_device
     from daydrive.viz.views import latents as kind
-    from daydrive.viz.views.clips import Wish, look_inside
+    from daydrive.viz.views.clips import ClipQuery, view_inside
     from daydrive.viz.views.files import MOVING, check_output, save
 
     _refuse(adapter, "latent")
     check_output(output, "latent", MOVING)
-    inside = look_inside(
-        checkpoint, data_root, Wish(split, horizon, 1, [drive] if drive else (), at), find_device(device)
+    inside = view_inside(
+        checkpoint, data_root, ClipQuery(split, horizon, 1, [drive] if drive else (), at), find_device(device)
     )
     shown, name, hz, aspect = kind.latents(inside), inside.name, inside.hz, inside.pixel_aspect
-    save(output, lambda: kind.sheet(shown, name, hz, aspect), lambda: kind.film(shown, name, hz, aspect), hz)
+    save(output, lambda: kind.sheet(shown, name, hz, aspect), lambda: kind.video(shown, name, hz, aspect), hz)
     print(f"{output}: {name}, steps {len(shown.real)}")
 
 
-@pictures.command()
+@kinds.command()
 def error(
     checkpoint: Checkpoint,
     data_root: Data,
@@ -159,18 +159,18 @@ def error(
     """Where dreams are wrong and how that grows, beside copying: means over the clips, and the first of them."""
     from daydrive.devices import find_device
     from daydrive.viz.views import errors as kind
-    from daydrive.viz.views.clips import Wish, look
+    from daydrive.viz.views.clips import ClipQuery, look
     from daydrive.viz.views.files import MOVING, check_output, save
 
     check_output(output, "error", MOVING)
-    wish = Wish(split, horizon, clips, drive or (), at)
+    wish = ClipQuery(split, horizon, clips, drive or (), at)
     found, hz, aspect = look(checkpoint, adapter, data_root, wish, find_device(device))
     shown = kind.errors(found)
-    save(output, lambda: kind.sheet(shown, hz, aspect), lambda: kind.film(shown, hz, aspect), hz)
+    save(output, lambda: kind.sheet(shown, hz, aspect), lambda: kind.video(shown, hz, aspect), hz)
     print(f"{output}: clips {shown.clips}, steps {len(shown.dream)}")
 
 
-@pictures.command()
+@kinds.command()
 def sheet(
     checkpoint: Checkpoint,
     data_root: Data,
@@ -187,18 +187,18 @@ def sheet(
     from daydrive.devices import find_device
     from daydrive.viz.images import write_png
     from daydrive.viz.views import sheet as kind
-    from daydrive.viz.views.clips import Wish, look
+    from daydrive.viz.views.clips import ClipQuery, look
     from daydrive.viz.views.files import STILL, check_output
 
     check_output(output, "sheet", STILL)
-    wish = Wish(split, horizon, clips, drive or (), at)
+    wish = ClipQuery(split, horizon, clips, drive or (), at)
     found, hz, aspect = look(checkpoint, adapter, data_root, wish, find_device(device))
     shown = list(found)
     write_png(output, kind.sheet(shown, hz, aspect))
     print(f"{output}: clips {len(shown)}, steps {len(shown[0].real)}")
 
 
-@pictures.command()
+@kinds.command()
 def curves(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run folders")],
     output: Page,
@@ -219,5 +219,5 @@ def _refuse(adapter: str | None, kind: str) -> None:
     if adapter is not None:
         raise UserError(
             f"--adapter {adapter}: {kind} shows what daydrive's own models hold, and an adapter gives pictures alone; "
-            "rollout, fan, error and sheet take one"
+            "rollout, steering-sweep, error and sheet take one"
         )

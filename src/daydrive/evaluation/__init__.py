@@ -1,26 +1,9 @@
-"""Honest measurement: how far a dream stays true, whether it obeys the wheel, how fast it is."""
+"""Measurement: how far predictions stay true, whether the model obeys the wheel, how it compares with baselines."""
 
+from daydrive.evaluation.config import EvaluateConfig
 from daydrive.evaluation.controllability.counterfactual import counterfactual
 from daydrive.evaluation.metrics.frame_metrics import Dream
-from daydrive.evaluation.pipeline import evaluate, evaluate_dream
-from daydrive.report.markdown import (
-    long_dreams_sentence,
-    margins_markdown,
-    margins_table,
-    report_markdown,
-    usable_sentence,
-    verdict_sentence,
-)
+from daydrive.evaluation.model_loading import EvaluatedModel
+from daydrive.evaluation.pipeline import evaluate, evaluate_model
 
-__all__ = [
-    "Dream",
-    "counterfactual",
-    "evaluate",
-    "evaluate_dream",
-    "long_dreams_sentence",
-    "margins_markdown",
-    "margins_table",
-    "report_markdown",
-    "usable_sentence",
-    "verdict_sentence",
-]
+__all__ = ["Dream", "EvaluateConfig", "EvaluatedModel", "counterfactual", "evaluate", "evaluate_model"]

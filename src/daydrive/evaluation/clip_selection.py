@@ -1,4 +1,4 @@
-"""Which clips are evaluated, and of which the pictures are kept."""
+"""Which clips are evaluated, and of which the frames are kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from daydrive.types import Clip
 def choose_clips(
     store: Store, split: str, context: int, horizon: int, count: int, frame_skip: int, seed: int
 ) -> tuple[list[Clip], list[str]]:
-    """Clips of context + horizon frames spread evenly over a split, and notes on what differs from the wish."""
+    """Clips of context + horizon frames spread evenly over a split, and notes on what is not as asked for."""
     drives = store.split(split)
     if not drives:
         there = ", ".join(sorted({drive.split for drive in store.drives}))
@@ -28,8 +28,8 @@ def choose_clips(
     steps = next((n for n in range(min(horizon, longest), 0, -1) if available(n) >= 2), 0)
     if steps == 0:
         raise UserError(
-            f"the drives of split '{split}' of {store.path} are too short: {context} frames of context and 1 to dream, "
-            f"{frame_skip} apart, don't fit twice; the longest has {longest} frames"
+            f"the drives of split '{split}' of {store.path} are too short: {context} frames of context and 1 to "
+            f"predict, {frame_skip} apart, don't fit twice; the longest has {longest} frames"
         )
     clips = fixed_clips(store, split, context + steps, count, frame_skip)
     notes = []

@@ -1,4 +1,4 @@
-"""Is one dream better than another, and by how much: paired differences over the same clips."""
+"""Is one model better than another, and by how much: paired differences over the same clips."""
 
 from __future__ import annotations
 
@@ -12,37 +12,46 @@ import numpy as np
 from daydrive.errors import UserError
 from daydrive.evaluation.manifest import check_comparable
 from daydrive.evaluation.metrics.intervals import Array, Bootstrap, interval
-from daydrive.evaluation.metrics.usable import FLOORS, drawn_steps, usable_of
+from daydrive.evaluation.metrics.usable import BASELINES, drawn_steps, usable_of
 from daydrive.files import read_json
 
-FIGURES = "figures.npz"
+METRICS = "frame_metrics.npz"
+FORMER_METRICS = "figures.npz"
+"""The same file of evaluations before 0.2, with `mean_picture_psnr` in place of `mean_image_psnr`."""
 
 
-def save_figures(folder: Path, figures: Mapping[str, Array]) -> None:
-    """The figures of each clip, for a later comparison; no pickle."""
-    arrays: dict[str, Any] = {**figures}
-    np.savez(folder / FIGURES, **arrays)
+def save_frame_metrics(folder: Path, metrics: Mapping[str, Array]) -> None:
+    """The metrics of each clip, for a later comparison; no pickle."""
+    arrays: dict[str, Any] = {**metrics}
+    np.savez(folder / METRICS, **arrays)
 
 
 def read_other(folder: Path, ours: dict[str, Any], shape: tuple[int, int]) -> tuple[dict[str, Any], dict[str, Array]]:
-    """`evaluation.json` and the figures of each clip of another evaluation; UserError where it can't be compared.
+    """`evaluation.json` and the metrics of each clip of another evaluation; UserError where it can't be compared.
 
-    ours: the manifest of the evaluation it is compared with; shape: (clips, steps) of its figures.
+    ours: the manifest of the evaluation it is compared with; shape: (clips, steps) of its metrics.
     """
-    said = read_json(folder / "evaluation.json", "evaluation")
-    if not isinstance(said, dict) or not isinstance(said.get("manifest"), dict):
+    other = read_json(folder / "evaluation.json", "evaluation")
+    if not isinstance(other, dict) or not isinstance(other.get("manifest"), dict):
         raise UserError(f"--compare {folder}: its evaluation.json has no manifest; evaluate that checkpoint again")
-    check_comparable(ours, said["manifest"], str(folder))
+    check_comparable(ours, other["manifest"], str(folder))
+    file = folder / METRICS
+    if not file.exists() and (folder / FORMER_METRICS).exists():
+        file = folder / FORMER_METRICS
     try:
-        with np.load(folder / FIGURES, allow_pickle=False) as data:
-            figures = {name: np.asarray(data[name], dtype=np.float64) for name in data.files}
-        shapes = {figures[name].shape for name in ("psnr", "ssim", *FLOORS)}
+        with np.load(file, allow_pickle=False) as data:
+            metrics = {_current(name): np.asarray(data[name], dtype=np.float64) for name in data.files}
+        shapes = {metrics[name].shape for name in ("psnr", "ssim", *BASELINES)}
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"--compare {folder}: {folder / FIGURES} can't be read ({error})") from None
+        raise UserError(f"--compare {folder}: {file} can't be read ({error})") from None
     if shapes != {shape}:
         found = ", ".join(str(shape) for shape in sorted(shapes))
-        raise UserError(f"--compare {folder}: {folder / FIGURES} has figures of shape {found}, not {shape}")
-    return said, figures
+        raise UserError(f"--compare {folder}: {file} has metrics of shape {found}, not {shape}")
+    return other, metrics
+
+
+def _current(name: str) -> str:
+    return "mean_image_psnr" if name == "mean_picture_psnr" else name
 
 
 def compare(

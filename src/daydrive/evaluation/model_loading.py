@@ -18,28 +18,28 @@ from daydrive.rollout import rollout_uint8
 from daydrive.types import ACTION_NAMES
 
 
-class Subject(NamedTuple):
+class EvaluatedModel(NamedTuple):
     """dream, seen with `context` frames that are `frame_skip` apart; weights: the file that tells it from others;
     about: what the report says of it."""
 
     dream: Dream
     context: int
-    frame_skip: int
-    weights: Path | None
-    about: dict[str, Any]
+    frame_skip: int = 1
+    weights: Path | None = None
+    about: dict[str, Any] = {}  # noqa: RUF012
 
 
-def find_subject(checkpoint: Path, adapter: str | None, store: Store, device: torch.device) -> Subject:
+def find_model(checkpoint: Path, adapter: str | None, store: Store, device: torch.device) -> EvaluatedModel:
     """UserError where it can't be loaded or was made for other pictures or actions than the store's."""
     if adapter is not None:
         foreign = load_adapter(adapter, checkpoint, device)
         weights = next((file for file in (checkpoint, checkpoint / WEIGHTS) if file.is_file()), None)
         about = {"checkpoint": str(checkpoint), "name": foreign.name, "adapter": adapter}
         about["adapter_code"] = file_hash(Path(adapter.rpartition(":")[0]))
-        return Subject(as_dream(foreign), foreign.context, 1, weights, about)
+        return EvaluatedModel(as_dream(foreign), foreign.context, 1, weights, about)
     loaded = load(checkpoint, device)
     check_fit(loaded, store)
-    return Subject(
+    return EvaluatedModel(
         bind(loaded.model),
         loaded.config.training.context_frames,
         loaded.config.data.frame_skip,

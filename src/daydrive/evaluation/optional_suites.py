@@ -1,59 +1,56 @@
-"""What an evaluation measures only where it is asked for: moments driven again, the report card, long dreams."""
+"""What an evaluation measures only where it is asked for: counterfactuals, controllability, long rollouts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from daydrive.data.store.store import Store
-from daydrive.evaluation.controllability import Memory, long_dream, report_card, road_forks
+from daydrive.evaluation.config import EvaluateConfig
+from daydrive.evaluation.controllability import (
+    TrainingIndex,
+    measure_long_rollouts,
+    road_moments,
+    score_controllability,
+)
 from daydrive.evaluation.controllability.counterfactual import counterfactual
-from daydrive.evaluation.controllability.long_rollout import Moments
+from daydrive.evaluation.controllability.long_rollout import Snapshots
 from daydrive.evaluation.controllability.training_index import as_json
-from daydrive.evaluation.metrics.frame_metrics import Dream, Rollout
+from daydrive.evaluation.model_loading import EvaluatedModel
 from daydrive.report import plots
+from daydrive.types import Rollout
 
 
-class Extras(NamedTuple):
-    """counterfactual: left, straight, right in the road world. card: the action report card. long: long dreams."""
-
-    counterfactual: bool
-    card: bool
-    long: bool
-
-
-def measure_extras(
-    wanted: Extras,
-    dream: Dream,
-    store: Store,
-    split: str,
-    folder: Path,
-    shown: Sequence[Rollout],
-    *,
-    context: int,
-    frame_skip: int,
-    seed: int,
+def run_optional_suites(
+    config: EvaluateConfig, model: EvaluatedModel, store: Store, folder: Path, shown: Sequence[Rollout]
 ) -> dict[str, Any]:
-    """For `evaluation.json`; their pictures go into the folder. shown: dreams whose nearest training clips are told."""
+    """For `evaluation.json`; their images go into the folder. shown: rollouts whose nearest training clips are told."""
     found: dict[str, Any] = {}
-    hz = store.hz / frame_skip
-    if wanted.counterfactual:
+    dream, context, skip, seed = model.dream, model.context, model.frame_skip, config.seed
+    hz = store.hz / skip
+    if config.counterfactual:
         found["counterfactual"] = counterfactual(
-            dream, store.image_size, context, frame_skip=frame_skip, output=folder, seed=seed
+            dream, store.image_size, context, frame_skip=skip, output=folder, seed=seed
         )
-    if wanted.card:
-        again = road_forks(store.image_size, context, frame_skip, seed=seed) if store.source == "road" else ()
-        memory = Memory(store)
-        card = report_card(
-            dream, store, split, context=context, frame_skip=frame_skip, seed=seed, moments=again, memory=memory
+    if config.controllability:
+        moments = road_moments(store.image_size, context, skip, seed=seed) if store.source == "road" else ()
+        index = TrainingIndex(store)
+        scores = score_controllability(
+            dream, store, config.split, context=context, frame_skip=skip, seed=seed, moments=moments, index=index
         )
-        recalled = [nearest for nearest in map(memory.recall, shown) if nearest]
-        found["card"] = {**card, "nearest_training_clips": [as_json(nearest) for nearest in recalled]}
-        if recalled:
-            plots.memory_sheet(folder / "memory.png", recalled, hz, store.pixel_aspect)
-    if wanted.long:
-        moments = Moments()
-        found["long_dreams"] = long_dream(dream, store, split, context, frame_skip=frame_skip, watch=moments)
-        plots.long_sheet(folder / "long.png", moments.shown, hz, store.pixel_aspect)
+        nearest = [each for each in map(index.nearest_to, shown) if each]
+        found["controllability"] = {**scores, "nearest_training_clips": [as_json(each) for each in nearest]}
+        if nearest:
+            rows = [
+                plots.NearestClip(each.rollout.predicted, each.predicted.frames, each.rollout.real, each.predicted.psnr)
+                for each in nearest
+            ]
+            plots.nearest_sheet(folder / "memory.png", rows, hz, store.pixel_aspect)
+    if config.long:
+        snapshots = Snapshots()
+        found["long_dreams"] = measure_long_rollouts(
+            dream, store, config.split, context, frame_skip=skip, watch=snapshots
+        )
+        plots.long_sheet(folder / "long.png", snapshots.shown, hz, store.pixel_aspect)
     return found

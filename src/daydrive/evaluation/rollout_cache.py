@@ -1,4 +1,4 @@
-"""The pictures of a few clips, on disk until they are shown: memory holds none."""
+"""The frames of a few clips, on disk until they are shown: memory holds none."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from daydrive.evaluation.metrics.frame_metrics import Rollout
 from daydrive.files import replacing
-from daydrive.types import Clip
+from daydrive.types import Clip, Rollout
 
 WORST = 3
-"""Clips with the least margin whose pictures are kept."""
+"""Clips with the least margin whose frames are kept."""
 
 
-class Kept:
+class RolloutCache:
     """The rollouts of the clips `always` and of the worst so far, a file each.
 
-    Several processes may keep theirs in one folder: a clip is let go only when `WORST` others are worse, so the worst
+    Several processes may share in one folder: a clip is let go only when `WORST` others are worse, so the worst
     of all are never let go by any of them.
     """
 
@@ -29,7 +28,7 @@ class Kept:
         self._folder, self._always = folder, always
         self._margins = margins_of(worst(margins), margins)
 
-    def see(self, numbers: Sequence[int], rollouts: Sequence[Rollout], margins: Sequence[float]) -> None:
+    def add(self, numbers: Sequence[int], rollouts: Sequence[Rollout], margins: Sequence[float]) -> None:
         known = {**self._margins, **dict(zip(numbers, margins, strict=True))}
         self._margins, before = margins_of(worst(known), known), self._margins
         for number, rollout in zip(numbers, rollouts, strict=True):
@@ -53,8 +52,8 @@ def read_cached(folder: Path, number: int, clip: Clip) -> Rollout:
         return Rollout(clip, *(torch.from_numpy(data[name]) for name in Rollout._fields[1:]))
 
 
-def cached_bytes(clips: int, length: int, steps: int, image_size: tuple[int, int]) -> int:
-    """Disk that the pictures of `clips` of `length` frames take, of which `steps` are dreamt in three ways."""
+def bytes_cached(clips: int, length: int, steps: int, image_size: tuple[int, int]) -> int:
+    """Disk that the frames of `clips` of `length` frames take, of which `steps` are predicted in three ways."""
     return clips * (length + 3 * steps) * image_size[0] * image_size[1] * 3
 
 

@@ -1,4 +1,4 @@
-"""The long part of an evaluation: clips are dreamt and measured, by one process or by several, once each."""
+"""The long part of an evaluation: clips are predicted and measured, by one process or by several, once each."""
 
 from __future__ import annotations
 
@@ -13,48 +13,55 @@ from daydrive.data.sampling.clips import read_clips
 from daydrive.data.store.store import Store
 from daydrive.devices import give_memory_back
 from daydrive.distributed import DistributedContext
-from daydrive.evaluation.accumulator import Measured, margin
-from daydrive.evaluation.frechet import Features, Spread, see_others
-from daydrive.evaluation.metrics.frame_metrics import TOGETHER, Dream, Rollout, dreamt, frame_figures, other_clips
+from daydrive.evaluation.accumulator import MetricAccumulator, margin
+from daydrive.evaluation.frechet import Features, FrechetAccumulator, add_others
+from daydrive.evaluation.metrics.frame_metrics import (
+    FIXED_BATCH_SIZE,
+    Dream,
+    frame_metrics,
+    other_clips,
+    predict_clips,
+)
 from daydrive.evaluation.metrics.slices import kind_of, speeds
 from daydrive.evaluation.output import MEASURED
-from daydrive.evaluation.rollout_cache import Kept
+from daydrive.evaluation.rollout_cache import RolloutCache
 from daydrive.perceptual import Distance
-from daydrive.types import Clip
+from daydrive.types import Clip, Rollout
 
 SAVE_SECONDS = 30.0
 SAVE_SHARE = 0.05
 """What is measured is saved so often, and not more often than takes this share of the time."""
 
 Progress = Callable[[int, int], None]
-"""Told how many clips are done, of how many."""
+"""Called with how many clips are done, and of how many."""
 
 
 class Task(NamedTuple):
-    """Clips of a store, dreamt after `context` frames, also with the actions that `seed` lends them.
+    """Clips of a store, predicted after `context` frames, also with the actions that `seed` lends them.
 
-    strangers: clips of another split, for the Fréchet distances. batch_size: clips in memory at a time, as a multiple
-    of `TOGETHER`. average: the mean picture. kept: the numbers of clips whose pictures are wanted, besides the worst.
+    reference_clips: of another split, for the Fréchet distances. batch_size: clips in memory at a time, as a multiple
+    of `FIXED_BATCH_SIZE`. average: the mean image. cached: the numbers of clips whose frames are kept on disk, besides
+    the worst.
     """
 
     store: Store
     clips: Sequence[Clip]
-    strangers: Sequence[Clip]
+    reference_clips: Sequence[Clip]
     context: int
     seed: int
     batch_size: int
     average: Tensor
     lpips: Distance | None
     features: Sequence[Features]
-    kept: Collection[int]
+    cached: Collection[int]
 
     @property
     def batches(self) -> list[range]:
-        size = -(-self.batch_size // TOGETHER) * TOGETHER
+        size = -(-self.batch_size // FIXED_BATCH_SIZE) * FIXED_BATCH_SIZE
         return [range(i, min(i + size, len(self.clips))) for i in range(0, len(self.clips), size)]
 
-    def nothing(self) -> Measured:
-        return Measured(Spread(self.clips[0].length - self.context, self.features))
+    def nothing(self) -> MetricAccumulator:
+        return MetricAccumulator(FrechetAccumulator(self.clips[0].length - self.context, self.features))
 
 
 def measure(dream: Dream, task: Task, folder: Path, dist: DistributedContext, progress: Progress | None) -> None:
@@ -67,19 +74,20 @@ def measure(dream: Dream, task: Task, folder: Path, dist: DistributedContext, pr
     done = set(before.numbers.tolist())
     missing = [batch for batch in task.batches if batch.start not in done]
     number = dist.rank + (int(files[-1].stem.partition("-")[2]) + 1 if files else 0)
-    work = _Work(dream, task, Kept(folder, task.kept, before.margins), folder / MEASURED.replace("*", f"{number:06d}"))
+    cache = RolloutCache(folder, task.cached, before.margins)
+    work = _Work(dream, task, cache, folder / MEASURED.replace("*", f"{number:06d}"))
     del before
     dist.barrier()  # nobody writes before all have looked
     ahead = sum(len(batch) for batch in missing)
 
-    def tell(count: int) -> None:
+    def report(count: int) -> None:
         """count: clips of this process; the others are about as far."""
         if progress:
             progress(len(done) + min(dist.world * count, ahead), len(task.clips))
 
     try:
         for batch in missing[dist.rank :: dist.world]:
-            work.do(batch, tell)
+            work.do(batch, report)
     finally:
         work.save()
 
@@ -87,29 +95,29 @@ def measure(dream: Dream, task: Task, folder: Path, dist: DistributedContext, pr
 class _Work:
     """A process's share. file: what `save` replaces."""
 
-    def __init__(self, dream: Dream, task: Task, kept: Kept, file: Path) -> None:
-        self._dream, self._task, self._kept, self._file = dream, task, kept, file
+    def __init__(self, dream: Dream, task: Task, cache: RolloutCache, file: Path) -> None:
+        self._dream, self._task, self._cache, self._file = dream, task, cache, file
         self._partner = other_clips(task.clips, task.seed)
-        self._paces = speeds(task.store, task.clips, task.context)
+        self._speeds = speeds(task.store, task.clips, task.context)
         self._measured = task.nothing()
         self._whole = True
         self._next_save = time.monotonic() + SAVE_SECONDS
 
-    def do(self, batch: range, tell: Callable[[int], None]) -> None:
+    def do(self, batch: range, report: Callable[[int], None]) -> None:
         task, before = self._task, len(self._measured)
-        rollouts, figures = list[Rollout](), list[dict[str, Tensor]]()
-        for rollout in dreamt(self._dream, task.store, task.clips, self._partner, task.context, batch):
+        rollouts, metrics = list[Rollout](), list[dict[str, Tensor]]()
+        for rollout in predict_clips(self._dream, task.store, task.clips, self._partner, task.context, batch):
             rollouts.append(rollout)
-            figures.append(frame_figures(rollout, task.average, task.lpips))
-            tell(before + len(figures))
-        self._kept.see(batch, rollouts, [margin(of_clip) for of_clip in figures])
-        kinds = [kind_of(task.store, rollout, self._paces[i]) for i, rollout in zip(batch, rollouts, strict=True)]
+            metrics.append(frame_metrics(rollout, task.average, task.lpips))
+            report(before + len(metrics))
+        self._cache.add(batch, rollouts, [margin(of_clip) for of_clip in metrics])
+        kinds = [kind_of(task.store, rollout, self._speeds[i]) for i, rollout in zip(batch, rollouts, strict=True)]
         self._whole = False
         for i, rollout in zip(batch, rollouts, strict=True):
-            self._measured.spread.see(i, rollout)
-        others = range(batch.start, min(batch.stop, len(task.strangers)))
-        see_others(self._measured.spread, self._read, task.strangers, others, task.context)
-        self._measured.add(batch, figures, kinds)
+            self._measured.frechet.add(i, rollout)
+        others = range(batch.start, min(batch.stop, len(task.reference_clips)))
+        add_others(self._measured.frechet, self._read, task.reference_clips, others, task.context)
+        self._measured.add(batch, metrics, kinds)
         self._whole = True
         if time.monotonic() > self._next_save:
             self.save()

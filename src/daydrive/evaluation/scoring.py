@@ -23,7 +23,7 @@ def meaning(loaded: LoadedModel) -> str:
 
 
 def prediction_error(store: Store, loaded: LoadedModel, drive: DriveInfo) -> Iterator[Scores]:
-    """Mean absolute error of each frame foretold from the real ones before it, levels 0 to 255.
+    """Mean absolute error of each frame predicted from the real ones before it, levels 0 to 255.
 
     Context and frame_skip are those of the model's training; NaN for the first frames, which have no whole context.
     """
@@ -36,5 +36,5 @@ def prediction_error(store: Store, loaded: LoadedModel, drive: DriveInfo) -> Ite
         each = np.arange(count)[:, None]
         images = torch.from_numpy(pictures[each + skip * np.arange(context + 1)]).movedim(-1, 2)
         between = torch.from_numpy(combine(actions[each + np.arange(before)], skip))
-        foretold = rollout_uint8(loaded.model, images[:, :context], between)[:, 0].cpu()
-        yield (foretold.short() - images[:, context].short()).abs().float().mean(dim=(1, 2, 3)).numpy()
+        predicted = rollout_uint8(loaded.model, images[:, :context], between)[:, 0].cpu()
+        yield (predicted.short() - images[:, context].short()).abs().float().mean(dim=(1, 2, 3)).numpy()

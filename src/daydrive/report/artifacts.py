@@ -1,20 +1,23 @@
-"""The files of an evaluation, from what was measured and kept."""
+"""The files of an evaluation. `predictions.npz` is written clip by clip, so that memory does not grow."""
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from daydrive.data.store.store import Store
-from daydrive.evaluation.metrics.frame_metrics import Rollout
 from daydrive.files import write_json, write_text
 from daydrive.report import plots
-from daydrive.report.markdown import report_markdown
 from daydrive.report.model_card import Training, model_card
 from daydrive.report.page import FILES, report_html
-from daydrive.report.predictions import Predictions
-from daydrive.viz.images import write_video
+from daydrive.report.text import report_markdown
+from daydrive.types import Rollout
+from daydrive.viz.images import to_images, write_video
 
 
 def write_predictions(folder: Path, rollouts: Iterable[Rollout], clips: int, steps: int, store: Store) -> None:
@@ -27,19 +30,68 @@ def write_predictions(folder: Path, rollouts: Iterable[Rollout], clips: int, ste
 def write_images(
     folder: Path, evaluation: dict[str, Any], store: Store, shown: Sequence[Rollout], worst: Sequence[Rollout]
 ) -> None:
-    """Curves, a strip of the clips shown and one of the worst, and a film."""
+    """Curves, a strip of the clips shown and one of the worst, and a video."""
     hz, clips = evaluation["hz"], evaluation["clips"]
     plots.horizon_curves(folder / "horizon.png", evaluation)
     plots.strip(folder / "strip.png", shown, hz, clips, store.pixel_aspect)
     plots.strip(folder / "worst.png", worst, hz, clips, store.pixel_aspect, "with the least margin")
-    write_video(folder / "rollouts.mp4", plots.film(shown, hz, store.pixel_aspect), hz)
+    write_video(folder / "rollouts.mp4", plots.video(shown, hz, store.pixel_aspect), hz)
 
 
 def write_reports(folder: Path, evaluation: dict[str, Any], store: Store, training: Training | None) -> None:
-    """evaluation: without NaN, see `finite`. The page holds the pictures that are in the folder."""
+    """evaluation: without NaN, see `finite`. The page holds the images that are in the folder."""
     files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
     write_text(folder / "report.html", report_html(evaluation, files))
     write_text(folder / "report.md", report_markdown(evaluation))
     if training is not None:
         write_text(folder / "MODEL_CARD.md", model_card(evaluation, store, training))
     write_json(folder / "evaluation.json", evaluation)
+
+
+class Predictions:
+    """Appends rollouts to one file per array beside `path`, and joins these into an uncompressed npz at the end.
+
+    Arrays, uint8: `real`, `predicted`, `shuffled` (N, steps, H, W, 3) and `last` (N, H, W, 3); no pickle.
+    """
+
+    def __init__(self, path: Path, clips: int, steps: int, image_size: tuple[int, int]) -> None:
+        self.path, self.clips, self.count = path, clips, 0
+        frame = (*image_size, 3)
+        shapes = dict.fromkeys(("real", "predicted", "shuffled"), (clips, steps, *frame)) | {"last": (clips, *frame)}
+        self._parts = {name: path.with_name(f".{path.stem}.{name}.npy") for name in shapes}
+        self._files = {name: part.open("wb") for name, part in self._parts.items()}
+        for name, file in self._files.items():
+            header = {"descr": "|u1", "fortran_order": False, "shape": shapes[name]}
+            np.lib.format.write_array_header_1_0(file, header)
+
+    def put(self, rollout: Rollout) -> None:
+        """Appends the next clip."""
+        for name, file in self._files.items():
+            file.write(to_images(getattr(rollout, name)).tobytes())
+        self.count += 1
+
+    def __enter__(self) -> Predictions:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            for file in self._files.values():
+                file.close()
+            if kind is None:
+                assert self.count == self.clips, (self.count, self.clips)
+                self._join()
+        finally:
+            for part in self._parts.values():
+                part.unlink(missing_ok=True)
+
+    def _join(self) -> None:
+        with zipfile.ZipFile(self.path, "w", zipfile.ZIP_STORED) as archive:
+            for name, part in self._parts.items():
+                archive.write(part, f"{name}.npy")
+                part.unlink()
+
+
+def bytes_needed(clips: int, steps: int, image_size: tuple[int, int]) -> int:
+    """Disk that writing takes at its fullest: every array in its own file, and one of them in the archive already."""
+    frames = clips * (3 * steps + 1) + clips * steps
+    return frames * image_size[0] * image_size[1] * 3

@@ -17,15 +17,10 @@ from safetensors import safe_open
 from daydrive.checkpoint import WEIGHTS, read_config, read_state
 from daydrive.config import Config
 from daydrive.data.store.store import Store
-from daydrive.report.markdown import (
-    floors_markdown,
-    long_dreams_sentence,
-    margins_markdown,
-    shown_steps,
-    usable_sentence,
-    verdict_sentence,
-)
-from daydrive.report.tables import said
+from daydrive.report.rows import shown_steps
+from daydrive.report.sentences import long_sentence, usable_sentence, verdict_sentence
+from daydrive.report.tables import plain
+from daydrive.report.text import baselines_markdown, margins_markdown
 from daydrive.types import ACTION_NAMES
 
 FILES = (WEIGHTS, "config.json", "state.json")
@@ -70,8 +65,8 @@ def training_of(weights: Path | None) -> Training | None:
     step = int(read_state(folder)["step"])
     with safe_open(weights, framework="pt") as tensors:
         parameters = sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-    told = run / "provenance.json"
-    provenance = _record(told.read_text(encoding="utf-8", errors="replace")) if told.is_file() else {}
+    note = run / "provenance.json"
+    provenance = _record(note.read_text(encoding="utf-8", errors="replace")) if note.is_file() else {}
     return Training(read_config(folder), step, parameters, _minutes(run / "metrics.jsonl", step), provenance)
 
 
@@ -118,23 +113,21 @@ def _metadata(evaluation: Mapping[str, Any], store: Store, name: str) -> dict[st
     licence = licences.pop() if len(licences) == 1 else "other"
     data = [f"daydrive-{source}" for source in _sources(store)]
     metrics = [metric for metric in ("psnr", "ssim", "lpips") if metric in evaluation["horizons"][0]]
-    figures = [{"type": "usable_seconds", "value": evaluation["usable_seconds"], "name": "usable seconds"}]
-    figures += [
+    values = [{"type": "usable_seconds", "value": evaluation["usable_seconds"], "name": "usable seconds"}]
+    values += [
         {"type": metric, "value": entry[metric], "name": f"{metric.upper()} at step {entry['step']}"}
         for entry in shown_steps(evaluation)
         for metric in metrics
         if entry[metric] is not None
     ]
-    if "card" in evaluation:
-        mark = evaluation["card"]["mark"]["share"]
-        figures.append(
-            {"type": "report_card", "value": mark, "name": "share of the action report card's checks passed"}
-        )
+    if "controllability" in evaluation:
+        mark = evaluation["controllability"]["mark"]["share"]
+        values.append({"type": "report_card", "value": mark, "name": "share of the action report card's checks passed"})
     result = {
         "task": {"type": TASK, "name": "driving, frame by frame from actions"},
         "dataset": {"type": "-".join(data), "name": store.path.name, "split": evaluation["split"],
                     "revision": store.fingerprint},
-        "metrics": figures,
+        "metrics": values,
     }  # fmt: skip
     return {
         "license": licence,
@@ -179,11 +172,11 @@ def _data(store: Store, training: Training) -> str:
     ]
     licences = [f"- {source}: {LICENCES.get(source, OWN)[1]}" for source in _sources(store)]
     same = training.provenance.get("store", {}).get("fingerprint") == store.fingerprint
-    told = (
+    note = (
         "It was trained on the drives of split 'train' of this store" if same else "The store that it was evaluated on"
     )
     return (
-        f"{told} (fingerprint `{store.fingerprint}`, {store.hz:g} Hz):\n\n"
+        f"{note} (fingerprint `{store.fingerprint}`, {store.hz:g} Hz):\n\n"
         + "\n".join(rows)
         + "\n\nLicence of the drives, by source; the model's, above, follows it, and who publishes the model "
         "decides:\n\n" + "\n".join(licences)
@@ -191,21 +184,21 @@ def _data(store: Store, training: Training) -> str:
 
 
 def _training(training: Training) -> str:
-    config, told = training.config, training.provenance
+    config, note = training.config, training.provenance
     lines = {
         "steps": training.step,
         "clips a step, of each process": config.training.batch_size * config.training.gradient_accumulation,
         "optimizer": f"{config.optimizer.type}, learning rate {config.optimizer.lr:g}",
         "minutes of steps": None if training.minutes is None else f"{training.minutes:.1f}",
-        "hardware": told.get("device"),
-        "began": told.get("began"),
+        "hardware": note.get("device"),
+        "began": note.get("began"),
         "seed": config.training.seed,
-        "code": told.get("git_commit"),
-        "versions": told.get("versions"),
+        "code": note.get("git_commit"),
+        "versions": note.get("versions"),
     }
     settings = "All settings are in `config.json`."
     return (
-        "\n".join(f"- {name}: {said(value)}" for name, value in lines.items() if value is not None) + f"\n\n{settings}"
+        "\n".join(f"- {name}: {plain(value)}" for name, value in lines.items() if value is not None) + f"\n\n{settings}"
     )
 
 
@@ -214,7 +207,7 @@ def _evaluation(evaluation: Mapping[str, Any]) -> str:
     parts = [
         held + usable_sentence(evaluation),
         margins_markdown(dict(evaluation)),
-        floors_markdown(evaluation),
+        baselines_markdown(evaluation),
         verdict_sentence(evaluation),
     ]
     return "\n\n".join(part.strip() for part in parts if part)
@@ -226,14 +219,13 @@ def _limits(evaluation: Mapping[str, Any]) -> str:
         "worth no more than the last picture.",
         "- It knows the roads, weather and cameras of its training drives, and no others.",
     ]
-    if "card" in evaluation:
-        failed = [check["name"] for check in evaluation["card"]["checks"] if check["passed"] is False]
-        told = f"; not passed: {', '.join(failed)}" if failed else ""
-        lines.append(
-            f"- Asked whether it obeys its driver, the report card says: it {evaluation['card']['verdict']}{told}."
-        )
+    if "controllability" in evaluation:
+        scores = evaluation["controllability"]
+        failed = [check["name"] for check in scores["checks"] if check["passed"] is False]
+        note = f"; not passed: {', '.join(failed)}" if failed else ""
+        lines.append(f"- Asked whether it obeys its driver, the report card says: it {scores['verdict']}{note}.")
     if "long_dreams" in evaluation:
-        lines.append(f"- {long_dreams_sentence(evaluation)}")
+        lines.append(f"- {long_sentence(evaluation)}")
     return "\n".join(lines)
 
 

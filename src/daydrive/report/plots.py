@@ -1,22 +1,21 @@
-"""The evaluation in pictures: curves with their floors, a strip of frames, a film."""
+"""The evaluation in images: curves with their baselines, strips of frames, videos."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from daydrive.evaluation.controllability.training_index import Recalled
-from daydrive.evaluation.metrics.frame_metrics import Rollout
-from daydrive.report.markdown import FLOORS
-from daydrive.types import Image
+from daydrive.report.rows import BASELINES
+from daydrive.types import Image, Rollout
 from daydrive.viz.charts import FAINT, drawn, dress, new_figure
 from daydrive.viz.images import (
     contact_sheet,
     difference,
+    enlarge,
     overlay_action,
     side_by_side,
     to_images,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 STRIP_STEPS = (1, 2, 3, 5, 8, 10, 15, 20, 30, 50)
+BRANCH_STEPS = (1, 3, 5, 8, 10)
 _MODEL, _COPY, _SHUFFLED = "#0072B2", "#D55E00", "#4D4D4D"
 _STYLES = (
     (_MODEL, "-", "o", 2.2), (_COPY, "--", "s", 1.6), ("#009E73", "-.", "D", 1.4), ("#B0B4BC", (0, (4, 1)), "v", 1.4),
@@ -44,7 +44,7 @@ def horizon_curves(path: Path, evaluation: dict[str, Any]) -> None:
     steps = [entry["step"] for entry in horizons]
     figure = new_figure(12, 4.2)
     axes = figure.subplots(1, 3)
-    _curves(axes[0], "PSNR (dB)", horizons, {"model": "psnr", **FLOORS})
+    _curves(axes[0], "PSNR (dB)", horizons, {"model": "psnr", **BASELINES})
     _curves(axes[1], "SSIM", horizons, {"model": "ssim", "last frame copied": "copy_last_ssim"})
     _curves(axes[2], "detail and change, real = 1", horizons, {"sharpness": "sharpness", "flicker": "flicker"})
     axes[2].axhline(1.0, color=_SHUFFLED, linewidth=1.2, linestyle=(0, (1, 2)))
@@ -79,6 +79,11 @@ def _curves(axis: Axes, name: str, horizons: Sequence[dict[str, Any]], curves: d
     axis.set_xlim(min(steps) - 0.5, max(steps) + 0.5)
 
 
+def step_labels(steps: Sequence[int], hz: float) -> list[str]:
+    """How far ahead, in steps and seconds."""
+    return [f"+{step}  {step / hz:.2f} s" for step in steps]
+
+
 def strip(
     path: Path, shown: Sequence[Rollout], hz: float, clips: int, pixel_aspect: float = 1.0, which: str = "evenly chosen"
 ) -> None:
@@ -94,7 +99,7 @@ def strip(
     sheet = contact_sheet(
         rows,
         labels,
-        [f"+{step}  {step / hz:.2f} s" for step in steps],
+        step_labels(steps, hz),
         title=f"{len(shown)} of {clips} clips, {which}",
         height=_height(rows[0][0]),
         group=3,
@@ -102,38 +107,90 @@ def strip(
     write_png(path, sheet)
 
 
-def memory_sheet(path: Path, recalled: Sequence[Recalled], hz: float, pixel_aspect: float = 1.0) -> None:
-    """Dreams, the training clips nearest to them, and what really came, step by step."""
-    count = min(len(found.dream.pictures) for found in recalled)
+class NearestClip(NamedTuple):
+    """predicted, training, real: uint8 (N, 3, H, W), `training` nearest to the prediction; psnr in dB."""
+
+    predicted: Tensor
+    training: Tensor
+    real: Tensor
+    psnr: float
+
+
+def nearest_sheet(path: Path, shown: Sequence[NearestClip], hz: float, pixel_aspect: float = 1.0) -> None:
+    """Predictions, the training clips nearest to them, and what really came, step by step."""
+    count = min(len(one.training) for one in shown)
     steps = [step for step in STRIP_STEPS if step <= count]
     rows, labels = [], []
-    for found in recalled:
-        for frames in (found.rollout.predicted, found.dream.pictures, found.rollout.real):
-            pictures = widen(to_images(frames[:count]), pixel_aspect)
-            rows.append([pictures[step - 1] for step in steps])
-        labels += ["dream", f"nearest in training, {found.dream.psnr:.1f} dB", "real"]
-    columns = [f"+{step}  {step / hz:.2f} s" for step in steps]
-    write_png(path, contact_sheet(rows, labels, columns, height=_height(rows[0][0]), group=3))
+    for one in shown:
+        for frames in (one.predicted, one.training, one.real):
+            images = widen(to_images(frames[:count]), pixel_aspect)
+            rows.append([images[step - 1] for step in steps])
+        labels += ["dream", f"nearest in training, {one.psnr:.1f} dB", "real"]
+    write_png(path, contact_sheet(rows, labels, step_labels(steps, hz), height=_height(rows[0][0]), group=3))
 
 
 def long_sheet(path: Path, shown: Mapping[str, Mapping[int, Tensor]], hz: float, pixel_aspect: float = 1.0) -> None:
-    """Long dreams at a few steps, a row a drive. shown: see `Moments`."""
+    """Long rollouts at a few steps, a row a drive. shown: frames (3, H, W) by drive and step, step 0 the last real."""
     steps = list(next(iter(shown.values())))
-    rows = [
-        [widen(to_images(picture[None]), pixel_aspect)[0] for picture in moments.values()] for moments in shown.values()
-    ]
+    rows = [[widen(to_images(frame[None]), pixel_aspect)[0] for frame in frames.values()] for frames in shown.values()]
     columns = ["last real", *(f"+{step}  {step / hz:.1f} s" for step in steps[1:])]
     write_png(path, contact_sheet(rows, list(shown), columns, height=_height(rows[0][0])))
 
 
-def _height(picture: Image) -> int:
+class BranchClip(NamedTuple):
+    """A moment driven on in K ways. seen: uint8 (C, 3, H, W); actions: float32 (K, C-1+N, 4); real, predicted: uint8
+    (K, N, 3, H, W), by the world and by the model."""
+
+    seen: Tensor
+    actions: Tensor
+    real: Tensor
+    predicted: Tensor
+
+
+def branch_sheet(names: Sequence[str], shown: BranchClip, hz: float) -> Image:
+    """Rows world and prediction for each branch, columns the last frame seen and the steps after it."""
+    steps = [t for t in BRANCH_STEPS if t <= shown.predicted.shape[1]]
+    last = to_images(shown.seen[-1])
+    rows, labels = [], []
+    for b, name in enumerate(names):
+        for label, frames in (("world", shown.real[b]), ("dream", shown.predicted[b])):
+            images = to_images(frames)
+            rows.append([last, *(images[t - 1] for t in steps)])
+            labels.append(f"{label}, {name}")
+    heads = ["last seen", *step_labels(steps, hz)]
+    h, w = last.shape[:2]
+    return contact_sheet(
+        rows, labels, heads, title="One moment, three commands", height=max(48, min(128, 160 * h // w)), group=2
+    )
+
+
+def branch_video(names: Sequence[str], shown: Iterable[BranchClip], hz: float, height: int = 224) -> Iterator[Image]:
+    """The branches side by side, the world above, the prediction below with the action that it was given."""
+    for one in shown:
+        seen, real, predicted = to_images(one.seen), to_images(one.real), to_images(one.predicted)
+        context = len(seen)
+        for t in range(context + real.shape[1]):
+            ahead = t - context + 1
+            state = f"+{ahead} ({ahead / hz:.2f} s)" if ahead > 0 else "context"
+            rows = []
+            for label, frames in (("world", real), ("dream", predicted)):
+                images = [seen[t] if ahead <= 0 else frames[b, ahead - 1] for b in range(len(names))]
+                tiles = [enlarge(image, height) for image in images]
+                if label == "dream":
+                    commands = one.actions[:, max(t - 1, 0)]
+                    tiles = [overlay_action(tile, action) for tile, action in zip(tiles, commands, strict=True)]
+                rows.append(side_by_side(tiles, [f"{label}, {name}   {state}" for name in names], height=height))
+            yield np.concatenate(rows)
+
+
+def _height(image: Image) -> int:
     """Of a tile on a sheet."""
-    h, w = picture.shape[:2]
+    h, w = image.shape[:2]
     return max(48, min(112, 160 * h // w))
 
 
-def film(shown: Sequence[Rollout], hz: float, pixel_aspect: float = 1.0, height: int = 288) -> Iterator[Image]:
-    """Frames of a film: each clip's context, then real, dream and their difference, with what the driver does below."""
+def video(shown: Sequence[Rollout], hz: float, pixel_aspect: float = 1.0, height: int = 288) -> Iterator[Image]:
+    """Each clip's context, then real, predicted and their difference, with what the driver does below."""
     for number, rollout in enumerate(shown, start=1):
         seen, real, predicted = (
             widen(to_images(x), pixel_aspect) for x in (rollout.seen, rollout.real, rollout.predicted)

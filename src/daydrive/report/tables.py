@@ -1,13 +1,17 @@
-"""Figures as text, in Markdown and in HTML."""
+"""Numbers as text, and tables of them in Markdown and HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 from typing import Any, NamedTuple
 
+from markupsafe import Markup
+
+from daydrive.viz.html import environment
+
 NOTHING = "–"
-_TEXT = ' class="text"'
+RIGHT = "---:"
+"""Alignment of a Markdown column."""
 
 
 class Rows(NamedTuple):
@@ -16,36 +20,23 @@ class Rows(NamedTuple):
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
 
+    @property
+    def has_text(self) -> list[bool]:
+        """Which columns are of words: they stand to the left and may break, numbers don't."""
+        return [any(row[k][:1].isalpha() for row in self.rows) for k in range(len(self.heads))]
+
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], align: str = "---") -> str:
-    """align: of all columns, '---:' to the right."""
+    """align: of all columns, `RIGHT` for numbers."""
     lines = [heads, [align] * len(heads), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
-    """In a box of its own that scrolls sideways, by keyboard too, where the page is narrow. Columns of words stand to
-    the left and may break, numbers don't. caption: what the table is about, for who can't see what is above it."""
-    rows = list(rows)
-    told = [any(_is_text(row[k]) for row in rows) for k in range(len(heads))]
-    cells = "".join(
-        f'<th scope="col"{_TEXT * text}>{escape(name)}</th>' for name, text in zip(heads, told, strict=True)
-    )
-    body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>'
-        + "".join(f"<td{_TEXT * text}>{escape(cell)}</td>" for cell, text in zip(row[1:], told[1:], strict=True))
-        + "</tr>"
-        for row in rows
-    )
-    label = f'aria-label="{escape(caption or heads[0])}"'
-    return (
-        f'<div class="scroll" tabindex="0" role="region" {label}><table><thead><tr>{cells}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _is_text(cell: str) -> bool:
-    return cell[:1].isalpha()
+def html_table(rows: Rows, caption: str = "") -> Markup:
+    """In a box of its own that scrolls sideways, by keyboard too, where the page is narrow. caption: what the table is
+    about, for who can't see what is above it."""
+    module: Any = environment(__package__).get_template("macros.html").module
+    return Markup(module.table(rows, caption))
 
 
 def number(value: float | None, form: str = ".2f") -> str:
@@ -60,7 +51,7 @@ def with_interval(value: float | None, bounds: Sequence[float | None] | None, fo
     return f"{number(value, form)} [{', '.join(number(bound, form) for bound in bounds)}]"
 
 
-def said(value: Any) -> str:
+def plain(value: Any) -> str:
     """A line of the manifest: what is in a list or dictionary one after the other."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {item}" for name, item in value.items() if item is not None)

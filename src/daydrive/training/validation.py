@@ -131,12 +131,12 @@ def image_metrics(result: StepResult, context: int) -> dict[str, Tensor]:
     """PSNR and SSIM of the dream, and PSNR of what was reconstructed, per clip: (B,), means over frames."""
     real = result.images[:, context:]
     predicted = clamped(result)
-    painted = result.output["reconstructed"].detach().float()
+    paint_rollout = result.output["reconstructed"].detach().float()
     seen = result.images[:, result.frames]
     return {
         "psnr": metrics.psnr(predicted, real, 2.0).mean(dim=1),
         "ssim": metrics.ssim(predicted, real, 2.0).mean(dim=1),
-        "recon_psnr": metrics.psnr(painted, seen, 2.0).mean(dim=1),
+        "recon_psnr": metrics.psnr(paint_rollout, seen, 2.0).mean(dim=1),
     }
 
 

@@ -28,8 +28,8 @@ _PALE, _DEEP, _VIVID = 97.0, 55.0, 50.0
 def coloured(values: Map, low: float, high: float, colours: int) -> Image:
     """(H, W) → (H, W, 3); `low` and less is dark, `high` and more bright."""
     share = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
-    painted = cv2.applyColorMap(np.round(255 * share).astype(np.uint8), colours)
-    return np.asarray(cv2.cvtColor(painted, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    paint_rollout = cv2.applyColorMap(np.round(255 * share).astype(np.uint8), colours)
+    return np.asarray(cv2.cvtColor(paint_rollout, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def directions(motion: npt.NDArray[np.floating], most: float) -> Image:
@@ -65,16 +65,16 @@ def with_arrows(tile: Image, motion: npt.NDArray[np.floating], most: float, acro
     return out
 
 
-def tile_height(picture: Image, most: int) -> int:
+def tile_height(image: Image, most: int) -> int:
     """Pixels that a picture is drawn high: `most`, and less where it is wide, so that a row of them stays short."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     return max(48, min(most, round(1.5 * most * height / width)))
 
 
-def blocks(picture: Image, like: Image) -> Image:
+def blocks(image: Image, like: Image) -> Image:
     """To the size of another picture, each pixel a plain rectangle."""
-    rows, columns = (np.arange(n) * m // n for n, m in zip(like.shape[:2], picture.shape[:2], strict=True))
-    return np.asarray(picture[rows][:, columns])
+    rows, columns = (np.arange(n) * m // n for n, m in zip(like.shape[:2], image.shape[:2], strict=True))
+    return np.asarray(image[rows][:, columns])
 
 
 def noted(tile: Image, text: str) -> Image:
@@ -124,17 +124,17 @@ def _legend(sample: Image, low: str, high: str, meaning: str) -> Image:
     return write_on(canvas, texts, size=LETTERS, colour=FAINT)
 
 
-def stacked(pictures: Sequence[Image]) -> Image:
+def stacked(images: Sequence[Image]) -> Image:
     """One below the other on white, flush left."""
-    width = max(picture.shape[1] for picture in pictures)
-    return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures])
+    width = max(image.shape[1] for image in images)
+    return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in images])
 
 
-def beside(pictures: Sequence[Image]) -> Image:
+def beside(images: Sequence[Image]) -> Image:
     """Next to each other on white, at the top."""
-    height = max(picture.shape[0] for picture in pictures)
+    height = max(image.shape[0] for image in images)
     return np.concatenate(
-        [np.pad(p, ((0, height - p.shape[0]), (0, 0), (0, 0)), constant_values=255) for p in pictures], axis=1
+        [np.pad(p, ((0, height - p.shape[0]), (0, 0), (0, 0)), constant_values=255) for p in images], axis=1
     )
 
 

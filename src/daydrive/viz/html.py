@@ -1,25 +1,30 @@
-"""What pages of one file are made of: a template that is filled, and pictures and films that are their own address."""
+"""Pages of one file that need no network: Jinja2 templates, and images and videos that are their own address."""
 
 from __future__ import annotations
 
 import base64
-import json
-import re
-from collections.abc import Mapping
-from pathlib import Path
+from functools import cache
 from typing import Any
 
-
-def filled(template: Path, parts: Mapping[str, str]) -> str:
-    """The template with each @NAME@ replaced by the part of that name, which is HTML already."""
-    return re.sub(f"@({'|'.join(parts)})@", lambda place: parts[place[1]], template.read_text(encoding="utf-8"))
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 
-def embedded_json(value: Any) -> str:
-    """JSON that may stand in a script element: nothing in it ends the element."""
-    return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")
+@cache
+def environment(package: str) -> Environment:
+    """Of the `templates` of a package and of this one; what is put into a template is escaped."""
+    loaders = ChoiceLoader([PackageLoader(name) for name in dict.fromkeys((package, "daydrive.viz"))])
+    made = Environment(loader=loaders, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
+    made.filters["data_uri"] = data_uri
+    return made
 
 
-def address(kind: str, data: bytes) -> str:
-    """A file itself as an address; kind: its media type."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+def render(package: str, template: str, **values: Any) -> str:
+    """The whole text of a page, or of a part of one."""
+    return environment(package).get_template(template).render(**values)
+
+
+def data_uri(data: bytes, media_type: str) -> Markup:
+    """A file itself as an address."""
+    return Markup(f"data:{media_type};base64,{base64.b64encode(data).decode()}")

@@ -43,24 +43,22 @@ def to_images(frames: Tensor) -> Images:
     return np.ascontiguousarray(frames.movedim(-3, -1).cpu().numpy())
 
 
-def enlarge(picture: Image, height: int) -> Image:
+def enlarge(image: Image, height: int) -> Image:
     """To `height` with its proportions: cubic when it grows, area when it shrinks."""
-    h, w = picture.shape[:2]
+    h, w = image.shape[:2]
     size = (max(1, round(w * height / h)), height)
     return np.asarray(
-        cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC if height > h else cv2.INTER_AREA), dtype=np.uint8
+        cv2.resize(image, size, interpolation=cv2.INTER_CUBIC if height > h else cv2.INTER_AREA), dtype=np.uint8
     )
 
 
-def widen(pictures: Images, pixel_aspect: float) -> list[Image]:
+def widen(images: Images, pixel_aspect: float) -> list[Image]:
     """(T, H, W, 3) whose pixels are `pixel_aspect` times as wide as high → as they look with square ones."""
     if pixel_aspect == 1:
-        return list(pictures)
-    h, w = pictures.shape[1:3]
+        return list(images)
+    h, w = images.shape[1:3]
     size = (max(1, round(w * pixel_aspect)), h)
-    return [
-        np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8) for picture in pictures
-    ]
+    return [np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8) for image in images]
 
 
 def difference(a: Image, b: Image, gain: float = 2.0) -> Image:
@@ -71,7 +69,7 @@ def difference(a: Image, b: Image, gain: float = 2.0) -> Image:
 
 
 def write_on(
-    picture: Image,
+    image: Image,
     texts: Iterable[tuple[str, tuple[float, float], str]],
     *,
     size: int,
@@ -79,7 +77,7 @@ def write_on(
     bold: bool = False,
 ) -> Image:
     """A copy with texts (text, (x, y), anchor) on it; anchors as in Pillow: 'lm' left middle, 'mm' centre."""
-    canvas = Pillow.fromarray(picture)
+    canvas = Pillow.fromarray(image)
     pen = ImageDraw.Draw(canvas)
     for text, xy, anchor in texts:
         pen.text(xy, text, fill=colour, font=_font(size, bold), anchor=anchor)
@@ -106,7 +104,7 @@ def contact_sheet(
     group: leaves more room after every so many rows.
     """
     assert rows and len(rows) == len(row_labels)
-    tiles = [[enlarge(picture, height) for picture in row] for row in rows]
+    tiles = [[enlarge(image, height) for image in row] for row in rows]
     width, columns = tiles[0][0].shape[1], max(map(len, tiles))
     gap, size = 3, max(11, height // 8)
     margin = size
@@ -131,9 +129,9 @@ def contact_sheet(
     return write_on(sheet, [(title, (margin, margin + size / 2), "lm")], size=size, colour=FAINT) if title else sheet
 
 
-def side_by_side(pictures: Sequence[Image], labels: Sequence[str], *, height: int = 256, footer: int = 0) -> Image:
+def side_by_side(images: Sequence[Image], labels: Sequence[str], *, height: int = 256, footer: int = 0) -> Image:
     """Pictures in one row on a dark ground, each under its label; `footer` pixels are left free below."""
-    tiles = [enlarge(picture, height) for picture in pictures]
+    tiles = [enlarge(image, height) for image in images]
     gap, size = max(4, height // 48), max(11, height // 16)
     head = 2 * size
     width = sum(tile.shape[1] for tile in tiles) + gap * (len(tiles) + 1)
@@ -176,11 +174,11 @@ def action_panel(action: npt.ArrayLike, height: int) -> Image:
     return np.asarray(cv2.resize(panel, (2 * height, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def overlay_action(picture: Image, action: npt.ArrayLike, height: int | None = None) -> Image:
+def overlay_action(image: Image, action: npt.ArrayLike, height: int | None = None) -> Image:
     """A copy with the action's panel, a quarter of the picture high unless told, in the lower left corner."""
-    h, w = picture.shape[:2]
+    h, w = image.shape[:2]
     tall = min(height or max(16, h // 4), h, w // 2)
-    out = picture.copy()
+    out = image.copy()
     out[h - tall :, : 2 * tall] = action_panel(action, tall)
     return out
 
@@ -241,14 +239,14 @@ def _levels(images: Tensor) -> Tensor:
     return to_uint8(images)
 
 
-def write_png(path: Path, picture: Image) -> None:
+def write_png(path: Path, image: Image) -> None:
     """Writes a PNG whole or not at all; its folder is made where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        Pillow.fromarray(picture).save(temporary, format="PNG", optimize=True)
+        Pillow.fromarray(image).save(temporary, format="PNG", optimize=True)
 
 
-def write_video(path: Path, pictures: Iterable[Image], hz: float) -> int:
+def write_video(path: Path, images: Iterable[Image], hz: float) -> int:
     """Writes an MP4 (H.264, yuv420p, plays in any browser) whole or not at all, and returns its number of frames.
 
     Pictures of one size, read one at a time; an odd side is made even by repeating its last line.
@@ -263,9 +261,9 @@ def write_video(path: Path, pictures: Iterable[Image], hz: float) -> int:
             "libx264", rate=Fraction(hz).limit_denominator(1000), options={"crf": "18", "preset": "medium"}
         )
         stream.pix_fmt = "yuv420p"
-        for picture in pictures:
-            h, w = picture.shape[:2]
-            even = np.pad(picture, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
+        for image in images:
+            h, w = image.shape[:2]
+            even = np.pad(image, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
             if count == 0:
                 stream.height, stream.width = even.shape[:2]
             container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))

@@ -1,16 +1,65 @@
-"""Curves for a page: drawn as SVG, read off by pointer or keyboard."""
+"""Charts as SVG: one way to draw lines, areas and labels, and curves that a page's script reads off."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from daydrive.viz.html import render
+
+Points = Iterable[tuple[float, float]]
 
 WIDTH, HEIGHT = 1000, 300
 DASHES = ("", "9 4", "2 3", "9 3 2 3", "14 4", "5 5")
 """Lines differ in dash as well as in colour."""
 _TICKS = 5
+
+
+class Drawing:
+    """Elements on a plane of `width` by `height`, y downwards."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+        self._elements: list[Markup] = []
+
+    def path(self, points: Points, *, closed: bool = False, **attributes: Any) -> None:
+        """Straight lines from point to point; nothing where there is none. Points that are not finite are left out."""
+        known = [f"{x:.1f},{y:.1f}" for x, y in points if math.isfinite(x) and math.isfinite(y)]
+        if known:
+            end = "Z" if closed else ""
+            self._elements.append(Markup('<path{} d="M{}{}"/>').format(_spelled(attributes), " ".join(known), end))
+
+    def across(self, y: float, left: float = 0, right: float | None = None, **attributes: Any) -> None:
+        """A level line."""
+        self.path([(left, y), (self.width if right is None else right, y)], **attributes)
+
+    def text(self, x: float, y: float, text: str, **attributes: Any) -> None:
+        element = Markup('<text x="{:.1f}" y="{:.1f}"{}>{}</text>')
+        self._elements.append(element.format(x, y, _spelled(attributes), text))
+
+    def markup(self, *, stretched: bool = False, **attributes: Any) -> Markup:
+        """stretched: to the box that it stands in, whatever its proportions, and unseen by screen readers."""
+        if stretched:
+            attributes |= {"preserveAspectRatio": "none", "aria_hidden": "true"}
+        opening = Markup('<svg viewBox="0 0 {:g} {:g}"{}>').format(self.width, self.height, _spelled(attributes))
+        return opening + Markup("").join(self._elements) + Markup("</svg>")
+
+
+def _spelled(attributes: dict[str, Any]) -> Markup:
+    """`stroke_width=2` → ` stroke-width="2"`, `class_="grid"` → ` class="grid"`; nothing for None."""
+    return Markup("").join(
+        Markup(' {}="{}"').format(name.rstrip("_").replace("_", "-"), value)
+        for name, value in attributes.items()
+        if value is not None
+    )
+
+
+def linear(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    """The scale that takes `low` to `start` and `high` to `end`."""
+    return lambda value: start + (value - low) / (high - low) * (end - start)
 
 
 class Curve(NamedTuple):
@@ -35,49 +84,44 @@ def chart_data(chart: Chart) -> dict[str, Any]:
     return {"steps": list(chart.steps), "curves": [list(curve.values) for curve in chart.curves]}
 
 
-def chart_html(chart: Chart) -> str:
+def chart_html(chart: Chart) -> Markup:
     """Name, drawing with its axes, and below it the curves by their names; the script adds the values at a step."""
     count = len(chart.steps)
     low, high, ticks = _scale(chart)
-
-    def x(k: int) -> float:
-        return (k + 0.5) / count * WIDTH
-
-    def y(value: float) -> float:
-        return (high - value) / (high - low) * HEIGHT
-
-    drawn = [f'<path class="grid" d="M0,{y(tick):.1f}H{WIDTH}"/>' for tick in ticks]
+    x = linear(-0.5, count - 0.5, 0, WIDTH)
+    y = linear(low, high, HEIGHT, 0)
+    drawing = Drawing(WIDTH, HEIGHT)
+    for tick in ticks:
+        drawing.across(y(tick), class_="grid")
     if chart.even is not None:
-        drawn.append(f'<path class="even" d="M0,{y(chart.even):.1f}H{WIDTH}"/>')
+        drawing.across(y(chart.even), class_="even")
     for curve in chart.curves:
         bounds = [(k, bound[0], bound[1]) for k, bound in enumerate(curve.bounds) if bound and None not in bound]
-        if bounds:
-            there = [f"{x(k):.1f},{y(above):.1f}" for k, _, above in bounds]
-            back = [f"{x(k):.1f},{y(below):.1f}" for k, below, _ in reversed(bounds)]
-            drawn.append(f'<path class="band" d="M{" ".join(there + back)}Z"/>')
+        upper, lower = [(x(k), y(above)) for k, _, above in bounds], [(x(k), y(below)) for k, below, _ in bounds]
+        drawing.path([*upper, *reversed(lower)], closed=True, class_="band")
     for i, curve in reversed(list(enumerate(chart.curves))):
-        points = " ".join(f"{x(k):.1f},{y(v):.1f}" for k, v in enumerate(curve.values) if v is not None)
-        drawn.append(f'<path {_stroke(i)} d="M{points}"/>' if points else "")
-    left = "".join(f'<b class="y" style="top:{100 * y(tick) / HEIGHT:.1f}%">{_said(tick, ticks)}</b>' for tick in ticks)
-    below = "".join(f'<b class="x" style="left:{x(k) / WIDTH:.1%}">{chart.steps[k]}</b>' for k in _places(chart.steps))
-    names = "".join(
-        f'<li><svg viewBox="0 0 28 6" aria-hidden="true"><path {_stroke(i)} d="M0,3H28"/></svg>{escape(curve.label)} '
-        "<output></output></li>"
-        for i, curve in enumerate(chart.curves)
+        drawing.path([(x(k), y(v)) for k, v in enumerate(curve.values) if v is not None], **_stroke(i))
+    drawn = render(
+        "daydrive.viz",
+        "chart.html",
+        chart=chart,
+        drawing=drawing.markup(stretched=True),
+        left=[(100 * y(tick) / HEIGHT, _tick_label(tick, ticks)) for tick in ticks],
+        below=[(100 * x(k) / WIDTH, chart.steps[k]) for k in _named(chart.steps)],
+        legend=[(_sample(i), curve.label) for i, curve in enumerate(chart.curves)],
     )
-    return (
-        f'<figure><figcaption class="name">{escape(chart.name)}</figcaption>'
-        f'<div class="chart" tabindex="0" role="slider" aria-label="{escape(chart.name)}, by steps ahead" '
-        f'aria-valuemin="{chart.steps[0]}" aria-valuemax="{chart.steps[-1]}" aria-valuenow="{chart.steps[-1]}">'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" aria-hidden="true">{"".join(drawn)}</svg>'
-        f'<div class="plot">{left}{below}<i class="cursor"></i></div></div>'
-        f'<ul class="read"><li class="at">steps ahead</li>{names}</ul></figure>'
-    )
+    return Markup(drawn)
 
 
-def _stroke(i: int) -> str:
-    dash = DASHES[i % len(DASHES)]
-    return f'style="stroke:var(--c{i})"' + (f' stroke-dasharray="{dash}"' if dash else "")
+def _stroke(i: int) -> dict[str, Any]:
+    return {"style": f"stroke:var(--c{i})", "stroke_dasharray": DASHES[i % len(DASHES)] or None}
+
+
+def _sample(i: int) -> Markup:
+    """A piece of a line, for the legend."""
+    sample = Drawing(28, 6)
+    sample.across(3, **_stroke(i))
+    return sample.markup(aria_hidden="true")
 
 
 def _scale(chart: Chart) -> tuple[float, float, list[float]]:
@@ -86,14 +130,14 @@ def _scale(chart: Chart) -> tuple[float, float, list[float]]:
     values += [] if chart.even is None else [chart.even]
     values += [value for curve in chart.curves for bound in curve.bounds for value in bound or () if value is not None]
     low, high = min(values, default=0.0), max(values, default=0.0)
-    room = 0.06 * (high - low) or 1.0
-    low, high = low - room, high + room
+    margin = 0.06 * (high - low) or 1.0
+    low, high = low - margin, high + margin
     apart = _rounded_up((high - low) / 4)
     first = math.ceil(low / apart)
     return low, high, [k * apart for k in range(first, math.floor(high / apart) + 1)]
 
 
-def _said(tick: float, ticks: Sequence[float]) -> str:
+def _tick_label(tick: float, ticks: Sequence[float]) -> str:
     apart = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
     return f"{tick:.{max(0, -math.floor(math.log10(apart) + 1e-9))}f}"
 
@@ -104,7 +148,7 @@ def _rounded_up(value: float) -> float:
     return next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9))
 
 
-def _places(steps: Sequence[int]) -> list[int]:
+def _named(steps: Sequence[int]) -> list[int]:
     """Of the steps that are named: the first, and round ones."""
     apart = max(1, round(_rounded_up(steps[-1] / _TICKS)))
     return [k for k, step in enumerate(steps) if k == 0 or step % apart == 0]

@@ -23,6 +23,7 @@ from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.sources import read_options
 from daydrive.data.sources.carla import CarlaSource, readings
 from daydrive.data.store.store import Store
+from daydrive.evaluation import EvaluateConfig
 from daydrive.evaluation.pipeline import evaluate
 
 CLIP = "Accident_Town03_Route101_Weather23"
@@ -139,7 +140,7 @@ def test_two_steps_of_training_and_an_evaluation(tmp_path: Path, tiny_config: Pa
     store = prepared("carla", tmp_path, size=(64, 64), fit="crop")
     run = tmp_path / "run"
     assert run_training(tiny_config, store.path, run, "training.max_steps=2", "training.gradient_accumulation=1") == 0
-    assert evaluate(run, store.path, "test", tmp_path / "evaluation", horizon=3, clips=4)
+    assert evaluate(run, store.path, tmp_path / "evaluation", EvaluateConfig(split="test", horizon=3, clips=4))
 
 
 Spoil = Callable[[Path], object]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from helpers.recordings import intervals
 from helpers.recordings import shown
 from helpers.recordings import columns
 from helpers.recordings import prepared
-from helpers.recordings import intervals
 
 from helpers.paths import REPO
 from helpers.paths import SHARED
@@ -27,6 +27,7 @@ from daydrive.data.kinematics.signals import lag
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.store.store import Store
+from daydrive.evaluation import EvaluateConfig
 from daydrive.evaluation.pipeline import evaluate
 
 ROUTE = "b0c9d2329ad1606b|2018-08-02--08-34-47"
@@ -242,7 +243,7 @@ def test_two_steps_of_training_and_an_evaluation(dataset: str, tmp_path: Path, t
     store = prepared(dataset, tmp_path, size=(64, 64), fit="crop")
     run = tmp_path / "run"
     assert run_training(tiny_config, store.path, run, "training.max_steps=2", "training.gradient_accumulation=1") == 0
-    found = evaluate(run, store.path, "test", tmp_path / "evaluation", horizon=3, clips=4)
+    found = evaluate(run, store.path, tmp_path / "evaluation", EvaluateConfig(split="test", horizon=3, clips=4))
     assert (tmp_path / "evaluation" / "evaluation.json").is_file() and found
 
 

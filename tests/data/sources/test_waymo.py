@@ -19,6 +19,7 @@ from helpers.recordings import columns, intervals, prepared, shown
 
 from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.sources import read_options, waymo
+from daydrive.evaluation import EvaluateConfig
 from daydrive.evaluation.pipeline import evaluate
 
 ANGLE = 0.5 / 2.71 * 2.99
@@ -105,7 +106,7 @@ def test_two_steps_of_training_and_an_evaluation(tmp_path: Path, tiny_config: Pa
     store = prepared("waymo", tmp_path, size=(64, 64), fit="crop")
     run = tmp_path / "run"
     assert run_training(tiny_config, store.path, run, "training.max_steps=2", "training.gradient_accumulation=1") == 0
-    assert evaluate(run, store.path, "test", tmp_path / "evaluation", horizon=3, clips=4)
+    assert evaluate(run, store.path, tmp_path / "evaluation", EvaluateConfig(split="test", horizon=3, clips=4))
 
 
 TIME, CAMERA = "key.frame_timestamp_micros", "key.camera_name"

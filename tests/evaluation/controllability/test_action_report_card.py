@@ -15,18 +15,26 @@ from torch import Tensor
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.errors import UserError
-from daydrive.evaluation.controllability import Estimators, calibrate, forks, long_dream, report_card
+from daydrive.evaluation.controllability import (
+    Estimators,
+    calibrate,
+    drive_branches,
+    measure_long_rollouts,
+    score_controllability,
+)
 from daydrive.evaluation.controllability.action_response import response
 from daydrive.evaluation.controllability.actions import VARIANTS, variants
-from daydrive.evaluation.controllability.branches import BRANCHES, STEPS, branch_figures
+from daydrive.evaluation.controllability.branches import STEPS
 from daydrive.evaluation.controllability.flow import motions
-from daydrive.evaluation.controllability.long_rollout import Moments
-from daydrive.evaluation.controllability.training_index import Memory, as_json
-from daydrive.evaluation.metrics.frame_metrics import Dream, Rollout
+from daydrive.evaluation.controllability.long_rollout import Snapshots
+from daydrive.evaluation.controllability.scorecard import BRANCHES, CHANGES, branch_metrics
+from daydrive.evaluation.controllability.training_index import TrainingIndex, as_json
+from daydrive.evaluation.metrics.frame_metrics import Dream
 from daydrive.evaluation.metrics.intervals import bootstrap
 from daydrive.metrics import PSNR_CAP
-from daydrive.report.card_markdown import card_markdown
-from daydrive.report.sentences import about_memory
+from daydrive.report.sentences import about_nearest
+from daydrive.report.text import controllability_markdown
+from daydrive.types import Rollout
 from helpers.cheats import World, turned
 from helpers.planted_predictions import copier, scene_store, steerer
 
@@ -56,8 +64,8 @@ def dreams(world: World) -> dict[str, Dream]:
 
 def cards(world: World, estimators: Estimators, **settings: Any) -> dict[str, dict[str, Any]]:
     return {
-        name: report_card(
-            dream, world.store, "test", context=CONTEXT, estimators=estimators, moments=world.forks, **settings
+        name: score_controllability(
+            dream, world.store, "test", context=CONTEXT, estimators=estimators, moments=world.branches, **settings
         )
         for name, dream in dreams(world).items()
     }
@@ -65,7 +73,7 @@ def cards(world: World, estimators: Estimators, **settings: Any) -> dict[str, di
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(tmp_path_factory.mktemp("world"), drives=12, frames=60, forks=3, context=CONTEXT)
+    return World(tmp_path_factory.mktemp("world"), drives=12, frames=60, branches=3, context=CONTEXT)
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +116,9 @@ def test_the_evidence(table: dict[str, dict[str, Any]]) -> None:
 def test_a_card_is_readable_and_json(table: dict[str, dict[str, Any]]) -> None:
     for card in table.values():
         assert json.loads(json.dumps(card, allow_nan=False)) == card
-        said = card_markdown(card)
+        said = controllability_markdown(card)
         assert said.startswith(f"**{card['verdict'].capitalize()}.**") and "nan" not in said
-        assert all(check["said"] in said for check in card["checks"])
+        assert all(check["evidence"] in said for check in card["checks"])
 
 
 def test_estimators_state_their_errors_on_frames_that_they_did_not_learn_from(estimators: Estimators) -> None:
@@ -126,15 +134,15 @@ def test_any_source_has_a_card(tmp_path: Path) -> None:
     store = scene_store(tmp_path)
     estimators = calibrate(store, "val", steps=20)
     card, copied = (
-        report_card(dream, store, "val", context=3, steps=6, clips=6, estimators=estimators)
+        score_controllability(dream, store, "val", context=3, steps=6, clips=6, estimators=estimators)
         for dream in (steerer, copier)
     )
     assert card["branches"] is None and card["egomotion"]["speed"] is None
     assert card["costs"]["wrong"]["cost"] > 3 and card["verdict"].startswith("obeys")
-    assert copied["verdict"] == "copies" and "not judged" in card_markdown(copied)
+    assert copied["verdict"] == "copies" and "not judged" in controllability_markdown(copied)
     assert estimators.quantity == "steering" and estimators.lag == 0
     with pytest.raises(UserError):
-        report_card(copier, store, "test", context=5)
+        score_controllability(copier, store, "test", context=5)
 
 
 def test_actions_differ_after_the_context_alone() -> None:
@@ -208,7 +216,9 @@ class _Dial:
 
 
 def test_any_world_with_a_state_has_branches() -> None:
-    moments = list(forks(_Dial(), lambda seed: lambda info: np.array([0, 0.2, 0, 1]), [1, 2], 3, frame_skip=2))
+    moments = list(
+        drive_branches(_Dial(), lambda seed: lambda info: np.array([0, 0.2, 0, 1]), [1, 2], 3, CHANGES, frame_skip=2)
+    )
 
     def oracle(context: Tensor, actions: Tensor) -> Tensor:
         moved = (2 * actions[:, 2:, 0] + actions[:, 2:, 1] - actions[:, 2:, 2]).cumsum(1) * 2
@@ -216,16 +226,16 @@ def test_any_world_with_a_state_has_branches() -> None:
         return level.round().to(torch.uint8)[..., None, None, None].expand(-1, -1, 3, 16, 16)
 
     assert [len(m.actions) for m in moments] == [len(BRANCHES)] * 2 and moments[0].real.shape[1] == STEPS
-    found = branch_figures(oracle, moments)
+    found = branch_metrics(oracle, moments)
     assert found is not None and found["steering_told_apart"] == found["pace_told_apart"] == 1
-    blind = branch_figures(copier, moments)
+    blind = branch_metrics(copier, moments)
     assert blind is not None and blind["steering_told_apart"] < 0.5
-    assert branch_figures(copier, []) is None
+    assert branch_metrics(copier, []) is None
 
 
 def test_long_dreams(world: World) -> None:
     def said(dream: Dream, steps: tuple[int, ...] = (60,)) -> dict[str, Any]:
-        return long_dream(dream, world.store, "test", CONTEXT, steps, clips=1)
+        return measure_long_rollouts(dream, world.store, "test", CONTEXT, steps, clips=1)
 
     def looped(context: Tensor, actions: Tensor) -> Tensor:
         count = actions.shape[1] - context.shape[1] + 1
@@ -251,8 +261,10 @@ def test_long_dreams(world: World) -> None:
 
 
 def test_a_long_dream_is_looked_at_on_its_way(world: World) -> None:
-    moments = Moments()
-    curves = long_dream(world.recorded, world.store, "test", CONTEXT, (20, 50), clips=1, watch=moments)["curves"]
+    moments = Snapshots()
+    curves = measure_long_rollouts(world.recorded, world.store, "test", CONTEXT, (20, 50), clips=1, watch=moments)[
+        "curves"
+    ]
     (shown,) = moments.shown.values()
     assert list(shown) == [0, 1, 50] and all(picture.shape == (3, 64, 64) for picture in shown.values())
     assert curves["steps"] == list(range(1, 51))
@@ -261,7 +273,7 @@ def test_a_long_dream_is_looked_at_on_its_way(world: World) -> None:
 
 
 def test_the_training_clip_that_a_dream_replays_is_found(world: World) -> None:
-    memory, steps = Memory(world.store), 8
+    memory, steps = TrainingIndex(world.store), 8
     clips = fixed_clips(world.store, "test", CONTEXT + steps, 2)
     batch = read_clips(world.store, clips)
     seen, real = batch.images[:, :CONTEXT], batch.images[:, CONTEXT:]
@@ -269,15 +281,15 @@ def test_the_training_clip_that_a_dream_replays_is_found(world: World) -> None:
     for dream in (world.replayed, world.recorded):
         frames = dream(seen, batch.actions)
         rollouts = [Rollout(c, seen[i], real[i], *[frames[i]] * 3, batch.actions[i]) for i, c in enumerate(clips)]
-        found.append([each for each in map(memory.recall, rollouts) if each is not None])
+        found.append([each for each in map(memory.nearest_to, rollouts) if each is not None])
     replayed, recorded = found
     trained = {drive.name for drive in world.store.split("train")}
     for each in replayed:
-        assert each.dream.psnr == PSNR_CAP and each.dream.clip.drive in trained
-        assert torch.equal(each.dream.pictures, each.rollout.predicted)
-    assert all(each.dream.psnr == each.real.psnr < 30 for each in recorded)
-    assert about_memory([as_json(each) for each in replayed]).startswith("2 of these 2 dreams are a clip")
-    assert about_memory([as_json(each) for each in recorded]).startswith("None of these 2 dreams is a clip")
+        assert each.predicted.psnr == PSNR_CAP and each.predicted.clip.drive in trained
+        assert torch.equal(each.predicted.frames, each.rollout.predicted)
+    assert all(each.predicted.psnr == each.real.psnr < 30 for each in recorded)
+    assert about_nearest([as_json(each) for each in replayed]).startswith("2 of these 2 dreams are a clip")
+    assert about_nearest([as_json(each) for each in recorded]).startswith("None of these 2 dreams is a clip")
 
 
 def test_the_cost_of_a_frame_is_flat_or_not(world: World) -> None:
@@ -289,7 +301,9 @@ def test_the_cost_of_a_frame_is_flat_or_not(world: World) -> None:
         time.sleep(actions.shape[1] * 1e-3)
         return copier(context, actions)
 
-    flat, grows = (long_dream(dream, world.store, "test", CONTEXT, (20, 200), clips=1) for dream in (even, slow))
+    flat, grows = (
+        measure_long_rollouts(dream, world.store, "test", CONTEXT, (20, 200), clips=1) for dream in (even, slow)
+    )
     assert flat["cost_is_flat"] and not grows["cost_is_flat"]
     assert [entry["steps"] for entry in grows["lengths"]] == [20, 200]
 
@@ -297,7 +311,7 @@ def test_the_cost_of_a_frame_is_flat_or_not(world: World) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_verdicts_on_other_roads(tmp_path: Path, seed: int) -> None:
-    world = World(tmp_path, drives=12, frames=60, forks=4, context=CONTEXT, seed=seed)
+    world = World(tmp_path, drives=12, frames=60, branches=4, context=CONTEXT, seed=seed)
     found = cards(world, calibrate(world.store, "test", seed=seed, steps=150), clips=8, steps=12, seed=seed)
     assert {name: card["verdict"] for name, card in found.items()} == VERDICTS
     assert max(found, key=lambda name: found[name]["mark"]["share"]) == "the world"

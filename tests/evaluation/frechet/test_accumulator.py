@@ -18,12 +18,13 @@ from daydrive.data.store.store import Store
 from daydrive.evaluation.frechet import (
     FILTERS,
     Features,
-    Spread,
+    FrechetAccumulator,
     clips_elsewhere,
 )
-from daydrive.evaluation.metrics.frame_metrics import Rollout
-from daydrive.report.distribution import distribution_html, distribution_markdown, size_rows
-from daydrive.types import Clip
+from daydrive.report import rows
+from daydrive.report.tables import html_table
+from daydrive.report.text import frechet_markdown
+from daydrive.types import Clip, Rollout
 from helpers.planted_predictions import evaluated, scene_store, steerer
 
 STEPS = 7
@@ -44,13 +45,15 @@ def rollout(images: Tensor, predicted: Tensor) -> Rollout:
     return Rollout(Clip("d", 0, len(images), 1), images[:1], images[1:], predicted, predicted, predicted, nothing)
 
 
-def spread_of(clips: Tensor, dream: Blur, numbers: Sequence[int] = range(12), others: bool = True) -> Spread:
+def spread_of(
+    clips: Tensor, dream: Blur, numbers: Sequence[int] = range(12), others: bool = True
+) -> FrechetAccumulator:
     """The first half of the clips is dreamt, the second half is of other drives."""
-    spread = Spread(STEPS)
+    spread = FrechetAccumulator(STEPS)
     for number in numbers:
-        spread.see(number, rollout(clips[number], dream(clips[number])))
+        spread.add(number, rollout(clips[number], dream(clips[number])))
         if others:
-            spread.see_other(number, clips[12 + number][0], clips[12 + number][1:])
+            spread.add_other(number, clips[12 + number][0], clips[12 + number][1:])
     return spread
 
 
@@ -85,7 +88,7 @@ def measured(clips: Tensor) -> dict[str, Any]:
         "noisy": noisy,
         "frozen": frozen,
     }
-    return {name: spread_of(clips, dream).figures() for name, dream in dreams.items()}
+    return {name: spread_of(clips, dream).metrics() for name, dream in dreams.items()}
 
 
 def of(measured: dict[str, Any], dream: str, key: str, name: str = "dream") -> float:
@@ -134,12 +137,12 @@ def test_fewer_samples_are_farther_apart(measured: dict[str, Any]) -> None:
 def test_carrying_on_takes_most_of_the_bias_away() -> None:
     """Two sets of noise of one kind are nothing apart, and few samples of them are."""
     pixels = Features("fid", "pixels", 48, 0.25, True, False, lambda before, frames: frames.flatten(1).float())
-    spread = Spread(STEPS, [pixels])
+    spread = FrechetAccumulator(STEPS, [pixels])
     random = torch.Generator().manual_seed(0)
     for number in range(64):
         images, dreamt = torch.randint(0, 256, (2, STEPS + 1, 3, 4, 4), dtype=torch.uint8, generator=random)
-        spread.see(number, rollout(images, dreamt[1:]))
-    entry = spread.figures()["fid"]
+        spread.add(number, rollout(images, dreamt[1:]))
+    entry = spread.metrics()["fid"]
     few, more, all_of_them = (size["dream"] for size in entry["sizes"])
     assert few > 1.7 * more > 1.7 * 1.7 * all_of_them
     assert abs(entry["extrapolated"]["dream"]) < 0.2 * all_of_them
@@ -147,39 +150,39 @@ def test_carrying_on_takes_most_of_the_bias_away() -> None:
 
 
 def test_any_order_and_division_gives_the_same_figures(clips: Tensor) -> None:
-    whole = spread_of(clips, blurred(1.0)).figures()
-    assert spread_of(clips, blurred(1.0), [*range(11, -1, -1)]).figures() == whole
-    together = Spread(STEPS)
+    whole = spread_of(clips, blurred(1.0)).metrics()
+    assert spread_of(clips, blurred(1.0), [*range(11, -1, -1)]).metrics() == whole
+    together = FrechetAccumulator(STEPS)
     for part in ([3, 0, 7], [1], [], [2, *range(4, 7), *range(8, 12)]):
         together.restore(spread_of(clips, blurred(1.0), part).arrays())
-    assert together.figures() == whole
+    assert together.metrics() == whole
 
 
 def test_bands_of_steps(clips: Tensor) -> None:
-    assert Spread(3).bands == ((0, 3),) and Spread(10).bands == ((0, 10),)
-    assert Spread(60).bands == ((0, 10), (10, 25), (25, 50), (50, 60))
-    spread = Spread(14)
+    assert FrechetAccumulator(3).bands == ((0, 3),) and FrechetAccumulator(10).bands == ((0, 10),)
+    assert FrechetAccumulator(60).bands == ((0, 10), (10, 25), (25, 50), (50, 60))
+    spread = FrechetAccumulator(14)
     for number, clip in enumerate(clips[:4]):
         images = torch.cat((clip, clip[:7]))
         predicted = torch.cat((images[1:11], torch.zeros_like(images[11:])))
-        spread.see(number, rollout(images, predicted))
-    near, far = spread.figures()["filters"]["bands"]
+        spread.add(number, rollout(images, predicted))
+    near, far = spread.metrics()["filters"]["bands"]
     assert (near["first"], near["last"], far["first"], far["last"]) == (1, 10, 11, 14)
     assert near["dream"] == pytest.approx(0, abs=1e-6) and far["dream"] > 10
     assert (near["samples"], far["samples"]) == (40.0, 16.0)
 
 
 def test_what_there_is_too_little_of_is_not_measured(clips: Tensor) -> None:
-    lone = spread_of(clips, oracle, [0, 1], others=False).figures()
+    lone = spread_of(clips, oracle, [0, 1], others=False).metrics()
     entry = lone["filters"]
     assert entry["dream"] == pytest.approx(0, abs=1e-6) and entry["other_drives"] is None
     assert [size["dream"] is None for size in entry["sizes"]] == [True, False, False]
     assert entry["extrapolated"]["dream"] is None
     assert lone["fid"] == "not measured: it needs the published weights, --fid-weights FILE"
     nothing = Features("fvd", "an empty one", 3, 0.5, False, False, lambda before, frames: torch.empty(0, 3))
-    spread = Spread(STEPS, [*FILTERS, nothing])
-    spread.see(0, rollout(clips[0], clips[0][1:]))
-    assert "16 steps" in spread.figures()["fvd"]
+    spread = FrechetAccumulator(STEPS, [*FILTERS, nothing])
+    spread.add(0, rollout(clips[0], clips[0][1:]))
+    assert "16 steps" in spread.metrics()["fvd"]
 
 
 def test_clips_of_other_drives(tmp_path: Path) -> None:
@@ -201,16 +204,18 @@ def test_clips_of_other_drives(tmp_path: Path) -> None:
     assert isinstance(distribution["fvd"], str)
     assert distribution["change_filters"]["dream"] < distribution["change_filters"]["copy_last"]
     report = (tmp_path / "out" / "report.md").read_text()
-    assert distribution_markdown(distribution).strip() in report
+    assert frechet_markdown(distribution).strip() in report
     assert "| FID | 72 |" in report and "FID: w.pth, sha256 0" in report
-    assert distribution_html(distribution) in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert html_table(rows.frechet_sizes(distribution), "Fréchet distances by number of samples") in page
+    assert html_table(rows.frechet_bands(distribution), "Fréchet distances of near and far steps") in page
 
 
 def test_the_report_never_calls_filters_fid(measured: dict[str, Any]) -> None:
-    said = distribution_markdown({"other_split": "train", "other_clips": 12, **measured["blurred"]})
+    said = frechet_markdown({"other_split": "train", "other_clips": 12, **measured["blurred"]})
     assert "FID: not measured: it needs the published weights, --fid-weights FILE." in said
     assert "12 clips of 'train'" in said and "daydrive-filters-1" in said
-    table = size_rows({**measured["blurred"]})
+    table = rows.frechet_sizes({**measured["blurred"]})
     assert [row[:2] for row in table.rows[:4]] == [["filters, frames", n] for n in ("21", "42", "84", "∞")]
     assert not any("FID" in row[0] for row in table.rows)
     assert f"{measured['blurred']['filters']['dream']:.2f}" == table.rows[2][2]

@@ -16,13 +16,14 @@ from torch import Tensor
 from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.evaluation.metrics.baselines import constant_flow, mean_picture
+from daydrive.evaluation.metrics.baselines import constant_flow, mean_image
 from daydrive.evaluation.metrics.intervals import bootstrap, interval
 from daydrive.evaluation.metrics.lpips import find_lpips
 from daydrive.evaluation.metrics.usable import GUESSES, usable_of, usable_steps
 from daydrive.metrics import psnr
 from daydrive.perceptual import BACKBONES, LPIPS
-from daydrive.report.markdown import report_markdown, usable_sentence
+from daydrive.report.sentences import usable_sentence
+from daydrive.report.text import report_markdown
 from daydrive.types import to_signed
 from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, figures, scene, scene_store, steerer
 
@@ -47,7 +48,7 @@ def test_what_moves_evenly_is_moved_on() -> None:
 def test_the_mean_picture_is_that_of_the_training_drives(store: Store) -> None:
     rows = np.concatenate([drive.start + np.arange(drive.frames) for drive in store.split("train")])
     by_hand = read_images(store, rows)[0].astype(np.float64).mean(0).round()
-    assert np.array_equal(mean_picture(store, "val").movedim(0, -1).numpy(), by_hand)
+    assert np.array_equal(mean_image(store, "val").movedim(0, -1).numpy(), by_hand)
 
 
 def test_an_interval_is_over_drives_not_clips() -> None:
@@ -131,7 +132,7 @@ def test_a_report_has_each_floor_with_its_interval(store: Store, tmp_path: Path)
     report = (tmp_path / "report.md").read_text()
     assert report == report_markdown(evaluation) and report.startswith("# steerer\n\nUsable seconds: 0.")
     last = evaluation["horizons"][-1]
-    for name in ("constant_flow_psnr", "mean_picture_psnr", "zero_actions_psnr"):
+    for name in ("constant_flow_psnr", "mean_image_psnr", "zero_actions_psnr"):
         low, high = last[f"{name}_interval"]
         assert low <= last[name] <= high and f"{last[name]:.2f} [{low:.2f}, {high:.2f}]" in report
     assert "LPIPS: not" in report and "held-out drives: val/val0, val/val1, val/val2" in report
@@ -202,7 +203,7 @@ def test_lpips_is_measured_where_its_weights_are(store: Store, tmp_path: Path, m
         torch.nn.init.uniform_(weight)
     save_file(network.state_dict(), file)
     distance, name = find_lpips(None, file)
-    evaluation = evaluated(steerer, store, tmp_path / "out", clips=2, horizon=2, lpips=distance, lpips_of=name)
+    evaluation = evaluated(steerer, store, tmp_path / "out", clips=2, horizon=2, lpips=distance, lpips_name=name)
     assert evaluation["lpips"] == "alexnet"
     with np.load(tmp_path / "out/predictions.npz") as data:
         predicted, real = (to_signed(torch.from_numpy(data[name]).movedim(-1, 2)) for name in ("predicted", "real"))

@@ -66,12 +66,12 @@ def _of_size(store: Store, size: int, effort: Effort, folder: Path) -> Findings:
     clips = [index.clip(int(number)) for number in numbers]
     meters = _meters(store, clips, size, folder)
     jpegs, _ = store.read(_rows(clips[:BATCH]))
-    pictures = np.empty((len(jpegs), size, size, 3), dtype=np.uint8)
+    decoded = np.empty((len(jpegs), size, size, 3), dtype=np.uint8)
     seconds: dict[str, list[float]] = {name: [] for name in (*meters, "decoding")}
     for _ in range(effort.rounds):
         for name, meter in meters.items():
             seconds[name].append(meter.measure(effort.seconds))
-        seconds["decoding"].append(cpu_seconds(lambda: decode_all(jpegs, pictures), effort.seconds))
+        seconds["decoding"].append(cpu_seconds(lambda: decode_all(jpegs, decoded), effort.seconds))
     best = {name: min(each) for name, each in seconds.items()}
     raw = {
         "cpu_seconds_of_a_batch": seconds,

@@ -18,10 +18,10 @@ from daydrive.evaluation.metrics.baselines import flow_steps
 from daydrive.models import WorldModel, build_world_model
 from daydrive.types import to_signed, to_uint8
 
-Kind = Literal["model", "peer", "floor"]
+Kind = Literal["model", "peer", "baseline"]
 
 
-class Entrant(NamedTuple):
+class Candidate(NamedTuple):
     """context: frames that it wants to see. load: makes it, in any process. made_from: checkpoint and adapter."""
 
     name: str
@@ -72,24 +72,26 @@ class ConstantFlow:
         return torch.stack([next(clip) for clip in self._clips])
 
 
-def find_entrants(loaded: LoadedModel, adapters: Sequence[str]) -> list[Entrant]:
+def find_candidates(loaded: LoadedModel, adapters: Sequence[str]) -> list[Candidate]:
     """adapters: `FILE.py:NAME@CHECKPOINT` each. UserError where two have the same name or one can't be loaded."""
     name, seen = loaded.path.parent.parent.name or "model", loaded.config.training.context_frames
-    entrants = [
-        Entrant(name, "model", seen, partial(_ours, loaded.path), str(loaded.path)),
+    candidates = [
+        Candidate(name, "model", seen, partial(_ours, loaded.path), str(loaded.path)),
         *(_peer(text) for text in adapters),
-        Entrant("copy_last", "floor", CopyLast.context, partial(_floor, CopyLast), "the last frame, copied"),
-        Entrant("constant_flow", "floor", ConstantFlow.context, partial(_floor, ConstantFlow), "the last frame, moved"),
+        Candidate("copy_last", "baseline", CopyLast.context, partial(_baseline, CopyLast), "the last frame, copied"),
+        Candidate(
+            "constant_flow", "baseline", ConstantFlow.context, partial(_baseline, ConstantFlow), "the last frame, moved"
+        ),
     ]
-    named: dict[str, Entrant] = {}
-    for entrant in entrants:
-        other = named.setdefault(entrant.name, entrant)
-        if other is not entrant:
+    named: dict[str, Candidate] = {}
+    for candidate in candidates:
+        other = named.setdefault(candidate.name, candidate)
+        if other is not candidate:
             raise UserError(
-                f"two models of this benchmark are called '{entrant.name}', {other.made_from} and "
-                f"{entrant.made_from}; give the adapter another `name`"
+                f"two models of this benchmark are called '{candidate.name}', {other.made_from} and "
+                f"{candidate.made_from}; give the adapter another `name`"
             )
-    return entrants
+    return candidates
 
 
 def of_size(loaded: LoadedModel, image_size: tuple[int, int], device: torch.device) -> Ours:
@@ -109,14 +111,14 @@ def _ours(path: Path, device: torch.device) -> Ours:
     return Ours(loaded.model, loaded.config.training.context_frames, device)
 
 
-def _peer(text: str) -> Entrant:
+def _peer(text: str) -> Candidate:
     parts = re.fullmatch(r"(.+\.py:[^@]+)@(.+)", text)
     if parts is None:
         raise UserError(f"--adapter {text} has to be FILE.py:NAME@CHECKPOINT, a function and what it loads")
     spec, checkpoint = parts[1], Path(parts[2])
     adapter = load_adapter(spec, checkpoint, torch.device("cpu"))
-    return Entrant(adapter.name, "peer", adapter.context, partial(load_adapter, spec, checkpoint), text)
+    return Candidate(adapter.name, "peer", adapter.context, partial(load_adapter, spec, checkpoint), text)
 
 
-def _floor(kind: Callable[[], Adapter], device: torch.device) -> Adapter:
+def _baseline(kind: Callable[[], Adapter], device: torch.device) -> Adapter:
     return kind()

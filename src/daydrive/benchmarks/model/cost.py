@@ -14,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from daydrive.benchmarks.interleaved_timing import peak_bytes
-from daydrive.benchmarks.model.candidates import Entrant, modules
+from daydrive.benchmarks.model.candidates import Candidate, modules
 from daydrive.benchmarks.model.scene import Scene, swaying
 from daydrive.evaluation.adapter import Adapter
 
@@ -55,16 +55,16 @@ def working_bytes(adapter: Adapter, scene: Scene, device: torch.device) -> int:
     return peak_bytes(lambda: _dream(adapter, scene, FRAMES), device)
 
 
-def resident_bytes(entrant: Entrant, scene: Scene, device: torch.device) -> int:
+def resident_bytes(candidate: Candidate, scene: Scene, device: torch.device) -> int:
     """The most memory of a process that does nothing but load the model and dream, Python and PyTorch included."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-        return alone.submit(_alone, entrant, scene, device, torch.get_num_threads()).result()
+        return alone.submit(_alone, candidate, scene, device, torch.get_num_threads()).result()
 
 
-def _alone(entrant: Entrant, scene: Scene, device: torch.device, threads: int) -> int:
+def _alone(candidate: Candidate, scene: Scene, device: torch.device, threads: int) -> int:
     torch.set_num_threads(threads)
     with torch.no_grad():
-        _dream(entrant.load(device), scene, FRAMES)
+        _dream(candidate.load(device), scene, FRAMES)
     return _peak_resident()
 
 

@@ -63,15 +63,15 @@ def summary(waits: Waits) -> dict[str, float]:
     whose cost grows with the dream shows."""
     later = np.array(waits.later)
     fifth = max(1, later.shape[1] // 5)
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for name, seconds in (("first", np.array(waits.first)), ("next", later)):
-        figures[f"{name}_frame_ms_min"] = float(seconds.min()) * 1e3
+        metrics[f"{name}_frame_ms_min"] = float(seconds.min()) * 1e3
         for percent in (50, 99):
-            figures[f"{name}_frame_ms_p{percent}"] = float(np.percentile(seconds, percent)) * 1e3
-        figures[f"{name}_frames_timed"] = int(seconds.size)
-    figures["next_frame_processor_ms_p50"] = float(np.median(waits.processor)) * 1e3
-    figures["later_frames"] = float(np.median(later[:, -fifth:]) / np.median(later[:, :fifth]))
-    return figures
+            metrics[f"{name}_frame_ms_p{percent}"] = float(np.percentile(seconds, percent)) * 1e3
+        metrics[f"{name}_frames_timed"] = int(seconds.size)
+    metrics["next_frame_processor_ms_p50"] = float(np.median(waits.processor)) * 1e3
+    metrics["later_frames"] = float(np.median(later[:, -fifth:]) / np.median(later[:, :fifth]))
+    return metrics
 
 
 class _Frame(NamedTuple):

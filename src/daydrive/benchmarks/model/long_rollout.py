@@ -47,11 +47,11 @@ def dream_speed(
     dream = dream_frames(model, seen, swaying(context - 1 + frames).to(device))
     for i in range(frames):
         began = time.perf_counter()
-        picture = next(dream).cpu()
+        image = next(dream).cpu()
         seconds[i] = time.perf_counter() - began
         memory[i] = process.memory_info().rss / _MEGABYTE
-        finite = finite and bool(picture.isfinite().all())
-        in_range = in_range and bool(((picture >= -1) & (picture <= 1)).all())
+        finite = finite and bool(image.isfinite().all())
+        in_range = in_range and bool(((image >= -1) & (image <= 1)).all())
     total = float(seconds.sum())
     first, last = edge / float(seconds[:edge].sum()), edge / float(seconds[-edge:].sum())
     return {

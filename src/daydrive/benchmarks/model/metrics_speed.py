@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from daydrive.benchmarks.findings import Findings, Target
-from daydrive.benchmarks.interleaved_timing import QUICK, THOROUGH, least, race
+from daydrive.benchmarks.interleaved_timing import QUICK, THOROUGH, interleaved, least
 from daydrive.evaluation.metrics.frame_metrics import UINT8_RANGE
 from daydrive.metrics import psnr, ssim
 
@@ -37,7 +37,7 @@ def measures_ratio(quick: bool) -> Findings:
     torch.set_num_threads(1)
     try:
         runs = {"ours": partial(_ours, clips), "torchmetrics": partial(theirs, clips)}
-        seconds = race(runs, QUICK if quick else THOROUGH._replace(seconds=0), torch.device("cpu"))
+        seconds = interleaved(runs, QUICK if quick else THOROUGH._replace(seconds=0), torch.device("cpu"))
     finally:
         torch.set_num_threads(threads)
     best = least(seconds)
@@ -47,9 +47,9 @@ def measures_ratio(quick: bool) -> Findings:
 
 def _ours(clips: Clips) -> None:
     for real, predicted, copied in clips:
-        for pictures in (predicted, copied):
-            psnr(pictures, real, UINT8_RANGE)
-            ssim(pictures, real, UINT8_RANGE)
+        for images in (predicted, copied):
+            psnr(images, real, UINT8_RANGE)
+            ssim(images, real, UINT8_RANGE)
 
 
 def _theirs() -> Callable[[Clips], None]:
@@ -60,8 +60,8 @@ def _theirs() -> Callable[[Clips], None]:
 
     def run(clips: Clips) -> None:
         for real, predicted, copied in clips:
-            for pictures in (predicted, copied):
-                for one, other in zip(pictures, real, strict=True):
+            for images in (predicted, copied):
+                for one, other in zip(images, real, strict=True):
                     for metric in metrics:
                         metric.update(one[None].float(), other[None].float())
                         metric.compute()
@@ -73,5 +73,5 @@ def _theirs() -> Callable[[Clips], None]:
 def _clips(count: int) -> Clips:
     generator = torch.Generator().manual_seed(0)
     shape = (count, 2, STEPS, 3, SIZE, SIZE)
-    pictures = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-    return [(real, predicted, real[:1].expand_as(real)) for real, predicted in pictures]
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    return [(real, predicted, real[:1].expand_as(real)) for real, predicted in images]

@@ -22,7 +22,7 @@ class Scene(NamedTuple):
 
     images: Tensor
     hz: float
-    told: str
+    text: str
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -38,8 +38,8 @@ def of_store(store: Store, frames: int, frame_skip: int) -> Scene | None:
     """The first drive that is long enough; None where none is."""
     for drive in store.drives:
         if drive.frames > (frames - 1) * frame_skip:
-            pictures, _ = read_images(store, np.arange(frames) * frame_skip + drive.start)
-            images = torch.from_numpy(np.ascontiguousarray(pictures)).movedim(-1, 1)[None]
+            found, _ = read_images(store, np.arange(frames) * frame_skip + drive.start)
+            images = torch.from_numpy(np.ascontiguousarray(found)).movedim(-1, 1)[None]
             return Scene(images.contiguous(), store.hz / frame_skip, f"drive '{drive.name}' of {store.path}")
     return None
 

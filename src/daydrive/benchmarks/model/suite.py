@@ -13,7 +13,7 @@ from daydrive.benchmarks import interleaved_timing as clock
 from daydrive.benchmarks.findings import Findings, Target, write
 from daydrive.benchmarks.model import cost, latency
 from daydrive.benchmarks.model import metrics_speed as measures
-from daydrive.benchmarks.model.candidates import Entrant, find_entrants, of_size
+from daydrive.benchmarks.model.candidates import Candidate, find_candidates, of_size
 from daydrive.benchmarks.model.energy import energy_of
 from daydrive.benchmarks.model.scene import REAL_TIME_HZ, Scene, noise, of_store, swaying
 from daydrive.benchmarks.model.throughput import frames_per_second
@@ -57,14 +57,14 @@ def benchmark_model(
     if output.is_dir():
         raise UserError(f"--output {output} is a folder; give a file")
     loaded = load(checkpoint)
-    entrants = find_entrants(loaded, adapters)
-    scene = _scene(loaded, data_root, max(entrant.context for entrant in entrants))
+    candidates = find_candidates(loaded, adapters)
+    scene = _scene(loaded, data_root, max(candidate.context for candidate in candidates))
     check_folder(output.absolute().parent, "output folder")
     machine = describe_machine(devices[-1])
-    found = Findings(raw={"dreams": [], "frames_per_second": [], "seen": scene.told, "hz": scene.hz})
+    found = Findings(raw={"dreams": [], "frames_per_second": [], "seen": scene.text, "hz": scene.hz})
     found.raw["flops_are"] = cost.COUNTED
     for device in devices:
-        _on(device, loaded, entrants, scene, quick, found, say)
+        _on(device, loaded, candidates, scene, quick, found, say)
     say("cpu: PSNR and SSIM")
     found.add(measures.measures_ratio(quick))
     with parents_made(output):
@@ -87,7 +87,7 @@ def _scene(loaded: LoadedModel, data_root: Path | None, frames: int) -> Scene:
 def _on(
     device: torch.device,
     loaded: LoadedModel,
-    entrants: Sequence[Entrant],
+    candidates: Sequence[Candidate],
     scene: Scene,
     quick: bool,
     found: Findings,
@@ -96,25 +96,25 @@ def _on(
     """Everything on one device."""
     batches, sizes = (BATCHES[:2], SIZES[:2]) if quick else (BATCHES, SIZES)
     effort = clock.QUICK if quick else clock.THOROUGH._replace(seconds=5)
-    adapters = {entrant.name: entrant.load(device) for entrant in entrants}
+    adapters = {candidate.name: candidate.load(device) for candidate in candidates}
     say(f"{device}: latency of {', '.join(adapters)}")
     waits = latency.wait_for(adapters, scene, latency.QUICK if quick else latency.THOROUGH)
     rows = {}
-    for entrant in entrants:
-        adapter = adapters[entrant.name]
-        who = {"name": entrant.name, "device": str(device)}
-        row = {**who, "kind": entrant.kind, "made_from": entrant.made_from, "context": entrant.context}
-        row |= latency.summary(waits[entrant.name])
-        if entrant.kind != "floor":
-            say(f"{device}: cost of {entrant.name}")
-            row |= _costs(entrant, adapter, scene, device, 0.0 if quick else ENERGY_SECONDS, found)
-            say(f"{device}: frames a second of {entrant.name}")
+    for candidate in candidates:
+        adapter = adapters[candidate.name]
+        who = {"name": candidate.name, "device": str(device)}
+        row = {**who, "kind": candidate.kind, "made_from": candidate.made_from, "context": candidate.context}
+        row |= latency.summary(waits[candidate.name])
+        if candidate.kind != "baseline":
+            say(f"{device}: cost of {candidate.name}")
+            row |= _costs(candidate, adapter, scene, device, 0.0 if quick else ENERGY_SECONDS, found)
+            say(f"{device}: frames a second of {candidate.name}")
             entries = frames_per_second(adapter, scene, batches, effort, device)
             found.raw["frames_per_second"] += [who | entry for entry in entries]
-        rows[entrant.name] = row
+        rows[candidate.name] = row
     found.raw["dreams"] += rows.values()
     _ratios(rows, scene.hz, device, found)
-    own = {"name": entrants[0].name, "device": str(device), "untrained": True}
+    own = {"name": candidates[0].name, "device": str(device), "untrained": True}
     for size in sizes:
         if (size, size) != scene.image_size:
             say(f"{device}: frames a second of {own['name']}'s settings at {size} px, untrained")
@@ -134,16 +134,16 @@ def _untrained(
 
 
 def _costs(
-    entrant: Entrant, adapter: Adapter, scene: Scene, device: torch.device, seconds: float, found: Findings
+    candidate: Candidate, adapter: Adapter, scene: Scene, device: torch.device, seconds: float, found: Findings
 ) -> dict[str, Any]:
     row: dict[str, Any] = {**(cost.weights(adapter) or {}), **(cost.flops(adapter, scene) or {})}
     row["working_bytes"] = cost.working_bytes(adapter, scene, device)
     if device.type == "cpu":
-        row["resident_bytes"] = cost.resident_bytes(entrant, scene, device)
+        row["resident_bytes"] = cost.resident_bytes(candidate, scene, device)
     adapter.reset(scene.context(adapter.context))
     energy = energy_of(partial(_frame, adapter, swaying(1)[:, 0]), seconds, device)
     if energy.joules is None:
-        found.not_measured[f"joules_{entrant.name}_{device.type}"] = energy.reason
+        found.not_measured[f"joules_{candidate.name}_{device.type}"] = energy.reason
     else:
         row |= {"joules": energy.joules, "joules_of": energy.source}
     return row
@@ -155,9 +155,9 @@ def _frame(adapter: Adapter, action: torch.Tensor) -> None:
 
 def _ratios(rows: dict[str, dict[str, Any]], hz: float, device: torch.device, found: Findings) -> None:
     for name, row in rows.items():
-        if row["kind"] == "floor":
+        if row["kind"] == "baseline":
             continue
         ratios = {"real_time": 1e3 / row["next_frame_ms_p50"] / hz, "later_frames": row["later_frames"]}
-        for floor in ("copy_last", "constant_flow"):
-            ratios[f"vs_{floor}"] = row["next_frame_ms_min"] / rows[floor]["next_frame_ms_min"]
+        for baseline in ("copy_last", "constant_flow"):
+            ratios[f"vs_{baseline}"] = row["next_frame_ms_min"] / rows[baseline]["next_frame_ms_min"]
         found.ratios |= {f"{ratio}_{name}_{device.type}": value for ratio, value in ratios.items()}

@@ -10,7 +10,7 @@ import torch
 
 from daydrive.benchmarks.findings import Findings, Target, write
 from daydrive.benchmarks.interleaved_timing import QUICK, THOROUGH
-from daydrive.benchmarks.training import overhead as upkeep
+from daydrive.benchmarks.training import overhead as overhead
 from daydrive.benchmarks.training import scaling as ranks
 from daydrive.benchmarks.training import steps, throughput
 from daydrive.benchmarks.training.targets import sum_up, targets_on
@@ -82,5 +82,5 @@ def _of_each(workload: Workload, say: Callable[[str], None]) -> Iterator[Finding
     yield throughput.with_loader(workload)
     whole_step = min(stepped.raw[f"step_{name}"]["seconds"]["shortest"]) / workload.share
     say(f"{name}: saving, logging")
-    yield upkeep.saving(workload, whole_step)
-    yield upkeep.logging(workload, whole_step)
+    yield overhead.saving(workload, whole_step)
+    yield overhead.logging(workload, whole_step)

@@ -43,9 +43,9 @@ def with_loader(workload: Workload) -> Findings:
             step()
         if workload.device.type == "cuda":
             torch.cuda.synchronize(workload.device)
-    figures = speed.take(prefetcher.waited)
+    metrics = speed.take(prefetcher.waited)
     raw: dict[str, Any] = {
-        **figures,
+        **metrics,
         "steps": steps,
         "frames": first.images.shape[1],
         "workers": setup.config.data.num_workers,
@@ -55,7 +55,7 @@ def with_loader(workload: Workload) -> Findings:
     }
     if workload.device.type == "cuda":
         raw["gpu_peak_bytes"] = torch.cuda.max_memory_allocated(workload.device)
-    return Findings({f"loader_wait_{name}": figures["speed/data_wait"]}, {f"loading_{name}": raw})
+    return Findings({f"loader_wait_{name}": metrics["speed/data_wait"]}, {f"loading_{name}": raw})
 
 
 @contextmanager

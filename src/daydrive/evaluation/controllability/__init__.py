@@ -1,18 +1,19 @@
-"""The action report card: does a dream obey its driver, and does a long one hold?"""
+"""Does a model obey its driver, and do long rollouts hold?"""
 
-from daydrive.evaluation.controllability.branches import Fork, forks, road_forks
+from daydrive.evaluation.controllability.branches import BranchSet, drive_branches, road_branches
 from daydrive.evaluation.controllability.egomotion import Estimators, calibrate
-from daydrive.evaluation.controllability.long_rollout import long_dream
-from daydrive.evaluation.controllability.report_card import report_card
-from daydrive.evaluation.controllability.training_index import Memory
+from daydrive.evaluation.controllability.long_rollout import measure_long_rollouts
+from daydrive.evaluation.controllability.scorecard import road_moments, score_controllability
+from daydrive.evaluation.controllability.training_index import TrainingIndex
 
 __all__ = [
+    "BranchSet",
     "Estimators",
-    "Fork",
-    "Memory",
+    "TrainingIndex",
     "calibrate",
-    "forks",
-    "long_dream",
-    "report_card",
-    "road_forks",
+    "drive_branches",
+    "measure_long_rollouts",
+    "road_branches",
+    "road_moments",
+    "score_controllability",
 ]

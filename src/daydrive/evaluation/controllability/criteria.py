@@ -33,19 +33,19 @@ class Check(NamedTuple):
 
     name: str
     passed: bool | None
-    said: str
+    evidence: str
 
 
-def judge(card: Mapping[str, Any]) -> dict[str, Any]:
+def judge(scores: Mapping[str, Any]) -> dict[str, Any]:
     """`verdict` in words, `mark` (share of the checks that can be made and are passed), `checks` and `thresholds`."""
     checks = [
-        _moves(card), _new(card), _answers(card), _right_way_round(card), _in_time(card), _follows(card),
-        _as_strongly(card), _parallax(card), *_branches(card),
+        _moves(scores), _new(scores), _answers(scores), _right_way_round(scores), _in_time(scores), _follows(scores),
+        _as_strongly(scores), _parallax(scores), *_branches(scores),
     ]  # fmt: skip
     made = [check for check in checks if check.passed is not None]
     passed = sum(bool(check.passed) for check in made)
     return {
-        "verdict": _words(card, {check.name: check.passed for check in checks}),
+        "verdict": _words(scores, {check.name: check.passed for check in checks}),
         "mark": {"passed": passed, "of": len(made), "share": round(passed / len(made), 4)},
         "checks": [check._asdict() for check in checks],
         "thresholds": {
@@ -56,9 +56,9 @@ def judge(card: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _words(card: Mapping[str, Any], passed: Mapping[str, bool | None]) -> str:
+def _words(scores: Mapping[str, Any], passed: Mapping[str, bool | None]) -> str:
     """The first thing that is wrong; a dream that obeys in another way than it should says so in full."""
-    answers = _responds(card)
+    answers = _responds(scores)
     if passed["moves"] is False and not answers:
         return "copies"
     if passed["new pictures"] is False:
@@ -70,7 +70,7 @@ def _words(card: Mapping[str, Any], passed: Mapping[str, bool | None]) -> str:
     if passed["right way round"] is False:
         words.append("mirrored")
     if passed["in time"] is False and not flat:
-        words.append(_lateness(card))
+        words.append(_lateness(scores))
     if words == ["obeys"] and False in (passed["steering branches"], passed["follows the wheel"], passed["strength"]):
         words.append("roughly")
     if words == ["obeys"] and passed["pedal branches"] is False:
@@ -78,37 +78,37 @@ def _words(card: Mapping[str, Any], passed: Mapping[str, bool | None]) -> str:
     return ", ".join(words)
 
 
-def _responds(card: Mapping[str, Any]) -> bool:
+def _responds(scores: Mapping[str, Any]) -> bool:
     """Whether it matters which actions a dream is given: true ones are better, or those that it takes them for, or
     other ones give other pictures that turn with the wheel."""
-    turned = _turn(card)
+    turned = _turn(scores)
     turns = turned is not None and abs(turned[0]["correlation"] or 0.0) >= FOLLOWS * turned[1]["correlation"]
-    differs = (card["difference"] or 0.0) >= DIFFERS
-    return _costs(card, "wrong") or _gains(card, "mirrored") or _gains(card, "early") or (turns and differs)
+    differs = (scores["difference"] or 0.0) >= DIFFERS
+    return _costs(scores, "wrong") or _gains(scores, "mirrored") or _gains(scores, "early") or (turns and differs)
 
 
-def _lateness(card: Mapping[str, Any]) -> str:
-    behind = _behind(card) or 0.0
-    if _gains(card, "early"):
+def _lateness(scores: Mapping[str, Any]) -> str:
+    behind = _behind(scores) or 0.0
+    if _gains(scores, "early"):
         behind = max(behind, 1.0)
     steps = max(1, round(abs(behind)))
     return f"{steps} step{'s' if steps > 1 else ''} {'late' if behind > 0 else 'early'}"
 
 
-def _moves(card: Mapping[str, Any]) -> Check:
-    change = card["change"]
+def _moves(scores: Mapping[str, Any]) -> Check:
+    change = scores["change"]
     if change is None:
         return Check("moves", None, "the real frames stand still")
     return Check("moves", change >= STILL, f"changes {change:.2f} times as much from frame to frame as the real drive")
 
 
-def _new(card: Mapping[str, Any]) -> Check:
-    memory = card["nearest_training_frame"]
-    if memory is None:
+def _new(scores: Mapping[str, Any]) -> Check:
+    nearest = scores["nearest_training_frame"]
+    if nearest is None:
         return Check("new pictures", None, "there are no other drives to have it from")
-    ours, real = memory["dream_psnr"], memory["real_psnr"]
-    said = f"{ours:.1f} dB to the nearest training frame, real frames {real:.1f} dB"
-    return Check("new pictures", not replayed(ours, real), said)
+    ours, real = nearest["dream_psnr"], nearest["real_psnr"]
+    evidence = f"{ours:.1f} dB to the nearest training frame, real frames {real:.1f} dB"
+    return Check("new pictures", not replayed(ours, real), evidence)
 
 
 def replayed(ours: float, real: float) -> bool:
@@ -116,92 +116,94 @@ def replayed(ours: float, real: float) -> bool:
     return ours >= REPLAY and ours - real >= REPLAY_MARGIN
 
 
-def _cost(card: Mapping[str, Any], name: str) -> tuple[float, float]:
+def _cost(scores: Mapping[str, Any], name: str) -> tuple[float, float]:
     """Of a kind of actions: mean and, where there is one, the bound of its interval that is nearer to 0."""
-    entry = card["costs"][name]
+    entry = scores["costs"][name]
     low, high = entry["interval"] or (entry["cost"], entry["cost"])
     return entry["cost"], low if entry["cost"] > 0 else high
 
 
-def _costs(card: Mapping[str, Any], name: str) -> bool:
-    cost, bound = _cost(card, name)
+def _costs(scores: Mapping[str, Any], name: str) -> bool:
+    cost, bound = _cost(scores, name)
     return cost >= COST and bound > 0
 
 
-def _gains(card: Mapping[str, Any], name: str) -> bool:
-    cost, bound = _cost(card, name)
+def _gains(scores: Mapping[str, Any], name: str) -> bool:
+    cost, bound = _cost(scores, name)
     return cost <= -COST and bound < 0
 
 
-def _answers(card: Mapping[str, Any]) -> Check:
-    cost, _ = _cost(card, "wrong")
-    return Check("answers", _costs(card, "wrong"), f"another clip's actions cost {cost:.2f} dB")
+def _answers(scores: Mapping[str, Any]) -> Check:
+    cost, _ = _cost(scores, "wrong")
+    return Check("answers", _costs(scores, "wrong"), f"another clip's actions cost {cost:.2f} dB")
 
 
-def _right_way_round(card: Mapping[str, Any]) -> Check:
-    cost, _ = _cost(card, "mirrored")
-    return Check("right way round", not _gains(card, "mirrored"), f"the wheel turned the other way costs {cost:.2f} dB")
+def _right_way_round(scores: Mapping[str, Any]) -> Check:
+    cost, _ = _cost(scores, "mirrored")
+    return Check(
+        "right way round", not _gains(scores, "mirrored"), f"the wheel turned the other way costs {cost:.2f} dB"
+    )
 
 
-def _behind(card: Mapping[str, Any]) -> float | None:
+def _behind(scores: Mapping[str, Any]) -> float | None:
     """Steps by which the dream's response is later than the real car's."""
-    kind = card["egomotion"]["trusted"]
+    kind = scores["egomotion"]["trusted"]
     if kind is None:
         return None
-    ours, real = (card["egomotion"]["turn"][kind][of] for of in ("wrong", "real"))
+    ours, real = (scores["egomotion"]["turn"][kind][of] for of in ("wrong", "real"))
     if ours["delay"] is None or real["delay"] is None or abs(ours["correlation"]) < FOLLOWS * real["correlation"]:
         return None
     return float(ours["delay"] - real["delay"])
 
 
-def _in_time(card: Mapping[str, Any]) -> Check:
-    if not _responds(card):
+def _in_time(scores: Mapping[str, Any]) -> Check:
+    if not _responds(scores):
         return Check("in time", None, "it does not answer")
-    gain = -_cost(card, "early")[0]
-    late = _gains(card, "early")
-    behind = _behind(card)
-    said = f"actions one step early {'gain' if gain > 0 else 'cost'} {abs(gain):.2f} dB"
+    gain = -_cost(scores, "early")[0]
+    late = _gains(scores, "early")
+    behind = _behind(scores)
+    evidence = f"actions one step early {'gain' if gain > 0 else 'cost'} {abs(gain):.2f} dB"
     if behind is not None:
-        said += f"; read {abs(behind):.1f} steps {'after' if behind >= 0 else 'before'} the real car's response"
-        late = late or (abs(behind) > DELAY and not _costs(card, "early"))
-    return Check("in time", not late, said)
+        evidence += f"; read {abs(behind):.1f} steps {'after' if behind >= 0 else 'before'} the real car's response"
+        late = late or (abs(behind) > DELAY and not _costs(scores, "early"))
+    return Check("in time", not late, evidence)
 
 
-def _turn(card: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+def _turn(scores: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
     """Responses to another clip's wheel in the dream, and to its own in real frames, by the better estimator."""
-    kind = card["egomotion"]["trusted"]
+    kind = scores["egomotion"]["trusted"]
     if kind is None:
         return None
-    turn = card["egomotion"]["turn"][kind]
+    turn = scores["egomotion"]["turn"][kind]
     return (turn["wrong"], turn["real"]) if turn["real"]["correlation"] is not None else None
 
 
-def _follows(card: Mapping[str, Any]) -> Check:
-    pair = _turn(card)
+def _follows(scores: Mapping[str, Any]) -> Check:
+    pair = _turn(scores)
     if pair is None:
         return Check("follows the wheel", None, "no estimator reads the turn well enough in the real frames")
     ours, real = (entry["correlation"] or 0.0 for entry in pair)
-    said = f"correlation of the wheel with the turn that is read {ours:.2f}, in real frames {real:.2f}"
-    return Check("follows the wheel", ours >= FOLLOWS * real, said)
+    evidence = f"correlation of the wheel with the turn that is read {ours:.2f}, in real frames {real:.2f}"
+    return Check("follows the wheel", ours >= FOLLOWS * real, evidence)
 
 
-def _as_strongly(card: Mapping[str, Any]) -> Check:
-    pair = _turn(card)
+def _as_strongly(scores: Mapping[str, Any]) -> Check:
+    pair = _turn(scores)
     if pair is None or not pair[1]["gain"]:
         return Check("strength", None, "no estimator reads the turn well enough in the real frames")
     ratio = (pair[0]["gain"] or 0.0) / pair[1]["gain"]
     return Check("strength", STRENGTH[0] <= ratio <= STRENGTH[1], f"turns {ratio:.2f} times as much as the real car")
 
 
-def _parallax(card: Mapping[str, Any]) -> Check:
-    parallax = card["egomotion"]["parallax"]
+def _parallax(scores: Mapping[str, Any]) -> Check:
+    parallax = scores["egomotion"]["parallax"]
     if parallax is None:
         return Check("parallax", None, "nothing comes nearer in the real frames")
     return Check("parallax", parallax >= PARALLAX, f"things come nearer {parallax:.2f} times as fast as in real frames")
 
 
-def _branches(card: Mapping[str, Any]) -> list[Check]:
-    branches = card["branches"]
+def _branches(scores: Mapping[str, Any]) -> list[Check]:
+    branches = scores["branches"]
     checks = []
     for name, key in (("steering branches", "steering_told_apart"), ("pedal branches", "pace_told_apart")):
         if branches is None:

@@ -76,16 +76,16 @@ def calibrate(store: Store, split: str, frame_skip: int = 1, seed: int = 0, step
         speeds.append(speeds_at(store, [clip.start + frame_skip * np.arange(past, past + 2) for clip in part]))
     seen, steering, speed = np.concatenate(pictures), np.concatenate(commands), np.concatenate(speeds)
     moved = motions(seen)
-    told = bool(np.isfinite(speed).all())
-    quantity, lag, turn = _quantity(moved[..., 0], steering, speed if told else None, past)
+    has_speed = bool(np.isfinite(speed).all())
+    quantity, lag, turn = _quantity(moved[..., 0], steering, speed if has_speed else None, past)
 
     used = max(1, len(clips) - round(HELD_OUT * len(clips)))
-    targets = np.stack((turn, speed) if told else (turn,), axis=-1)
+    targets = np.stack((turn, speed) if has_speed else (turn,), axis=-1)
     known = targets[:used].reshape(-1, targets.shape[-1])
     shift = moved[:used, :, 0].reshape(-1)
     slope = float(shift @ known[:, 0]) / max(float(shift @ shift), 1e-9)
     pace: Array | None = None
-    if told:
+    if has_speed:
         pace = np.linalg.lstsq(_pace(moved[:used]).reshape(-1, 3), known[:, 1], rcond=None)[0].astype(np.float64)
     unit, mean = np.maximum(known.std(0), 1e-6), known.mean(0)
     mean[0] = 0.0

@@ -46,10 +46,10 @@ def greys(frames: Tensor) -> Greys:
     return levels
 
 
-def motions(pictures: Greys) -> Array:
+def motions(images: Greys) -> Array:
     """Between neighbouring grey pictures, (..., T, H, W) → (..., T-1, 3) in the order of `MOTIONS`."""
-    *lead, count = pictures.shape[:-2]
-    flat = pictures.reshape(-1, count, *pictures.shape[-2:])
+    *lead, count = images.shape[:-2]
+    flat = images.reshape(-1, count, *images.shape[-2:])
     found = [[_motion(clip[t], clip[t + 1]) for t in range(count - 1)] for clip in flat]
     return np.array(found, dtype=np.float64).reshape(*lead, count - 1, len(MOTIONS))
 

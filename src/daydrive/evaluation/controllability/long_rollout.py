@@ -1,4 +1,4 @@
-"""Very long dreams: do they stay pictures of a road, or fade, freeze and go round in circles?"""
+"""Very long rollouts: do they stay images of a road, or fade, freeze and go round in circles?"""
 
 from __future__ import annotations
 
@@ -21,46 +21,46 @@ from daydrive.metrics import change, sharpness
 from daydrive.types import Clip
 
 COLLAPSED = 0.35
-"""Detail or contrast at the end, of that of the real drive, below which a dream has collapsed."""
+"""Detail or contrast at the end, of that of the real drive, below which a rollout has collapsed."""
 FROZEN = 0.05
 """Change from frame to frame at the end, of the real one's, below which it stands still."""
 DRIFTED = 3.0
-"""Brightness away from the real drive's mean, in its own spreads (of at least `LEAST_SPREAD` levels)."""
-LEAST_SPREAD = 8.0
+"""Brightness away from the real drive's mean, in its own standard deviations (of at least `LEAST_DEVIATION` levels)."""
+LEAST_DEVIATION = 8.0
 REPEATS = 0.95
-"""Correlation of the frames with those some steps before, above which a dream goes round in circles."""
+"""Correlation of the frames with those some steps before, above which a rollout goes round in circles."""
 LATER = 1.5
 """Cost of the later frames, of that of the first, above which it is not flat."""
 
 STEPS = (200, 1000)
 CLIPS = 2
-MOMENTS = (1, 50, 200, 500, 1000)
-"""Steps that a sheet of pictures shows."""
+SNAPSHOT_STEPS = (1, 50, 200, 500, 1000)
+"""Steps that a sheet of frames shows."""
 POINTS = 50
 """of a curve at most"""
 
 AlarmMonitor = Callable[[Clip, Tensor, Tensor], None]
-"""Told of each dream: the clip, the last real frame (3, H, W) and the frames (N, 3, H, W), uint8."""
+"""Called for each rollout: the clip, the last real frame (3, H, W) and the frames (N, 3, H, W), uint8."""
 
 _CODE = (12, 16)
 _SHORTEST_PERIOD = 5
 
 
-class Moments:
-    """Keeps the pictures of long dreams at `MOMENTS`, and the last real one as step 0: a `Watch`.
+class Snapshots:
+    """Keeps the frames of long rollouts at `SNAPSHOT_STEPS`, and the last real one as step 0: a `Watch`.
 
-    shown: by drive and step, uint8 (3, H, W); of the longest dream of each drive.
+    shown: by drive and step, uint8 (3, H, W); of the longest rollout of each drive.
     """
 
     def __init__(self) -> None:
         self.shown: dict[str, dict[int, Tensor]] = {}
 
     def __call__(self, clip: Clip, last: Tensor, frames: Tensor) -> None:
-        kept = {step: frames[step - 1].clone() for step in MOMENTS if step <= len(frames)}
-        self.shown[clip.drive] = {0: last, **kept}
+        snapshots = {step: frames[step - 1].clone() for step in SNAPSHOT_STEPS if step <= len(frames)}
+        self.shown[clip.drive] = {0: last, **snapshots}
 
 
-def long_dream(
+def measure_long_rollouts(
     dream: Dream,
     store: Store,
     split: str,
@@ -71,10 +71,10 @@ def long_dream(
     clips: int = CLIPS,
     watch: AlarmMonitor | None = None,
 ) -> dict[str, Any]:
-    """Dreams the beginnings of `clips` drives for each number of steps; the actions are the drive's, again and again.
+    """Predicts from the beginnings of `clips` drives for each number of steps, with their actions again and again.
 
     A `Dream` gives whole rollouts, so one is asked for at a time and held as uint8: 12 kB a frame at 64x64, 200 kB at
-    256x256, for 1000 frames 12 and 200 MB. Cutting it and going on from its own last frames would be another dream.
+    256x256, for 1000 frames 12 and 200 MB. Cutting it and going on from its own last frames would be another rollout.
 
     `lengths`: for each number, in its last tenth and over the drive's real frames: `brightness` (levels of 255),
     `contrast`, `sharpness` and `change` as shares of the real, `repetition` (`period` in steps) and `verdict`.
@@ -93,7 +93,7 @@ def long_dream(
             began = time.perf_counter()
             frames = dream(seen[None], actions[None])[0]
             seconds += time.perf_counter() - began
-            found.append(_figures(frames, real, seen[-1]))
+            found.append(_metrics(frames, real, seen[-1]))
             curves.append(_curves(frames, real, seen[-1]))
             if watch is not None:
                 watch(clip, seen[-1], frames)
@@ -133,8 +133,10 @@ def _beginnings(store: Store, split: str, context: int, frame_skip: int, count: 
     drives = [drive for drive in store.split(split) if drive.frames >= need]
     if not drives:
         fixed_clips(store, split, context + 1, 1, frame_skip)  # says in a sentence what is too short
-    places = np.unique(np.linspace(0, len(drives) - 1, min(count, len(drives))).round().astype(int))
-    return [Clip(drives[i].name, drives[i].start, (drives[i].frames - 1) // frame_skip + 1, frame_skip) for i in places]
+    indices = np.unique(np.linspace(0, len(drives) - 1, min(count, len(drives))).round().astype(int))
+    return [
+        Clip(drives[i].name, drives[i].start, (drives[i].frames - 1) // frame_skip + 1, frame_skip) for i in indices
+    ]
 
 
 def _read(store: Store, clip: Clip, context: int, steps: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,24 +144,24 @@ def _read(store: Store, clip: Clip, context: int, steps: int) -> tuple[Tensor, T
     first one after the context when the drive ends."""
     skip = clip.frame_skip
     rows = clip.start + skip * np.arange(min(clip.length, max(context, 300)))
-    pictures = torch.from_numpy(read_images(store, rows)[0]).movedim(-1, 1).contiguous()
+    frames = torch.from_numpy(read_images(store, rows)[0]).movedim(-1, 1).contiguous()
     every = store.read_actions(clip.start + np.arange(skip * (clip.length - 1)))
     driven = combine(every[None], skip)[0]
     again = np.resize(np.arange(context - 1, len(driven)), steps)
-    return pictures[:context], pictures, torch.from_numpy(np.concatenate((driven[: context - 1], driven[again])))
+    return frames[:context], frames, torch.from_numpy(np.concatenate((driven[: context - 1], driven[again])))
 
 
-def _figures(frames: Tensor, real: Tensor, last: Tensor) -> dict[str, float | None]:
-    """Of the last tenth of a dream, beside the real frames."""
+def _metrics(frames: Tensor, real: Tensor, last: Tensor) -> dict[str, float | None]:
+    """Of the last tenth of a rollout, beside the real frames."""
     tail = frames[-max(2, len(frames) // 10) :]
-    ours = _look(tail, torch.cat((last[None], frames))[-len(tail) - 1 : -1])
-    theirs = _look(real[1:], real[:-1])
-    spread = max(float(real.float().mean((1, 2, 3)).std()), LEAST_SPREAD)
+    ours = _appearance(tail, torch.cat((last[None], frames))[-len(tail) - 1 : -1])
+    theirs = _appearance(real[1:], real[:-1])
+    deviation = max(float(real.float().mean((1, 2, 3)).std()), LEAST_DEVIATION)
     repetition, period = _repetition(frames)
     return {
         "brightness": ours["brightness"],
         "real_brightness": theirs["brightness"],
-        "drift": (ours["brightness"] - theirs["brightness"]) / spread,
+        "drift": (ours["brightness"] - theirs["brightness"]) / deviation,
         **{name: ours[name] / max(theirs[name], 1e-6) for name in ("contrast", "sharpness", "change")},
         "repetition": repetition,
         "period": period,
@@ -168,23 +170,23 @@ def _figures(frames: Tensor, real: Tensor, last: Tensor) -> dict[str, float | No
 
 
 def _curves(frames: Tensor, real: Tensor, last: Tensor) -> dict[str, Array]:
-    """How the parts of a dream look, of how the real frames do; `steps`: the last of each part."""
+    """How the parts of a rollout look, of how the real frames do; `steps`: the last of each part."""
     edges = np.unique(np.linspace(0, len(frames), min(POINTS, len(frames)) + 1).round().astype(int))
     before = torch.cat((last[None], frames[:-1]))
-    looks = [_look(frames[begin:end], before[begin:end]) for begin, end in pairwise(edges)]
+    parts = [_appearance(frames[begin:end], before[begin:end]) for begin, end in pairwise(edges)]
     shares = {
-        name: np.array([look[name] for look in looks]) / max(theirs, 1e-6)
-        for name, theirs in _look(real[1:], real[:-1]).items()
+        name: np.array([part[name] for part in parts]) / max(theirs, 1e-6)
+        for name, theirs in _appearance(real[1:], real[:-1]).items()
     }
     return {"steps": edges[1:], **shares}
 
 
-def _look(frames: Tensor, before: Tensor) -> dict[str, float]:
+def _appearance(frames: Tensor, before: Tensor) -> dict[str, float]:
     """Means over frames, in levels of 255. before: the frame before each."""
-    pictures = frames.float()
+    levels = frames.float()
     return {
-        "brightness": float(pictures.mean()),
-        "contrast": float(pictures.flatten(1).std(dim=1).mean()),
+        "brightness": float(levels.mean()),
+        "contrast": float(levels.flatten(1).std(dim=1).mean()),
         "sharpness": float(sharpness(frames).mean()),
         "change": float(change(frames, before).mean()),
     }

@@ -1,4 +1,4 @@
-"""Is a dream a memory? How near it is to the training drives: its frames to their frames, a few seconds of it to a clip
+"""Is a prediction a copy of the training drives? How near its frames are to their frames, a few seconds of it to a clip
 of theirs."""
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import Store
-from daydrive.evaluation.metrics.frame_metrics import UINT8_RANGE, Rollout
+from daydrive.evaluation.controllability.criteria import replayed
+from daydrive.evaluation.metrics.frame_metrics import UINT8_RANGE
 from daydrive.metrics import psnr
-from daydrive.types import Clip
+from daydrive.types import Clip, Rollout
 
 FRAMES = 6000
 """Training frames that are looked through, evenly chosen; all, where there are no more."""
@@ -23,27 +24,27 @@ _CODE = (12, 16)
 _CANDIDATES = 4
 """Frames that look nearest when small, of which the nearest at full size is taken."""
 STEPS = 15
-"""Of a dream, that the nearest training clip is looked for."""
+"""Of a prediction, that the nearest training clip is looked for."""
 
 
 class Found(NamedTuple):
-    """A training clip; pictures: uint8 (N, 3, H, W); psnr: in dB against what it was looked for, mean over frames."""
+    """A training clip; frames: uint8 (N, 3, H, W); psnr: in dB against what it was looked for, mean over frames."""
 
     clip: Clip
-    pictures: Tensor
+    frames: Tensor
     psnr: float
 
 
-class Recalled(NamedTuple):
-    """The training clips nearest to a dream, and to what really came."""
+class Nearest(NamedTuple):
+    """The training clips nearest to a prediction, and to what really came."""
 
     rollout: Rollout
-    dream: Found
+    predicted: Found
     real: Found
 
 
-class Memory:
-    """Small copies of the training frames; the pictures themselves stay in the store."""
+class TrainingIndex:
+    """Small copies of the training frames; the frames themselves stay in the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -65,10 +66,10 @@ class Memory:
         if rows is None:
             return None
         there = self._read(rows.reshape(-1)).reshape(*rows.shape, *frames.shape[1:])
-        figures: npt.NDArray[np.float64] = (
+        metrics: npt.NDArray[np.float64] = (
             psnr(frames[:, None].expand_as(there), there, UINT8_RANGE).amax(1).double().numpy()
         )
-        return figures
+        return metrics
 
     def nearest_clip(self, frames: Tensor, drive: str, frame_skip: int) -> Found | None:
         """The clip of another training drive that is most like frames uint8 (N, 3, H, W), one frame after the other.
@@ -87,18 +88,18 @@ class Memory:
                     clips[int(row)] = name
         found: Found | None = None
         for row, name in clips.items():
-            pictures = self._read(row + ahead)
-            likeness = float(psnr(frames, pictures, UINT8_RANGE).mean())
+            there = self._read(row + ahead)
+            likeness = float(psnr(frames, there, UINT8_RANGE).mean())
             if found is None or likeness > found.psnr:
-                found = Found(Clip(name, row, len(frames), frame_skip), pictures, likeness)
+                found = Found(Clip(name, row, len(frames), frame_skip), there, likeness)
         return found
 
-    def recall(self, rollout: Rollout) -> Recalled | None:
-        """Of the first `STEPS` of a dream and of what really came; None where no training drive is as long."""
+    def nearest_to(self, rollout: Rollout) -> Nearest | None:
+        """Of the first `STEPS` of a prediction and of what really came; None where no training drive is as long."""
         drive, skip = rollout.clip.drive, rollout.clip.frame_skip
-        dream = self.nearest_clip(rollout.predicted[:STEPS], drive, skip)
+        predicted = self.nearest_clip(rollout.predicted[:STEPS], drive, skip)
         real = self.nearest_clip(rollout.real[:STEPS], drive, skip)
-        return Recalled(rollout, dream, real) if dream and real else None
+        return Nearest(rollout, predicted, real) if predicted and real else None
 
     def _alike(self, frames: Tensor, drive: str, count: int) -> npt.NDArray[np.int64] | None:
         """Rows (N, up to `count`) of the training frames that are not of `drive` and look most alike when small."""
@@ -114,17 +115,18 @@ class Memory:
         return torch.from_numpy(read_images(self._store, rows)[0]).movedim(-1, 1)
 
 
-def as_json(recalled: Recalled) -> dict[str, str | int | float]:
-    """Which clip it was, and how near: dB, mean over the frames."""
-    clip, dream, real = recalled.rollout.clip, recalled.dream, recalled.real
+def as_json(nearest: Nearest) -> dict[str, str | int | float | bool]:
+    """Which clip it was, how near (dB, mean over the frames) and whether the prediction is a copy of it."""
+    clip, predicted, real = nearest.rollout.clip, nearest.predicted, nearest.real
     return {
         "drive": clip.drive,
         "row": clip.start,
-        "steps": dream.clip.length,
-        "nearest_drive": dream.clip.drive,
-        "nearest_row": dream.clip.start,
-        "dream_psnr": round(dream.psnr, 4),
+        "steps": predicted.clip.length,
+        "nearest_drive": predicted.clip.drive,
+        "nearest_row": predicted.clip.start,
+        "dream_psnr": round(predicted.psnr, 4),
         "real_psnr": round(real.psnr, 4),
+        "replayed": replayed(predicted.psnr, real.psnr),
     }
 
 

@@ -1,9 +1,9 @@
-"""Whether dreams as a whole look like real drives: Fréchet distances beside their floors, and how they depend on the
-number of clips.
+"""Whether predictions as a whole look like real drives: Fréchet distances beside their baselines, and how they depend
+on the number of clips.
 
 Of few samples a Fréchet distance is too large, by an amount that falls as 1/N (Chong and Forsyth, Effectively unbiased
 FID and Inception Score, 2020). So each stands beside what real frames of other drives reach with the same number of
-clips, is told for a quarter, a half and all of them, and carried on to infinitely many.
+clips, is given for a quarter, a half and all of them, and carried on to infinitely many.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from daydrive.evaluation.frechet.features import ABSENT, FILTERS, Features
 from daydrive.evaluation.frechet.gaussian import Moments, frechet_distance
-from daydrive.evaluation.metrics.frame_metrics import Rollout
 from daydrive.evaluation.metrics.intervals import Array
+from daydrive.types import Rollout
 
 GROUPS = (((0,), (1,), (2,), (3,)), ((0, 2), (1, 3)), ((0, 1, 2, 3),))
 """Clips fall into four folds by their number; these are taken together: quarters of the clips, halves, all."""
@@ -36,11 +36,11 @@ BANDS = (10, 25, 50)
 """Steps at which a band ends; the last one goes to the horizon."""
 
 
-class Spread:
-    """Moments of what is dreamt, copied, real, and real in other drives; constant memory, whatever the clips' number.
+class FrechetAccumulator:
+    """Moments of what is predicted, copied, real, and real in other drives, in constant memory.
 
     Every sum is exact (see `Moments`): neither the order of the clips nor how they are divided over processes, whose
-    spreads are added up in the end, changes a figure.
+    accumulators are added up in the end, changes a metric.
     """
 
     def __init__(self, steps: int, features: Sequence[Features] = FILTERS) -> None:
@@ -49,56 +49,54 @@ class Spread:
         self.bands = tuple(zip([0, *ends], [*ends, steps], strict=True))
         self._moments: dict[str, Moments] = {}
 
-    def see(self, number: int, rollout: Rollout) -> None:
+    def add(self, number: int, rollout: Rollout) -> None:
         """number: of the clip among all, from 0."""
         last = rollout.last
-        self._see(number, "dream", last, rollout.predicted)
-        self._see(number, "copied", last, last.expand_as(rollout.real))
-        self._see(number, "real", last, rollout.real)
+        self._add(number, "dream", last, rollout.predicted)
+        self._add(number, "copied", last, last.expand_as(rollout.real))
+        self._add(number, "real", last, rollout.real)
 
-    def see_other(self, number: int, before: Tensor, frames: Tensor) -> None:
+    def add_other(self, number: int, before: Tensor, frames: Tensor) -> None:
         """A clip of another drive; before: (3, H, W), frames: (N, 3, H, W), N the horizon, uint8."""
-        self._see(number, "other", before, frames)
+        self._add(number, "other", before, frames)
 
     def arrays(self) -> dict[str, Array]:
         """All that was seen, by names for a file; see `restore`."""
-        return {place: moments.sums for place, moments in self._moments.items()}
+        return {key: moments.sums for key, moments in self._moments.items()}
 
     def restore(self, arrays: Mapping[str, Array]) -> None:
-        """Adds what `arrays` said of a spread of the same features and steps."""
+        """Adds what `arrays` hold of an accumulator of the same features and steps."""
         for features in self.features:
-            for place in self._places(features, KINDS, range(FOLDS), range(len(self._bands(features)))):
-                if place in arrays:
-                    self._at(features, place).sums += arrays[place]
+            for key in self._keys(features, KINDS, range(FOLDS), range(len(self._bands(features)))):
+                if key in arrays:
+                    self._at(features, key).sums += arrays[key]
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """Each distance by its key; of one that is not measured the reason."""
-        return ABSENT | {features.key: self._figures(features) for features in self.features}
+        return ABSENT | {features.key: self._metrics(features) for features in self.features}
 
-    def _see(self, number: int, kind: str, before: Tensor, frames: Tensor) -> None:
+    def _add(self, number: int, kind: str, before: Tensor, frames: Tensor) -> None:
         for features in self.features:
             if kind == "copied" and features.per_frame:  # all frames are as the one before
                 described = features.of(before, frames[:1]).expand(len(frames), -1).double().numpy()
             else:
                 described = features.of(before, frames).double().numpy()
             for band, (begin, end) in enumerate(self._bands(features)):
-                (place,) = self._places(features, [kind], [number % FOLDS], [band])
-                self._at(features, place).add(described[begin:end])
+                (key,) = self._keys(features, [kind], [number % FOLDS], [band])
+                self._at(features, key).add(described[begin:end])
 
-    def _at(self, features: Features, place: str) -> Moments:
-        if place not in self._moments:
-            self._moments[place] = Moments(features.dimensions, features.step)
-        return self._moments[place]
+    def _at(self, features: Features, key: str) -> Moments:
+        if key not in self._moments:
+            self._moments[key] = Moments(features.dimensions, features.step)
+        return self._moments[key]
 
-    def _places(
-        self, features: Features, kinds: Iterable[str], folds: Iterable[int], bands: Iterable[int]
-    ) -> list[str]:
+    def _keys(self, features: Features, kinds: Iterable[str], folds: Iterable[int], bands: Iterable[int]) -> list[str]:
         return [f"{features.key} {kind} {fold} {band}" for kind in kinds for fold in folds for band in bands]
 
     def _bands(self, features: Features) -> Sequence[tuple[int, int]]:
         return self.bands if features.in_bands else [(0, self.bands[-1][1])]
 
-    def _figures(self, features: Features) -> dict[str, Any] | str:
+    def _metrics(self, features: Features) -> dict[str, Any] | str:
         every = range(len(self._bands(features)))
         sizes = [self._distances(features, groups, every) for groups in GROUPS]
         whole = sizes[-1]
@@ -127,9 +125,9 @@ class Spread:
 
     def _together(self, features: Features, kind: str, folds: Sequence[int], bands: Iterable[int]) -> Moments:
         together = Moments(features.dimensions, features.step)
-        for place in self._places(features, [kind], folds, bands):
-            if place in self._moments:
-                together.sums += self._moments[place].sums
+        for key in self._keys(features, [kind], folds, bands):
+            if key in self._moments:
+                together.sums += self._moments[key].sums
         return together
 
 

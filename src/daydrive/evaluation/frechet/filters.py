@@ -45,8 +45,8 @@ def change_features(before: Tensor, frames: Tensor) -> Tensor:
     return torch.cat((*(_pooled(x.abs() / COLOUR) for x in colours), *_edges(colours[0])), dim=1)
 
 
-def _colours(pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    red, green, blue = pictures.unbind(1)
+def _colours(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    red, green, blue = images.unbind(1)
     brightness = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
     return brightness, red - brightness, blue - brightness
 

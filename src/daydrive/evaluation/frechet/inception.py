@@ -41,8 +41,8 @@ class InceptionV3(nn.Module):
         self.fc = nn.Linear(DIMENSIONS, 1008)
         """Not used; its 1008 classes tell the file from those of other Inceptions."""
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        x = (enlarged(pictures.float(), SIDE) - 128.0) / 128.0
+    def forward(self, images: Tensor) -> Tensor:
+        x = (enlarged(images.float(), SIDE) - 128.0) / 128.0
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(F.max_pool2d(x, 3, 2)))
         x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(F.max_pool2d(x, 3, 2))))
@@ -171,14 +171,14 @@ def mean_around(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)
 
 
-def enlarged(pictures: Tensor, side: int) -> Tensor:
+def enlarged(images: Tensor, side: int) -> Tensor:
     """(N, C, H, W) → (N, C, side, side), bilinear as TensorFlow 1 does it: pixel i of the result lies at i H / side."""
     for dim in (-2, -1):
-        length = pictures.shape[dim]
-        place = torch.arange(side, dtype=torch.float32, device=pictures.device) * (length / side)
+        length = images.shape[dim]
+        place = torch.arange(side, dtype=torch.float32, device=images.device) * (length / side)
         first = place.floor().long().clamp(max=length - 1)
         share = (place - first).view(-1, 1) if dim == -2 else place - first
         second = (first + 1).clamp(max=length - 1)
-        a, b = pictures.index_select(dim, first), pictures.index_select(dim, second)
-        pictures = a + (b - a) * share
-    return pictures
+        a, b = images.index_select(dim, first), images.index_select(dim, second)
+        images = a + (b - a) * share
+    return images

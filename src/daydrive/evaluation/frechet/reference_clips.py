@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import SPLITS, Store
-from daydrive.evaluation.frechet.accumulator import Spread
+from daydrive.evaluation.frechet.accumulator import FrechetAccumulator
 from daydrive.evaluation.metrics.frame_metrics import Read
 from daydrive.types import Clip
 
@@ -22,8 +22,10 @@ def clips_elsewhere(
     return None, []
 
 
-def see_others(spread: Spread, read: Read, clips: Sequence[Clip], numbers: Iterable[int], context: int) -> None:
-    """Shows `spread` those of the clips that have these numbers, one by one."""
+def add_others(
+    accumulator: FrechetAccumulator, read: Read, clips: Sequence[Clip], numbers: Iterable[int], context: int
+) -> None:
+    """Adds those of the clips that have these numbers, one by one."""
     for number in numbers:
         (images,) = read([clips[number]]).images
-        spread.see_other(number, images[context - 1], images[context:])
+        accumulator.add_other(number, images[context - 1], images[context:])

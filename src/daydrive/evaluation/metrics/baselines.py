@@ -1,4 +1,4 @@
-"""What a dream has to beat: predictions that need no learning."""
+"""What a model has to beat: predictions that need no learning."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import Store
 
 MEAN_OF = 256
-"""Pictures, evenly chosen, that the mean picture is the mean of."""
+"""Frames, evenly chosen, that the mean image is the mean of."""
 
 
 def constant_flow(seen: Tensor, steps: int) -> Tensor:
-    """The last picture moved on and on as it moved last: uint8 (C, 3, H, W) → (steps, 3, H, W)."""
+    """The last frame moved on and on as it moved last: uint8 (C, 3, H, W) → (steps, 3, H, W)."""
     return torch.stack(list(islice(flow_steps(seen), steps)))
 
 
 def flow_steps(seen: Tensor) -> Iterator[Tensor]:
-    """The same picture by picture, uint8 (3, H, W), without end.
+    """The same frame by frame, uint8 (3, H, W), without end.
 
-    Dense flow (Farnebäck 2003) between the last two pictures; each step looks further back along it into the last
-    real picture, so nothing blurs. What would come into view repeats the border. One picture alone is copied.
+    Dense flow (Farnebäck 2003) between the last two frames; each step looks further back along it into the last
+    real frame, so nothing blurs. What would come into view repeats the border. One frame alone is copied.
     """
     if len(seen) < 2:
         yield from repeat(seen[-1])
@@ -38,20 +38,20 @@ def flow_steps(seen: Tensor) -> Iterator[Tensor]:
     )  # fmt: skip
     height, width = now.shape
     here = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
-    place = step = here + back
+    point = step = here + back
     while True:
-        yield torch.from_numpy(_look_up(last, place)).movedim(-1, 0).contiguous()
-        place = _look_up(place, step)
+        yield torch.from_numpy(_sample(last, point)).movedim(-1, 0).contiguous()
+        point = _sample(point, step)
 
 
-def _look_up(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """(H, W, D) at (x, y) places (H, W, 2), bilinear."""
-    x, y = places[..., 0], places[..., 1]
+def _sample(values: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(H, W, D) at (x, y) points (H, W, 2), bilinear."""
+    x, y = points[..., 0], points[..., 1]
     return np.asarray(cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
-def mean_picture(store: Store, split: str) -> Tensor:
-    """The mean of up to `MEAN_OF` pictures of the training drives, uint8 (3, H, W); of `split` where there are none."""
+def mean_image(store: Store, split: str) -> Tensor:
+    """The mean of up to `MEAN_OF` frames of the training drives, uint8 (3, H, W); of `split` where there are none."""
     drives = store.split("train") or store.split(split)
     rows = np.concatenate([np.arange(drive.start, drive.start + drive.frames) for drive in drives])
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(MEAN_OF, len(rows))).round().astype(np.int64))]

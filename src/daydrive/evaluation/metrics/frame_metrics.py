@@ -1,14 +1,14 @@
-"""How far ahead a dream stays true: rollouts from fixed clips, each figure beside its floors.
+"""How far ahead predictions stay true: rollouts from fixed clips, each metric beside its baselines.
 
-Floors that need no model: copying the last real frame, moving it on as it moved last, the mean picture. Floors that the
-model makes itself: the same rollout with another clip's actions, and with no action. A model that does not beat the
-first has learned nothing about motion; one that does not lose by the others ignores the driver.
+Baselines that need no model: copying the last real frame, moving it on as it moved last, the mean image. Baselines from
+the model itself: the same rollout with another clip's actions, and with no action. A model that does not beat the first
+has learned nothing about motion; one that does not lose by the others ignores the driver.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,41 +20,20 @@ from daydrive.evaluation.metrics.baselines import constant_flow
 from daydrive.evaluation.metrics.intervals import Array, Bootstrap, interval
 from daydrive.metrics import change, psnr, sharpness, ssim
 from daydrive.perceptual import Distance
-from daydrive.types import Batch, Clip, to_signed
+from daydrive.types import Batch, Clip, Rollout, to_signed
 
 Dream = Callable[[Tensor, Tensor], Tensor]
 """(context uint8 (B, C, 3, H, W), actions float32 (B, C-1+N, 4)) → uint8 (B, N, 3, H, W).
 
-`actions[:, :C-1]` lie between the context's frames, `actions[:, C-1:]` lead to the N frames dreamt."""
+`actions[:, :C-1]` lie between the context's frames, `actions[:, C-1:]` lead to the N frames predicted."""
 
 Read = Callable[[Sequence[Clip]], Batch]
 """Reads clips: `daydrive.data.sampling.clips.read_clips` bound to a store."""
 
-TOGETHER = 8
-"""Clips that are dreamt at a time."""
+FIXED_BATCH_SIZE = 8
+"""Clips in a forward pass."""
 
 UINT8_RANGE = 255.0
-
-
-class Rollout(NamedTuple):
-    """One clip, seen and dreamt.
-
-    seen: uint8 (C, 3, H, W); real, predicted, shuffled, idle: uint8 (N, 3, H, W), `shuffled` dreamt with another clip's
-    actions after the context, `idle` with none: steering, throttle and brake 0. actions: float32 (C-1+N, 4), its own.
-    """
-
-    clip: Clip
-    seen: Tensor
-    real: Tensor
-    predicted: Tensor
-    shuffled: Tensor
-    idle: Tensor
-    actions: Tensor
-
-    @property
-    def last(self) -> Tensor:
-        """The last real frame before the dream, (3, H, W): what copying predicts for every step."""
-        return self.seen[-1]
 
 
 def other_clips(clips: Sequence[Clip], seed: int) -> list[int]:
@@ -75,57 +54,57 @@ def other_clips(clips: Sequence[Clip], seed: int) -> list[int]:
     return partner
 
 
-def dreamt(
+def predict_clips(
     dream: Dream, store: Store, clips: Sequence[Clip], partner: Sequence[int], context: int, chosen: Sequence[int]
 ) -> list[Rollout]:
-    """The clips with these numbers and their dreams. partner: see `other_clips`."""
-    together = in_company(dream)
+    """The clips with these numbers and their rollouts. partner: see `other_clips`."""
+    predict = with_fixed_batch_size(dream)
     batch = read_clips(store, [clips[i] for i in chosen])
     borrowed = read_actions(store, [clips[partner[i]] for i in chosen])
     seen, real = batch.images[:, :context], batch.images[:, context:]
     swapped = torch.cat((batch.actions[:, : context - 1], borrowed[:, context - 1 :]), dim=1)
     none = batch.actions.clone()
     none[:, context - 1 :, :3] = 0.0
-    predicted, shuffled, idle = (together(seen, actions) for actions in (batch.actions, swapped, none))
-    for pictures in (predicted, shuffled, idle):
-        assert pictures.shape == real.shape and pictures.dtype == torch.uint8, (pictures.shape, pictures.dtype)
+    predicted, shuffled, idle = (predict(seen, actions) for actions in (batch.actions, swapped, none))
+    for frames in (predicted, shuffled, idle):
+        assert frames.shape == real.shape and frames.dtype == torch.uint8, (frames.shape, frames.dtype)
     return [
         Rollout(clips[i], seen[k], real[k], predicted[k], shuffled[k], idle[k], batch.actions[k])
         for k, i in enumerate(chosen)
     ]
 
 
-def in_company(dream: Dream) -> Dream:
-    """The same dream of `TOGETHER` clips at a time, neither more nor fewer; the last clip fills a batch that is short.
+def with_fixed_batch_size(dream: Dream) -> Dream:
+    """The same model on `FIXED_BATCH_SIZE` clips at a time, neither more nor fewer; the last clip fills a short batch.
 
     Convolutions and matrix products of another number of clips round differently, and the digits grow with the steps.
     """
 
-    def together(context: Tensor, actions: Tensor) -> Tensor:
+    def predict(context: Tensor, actions: Tensor) -> Tensor:
         parts = []
-        for begin in range(0, len(context), TOGETHER):
-            places = torch.arange(begin, begin + TOGETHER).clamp(max=len(context) - 1)
-            parts.append(dream(context[places], actions[places])[: len(context) - begin])
+        for begin in range(0, len(context), FIXED_BATCH_SIZE):
+            indices = torch.arange(begin, begin + FIXED_BATCH_SIZE).clamp(max=len(context) - 1)
+            parts.append(dream(context[indices], actions[indices])[: len(context) - begin])
         return torch.cat(parts)
 
-    return together
+    return predict
 
 
-def frame_figures(rollout: Rollout, average: Tensor, lpips: Distance | None) -> dict[str, Tensor]:
-    """Figures of one clip, (N,) each, from uint8 pictures; so they don't depend on the batch it came in.
+def frame_metrics(rollout: Rollout, average: Tensor, lpips: Distance | None) -> dict[str, Tensor]:
+    """Metrics of one clip, (N,) each, from uint8 frames; so they don't depend on the batch it came in.
 
-    average: the mean picture, uint8 (3, H, W). lpips: a distance of clips, see `daydrive.perceptual`.
+    average: the mean image, uint8 (3, H, W). lpips: a distance of clips, see `daydrive.perceptual`.
     """
     real, predicted = rollout.real, rollout.predicted
     copied = rollout.last.expand_as(real)
     before = torch.cat((rollout.seen[-1:], real[:-1])), torch.cat((rollout.seen[-1:], predicted[:-1]))
-    figures = {
+    metrics = {
         "psnr": psnr(predicted, real, UINT8_RANGE),
         "ssim": ssim(predicted, real, UINT8_RANGE),
         "copy_last_psnr": psnr(copied, real, UINT8_RANGE),
         "copy_last_ssim": ssim(copied, real, UINT8_RANGE),
         "constant_flow_psnr": psnr(constant_flow(rollout.seen, len(real)), real, UINT8_RANGE),
-        "mean_picture_psnr": psnr(average.expand_as(real), real, UINT8_RANGE),
+        "mean_image_psnr": psnr(average.expand_as(real), real, UINT8_RANGE),
         "shuffled_actions_psnr": psnr(rollout.shuffled, real, UINT8_RANGE),
         "zero_actions_psnr": psnr(rollout.idle, real, UINT8_RANGE),
         "predicted_gradient": sharpness(predicted),
@@ -135,34 +114,34 @@ def frame_figures(rollout: Rollout, average: Tensor, lpips: Distance | None) -> 
     }
     if lpips is not None:
         one = [to_signed(x)[:, None] for x in (predicted, copied, real)]
-        figures |= {"lpips": lpips(one[0], one[2]), "copy_last_lpips": lpips(one[1], one[2])}
-    return figures
+        metrics |= {"lpips": lpips(one[0], one[2]), "copy_last_lpips": lpips(one[1], one[2])}
+    return metrics
 
 
 RATIOS = {"sharpness": ("predicted_gradient", "real_gradient"), "flicker": ("predicted_change", "real_change")}
-"""Figures that are a ratio of two means: how much detail, how much change from frame to frame; real = 1."""
+"""Metrics that are a ratio of two means: how much detail, how much change from frame to frame; real = 1."""
 
 
-def over_clips(figures: Mapping[str, Array], draws: Bootstrap | None) -> list[dict[str, Any]]:
+def over_clips(metrics: Mapping[str, Array], draws: Bootstrap | None) -> list[dict[str, Any]]:
     """One entry per step: means over the clips and, for each, `NAME_interval` over drives, None without `draws`.
 
-    `sharpness` and `flicker` are ratios of means, dream over real; None at a step where the real frames have none.
+    `sharpness` and `flicker` are ratios of means, predicted over real; None at a step where the real frames have none.
     """
     parts = {name for pair in RATIOS.values() for name in pair}
-    mean = {name: values.mean(0) for name, values in figures.items() if name not in parts}
-    spread = {} if draws is None else {name: interval(draws.means(figures[name])) for name in mean}
+    mean = {name: values.mean(0) for name, values in metrics.items() if name not in parts}
+    bounds_of = {} if draws is None else {name: interval(draws.means(metrics[name])) for name in mean}
     with np.errstate(divide="ignore", invalid="ignore"):
         for name, (ours, real) in RATIOS.items():
-            mean[name] = figures[ours].mean(0) / figures[real].mean(0)
+            mean[name] = metrics[ours].mean(0) / metrics[real].mean(0)
             if draws is not None:
-                spread[name] = interval(draws.means(figures[ours]) / draws.means(figures[real]))
+                bounds_of[name] = interval(draws.means(metrics[ours]) / draws.means(metrics[real]))
     steps = len(mean["psnr"])
     entries: list[dict[str, Any]] = [{"step": t + 1} for t in range(steps)]
     for t, entry in enumerate(entries):
         for name, values in mean.items():
             entry[name] = _number(values[t])
         for name in mean:
-            bounds = [_number(bound[t]) for bound in spread[name]] if name in spread else None
+            bounds = [_number(bound[t]) for bound in bounds_of[name]] if name in bounds_of else None
             entry[f"{name}_interval"] = bounds
     return entries
 

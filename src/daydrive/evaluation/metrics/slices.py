@@ -1,4 +1,4 @@
-"""Where a dream is good and where it is not: the same figures for clips of one kind."""
+"""Where predictions are good and where they are not: the same metrics for clips of one kind."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ import numpy.typing as npt
 
 from daydrive.data.sampling.clip_weights import STANDING, TOP, TURN
 from daydrive.data.store.store import Store
-from daydrive.evaluation.metrics.frame_metrics import Rollout
 from daydrive.evaluation.metrics.intervals import Array
 from daydrive.evaluation.metrics.usable import usable_of
-from daydrive.types import Clip
+from daydrive.types import Clip, Rollout
 
 DARK, BRIGHT = 80.0, 150.0
-"""mean level of 255 of the last real picture"""
+"""mean level of 255 of the last real frame"""
 
 
 class Kind(NamedTuple):
-    """What is known of a clip besides its figures. light: 0 to 255; steering: mean over the dream, to the right."""
+    """What is known of a clip besides its metrics. light: 0 to 255; steering: mean over the steps, to the right."""
 
     source: str
     drive: str
@@ -30,8 +29,8 @@ class Kind(NamedTuple):
 
 
 def kind_of(store: Store, rollout: Rollout, speed: float | None) -> Kind:
-    dreamt = rollout.actions[len(rollout.seen) - 1 :]
-    light, steering = float(rollout.last.float().mean()), float(dreamt[:, 0].mean())
+    predicted = rollout.actions[len(rollout.seen) - 1 :]
+    light, steering = float(rollout.last.float().mean()), float(predicted[:, 0].mean())
     return Kind(_source(store, rollout.clip), rollout.clip.drive, light, steering, speed)
 
 
@@ -51,8 +50,8 @@ def speeds(store: Store, clips: Sequence[Clip], context: int) -> list[float | No
     return [mean if np.isfinite(mean) else None for mean in means]
 
 
-def slices(figures: Mapping[str, Array], kinds: Sequence[Kind], hz: float) -> list[dict[str, Any]]:
-    """By steering and speed as the balance of the training tells them (`daydrive.data.sampling.clip_weights`), light, source, drive.
+def slices(metrics: Mapping[str, Array], kinds: Sequence[Kind], hz: float) -> list[dict[str, Any]]:
+    """By steering and speed as the balance of the training has them (`daydrive.data.sampling.clip_weights`), light, source, drive.
 
     `by`, `value`, `clips`, mean `psnr` over all steps, `margin` over copying, `usable_seconds`; of each kind."""
     turn = TURN * float(np.sqrt(np.mean([kind.steering**2 for kind in kinds])))
@@ -66,14 +65,14 @@ def slices(figures: Mapping[str, Array], kinds: Sequence[Kind], hz: float) -> li
         "drive": [kind.drive for kind in kinds],
     }
     return [
-        {"by": by, "value": value, **_figures(figures, np.array(values) == value, hz)}
+        {"by": by, "value": value, **_metrics(metrics, np.array(values) == value, hz)}
         for by, values in names.items()
         for value in dict.fromkeys(sorted(values))
     ]
 
 
-def _figures(figures: Mapping[str, Array], chosen: npt.NDArray[np.bool_], hz: float) -> dict[str, Any]:
-    of_kind = {name: values[chosen] for name, values in figures.items()}
+def _metrics(metrics: Mapping[str, Array], chosen: npt.NDArray[np.bool_], hz: float) -> dict[str, Any]:
+    of_kind = {name: values[chosen] for name, values in metrics.items()}
     psnr, copied = of_kind["psnr"], of_kind["copy_last_psnr"]
     return {
         "clips": int(chosen.sum()),

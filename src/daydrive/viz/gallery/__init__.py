@@ -33,7 +33,7 @@ def choose(store: Store, names: Sequence[str], limit: int) -> list[DriveInfo]:
     return [store.drives[k * len(store.drives) // count] for k in range(count)]
 
 
-def show(store: Store, drives: Sequence[DriveInfo], output: Path, pictures: int) -> list[Path]:
+def show(store: Store, drives: Sequence[DriveInfo], output: Path, images: int) -> list[Path]:
     """Writes a PNG of each drive and one page with all of them into the folder `output`; returns the files.
 
     pictures: how many of each drive are shown at most. The page is a single file that needs nothing else.
@@ -42,7 +42,7 @@ def show(store: Store, drives: Sequence[DriveInfo], output: Path, pictures: int)
     output.mkdir(parents=True, exist_ok=True)
     files, shown = [], []
     for number, drive in enumerate(drives):
-        view = read_drive(store, drive, pictures)
+        view = read_drive(store, drive, images)
         file = output / f"{number:03d}_{_slug(drive.name)}.png"
         with replacing(file) as temporary:
             temporary.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet(view), cv2.COLOR_RGB2BGR))[1].tobytes())

@@ -1,114 +1,104 @@
-"""What the doctor found as a page: one HTML file with pictures and curves in it."""
+"""What the doctor found as a page: one HTML file with images and curves in it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
 from daydrive.data.images import encode
 from daydrive.data.quality.doctor.features import decode
 from daydrive.data.quality.doctor.finding import Curve, Finding
 from daydrive.data.store.store import Store
-from daydrive.viz.html import address
+from daydrive.viz.html import data_uri, render
 from daydrive.viz.images import enlarge, overlay_action, widen
+from daydrive.viz.svg import Drawing, linear
 
 TALL = 144
-"""pixels of a picture on the page"""
+"""pixels of an image on the page"""
 WIDTH, HEIGHT = 640, 180
 """of a curve's drawing"""
 COLOURS = ("#0072B2", "#9AA0A8")
+_TEXT, _AXIS, _MARK = "#5b6572", "#c5cad1", "#b3261e"
+_NAMED_DRIVES = 12
 
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #18212b;
-  background: #fff; }
-@media (prefers-color-scheme: dark) { body { color: #ebedf1; background: #14161a; } svg { background: #ebedf1; } }
-section { border-top: 1px solid #8a8f99; padding: .6rem 0 1rem; }
-h2 { font-size: 1.05rem; margin: .4rem 0; } p { margin: .3rem 0; }
-b { padding: .1rem .5rem; border-radius: .3rem; color: white; font-weight: 600; margin-right: .4rem; }
-.fatal { background: #b3261e; } .warning { background: #b26a00; } .note { background: #5b6572; }
-.fix::before { content: "→ "; } figure { margin: .6rem .6rem 0 0; display: inline-block; vertical-align: top; }
-figcaption, small { color: #5b6572; font-size: .82rem; } img { display: block; }
-svg { max-width: 100%; margin-top: .6rem; }
-"""
+
+class Section(NamedTuple):
+    """A finding on the page: its text, images with their captions, and its curve as SVG."""
+
+    severity: str
+    code: str
+    evidence: str
+    fix: str
+    where: str
+    images: list[tuple[Markup, str]]
+    drawing: Markup | None
 
 
 def diagnosis_page(store: Store, findings: Sequence[Finding]) -> str:
     """The whole text of the page; needs nothing else, no network either."""
-    title = escape(store.path.name or str(store.path))
-    told = f"{store.rows} frames of {len(store.drives)} drives at {store.hz:g} Hz, from {store.source}"
-    body = "\n".join(_section(store, finding) for finding in findings) or "<p>Nothing was found.</p>"
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}: diagnosis</title>'
-        f"<style>{_STYLE}</style><h1>{title}</h1><p>{escape(told)}</p>\n{body}\n</html>\n"
+    return render(
+        __package__,
+        "diagnosis.html",
+        title=store.path.name or str(store.path),
+        subtitle=f"{store.rows} frames of {len(store.drives)} drives at {store.hz:g} Hz, from {store.source}",
+        sections=[_section(store, finding) for finding in findings],
     )
 
 
-def _section(store: Store, finding: Finding) -> str:
-    where = "the whole store" if finding.whole else ", ".join(finding.drives[:12]) or "the store"
-    if len(finding.drives) > 12 and not finding.whole:
-        where += f" and {len(finding.drives) - 12} more"
+def _section(store: Store, finding: Finding) -> Section:
+    where = "the whole store" if finding.whole else ", ".join(finding.drives[:_NAMED_DRIVES]) or "the store"
+    if len(finding.drives) > _NAMED_DRIVES and not finding.whole:
+        where += f" and {len(finding.drives) - _NAMED_DRIVES} more"
     if finding.frames is not None:
         where += f", frames {finding.frames[0]} to {finding.frames[1]}"
-    return (
-        f'<section><h2><b class="{finding.severity}">{finding.severity}</b>{escape(finding.code)}</h2>'
-        f'<p>{escape(finding.says)}</p><p class="fix">{escape(finding.fix)}</p><small>{escape(where)}</small>'
-        f"<div>{_pictures(store, finding.rows)}</div>"
-        f"{'' if finding.curve is None else _drawing(finding.curve)}</section>"
-    )
+    drawing = None if finding.curve is None else _drawing(finding.curve)
+    images = _images(store, finding.rows)
+    return Section(finding.severity, finding.code, finding.says, finding.fix, where, images, drawing)
 
 
-def _pictures(store: Store, rows: Sequence[int]) -> str:
+def _images(store: Store, rows: Sequence[int]) -> list[tuple[Markup, str]]:
+    """Addresses and captions of frames with their actions."""
     if not rows:
-        return ""
+        return []
     jpegs, actions = store.read(list(rows))
-    figures = []
-    pictures, _ = decode(jpegs, store.image_size)
-    for row, picture, action in zip(rows, widen(pictures, store.pixel_aspect), actions, strict=True):
+    shown = []
+    images, _ = decode(jpegs, store.image_size)
+    for row, image, action in zip(rows, widen(images, store.pixel_aspect), actions, strict=True):
         drive, frame = store.locate(row)
-        tile = enlarge(picture, TALL)
-        shown = overlay_action(tile, np.nan_to_num(action), height=TALL // 4)
-        source = address("image/jpeg", encode(shown))
-        said = f"{drive.name}, frame {frame}"
-        figures.append(
-            f'<figure><img alt="{escape(said)}" src="{source}"><figcaption>{escape(said)}</figcaption></figure>'
-        )
-    return "".join(figures)
+        tile = overlay_action(enlarge(image, TALL), np.nan_to_num(action), height=TALL // 4)
+        shown.append((data_uri(encode(tile), "image/jpeg"), f"{drive.name}, frame {frame}"))
+    return shown
 
 
-def _drawing(curve: Curve) -> str:
-    """Lines over one another, with their legend, as SVG."""
-    left, top, right, floor = 56, 14, WIDTH - 12, HEIGHT - 34
+def _drawing(curve: Curve) -> Markup:
+    """Lines over one another, with their legend."""
+    left, top, right, bottom = 56, 14, WIDTH - 12, HEIGHT - 34
     values = np.concatenate([np.asarray(line, dtype=np.float64) for line in curve.lines.values()])
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     low, high = (low - 0.5, high + 0.5) if high - low < 1e-12 else (low, high)
     first, last = curve.x[0], max(curve.x[-1], curve.x[0] + 1)
+    x, y = linear(first, last, left, right), linear(low, high, bottom, top)
+    drawing = Drawing(WIDTH, HEIGHT)
 
-    def across(x: float) -> float:
-        return left + (x - first) / (last - first) * (right - left)
+    def text(at: float, height: float, words: str, anchor: str, colour: str = _TEXT) -> None:
+        drawing.text(at, height, words, text_anchor=anchor, fill=colour)
 
-    def up(y: float) -> float:
-        return floor - (y - low) / (high - low) * (floor - top)
-
-    parts = [f'<path d="M{left} {top}V{floor}H{right}" fill="none" stroke="#c5cad1"/>']
+    drawing.path([(left, top), (left, bottom), (right, bottom)], fill="none", stroke=_AXIS)
     for k, (label, line) in enumerate(curve.lines.items()):
         colour = COLOURS[k % len(COLOURS)]
-        points = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in zip(curve.x, line, strict=True) if np.isfinite(y))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(_text(right, top + 13 * k, label, "end", colour))
-    for label, x in curve.marks.items():
-        at = across(float(np.clip(x, first, last)))
-        parts.append(f'<path d="M{at:.1f} {top}V{floor}" stroke="#b3261e" stroke-dasharray="4 3"/>')
-        parts.append(_text(at + 4, floor - 6, f"{label} {x:.3g}", "start", "#b3261e"))
-    parts += [
-        _text(left - 6, top + 4, f"{high:.3g}", "end"), _text(left - 6, floor, f"{low:.3g}", "end"),
-        _text(left, floor + 16, f"{first:g}", "middle"), _text(right, floor + 16, f"{last:g}", "end"),
-        _text((left + right) / 2, floor + 28, f"{curve.x_label}; up: {curve.y_label}", "middle"),
-    ]  # fmt: skip
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" font-size="11">{"".join(parts)}</svg>'
-
-
-def _text(x: float, y: float, text: str, anchor: str, colour: str = "#5b6572") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{escape(text)}</text>'
+        points = [(x(a), y(b)) for a, b in zip(curve.x, line, strict=True)]
+        drawing.path(points, fill="none", stroke=colour, stroke_width=2)
+        text(right, top + 13 * k, label, "end", colour)
+    for label, mark in curve.marks.items():
+        at = x(float(np.clip(mark, first, last)))
+        drawing.path([(at, top), (at, bottom)], stroke=_MARK, stroke_dasharray="4 3")
+        text(at + 4, bottom - 6, f"{label} {mark:.3g}", "start", _MARK)
+    text(left - 6, top + 4, f"{high:.3g}", "end")
+    text(left - 6, bottom, f"{low:.3g}", "end")
+    text(left, bottom + 16, f"{first:g}", "middle")
+    text(right, bottom + 16, f"{last:g}", "end")
+    text((left + right) / 2, bottom + 28, f"{curve.x_label}; up: {curve.y_label}", "middle")
+    return drawing.markup(width=WIDTH, font_size=11)

@@ -21,7 +21,7 @@ class View:
     hz: float
     pixel_aspect: float
     chosen: npt.NDArray[np.int64]
-    pictures: list[Image]
+    images: list[Image]
     actions: npt.NDArray[np.float32]
     speed: npt.NDArray[np.float64] | None
     speed_unit: str
@@ -32,14 +32,14 @@ class View:
 
     @property
     def title(self) -> str:
-        kept = f"{self.drive.frames} frames, {self.seconds:.1f} s at {self.hz:g} Hz"
-        return f"{self.drive.name}  ({self.drive.split}, {kept})"
+        label = f"{self.drive.frames} frames, {self.seconds:.1f} s at {self.hz:g} Hz"
+        return f"{self.drive.name}  ({self.drive.split}, {label})"
 
 
-def read_drive(store: Store, drive: DriveInfo, pictures: int) -> View:
+def read_drive(store: Store, drive: DriveInfo, images: int) -> View:
     """At most `pictures` of a drive, evenly spread, and all of its actions."""
     rows = np.arange(drive.start, drive.start + drive.frames)
-    count = min(pictures, drive.frames)
+    count = min(images, drive.frames)
     chosen = (np.arange(count) * drive.frames + drive.frames // 2) // count
     speed, unit = None, ""
     if "speed" in store.schema.names:

@@ -28,19 +28,19 @@ def sheet(view: View) -> Image:
     strips = -(-count // _side_by_side(view))
     edges = np.linspace(0, view.drive.frames, strips + 1).round().astype(int)
     rows: list[Image] = [_title(view)]
-    tiles = [tile for picture in view.pictures for tile in widen(picture[None], view.pixel_aspect)]
+    tiles = [tile for image in view.images for tile in widen(image[None], view.pixel_aspect)]
     nearest = np.diff(view.chosen, append=view.chosen[0] + view.drive.frames).min()
-    room = min(1.0, nearest / np.diff(edges).max()) * (WIDTH - LEFT - RIGHT) - 4
-    height = int(np.clip(room * tiles[0].shape[0] / tiles[0].shape[1], 8, TALLEST))
+    available = min(1.0, nearest / np.diff(edges).max()) * (WIDTH - LEFT - RIGHT) - 4
+    height = int(np.clip(available * tiles[0].shape[0] / tiles[0].shape[1], 8, TALLEST))
     for first, last in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         here = [k for k in range(count) if first <= view.chosen[k] < last]
-        rows.append(_pictures(view, [(k, tiles[k]) for k in here], first, last, height))
+        rows.append(_tiles(view, [(k, tiles[k]) for k in here], first, last, height))
         rows.append(_curves(view, first, last))
     return np.concatenate(rows)
 
 
 def _side_by_side(view: View) -> int:
-    height, width = view.pictures[0].shape[:2]
+    height, width = view.images[0].shape[:2]
     return int(np.clip((WIDTH - LEFT - RIGHT) // (LOWEST * width * view.pixel_aspect / height + 4), 1, MOST_TILES))
 
 
@@ -57,7 +57,7 @@ def _title(view: View) -> Image:
     return canvas
 
 
-def _pictures(view: View, tiles: list[tuple[int, Image]], first: int, last: int, height: int) -> Image:
+def _tiles(view: View, tiles: list[tuple[int, Image]], first: int, last: int, height: int) -> Image:
     """The pictures at their place in time, a wheel and pedals on each."""
     canvas = _paper(height + 6)
     for k, tile in tiles:
@@ -71,14 +71,14 @@ def _pictures(view: View, tiles: list[tuple[int, Image]], first: int, last: int,
 def _curves(view: View, first: int, last: int) -> Image:
     """Steering, to the right upwards; below it throttle and brake filled, speed as a line."""
     top, gap = 6, 12
-    floor = top + STEERING_HEIGHT + gap + PEDAL_HEIGHT
-    canvas = _paper(floor + 3 * LETTERS)
+    bottom = top + STEERING_HEIGHT + gap + PEDAL_HEIGHT
+    canvas = _paper(bottom + 3 * LETTERS)
     actions = view.actions[first:last].astype(np.float64)
     texts: list[tuple[str, tuple[float, float], str]] = []
     for second in _ticks(first / view.hz, last / view.hz):
         x = _across(second * view.hz - first, last - first)
-        cv2.line(canvas, (x, top), (x, floor), GRID, 1)
-        texts.append((f"{second:g} s", (x, floor + LETTERS), "mm"))
+        cv2.line(canvas, (x, top), (x, bottom), GRID, 1)
+        texts.append((f"{second:g} s", (x, bottom + LETTERS), "mm"))
     reach = max(0.1, float(np.nanmax(np.abs(view.actions[:, 0]))))
     reach = min(1.0, np.ceil(reach * 10.0) / 10.0)
     middle = top + STEERING_HEIGHT // 2
@@ -89,13 +89,13 @@ def _curves(view: View, first: int, last: int) -> Image:
         (f"left {-reach:g}", (LEFT - 8, 2 * middle - top - 8), "rm"),
     ]
     for column, colour in ((1, THROTTLE), (2, BRAKE)):
-        _area(canvas, actions[:, column], floor, PEDAL_HEIGHT, colour)
-    cv2.line(canvas, (LEFT, floor), (WIDTH - RIGHT, floor), FAINT, 1)
-    texts += [("1", (LEFT - 8, floor - PEDAL_HEIGHT + 6), "rm"), ("0", (LEFT - 8, floor - 6), "rm")]
+        _area(canvas, actions[:, column], bottom, PEDAL_HEIGHT, colour)
+    cv2.line(canvas, (LEFT, bottom), (WIDTH - RIGHT, bottom), FAINT, 1)
+    texts += [("1", (LEFT - 8, bottom - PEDAL_HEIGHT + 6), "rm"), ("0", (LEFT - 8, bottom - 6), "rm")]
     if view.speed is not None:
         most = max(float(np.nanmax(np.abs(view.speed))), 1e-6)
-        _line(canvas, np.abs(view.speed[first:last]) / most, floor, PEDAL_HEIGHT, SPEED)
-        texts.append((f"{most:.3g} {view.speed_unit}", (WIDTH - RIGHT + 6, floor - PEDAL_HEIGHT + 6), "lm"))
+        _line(canvas, np.abs(view.speed[first:last]) / most, bottom, PEDAL_HEIGHT, SPEED)
+        texts.append((f"{most:.3g} {view.speed_unit}", (WIDTH - RIGHT + 6, bottom - PEDAL_HEIGHT + 6), "lm"))
     return write_on(canvas, texts, size=LETTERS - 2, colour=FAINT)
 
 
@@ -107,21 +107,21 @@ def _across(frame: float, frames: int) -> int:
     return round(LEFT + frame / max(frames, 1) * (WIDTH - LEFT - RIGHT))
 
 
-def _points(values: Curve, floor: int, height: int) -> npt.NDArray[np.int32]:
+def _points(values: Curve, bottom: int, height: int) -> npt.NDArray[np.int32]:
     """In sixteenths of a pixel; a value of 1 is `height` above `floor`."""
     good = np.flatnonzero(np.isfinite(values))
     x = LEFT + (good + 0.5) / max(len(values), 1) * (WIDTH - LEFT - RIGHT)
-    return np.round(16 * np.stack([x, floor - height * values[good]], axis=1)).astype(np.int32)
+    return np.round(16 * np.stack([x, bottom - height * values[good]], axis=1)).astype(np.int32)
 
 
-def _line(canvas: Image, values: Curve, floor: int, height: int, colour: Colour) -> None:
-    cv2.polylines(canvas, [_points(values, floor, height)], False, colour, 2, cv2.LINE_AA, 4)
+def _line(canvas: Image, values: Curve, bottom: int, height: int, colour: Colour) -> None:
+    cv2.polylines(canvas, [_points(values, bottom, height)], False, colour, 2, cv2.LINE_AA, 4)
 
 
-def _area(canvas: Image, values: Curve, floor: int, height: int, colour: Colour) -> None:
-    points = _points(values, floor, height)
+def _area(canvas: Image, values: Curve, bottom: int, height: int, colour: Colour) -> None:
+    points = _points(values, bottom, height)
     if len(points):
-        ends = [[points[-1, 0], 16 * floor], [points[0, 0], 16 * floor]]
+        ends = [[points[-1, 0], 16 * bottom], [points[0, 0], 16 * bottom]]
         drawn = canvas.copy()
         cv2.fillPoly(drawn, [np.concatenate([points, np.array(ends, dtype=np.int32)])], colour, cv2.LINE_AA, 4)
         cv2.addWeighted(drawn, 0.6, canvas, 0.4, 0.0, canvas)

@@ -16,7 +16,7 @@ from daydrive.data.store.store import DriveInfo, Store
 from daydrive.errors import UserError
 from daydrive.evaluation.clip_selection import choose_clips
 from daydrive.evaluation.metrics.frame_metrics import Dream
-from daydrive.evaluation.model_loading import check_fit, find_subject
+from daydrive.evaluation.model_loading import check_fit, find_model
 from daydrive.metrics import psnr
 from daydrive.models import WorldModel
 from daydrive.report.plots import STRIP_STEPS
@@ -27,7 +27,7 @@ BATCH = 8
 """Clips dreamt at a time."""
 
 
-class Wish(NamedTuple):
+class ClipQuery(NamedTuple):
     """What to look at: so many `clips` of a split or, where `drives` are named, one of each, `at` a second of it.
 
     horizon: steps to dream, fewer where the drives end before.
@@ -40,7 +40,7 @@ class Wish(NamedTuple):
     at: float | None = None
 
 
-class Dreamt(NamedTuple):
+class PredictedClip(NamedTuple):
     """One clip, seen and dreamt.
 
     name: the drive and the second at which the dream begins. seen: uint8 (C, 3, H, W); real, predicted: uint8
@@ -59,27 +59,27 @@ class Dreamt(NamedTuple):
         return self.seen[-1].expand_as(self.real)
 
     @property
-    def figures(self) -> tuple[float, float]:
+    def mean_psnr(self) -> tuple[float, float]:
         """PSNR in dB, mean over the steps: of the dream, and of the floor."""
-        dreamt, floor = (psnr(x, self.real, 255.0).mean().item() for x in (self.predicted, self.copied))
-        return dreamt, floor
+        dreamt, baseline = (psnr(x, self.real, 255.0).mean().item() for x in (self.predicted, self.copied))
+        return dreamt, baseline
 
 
-class Look(NamedTuple):
+class RolloutView(NamedTuple):
     """clips: one by one, with their dreams; hz: rate of the steps; pixel_aspect: width / height."""
 
-    clips: Iterator[Dreamt]
+    clips: Iterator[PredictedClip]
     hz: float
     pixel_aspect: float
 
 
-def look(checkpoint: Path, adapter: str | None, data_root: Path, wish: Wish, device: torch.device) -> Look:
+def look(checkpoint: Path, adapter: str | None, data_root: Path, query: ClipQuery, device: torch.device) -> RolloutView:
     """At dreams from outside, of any model; UserError for what isn't there or doesn't fit together."""
     store = Store.open(data_root)
-    subject = find_subject(checkpoint, adapter, store, device)
-    clips = find_clips(store, wish, subject.context, subject.frame_skip)
-    shown = dream_clips(subject.dream, store, clips, subject.context)
-    return Look(shown, store.hz / subject.frame_skip, store.pixel_aspect)
+    evaluated = find_model(checkpoint, adapter, store, device)
+    clips = find_clips(store, query, evaluated.context, evaluated.frame_skip)
+    shown = dream_clips(evaluated.dream, store, clips, evaluated.context)
+    return RolloutView(shown, store.hz / evaluated.frame_skip, store.pixel_aspect)
 
 
 class Inside(NamedTuple):
@@ -95,29 +95,29 @@ class Inside(NamedTuple):
     pixel_aspect: float
 
 
-def look_inside(checkpoint: Path, data_root: Path, wish: Wish, device: torch.device) -> Inside:
+def view_inside(checkpoint: Path, data_root: Path, query: ClipQuery, device: torch.device) -> Inside:
     """At one of daydrive's own models; UserError as for `look`."""
     store = Store.open(data_root)
     loaded = load(checkpoint, device)
     check_fit(loaded, store)
     context, skip = loaded.config.training.context_frames, loaded.config.data.frame_skip
-    (clip,) = find_clips(store, wish, context, skip)
+    (clip,) = find_clips(store, query, context, skip)
     batch = read_clips(store, [clip])
     images, actions, name = batch.images[0], batch.actions[0], moment_name(store, clip, context)
     return Inside(loaded.model, name, images[:context], images[context:], actions, store.hz / skip, store.pixel_aspect)
 
 
-def find_clips(store: Store, wish: Wish, context: int, frame_skip: int) -> list[Clip]:
+def find_clips(store: Store, query: ClipQuery, context: int, frame_skip: int) -> list[Clip]:
     """Clips of one length; UserError for a split or a drive that isn't there, and for a moment outside of its drive."""
-    if not wish.drives:
-        if wish.at is not None:
+    if not query.drives:
+        if query.at is not None:
             raise UserError("--at is a moment of a drive: name the drive with --drive")
-        chosen, _ = choose_clips(store, wish.split, context, wish.horizon, max(2, wish.clips), frame_skip, 0)
-        return chosen[: wish.clips]
-    drives = choose(store, wish.drives, 0)
-    places = [_place(store, drive, wish.at, context, frame_skip) for drive in drives]
+        chosen, _ = choose_clips(store, query.split, context, query.horizon, max(2, query.clips), frame_skip, 0)
+        return chosen[: query.clips]
+    drives = choose(store, query.drives, 0)
+    places = [_place(store, drive, query.at, context, frame_skip) for drive in drives]
     ahead = [(drive.frames - 1 - now) // frame_skip for drive, now in zip(drives, places, strict=True)]
-    length = context + min(wish.horizon, *ahead)
+    length = context + min(query.horizon, *ahead)
     before = (context - 1) * frame_skip
     return [
         Clip(drive.name, drive.start + now - before, length, frame_skip)
@@ -142,14 +142,14 @@ def _place(store: Store, drive: DriveInfo, at: float | None, context: int, frame
     return now
 
 
-def dream_clips(dream: Dream, store: Store, clips: Sequence[Clip], context: int) -> Iterator[Dreamt]:
+def dream_clips(dream: Dream, store: Store, clips: Sequence[Clip], context: int) -> Iterator[PredictedClip]:
     """Every clip with its dream, one by one; holds one batch at a time."""
     for begin in range(0, len(clips), BATCH):
         batch = read_clips(store, clips[begin : begin + BATCH])
         seen, real = batch.images[:, :context], batch.images[:, context:]
         predicted = dream(seen, batch.actions)
         for k, clip in enumerate(batch.clips):
-            yield Dreamt(moment_name(store, clip, context), seen[k], real[k], predicted[k], batch.actions[k])
+            yield PredictedClip(moment_name(store, clip, context), seen[k], real[k], predicted[k], batch.actions[k])
 
 
 def moment_name(store: Store, clip: Clip, context: int) -> str:

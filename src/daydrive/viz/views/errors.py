@@ -12,7 +12,7 @@ from torch import Tensor
 from daydrive.types import Image
 from daydrive.viz.colormaps import ERRORS, coloured, noted, round_up, scale, stacked, tile_height
 from daydrive.viz.images import contact_sheet, enlarge, to_images, widen
-from daydrive.viz.views.clips import Dreamt, shown_steps, step_names
+from daydrive.viz.views.clips import PredictedClip, shown_steps, step_names
 
 Maps = npt.NDArray[np.float32]
 """(N, H, W), mean absolute difference over the colours, levels 0 to 255."""
@@ -22,7 +22,7 @@ class Errors(NamedTuple):
     """first: one of so many `clips`; its maps are `dream` and `copied`, the means over all clips `mean_dream` and
     `mean_copied`."""
 
-    first: Dreamt
+    first: PredictedClip
     clips: int
     dream: Maps
     copied: Maps
@@ -40,7 +40,7 @@ def error_maps(a: Tensor, b: Tensor) -> Maps:
     return np.asarray((a.float() - b.float()).abs().mean(dim=1).numpy(), dtype=np.float32)
 
 
-def errors(clips: Iterable[Dreamt]) -> Errors:
+def errors(clips: Iterable[PredictedClip]) -> Errors:
     """One clip is held at a time, and the first."""
     others = iter(clips)
     first = next(others)
@@ -52,7 +52,7 @@ def errors(clips: Iterable[Dreamt]) -> Errors:
     return Errors(first, count, dream, copied, *(total / np.float32(count) for total in sums))
 
 
-def _both(one: Dreamt) -> tuple[Maps, Maps]:
+def _both(one: PredictedClip) -> tuple[Maps, Maps]:
     return error_maps(one.predicted, one.real), error_maps(one.copied, one.real)
 
 
@@ -71,18 +71,18 @@ def sheet(found: Errors, hz: float, pixel_aspect: float = 1.0) -> Image:
     return stacked([drawn, _legend(found.top)])
 
 
-def film(found: Errors, hz: float, pixel_aspect: float = 1.0) -> Iterator[Image]:
+def video(found: Errors, hz: float, pixel_aspect: float = 1.0) -> Iterator[Image]:
     """The same step by step, with the pictures of the clip below its errors."""
     predicted = widen(to_images(found.first.predicted), pixel_aspect)
     (last,) = widen(to_images(found.first.seen[-1:]), pixel_aspect)
     height = tile_height(last, 176)
     legend = _legend(found.top)
     pairs = _pairs(found)
-    for t, picture in enumerate(predicted):
+    for t, image in enumerate(predicted):
         rows = [[_drawn(maps[t], found.top, height, pixel_aspect) for maps in pair] for pair in pairs.values()]
         title = f"errors  +{t + 1}  {(t + 1) / hz:.2f} s"
         drawn = contact_sheet(
-            [*rows, [picture, last]], [*pairs, "its pictures"], ["dream", "copied"], title=title, height=height
+            [*rows, [image, last]], [*pairs, "its pictures"], ["dream", "copied"], title=title, height=height
         )
         yield stacked([drawn, legend])
 

@@ -19,22 +19,22 @@ def check_output(output: Path, kind: str, fits: tuple[str, ...]) -> None:
     """UserError where `output` has another suffix than those that fit or can't be written; leaves no trace."""
     if output.suffix.lower() not in fits:
         *others, last = fits
-        said = f"{', '.join(others)} or {last}" if others else last
-        raise UserError(f"--output {output}: {kind} is drawn as {said}, which the file's name has to end in")
+        message = f"{', '.join(others)} or {last}" if others else last
+        raise UserError(f"--output {output}: {kind} is drawn as {message}, which the file's name has to end in")
     if output.is_dir():
         raise UserError(f"--output {output} is a folder; name a file in it, such as {output / (kind + fits[0])}")
     check_folder(output.parent, "folder of --output")
 
 
-def save(output: Path, still: Callable[[], Image], film: Callable[[], Iterator[Image]], hz: float) -> None:
+def save(output: Path, still: Callable[[], Image], video: Callable[[], Iterator[Image]], hz: float) -> None:
     """Draws the one or the other, as the suffix says, and writes it whole or not at all."""
     suffix = output.suffix.lower()
     if suffix == ".png":
         write_png(output, still())
     elif suffix == ".mp4":
-        write_video(output, film(), hz)
+        write_video(output, video(), hz)
     else:
         output.parent.mkdir(parents=True, exist_ok=True)
-        gif = encode_gif(np.stack(list(film())), hz)
+        gif = encode_gif(np.stack(list(video())), hz)
         with replacing(output) as temporary:
             temporary.write_bytes(gif)

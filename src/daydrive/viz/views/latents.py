@@ -32,7 +32,7 @@ class Latents(NamedTuple):
     explained: the share of the variance that each of these four has of its own."""
 
     real: Images
-    dreamt: Images
+    predicted: Images
     of_real: Maps
     of_dream: Maps
     memory: Maps
@@ -59,16 +59,16 @@ def latents(inside: Inside) -> Latents:
     device = next(model.parameters()).device
     context = to_signed(seen[None].to(device))
     states = [state for state, _ in dream_states(model, context, actions[None].to(device))]
-    dreamt = torch.stack([state.picture.clamp(-1, 1) for state in states], dim=1)
+    predicted = torch.stack([state.picture.clamp(-1, 1) for state in states], dim=1)
     with torch.no_grad():
         of_real, of_dream = (
             model.encode(torch.cat([context, frames], dim=1))[0, len(seen) :].float().cpu()
-            for frames in (to_signed(real[None].to(device)), dreamt)
+            for frames in (to_signed(real[None].to(device)), predicted)
         )
     memory = torch.stack([state.memory[-1][0].float().cpu() for state in states])
     space, own = principal(of_real, COMPONENTS), principal(memory, 1)
     return Latents(
-        to_images(real), to_images(to_uint8(dreamt[0])),
+        to_images(real), to_images(to_uint8(predicted[0])),
         space.along(of_real), space.along(of_dream), own.along(memory), space.explained + own.explained,
     )  # fmt: skip
 
@@ -97,7 +97,7 @@ def sheet(shown: Latents, name: str, hz: float, pixel_aspect: float = 1.0) -> Im
     return stacked([drawn, _legend()])
 
 
-def film(shown: Latents, name: str, hz: float, pixel_aspect: float = 1.0) -> Iterator[Image]:
+def video(shown: Latents, name: str, hz: float, pixel_aspect: float = 1.0) -> Iterator[Image]:
     """The same step by step, real above dreamt."""
     height = tile_height(widen(shown.real[:1], pixel_aspect)[0], 144)
     *shares, of_memory = shown.explained
@@ -112,7 +112,7 @@ def film(shown: Latents, name: str, hz: float, pixel_aspect: float = 1.0) -> Ite
 
 def _tiles(shown: Latents, t: int, pixel_aspect: float, height: int) -> dict[str, Image]:
     """By what they show: real and dreamt in turn, then the memory."""
-    real, dream = (enlarge(widen(x[t : t + 1], pixel_aspect)[0], height) for x in (shown.real, shown.dreamt))
+    real, dream = (enlarge(widen(x[t : t + 1], pixel_aspect)[0], height) for x in (shown.real, shown.predicted))
     tiles = {"real": real, "dream": dream}
     for i, share in enumerate(shown.explained[:-1]):
         for what, maps in (("real", shown.of_real), ("dream", shown.of_dream)):

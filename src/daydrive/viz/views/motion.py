@@ -33,7 +33,7 @@ from daydrive.viz.views.clips import Inside, shown_steps, step_names
 Maps = npt.NDArray[np.float32]
 
 
-class Painted(NamedTuple):
+class PaintedRollout(NamedTuple):
     """N steps of a dream.
 
     real, dreamt, paint: uint8 (N, H, W, 3); `paint` is the painted layer on white. motion: (N, 2, H, W), where to the
@@ -42,7 +42,7 @@ class Painted(NamedTuple):
     """
 
     real: Images
-    dreamt: Images
+    predicted: Images
     paint: Images
     motion: Maps
     new: Maps
@@ -54,7 +54,7 @@ class Painted(NamedTuple):
         return round_up(float(np.quantile(np.hypot(self.motion[:, 0], self.motion[:, 1]), 0.99)))
 
 
-def painted(inside: Inside) -> Painted:
+def paint_rollout(inside: Inside) -> PaintedRollout:
     """The clip dreamt, and what the model held at every step."""
     model, seen, real, actions = inside.model, inside.seen, inside.real, inside.actions
     device = next(model.parameters()).device
@@ -64,14 +64,16 @@ def painted(inside: Inside) -> Painted:
         pictures = (state.picture, texture.paint + texture.opacity)  # the white paper shows where nothing is painted
         maps = (-motion.flow, motion.mask[:, 0], texture.opacity[:, 0])
         steps.append([*(to_uint8(x.clamp(-1, 1))[0].cpu() for x in pictures), *(x[0].float().cpu() for x in maps)])
-    dreamt, paint, moved, new, left = (torch.stack(parts) for parts in zip(*steps, strict=True))
-    return Painted(to_images(real), to_images(dreamt), to_images(paint), moved.numpy(), new.numpy(), left.numpy())
+    predicted, paint, moved, new, left = (torch.stack(parts) for parts in zip(*steps, strict=True))
+    return PaintedRollout(
+        to_images(real), to_images(predicted), to_images(paint), moved.numpy(), new.numpy(), left.numpy()
+    )
 
 
-def sheet(shown: Painted, name: str, hz: float, pixel_aspect: float = 1.0) -> Image:
+def sheet(shown: PaintedRollout, name: str, hz: float, pixel_aspect: float = 1.0) -> Image:
     """A row each, columns are steps."""
-    steps = shown_steps(len(shown.dreamt))
-    height = tile_height(widen(shown.dreamt[:1], pixel_aspect)[0], 112)
+    steps = shown_steps(len(shown.predicted))
+    height = tile_height(widen(shown.predicted[:1], pixel_aspect)[0], 112)
     columns = [_tiles(shown, t - 1, pixel_aspect, height) for t in steps]
     rows = [[column[label] for column in columns] for label in columns[0]]
     title = f"{name}: what the model moves, and what it paints"
@@ -79,11 +81,11 @@ def sheet(shown: Painted, name: str, hz: float, pixel_aspect: float = 1.0) -> Im
     return stacked([drawn, _legend(shown)])
 
 
-def film(shown: Painted, name: str, hz: float, pixel_aspect: float = 1.0) -> Iterator[Image]:
+def video(shown: PaintedRollout, name: str, hz: float, pixel_aspect: float = 1.0) -> Iterator[Image]:
     """The same step by step, two rows."""
-    height = tile_height(widen(shown.dreamt[:1], pixel_aspect)[0], 176)
+    height = tile_height(widen(shown.predicted[:1], pixel_aspect)[0], 176)
     legend = _legend(shown)
-    for t in range(len(shown.dreamt)):
+    for t in range(len(shown.predicted)):
         tiles = {label: noted(tile, label) for label, tile in _tiles(shown, t, pixel_aspect, height).items()}
         upper = [tiles[label] for label in ("real", "dream", "motion")]
         lower = [tiles[label] for label in ("new in this step", "real picture left", "painted layer")]
@@ -91,7 +93,7 @@ def film(shown: Painted, name: str, hz: float, pixel_aspect: float = 1.0) -> Ite
         yield stacked([contact_sheet([upper, lower], ["", ""], title=title, height=height), legend])
 
 
-def _tiles(shown: Painted, t: int, pixel_aspect: float, height: int) -> dict[str, Image]:
+def _tiles(shown: PaintedRollout, t: int, pixel_aspect: float, height: int) -> dict[str, Image]:
     """By what they show; a motion is drawn twice, as colours and as arrows on the dream."""
 
     def tile(picture: Image) -> Image:
@@ -101,7 +103,7 @@ def _tiles(shown: Painted, t: int, pixel_aspect: float, height: int) -> dict[str
     motion = shown.motion[t]
     return {
         "real": tile(shown.real[t]),
-        "dream": with_arrows(tile(shown.dreamt[t]), motion, shown.fastest),
+        "dream": with_arrows(tile(shown.predicted[t]), motion, shown.fastest),
         "motion": tile(directions(motion, shown.fastest)),
         "new in this step": tile(coloured(shown.new[t], 0, 1, SHARES)),
         "real picture left": tile(coloured(shown.left[t], 0, 1, SHARES)),
@@ -109,7 +111,7 @@ def _tiles(shown: Painted, t: int, pixel_aspect: float, height: int) -> dict[str
     }
 
 
-def _legend(shown: Painted) -> Image:
+def _legend(shown: PaintedRollout) -> Image:
     fast = f"{shown.fastest:g} pixels a step or more"
-    told = f"where to the picture moves; at the rim, or by an arrow that reaches the next, {fast}"
-    return stacked([scale(SHARES, "0", "1", "share of a pixel's colour"), compass(told)])
+    text = f"where to the picture moves; at the rim, or by an arrow that reaches the next, {fast}"
+    return stacked([scale(SHARES, "0", "1", "share of a pixel's colour"), compass(text)])

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from daydrive.types import Image
 from daydrive.viz.colormaps import ERRORS, beside, scale, stacked, tile_height
 from daydrive.viz.images import contact_sheet, difference, enlarge, overlay_action, to_images, widen
-from daydrive.viz.views.clips import Dreamt, shown_steps, step_names
+from daydrive.viz.views.clips import PredictedClip, shown_steps, step_names
 
 TOGETHER = 4
 """Clips below each other in a film; more go beside them."""
 
 
-def strip(shown: Sequence[Dreamt], hz: float, pixel_aspect: float = 1.0) -> Image:
+def strip(shown: Sequence[PredictedClip], hz: float, pixel_aspect: float = 1.0) -> Image:
     """Rows real, dream and error of each clip; columns the last picture seen and steps after it, with the actions."""
     steps = shown_steps(len(shown[0].real), 9)
     rows, labels = [], []
@@ -33,7 +33,7 @@ def strip(shown: Sequence[Dreamt], hz: float, pixel_aspect: float = 1.0) -> Imag
     return stacked([contact_sheet(rows, labels, heads, height=tile_height(rows[0][0], 112), group=3), _legend()])
 
 
-def film(shown: Sequence[Dreamt], hz: float, pixel_aspect: float = 1.0) -> Iterator[Image]:
+def video(shown: Sequence[PredictedClip], hz: float, pixel_aspect: float = 1.0) -> Iterator[Image]:
     """The context as it was, then real, dream and error of every clip side by side, with what the driver does."""
     drawn = [[widen(to_images(x), pixel_aspect) for x in (one.seen, one.real, one.predicted)] for one in shown]
     context, steps = len(drawn[0][0]), len(drawn[0][1])

@@ -51,8 +51,8 @@ def _read(folder: Path, name: str) -> Run:
         raise UserError(f"the run folder {folder} {what} {METRICS}; give the --run-dir of a training")
     rows = read_rows(folder, sys.maxsize)
     psnr, copied = (_curve(rows, f"val/{name}") for name in ("psnr", "copy_last_psnr"))
-    both, ours, floor = np.intersect1d(psnr.steps, copied.steps, return_indices=True)
-    margin = Curve(both, psnr.values[ours] - copied.values[floor])
+    both, ours, baseline = np.intersect1d(psnr.steps, copied.steps, return_indices=True)
+    margin = Curve(both, psnr.values[ours] - copied.values[baseline])
     run = Run(name, _curve(rows, "train/loss"), psnr, copied, margin)
     if not len(run.loss.steps) and not len(run.psnr.steps):
         raise UserError(f"{folder / METRICS} has neither a train/loss nor a val/psnr yet")
@@ -104,8 +104,10 @@ def chart(runs: Sequence[Run], smooth: float = 0.9) -> Image:
     drawn_values = np.concatenate([run.loss.values for run in runs])
     if len(drawn_values) and drawn_values.min() > 0 and drawn_values.max() > 10 * np.median(drawn_values):
         loss.set_yscale("log")
-    floors = {round(float(run.copied.values[-1]), 1): run.copied.values[-1] for run in runs if len(run.copied.values)}
-    for value in floors.values():
+    baselines = {
+        round(float(run.copied.values[-1]), 1): run.copied.values[-1] for run in runs if len(run.copied.values)
+    }
+    for value in baselines.values():
         psnr.axhline(value, color=FAINT, linewidth=1.2, linestyle=(0, (1, 2)))
         psnr.annotate(
             "last frame copied", (0.98, value), (0, -4), xycoords=psnr.get_yaxis_transform(),
