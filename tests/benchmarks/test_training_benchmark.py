@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import pynvml
 import pytest
 import torch
 
+from daydrive.benchmarks import gpu
 from daydrive.benchmarks.findings import Findings, outcomes
 from daydrive.benchmarks.interleaved_timing import QUICK, interleaved, least, peak_bytes
-from daydrive.benchmarks.training import benchmark_training, steps, throughput
+from daydrive.benchmarks.training import benchmark_training, steps
 from daydrive.benchmarks.training.plain import PlainLoop, newton_schulz
 from daydrive.benchmarks.training.targets import sum_up, targets_on
 from daydrive.benchmarks.training.workload import build_workload, natural_size
@@ -166,15 +169,25 @@ def test_mixed_precision_takes_less_memory(tiny_config: Path, road_store: Path, 
     assert found.ratios["amp_memory"] < 1 and found.ratios["amp_speed"] > 0
 
 
-def test_a_gpus_use_is_what_nvidia_smi_says_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 40\necho '[N/A]'\necho 60\ntouch $(dirname $0)/told\nexec sleep 60\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with throughput.gpu_use(torch.device("cuda")) as used:
-        while not (tmp_path / "told").exists():
-            assert used == []
-    assert used == [0.4, 0.6]
-    with throughput.gpu_use(CPU) as used:
+def test_a_gpus_use_is_what_nvml_says_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[int | None] = [40, None, 60]
+    told = threading.Event()
+
+    def rates(handle: object) -> SimpleNamespace:
+        answer = answers.pop(0) if answers else None
+        if not answers:
+            told.set()
+        if answer is None:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return SimpleNamespace(gpu=answer)
+
+    monkeypatch.setattr(gpu, "SAMPLE_SECONDS", 0.001)
+    monkeypatch.setattr(gpu.pynvml, "nvmlDeviceGetUtilizationRates", rates)
+    with monkeypatch.context() as there, gpu.sampled(CPU, gpu.utilization) as used:
+        there.setattr(gpu, "_handle", lambda device: device)
+        with gpu.sampled(torch.device("cuda"), gpu.utilization) as busy:
+            assert told.wait(10)
+        assert busy == [0.4, 0.6] and used == []
+    with gpu.sampled(torch.device("cuda"), gpu.utilization) as absent:
         pass
-    assert used == []
+    assert absent == [] or torch.cuda.is_available()

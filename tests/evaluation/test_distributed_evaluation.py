@@ -85,7 +85,7 @@ def test_two_processes_give_the_figures_of_one(trained: Path, road_store: Path, 
     for evaluation in (alone, together):
         del evaluation["manifest"]["code"]  # someone may be editing it
     assert together == alone
-    for name in ("figures.npz", "predictions.npz"):
+    for name in ("frame_metrics.npz", "predictions.npz"):
         with np.load(tmp_path / "alone" / name) as one, np.load(out / name) as two:
             assert one.files == two.files
             assert all(np.array_equal(one[array], two[array]) for array in one.files), name

@@ -20,7 +20,7 @@ from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.evaluation import EvaluateConfig, model_loading
+from daydrive.evaluation import EvaluateConfig, model_loading, pipeline
 from daydrive.evaluation.metrics.frame_metrics import Dream, other_clips, predict_clips
 from daydrive.evaluation.output import check_writable, filling, finite
 from daydrive.evaluation.pipeline import choose_clips, evaluate
@@ -104,7 +104,7 @@ def test_files_and_their_layout(store: Store, tmp_path: Path) -> None:
     evaluation = evaluated(steerer, store, output, about=about, progress=lambda *done: seen.append(done))
     assert sorted(p.name for p in output.iterdir()) == [
         "evaluation.json",
-        "figures.npz",
+        "frame_metrics.npz",
         "horizon.png",
         "predictions.npz",
         "report.html",
@@ -125,7 +125,7 @@ def test_files_and_their_layout(store: Store, tmp_path: Path) -> None:
     ]  # fmt: skip
     assert all(f"{name}_interval" in evaluation["horizons"][0] for name in names[1:])
     assert evaluation["held"] == ["val/val0", "val/val1", "val/val2"]
-    with np.load(output / "figures.npz", allow_pickle=False) as data:
+    with np.load(output / "frame_metrics.npz", allow_pickle=False) as data:
         assert data["psnr"].shape == (12, HORIZON)
         assert data["psnr"].mean(0) == pytest.approx(figures(evaluation, "psnr"), abs=1e-5)
     assert figures(evaluation, "step") == list(range(1, HORIZON + 1))

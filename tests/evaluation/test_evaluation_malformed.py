@@ -200,8 +200,8 @@ def test_runs_that_differ_in_a_line_of_the_manifest(refuse: Refuse, compared: Co
 
 def of_figures(change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
-        with np.load(folder / "figures.npz") as data:
-            np.savez(folder / "figures.npz", **change(dict(data)))
+        with np.load(folder / "frame_metrics.npz") as data:
+            np.savez(folder / "frame_metrics.npz", **change(dict(data)))
 
     return apply
 
@@ -216,10 +216,10 @@ def objects(figures: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         (lambda folder: (folder / "evaluation.json").unlink(), "the evaluation .*evaluation.json can't be read"),
         (spoil("evaluation.json", '{"manifest"'), "evaluation.json:1: the evaluation is not valid JSON"),
         (spoil("evaluation.json", "[]"), "its evaluation.json has no manifest; evaluate that checkpoint again"),
-        (lambda folder: (folder / "figures.npz").unlink(), "figures.npz can't be read"),
-        (spoil("figures.npz", None), "figures.npz can't be read"),
-        (spoil("figures.npz", b""), "figures.npz can't be read"),
-        (spoil("figures.npz", pickle.dumps([1])), "figures.npz can't be read"),
+        (lambda folder: (folder / "frame_metrics.npz").unlink(), "figures.npz can't be read"),
+        (spoil("frame_metrics.npz", None), "figures.npz can't be read"),
+        (spoil("frame_metrics.npz", b""), "figures.npz can't be read"),
+        (spoil("frame_metrics.npz", pickle.dumps([1])), "figures.npz can't be read"),
         (of_figures(objects), "figures.npz can't be read .*allow_pickle"),
         (of_figures(lambda figures: {"psnr": figures["psnr"]}), "figures.npz can't be read .*ssim"),
         (of_figures(lambda f: {name: values[:, :1] for name, values in f.items()}), r"figures of shape \(2, 1\), not"),

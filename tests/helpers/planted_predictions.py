@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -76,10 +76,10 @@ def evaluated(dream: Dream, store: Store, output: Path, **options: Any) -> dict[
         "batch_size": 5,
     } | options
 
-    def given(names: Iterable[str]) -> dict[str, Any]:
+    def given(names: Collection[str]) -> dict[str, Any]:
         return {name: settings.pop(name) for name in list(settings) if name in names}
 
-    config = EvaluateConfig(**given(field.name for field in fields(EvaluateConfig)))
+    config = EvaluateConfig(**given({field.name for field in fields(EvaluateConfig)}))
     networks = Networks(**given(Networks._fields))
     model = EvaluatedModel(dream, **given(EvaluatedModel._fields))
     return evaluate_model(model, store, output, config, networks=networks, **settings)

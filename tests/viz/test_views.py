@@ -15,16 +15,12 @@ from daydrive.data.sampling.clips import read_clips
 from daydrive.data.store.store import Store
 from daydrive.envs.road import Driver, RoadEnv
 from daydrive.errors import UserError
+from daydrive.evaluation.controllability.branches import BranchSet, roll_out
 from daydrive.rollout import rollout_uint8
 from daydrive.types import Image
-from daydrive.viz import colormaps as paint
+from daydrive.viz import colormaps
 from daydrive.viz.charts import lines
-from daydrive.viz.views import errors as error
-from daydrive.viz.views import latents as latent
-from daydrive.viz.views import motion, sheet
-from daydrive.viz.views import rollouts as rollout
-from daydrive.viz.views import steering_sweep as fan
-from daydrive.viz.views import training_curves as curves
+from daydrive.viz.views import errors, latents, motion, rollouts, sheet, steering_sweep, training_curves
 from daydrive.viz.views.clips import ClipQuery, Inside, PredictedClip, find_clips, shown_steps, view_inside
 
 SIZE, CONTEXT, STEPS, HZ = (32, 48), 3, 6, 10.0
@@ -80,9 +76,9 @@ class TestClips:
 class TestRollout:
     def test_a_film_has_the_context_and_every_step(self) -> None:
         shown = [one(1), one(2)]
-        pictures = filmed(rollout.film(shown, HZ), CONTEXT + STEPS)
+        pictures = filmed(rollouts.video(shown, HZ), CONTEXT + STEPS)
         true = [shown[0]._replace(predicted=shown[0].real), shown[1]]
-        other = filmed(rollout.film(true, HZ), CONTEXT + STEPS)
+        other = filmed(rollouts.video(true, HZ), CONTEXT + STEPS)
         assert all((a == b).all() for a, b in zip(pictures[:CONTEXT], other[:CONTEXT], strict=True))
         for a, b in zip(pictures[CONTEXT:], other[CONTEXT:], strict=True):
             assert set(np.flatnonzero((a != b).any((1, 2)))) <= set(range(round(0.6 * a.shape[0]))), (
@@ -90,11 +86,11 @@ class TestRollout:
             )
 
     def test_many_clips_stay_on_the_page(self) -> None:
-        few, many = (next(rollout.film([one(i) for i in range(n)], HZ)) for n in (4, 8))
+        few, many = (next(rollouts.video([one(i) for i in range(n)], HZ)) for n in (4, 8))
         assert many.shape[0] == few.shape[0] and many.shape[1] > 1.5 * few.shape[1]
 
     def test_the_strip_has_three_rows_a_clip(self) -> None:
-        once, twice = (rollout.strip([one(i) for i in range(n)], HZ) for n in (1, 2))
+        once, twice = (rollouts.strip([one(i) for i in range(n)], HZ) for n in (1, 2))
         assert twice.shape[0] > 1.7 * once.shape[0] and twice.shape[1] == once.shape[1]
 
 
@@ -104,7 +100,7 @@ def test_a_sheet_has_the_best_on_top() -> None:
         return one(0)._replace(seen=levels[0], real=levels[1], predicted=levels[2])
 
     good, bad = plain(20, 90, 90), plain(40, 60, 220)
-    assert good.figures[0] == 100.0 and good.figures[1] == pytest.approx(20 * np.log10(255 / 70))
+    assert good.mean_psnr[0] == 100.0 and good.mean_psnr[1] == pytest.approx(20 * np.log10(255 / 70))
     for clips in ([bad, good], [good, bad]):
         drawn = sheet.sheet(clips, HZ)
         tops = {level: np.flatnonzero((drawn == level).all(-1).sum(1) > 100).min() for level in (90, 60, 220)}
@@ -114,7 +110,7 @@ def test_a_sheet_has_the_best_on_top() -> None:
 class TestError:
     def test_maps_are_the_differences(self) -> None:
         shown = [one(1), one(2), one(3)]
-        found = error.errors(iter(shown))
+        found = errors.errors(iter(shown))
         wide = [[x.numpy().astype(float) for x in (c.real, c.predicted, c.copied)] for c in shown]
         for maps, which in ((found.mean_dream, 1), (found.mean_copied, 2)):
             expected = np.mean([np.abs(clip[0] - clip[which]).mean(1) for clip in wide], axis=0)
@@ -124,10 +120,10 @@ class TestError:
         assert np.quantile(found.dream, 0.9) < found.top <= 255
 
     def test_drawn(self) -> None:
-        alone, several = error.errors([one(1)]), error.errors([one(1), one(2)])
+        alone, several = errors.errors([one(1)]), errors.errors([one(1), one(2)])
         for found in (alone, several):
-            filmed(error.film(found, HZ), STEPS)
-        assert 300 < error.sheet(alone, HZ).shape[0] < error.sheet(several, HZ).shape[0]
+            filmed(errors.video(found, HZ), STEPS)
+        assert 300 < errors.sheet(alone, HZ).shape[0] < errors.sheet(several, HZ).shape[0]
 
 
 class TestFan:
@@ -138,11 +134,11 @@ class TestFan:
             asked.append(actions)
             return copier(context, actions)
 
-        shown = fan.sweep_world(dream, (64, 64), CONTEXT, 1, 4, world=2)
+        shown = steering_sweep.sweep_world(dream, (64, 64), CONTEXT, 1, 4, world=2)
         real = shown.futures["real"]
         assert real.shape == shown.futures["dream"].shape == (5, 4, 3, 64, 64)
-        env, driver = RoadEnv((64, 64)), Driver(fan.FIRST_WORLD + 2)
-        picture, info = env.reset(seed=fan.FIRST_WORLD + 2)
+        env, driver = RoadEnv((64, 64)), Driver(steering_sweep.FIRST_WORLD + 2)
+        picture, info = env.reset(seed=steering_sweep.FIRST_WORLD + 2)
         for _ in range(400):
             command = driver.act(info)
             if np.array_equal(picture, shown.seen[-1].permute(1, 2, 0).numpy()):
@@ -157,21 +153,24 @@ class TestFan:
         assert (actions[:, : CONTEXT - 1] == actions[0, : CONTEXT - 1]).all()
         assert np.allclose(actions[:, -1, 1:], command[1:])
         assert "; 1 of 5 dreams" in shown.title, "one by chance"
-        assert fan.told_apart(real, real) == 5 and fan.told_apart(real.flip(0), real) == 1
-        filmed(fan.film(shown, HZ), CONTEXT + 4)
-        assert min(fan.sheet(shown, HZ).shape[:2]) > 400
+        branches = BranchSet(shown.seen, actions, real)
+        for predicted, count in ((real, 5), (real.flip(0), 1)):
+            rollout = roll_out(lambda *_, predicted=predicted: predicted, branches)
+            assert int((rollout.nearest().diagonal() == 1).sum()) == count
+        filmed(steering_sweep.video(shown, HZ), CONTEXT + 4)
+        assert min(steering_sweep.sheet(shown, HZ).shape[:2]) > 400
 
     def test_a_recorded_moment_stands_beside_its_dreams(self, road_store: Path) -> None:
         store = Store.open(road_store)
         (clip,) = find_clips(store, ClipQuery("test", 4, 1, [store.drives[0].name], 1.0), CONTEXT, 1)
-        shown = fan.sweep_drive(copier, store, clip, CONTEXT)
+        shown = steering_sweep.sweep_drive(copier, store, clip, CONTEXT)
         batch = read_clips(store, [clip])
         (columns,) = shown.futures.values()
         assert shown.names[0] == "recorded" and len(columns) == 6
         assert torch.equal(columns[0], batch.images[0, CONTEXT:])
         assert torch.equal(shown.steering[0], batch.actions[0, CONTEXT - 1 :, 0])
         assert torch.equal(columns[3], batch.images[0, CONTEXT - 1].expand(4, -1, -1, -1))
-        filmed(fan.film(shown, HZ, 2.0), CONTEXT + 4)
+        filmed(steering_sweep.video(shown, HZ, 2.0), CONTEXT + 4)
 
 
 @pytest.fixture(scope="module")
@@ -183,66 +182,66 @@ class TestInside:
     def test_motion_is_that_of_the_dream(self, inside: Inside) -> None:
         shown = motion.paint_rollout(inside)
         dreamt = rollout_uint8(inside.model, inside.seen[None], inside.actions[None])[0]
-        assert np.array_equal(shown.dreamt, dreamt.permute(0, 2, 3, 1).numpy())
+        assert np.array_equal(shown.predicted, dreamt.permute(0, 2, 3, 1).numpy())
         assert shown.motion.shape == (4, 2, 64, 64) and shown.new.shape == shown.left.shape == (4, 64, 64)
         np.testing.assert_allclose(shown.left[0], 1 - shown.new[0], atol=1e-5)
         assert (shown.left[1:].mean((1, 2)) < shown.left[:-1].mean((1, 2))).all()
-        filmed(motion.film(shown, inside.name, HZ), 4)
+        filmed(motion.video(shown, inside.name, HZ), 4)
         assert min(motion.sheet(shown, inside.name, HZ).shape[:2]) > 300
 
     def test_latents_of_a_dream_that_comes_true_are_those_of_the_real_frames(self, inside: Inside) -> None:
-        shown = latent.latents(inside)
+        shown = latents.latents(inside)
         grid = inside.model.encode(torch.zeros(1, 1, 3, 64, 64)).shape[-2:]
         assert shown.of_real.shape == shown.of_dream.shape == (4, 3, *grid) and shown.memory.shape == (4, 1, *grid)
         assert shown.of_real.std((0, 2, 3)) == pytest.approx(1.0, abs=1e-3)
         assert shown.memory.std() == pytest.approx(1.0, abs=1e-3)
-        dreamt = torch.from_numpy(shown.dreamt).movedim(-1, 1)
-        true = latent.latents(inside._replace(real=dreamt))
+        dreamt = torch.from_numpy(shown.predicted).movedim(-1, 1)
+        true = latents.latents(inside._replace(real=dreamt))
         gaps = [np.abs(x.of_real - x.of_dream).mean() for x in (true, shown)]
         assert gaps[0] < 0.05 and gaps[0] < gaps[1] / 2, "pictures were rounded, nothing else"
-        filmed(latent.film(shown, inside.name, HZ), 4)
-        assert min(latent.sheet(shown, inside.name, HZ).shape[:2]) > 300
+        filmed(latents.video(shown, inside.name, HZ), 4)
+        assert min(latents.sheet(shown, inside.name, HZ).shape[:2]) > 300
 
     def test_principal_components(self) -> None:
         spread = torch.tensor([1.0, 5.0, 0.1, 2.0])[None, :, None, None]
         points = torch.randn(50, 4, 6, 6, generator=torch.Generator().manual_seed(0)) * spread + 3
-        found = latent.principal(points, 3)
+        found = latents.principal(points, 3)
         assert found.mean.tolist() == pytest.approx([3] * 4, abs=0.5)
         assert found.axes.argmax(1).tolist() == [1, 3, 0]
         assert found.axes.norm(dim=1).tolist() == pytest.approx([5, 2, 1], rel=0.1)
         assert found.explained == pytest.approx([25 / 30.01, 4 / 30.01, 1 / 30.01], abs=0.02)
-        few = latent.principal(points[:, :2], 3)
+        few = latents.principal(points[:, :2], 3)
         assert (few.axes[2] == 0).all() and few.explained[2] == 0 and np.isfinite(few.along(points[:, :2])).all()
 
 
 class TestPaint:
-    @pytest.mark.parametrize("colours", [paint.ERRORS, paint.SHARES, paint.VALUES])
+    @pytest.mark.parametrize("colours", [colormaps.ERRORS, colormaps.SHARES, colormaps.VALUES])
     def test_maps_read_in_grey(self, colours: int) -> None:
-        ramp = paint.coloured(np.linspace(0, 1, 32)[None], 0, 1, colours)[0]
+        ramp = colormaps.coloured(np.linspace(0, 1, 32)[None], 0, 1, colours)[0]
         assert (np.diff(ramp @ [0.299, 0.587, 0.114]) > 0).all()
 
     def test_motion_is_darker_the_faster_and_no_two_ways_look_alike(self) -> None:
         speeds = np.stack([np.linspace(0, 3, 7), np.zeros(7)])[:, None]
-        grey = paint.directions(speeds, 3.0)[0] @ [0.299, 0.587, 0.114]
+        grey = colormaps.directions(speeds, 3.0)[0] @ [0.299, 0.587, 0.114]
         assert grey[0] > 240 and (np.diff(grey) < 0).all() and grey[-1] > 80
-        left, right, up, down = paint.directions(np.array([[[-1, 1, 0, 0]], [[0, 0, -1, 1]]]), 1.0)[0].astype(int)
+        left, right, up, down = colormaps.directions(np.array([[[-1, 1, 0, 0]], [[0, 0, -1, 1]]]), 1.0)[0].astype(int)
         assert right[2] - left[2] > 80 and up[1] - down[1] > 40
         assert np.ptp([c @ [0.299, 0.587, 0.114] for c in (left, right, up, down)]) < 30, "equally fast, equally dark"
 
     def test_arrows_point_along_the_motion(self) -> None:
         tile = np.full((96, 96, 3), 128, np.uint8)
         ahead = np.zeros((2, 8, 8))
-        assert np.array_equal(paint.with_arrows(tile, ahead, 1.0), tile)
+        assert np.array_equal(colormaps.with_arrows(tile, ahead, 1.0), tile)
         ahead[0] = 1.0
-        drawn = (paint.with_arrows(tile, ahead, 1.0) != tile).any(-1)
+        drawn = (colormaps.with_arrows(tile, ahead, 1.0) != tile).any(-1)
         assert drawn.any() and drawn.any(1).sum() < drawn.any(0).sum(), "they lie flat"
 
     def test_scales_end_at_round_numbers(self) -> None:
-        assert [paint.round_up(x) for x in (0, 0.013, 1, 7, 61, 100.0)] == [1, 0.015, 1, 8, 80, 100]
+        assert [colormaps.round_up(x) for x in (0, 0.013, 1, 7, 61, 100.0)] == [1, 0.015, 1, 8, 80, 100]
 
     def test_blocks_keep_every_value(self) -> None:
         small = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-        large = paint.blocks(small, np.zeros((9, 7, 3), np.uint8))
+        large = colormaps.blocks(small, np.zeros((9, 7, 3), np.uint8))
         assert large.shape == (9, 7, 3) and {tuple(x) for x in large.reshape(-1, 3)} == {
             tuple(x) for x in small.reshape(-1, 3)
         }
@@ -263,7 +262,7 @@ class TestCurves:
             lines = file.read()
             file.seek(0)
             file.write('{"step": 5, "train/loss": null}\n' + lines)
-        (run,) = curves.read_runs([first])
+        (run,) = training_curves.read_runs([first])
         assert run.name == "first"
         assert run.loss.steps.tolist() == [10, 20, 30] and run.loss.values.tolist() == [3, 2, 1]
         assert run.psnr.values.tolist() == [21, 24] and run.margin.values.tolist() == [1, 4]
@@ -271,9 +270,9 @@ class TestCurves:
     def test_every_run_is_drawn_in_its_own_way(self, tmp_path: Path) -> None:
         count = 3
         folders = [logged(tmp_path / f"r{i}" / "run", [3.0, 2.0 + i, 1.0 + i], [21.0, 24.0 + i]) for i in range(count)]
-        runs = curves.read_runs(folders)
+        runs = training_curves.read_runs(folders)
         assert [run.name for run in runs] == [f"r{i}/run" for i in range(count)]
-        chart, fewer = (curves.chart(x) for x in (runs, runs[:2]))
+        chart, fewer = (training_curves.chart(x) for x in (runs, runs[:2]))
         for k, style in enumerate(lines(count)):
             colour = np.array([int(style.colour[i : i + 2], 16) for i in (1, 3, 5)])
             pixels = [int((np.abs(picture.astype(int) - colour).max(-1) < 12).sum()) for picture in (chart, fewer)]
@@ -281,13 +280,13 @@ class TestCurves:
 
     def test_without_a_validation_or_a_loss(self, tmp_path: Path) -> None:
         for name, losses, psnr in (("train", [2.0, 1.0], []), ("val", [], [20.0])):
-            (run,) = curves.read_runs([logged(tmp_path / name, losses, psnr)])
-            assert min(curves.chart([run]).shape[:2]) > 400
+            (run,) = training_curves.read_runs([logged(tmp_path / name, losses, psnr)])
+            assert min(training_curves.chart([run]).shape[:2]) > 400
 
     def test_smoothing_keeps_a_constant_and_the_mean(self) -> None:
-        assert curves.smoothed(np.full(9, 4.0), 0.9).tolist() == pytest.approx([4.0] * 9)
-        assert curves.smoothed(np.array([1.0, 3.0]), 0.0).tolist() == [1.0, 3.0]
-        assert curves.smoothed(np.array([1.0, 3.0]), 0.5)[1] == pytest.approx((0.25 * 1 + 0.5 * 3) / 0.75)
+        assert training_curves.smoothed(np.full(9, 4.0), 0.9).tolist() == pytest.approx([4.0] * 9)
+        assert training_curves.smoothed(np.array([1.0, 3.0]), 0.0).tolist() == [1.0, 3.0]
+        assert training_curves.smoothed(np.array([1.0, 3.0]), 0.5)[1] == pytest.approx((0.25 * 1 + 0.5 * 3) / 0.75)
 
     def test_lines_differ_in_three_ways(self) -> None:
         seven = lines(7)

@@ -53,8 +53,8 @@ def frames_of(file: Path) -> int:
         ("rollout", "a.png", 1),
         ("rollout", "a.mp4", 4 + STEPS),
         ("rollout", "A.GIF", 4 + STEPS),
-        ("fan", "new/b.png", 1),
-        ("fan", "b.gif", 4 + STEPS),
+        ("steering-sweep", "new/b.png", 1),
+        ("steering-sweep", "b.gif", 4 + STEPS),
         ("motion", "c.png", 1),
         ("motion", "c.mp4", STEPS),
         ("latent", "d.png", 1),
@@ -79,7 +79,7 @@ def test_every_kind_as_what_the_file_is_called(
     assert [path for path in here.rglob("*") if path.is_file()] == [here / name]
 
 
-@pytest.mark.parametrize("kind", ["rollout", "fan", "error", "sheet"])
+@pytest.mark.parametrize("kind", ["rollout", "steering-sweep", "error", "sheet"])
 def test_models_of_others_are_seen_too(
     kind: str, road_store: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,14 +111,14 @@ def test_what_is_refused(
     road = (*model, "--data-root", road_store)
     to = ("--output", "a.png")
     film = r"drawn as \.png, \.mp4 or \.gif, which the file's name has to end in"
-    for kind in ("rollout", "fan", "motion", "latent", "error"):
+    for kind in ("rollout", "steering-sweep", "motion", "latent", "error"):
         refuse("visualize", kind, *road, "--output", "a.jpg", said=f"--output a.jpg: {kind} is {film}")
     refuse("visualize", "sheet", *road, "--output", "a.mp4", said=r"sheet is drawn as \.png, which")
     refuse("visualize", "rollout", *road, "--output", "folder.png", said="is a folder; name a file in it")
     refuse("visualize", "rollout", *road, "--output", "file/a.png", said="folder of --output file is a file")
     refuse("visualize", "rollout", "--checkpoint", "x", *road[2:], *to, said="there is no checkpoint x")
     refuse("visualize", "motion", "--checkpoint", road_store, *road[2:], *to, said="is no checkpoint")
-    for kind in ("rollout", "motion", "fan"):
+    for kind in ("rollout", "motion", "steering-sweep"):
         refuse("visualize", kind, *model, "--data-root", small_store, *to, said="sees pictures of 64x64 and the store")
     refuse("visualize", "error", *road, *to, "--split", "tset", said="did you mean 'test'")
     near = drive[:-1] + "x"
@@ -126,9 +126,11 @@ def test_what_is_refused(
         "visualize", "latent", *road, *to, "--drive", near, said=f"has no drive '{near}'; did you mean '{drive[:-1]}"
     )
     late = ("--drive", drive, "--at", "2.3")
-    refuse("visualize", "fan", *road, *to, *late, said=r"--at 2.3: in the drive .* from 0.3 s to 2.2 s")
+    refuse("visualize", "steering-sweep", *road, *to, *late, said=r"--at 2.3: in the drive .* from 0.3 s to 2.2 s")
     refuse("visualize", "sheet", *road, *to, "--at", "1", said="name the drive with --drive")
-    refuse("visualize", "fan", *model, *to, "--drive", drive, said="go with a store: name it with --data-root")
+    refuse(
+        "visualize", "steering-sweep", *model, *to, "--drive", drive, said="go with a store: name it with --data-root"
+    )
     refuse(
         "visualize", "motion", *road, *to, "--adapter", "a.py:b", said="motion shows what daydrive's own models hold"
     )
@@ -147,7 +149,7 @@ def test_drives_that_are_too_short(refuse: Refuse, trained: Path, store: Path) -
     metadata["drives"] = [{**first, "frames": 4}, {**second, "start": 4, "frames": 44}, *others]
     (store / "store.json").write_text(json.dumps(metadata))
     arguments = ("--checkpoint", trained, "--data-root", store, "--output", "a.png", "--drive", first["name"])
-    refuse("visualize", "fan", *arguments, said="has 4 frames, and 5 are needed")
+    refuse("visualize", "steering-sweep", *arguments, said="has 4 frames, and 5 are needed")
 
 
 def test_runs_without_a_log(refuse: Refuse, trained: Path, here: Path) -> None:

@@ -1,32 +1,57 @@
-"""What nvidia-smi tells of a GPU while something runs on it."""
+"""What NVML, NVIDIA's management library, tells of a GPU while something runs on it."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
+import pynvml
 import torch
 
-GPU_LOOK_MILLISECONDS = 200
+SAMPLE_SECONDS = 0.2
 
 
 @contextmanager
-def watch_gpu(device: torch.device, quantity: str) -> Iterator[list[float]]:
-    """`quantity` (of `nvidia-smi --help-query-gpu`) again and again; filled in at the end, else empty."""
-    told: list[float] = []
-    if device.type != "cuda" or shutil.which("nvidia-smi") is None:
-        yield told
+def sampled(device: torch.device, read: Callable[[Any], float]) -> Iterator[list[float]]:
+    """`read` of the GPU's handle every `SAMPLE_SECONDS`; the list stays empty where NVML tells nothing."""
+    values: list[float] = []
+    handle = _handle(device)
+    if handle is None:
+        yield values
         return
-    command = ["nvidia-smi", f"--query-gpu={quantity}", "--format=csv,noheader,nounits"]
-    command += [f"--id={device.index or 0}", f"--loop-ms={GPU_LOOK_MILLISECONDS}"]
-    watcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    done = threading.Event()
+
+    def sample() -> None:
+        while not done.wait(SAMPLE_SECONDS):
+            with suppress(pynvml.NVMLError):
+                values.append(read(handle))
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
     try:
-        yield told
+        yield values
     finally:
-        watcher.terminate()
-        message, _ = watcher.communicate()
-        for line in message.splitlines():
-            with suppress(ValueError):
-                told.append(float(line))
+        done.set()
+        thread.join()
+
+
+def watts(handle: Any) -> float:
+    """Power that the whole GPU draws."""
+    return float(pynvml.nvmlDeviceGetPowerUsage(handle)) / 1000
+
+
+def utilization(handle: Any) -> float:
+    """Share of the last moment in which a kernel ran, [0, 1]."""
+    return float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu) / 100
+
+
+def _handle(device: torch.device) -> Any:
+    """By its UUID, since NVML counts GPUs otherwise than CUDA does; None where there is no such GPU or no NVML."""
+    if device.type != "cuda":
+        return None
+    with suppress(pynvml.NVMLError):
+        pynvml.nvmlInit()
+        return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+    return None

@@ -44,12 +44,12 @@ def rollout(
     """Several clips at once: real frames, dreamt ones, and where they differ."""
     from daydrive.devices import find_device
     from daydrive.viz.views import rollouts as kind
-    from daydrive.viz.views.clips import ClipQuery, look
+    from daydrive.viz.views.clips import ClipQuery, view_rollouts
     from daydrive.viz.views.files import MOVING, check_output, save
 
     check_output(output, "rollout", MOVING)
-    wish = ClipQuery(split, horizon, clips, drive or (), at)
-    found, hz, aspect = look(checkpoint, adapter, data_root, wish, find_device(device))
+    query = ClipQuery(split, horizon, clips, drive or (), at)
+    found, hz, aspect = view_rollouts(checkpoint, adapter, data_root, query, find_device(device))
     shown = list(found)
     save(output, lambda: kind.strip(shown, hz, aspect), lambda: kind.video(shown, hz, aspect), hz)
     print(f"{output}: clips {len(shown)}, steps {len(shown[0].real)}")
@@ -81,8 +81,8 @@ def steering_sweep(
             raise UserError("--drive, --at and --adapter go with a store: name it with --data-root")
         shown, hz, aspect = kind.of_world(checkpoint, world, horizon, where)
     else:
-        wish = ClipQuery(split, horizon, 1, [drive] if drive else (), at)
-        shown, hz, aspect = kind.of_drive(checkpoint, adapter, data_root, wish, where)
+        query = ClipQuery(split, horizon, 1, [drive] if drive else (), at)
+        shown, hz, aspect = kind.of_drive(checkpoint, adapter, data_root, query, where)
     save(output, lambda: kind.sheet(shown, hz, aspect), lambda: kind.video(shown, hz, aspect), hz)
     print(f"{output}: {shown.moment}, steps {shown.steps}")
 
@@ -159,12 +159,12 @@ def error(
     """Where dreams are wrong and how that grows, beside copying: means over the clips, and the first of them."""
     from daydrive.devices import find_device
     from daydrive.viz.views import errors as kind
-    from daydrive.viz.views.clips import ClipQuery, look
+    from daydrive.viz.views.clips import ClipQuery, view_rollouts
     from daydrive.viz.views.files import MOVING, check_output, save
 
     check_output(output, "error", MOVING)
-    wish = ClipQuery(split, horizon, clips, drive or (), at)
-    found, hz, aspect = look(checkpoint, adapter, data_root, wish, find_device(device))
+    query = ClipQuery(split, horizon, clips, drive or (), at)
+    found, hz, aspect = view_rollouts(checkpoint, adapter, data_root, query, find_device(device))
     shown = kind.errors(found)
     save(output, lambda: kind.sheet(shown, hz, aspect), lambda: kind.video(shown, hz, aspect), hz)
     print(f"{output}: clips {shown.clips}, steps {len(shown.dream)}")
@@ -187,12 +187,12 @@ def sheet(
     from daydrive.devices import find_device
     from daydrive.viz.images import write_png
     from daydrive.viz.views import sheet as kind
-    from daydrive.viz.views.clips import ClipQuery, look
+    from daydrive.viz.views.clips import ClipQuery, view_rollouts
     from daydrive.viz.views.files import STILL, check_output
 
     check_output(output, "sheet", STILL)
-    wish = ClipQuery(split, horizon, clips, drive or (), at)
-    found, hz, aspect = look(checkpoint, adapter, data_root, wish, find_device(device))
+    query = ClipQuery(split, horizon, clips, drive or (), at)
+    found, hz, aspect = view_rollouts(checkpoint, adapter, data_root, query, find_device(device))
     shown = list(found)
     write_png(output, kind.sheet(shown, hz, aspect))
     print(f"{output}: clips {len(shown)}, steps {len(shown[0].real)}")

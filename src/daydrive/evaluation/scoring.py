@@ -32,9 +32,9 @@ def prediction_error(store: Store, loaded: LoadedModel, drive: DriveInfo) -> Ite
     yield np.full(min(before, drive.frames), np.nan, dtype=np.float32)
     for first in range(before, drive.frames, BATCH):
         count = min(BATCH, drive.frames - first)
-        pictures, actions = read_images(store, drive.start + first - before + np.arange(before + count))
+        read, actions = read_images(store, drive.start + first - before + np.arange(before + count))
         each = np.arange(count)[:, None]
-        images = torch.from_numpy(pictures[each + skip * np.arange(context + 1)]).movedim(-1, 2)
+        images = torch.from_numpy(read[each + skip * np.arange(context + 1)]).movedim(-1, 2)
         between = torch.from_numpy(combine(actions[each + np.arange(before)], skip))
         predicted = rollout_uint8(loaded.model, images[:, :context], between)[:, 0].cpu()
         yield (predicted.short() - images[:, context].short()).abs().float().mean(dim=(1, 2, 3)).numpy()

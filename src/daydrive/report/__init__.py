@@ -1,1 +1,1 @@
-"""An evaluation for people: tables, sentences, pictures, a page for a browser, a model card."""
+"""An evaluation for people: tables, sentences, plots, a page for a browser, a model card."""

@@ -122,7 +122,9 @@ def _metadata(evaluation: Mapping[str, Any], store: Store, name: str) -> dict[st
     ]
     if "controllability" in evaluation:
         mark = evaluation["controllability"]["mark"]["share"]
-        values.append({"type": "report_card", "value": mark, "name": "share of the action report card's checks passed"})
+        values.append(
+            {"type": "controllability", "value": mark, "name": "share of the controllability scorecard's checks passed"}
+        )
     result = {
         "task": {"type": TASK, "name": "driving, frame by frame from actions"},
         "dataset": {"type": "-".join(data), "name": store.path.name, "split": evaluation["split"],
@@ -149,7 +151,7 @@ def _what(store: Store, training: Training) -> str:
     height, width = store.image_size
     context, skip = training.config.training.context_frames, training.config.data.frame_skip
     return (
-        f"A world model of driving: from {context} pictures of {height}x{width} pixels and what the driver does "
+        f"A world model of driving: from {context} images of {height}x{width} pixels and what the driver does "
         f"({', '.join(ACTION_NAMES)}) it shows what the car will see, {store.hz / skip:g} times a second. "
         f"{training.parameters:,} parameters, made with daydrive."
     )
@@ -159,7 +161,7 @@ def _use(store: Store) -> str:
     return (
         f"Research into world models: dreaming what a drive like those of its training ({', '.join(_sources(store))}) "
         "looks like under other actions, comparing models, trying metrics.\n\n"
-        "**Not for controlling a car**, and not for judging whether a way of driving is safe: its pictures are guesses "
+        "**Not for controlling a car**, and not for judging whether a way of driving is safe: its images are guesses "
         "that look right, it invents and forgets what is on the road, and nothing in it knows when it is wrong."
     )
 
@@ -216,14 +218,16 @@ def _evaluation(evaluation: Mapping[str, Any]) -> str:
 def _limits(evaluation: Mapping[str, Any]) -> str:
     lines = [
         f"- Its dreams are better than any guess for {evaluation['usable_seconds']:.1f} s; what comes later may be "
-        "worth no more than the last picture.",
+        "worth no more than the last image.",
         "- It knows the roads, weather and cameras of its training drives, and no others.",
     ]
     if "controllability" in evaluation:
         scores = evaluation["controllability"]
         failed = [check["name"] for check in scores["checks"] if check["passed"] is False]
         note = f"; not passed: {', '.join(failed)}" if failed else ""
-        lines.append(f"- Asked whether it obeys its driver, the report card says: it {scores['verdict']}{note}.")
+        lines.append(
+            f"- Asked whether it obeys its driver, the controllability scorecard says: it {scores['verdict']}{note}."
+        )
     if "long_dreams" in evaluation:
         lines.append(f"- {long_sentence(evaluation)}")
     return "\n".join(lines)
@@ -243,7 +247,7 @@ from daydrive.checkpoint import load
 from daydrive.rollout import rollout_uint8
 
 model = load(Path(".")).model
-seen = torch.zeros(1, {context}, 3, {height}, {width}, dtype=torch.uint8)  # the last {context} pictures, RGB
+seen = torch.zeros(1, {context}, 3, {height}, {width}, dtype=torch.uint8)  # the last {context} images, RGB
 actions = torch.zeros(1, {context - 1} + 10, {len(ACTION_NAMES)})  # {", ".join(ACTION_NAMES)}
 frames = rollout_uint8(model, seen, actions)  # 10 steps ahead, uint8 (1, 10, 3, {height}, {width})
 ```"""

@@ -66,7 +66,7 @@ def _anchor(title: str) -> str:
 def _tiles(evaluation: Mapping[str, Any]) -> list[Tile]:
     bounds, seconds = evaluation["usable_seconds_interval"], len(evaluation["horizons"]) / evaluation["hz"]
     sure = f"95 %: {bounds[0]:.2f} to {bounds[1]:.2f}" if bounds else "one drive only, so no interval"
-    tiles = [Tile("usable seconds", f"{evaluation['usable_seconds']:.2f}", f"{sure}; {seconds:.1f} were dreamt")]
+    tiles = [Tile("usable seconds", f"{evaluation['usable_seconds']:.2f}", f"{sure}; {seconds:.1f} were predicted")]
     if "controllability" in evaluation:
         scores = evaluation["controllability"]
         passed = f"{scores['mark']['passed']} of {scores['mark']['of']} checks passed"

@@ -11,7 +11,7 @@ SHOWN_STEPS = (1, 5, 10, 30)
 BASELINES = {
     "last frame copied": "copy_last_psnr",
     "last motion goes on": "constant_flow_psnr",
-    "mean picture": "mean_image_psnr",
+    "mean image": "mean_image_psnr",
     "another clip's actions": "shuffled_actions_psnr",
     "no actions": "zero_actions_psnr",
 }

@@ -64,7 +64,7 @@ def report_markdown(evaluation: dict[str, Any]) -> str:
         f"# {evaluation.get('name') or 'Evaluation'}",
         usable_sentence(evaluation),
         margins_markdown(evaluation),
-        "## PSNR beside its floors\n\n" + baselines_markdown(evaluation),
+        "## PSNR beside its baselines\n\n" + baselines_markdown(evaluation),
     ]
     if isinstance(evaluation["horizons"][0].get("lpips"), float):
         parts.append("## LPIPS\n\n" + _lpips(evaluation))
@@ -98,7 +98,7 @@ def controllability_markdown(scores: Mapping[str, Any]) -> str:
         f"PSNR in dB against the true actions, mean over {scores['clips']} clips of {scores['drives']} drives and "
         f"{scores['steps']} steps:",
         markdown_table(*rows.costs(scores)),
-        "Motion read back from the pictures, against what was commanded:",
+        "Motion read back from the frames, against what was commanded:",
         markdown_table(*rows.egomotion(scores["egomotion"])),
     ]
     if scores["branches"] is not None:

@@ -28,8 +28,8 @@ _PALE, _DEEP, _VIVID = 97.0, 55.0, 50.0
 def coloured(values: Map, low: float, high: float, colours: int) -> Image:
     """(H, W) → (H, W, 3); `low` and less is dark, `high` and more bright."""
     share = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
-    paint_rollout = cv2.applyColorMap(np.round(255 * share).astype(np.uint8), colours)
-    return np.asarray(cv2.cvtColor(paint_rollout, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    mapped = cv2.applyColorMap(np.round(255 * share).astype(np.uint8), colours)
+    return np.asarray(cv2.cvtColor(mapped, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def directions(motion: npt.NDArray[np.floating], most: float) -> Image:

@@ -95,7 +95,7 @@ def test_a_copier_is_of_no_use_and_a_steerer_is(store: Store, tmp_path: Path) ->
     steered = evaluated(steerer, store, tmp_path / "steerer")
     low, high = steered["usable_seconds_interval"]
     assert 0.1 < low < steered["usable_seconds"] < high <= HORIZON / 10
-    with np.load(tmp_path / "steerer/figures.npz") as data:
+    with np.load(tmp_path / "steerer/frame_metrics.npz") as data:
         guesses = np.stack([data[name] for name in GUESSES]).max(0)
         better = (data["psnr"] > guesses).cumprod(axis=1).sum(axis=1)
     assert abs(steered["usable_seconds"] * 10 - better.mean()) < 1
@@ -180,7 +180,7 @@ def test_what_cannot_be_compared_is_refused_with_the_line(store: Store, tmp_path
     shutil.copytree(tmp_path / "copier", elsewhere)
     refused("its horizon is 6, not 4", horizon=4)
     shutil.copytree(tmp_path / "copier", elsewhere)
-    (elsewhere / "figures.npz").write_bytes(b"PK")
+    (elsewhere / "frame_metrics.npz").write_bytes(b"PK")
     refused("figures.npz can't be read")
     shutil.copytree(tmp_path / "copier", elsewhere)
     (elsewhere / "evaluation.json").write_text("{}")

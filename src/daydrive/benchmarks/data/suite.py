@@ -12,15 +12,15 @@ import torch
 
 from daydrive.benchmarks.data.cpu_time import QUICK, THOROUGH, Effort, Meter, cpu_seconds
 from daydrive.benchmarks.data.loader_baselines import JpegFolder, OursAsFloat, Shard, has_webdataset, in_torch
-from daydrive.data.sampling.clips import ClipIndex, read_clips
+from daydrive.benchmarks.findings import Findings, Target, write
 from daydrive.data.images import decode_all
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.data.sampling.loader import ClipLoader
 from daydrive.data.sampling.sample_order import SampleOrder
-from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made
-from daydrive.benchmarks.findings import Findings, Target, write
 from daydrive.machine import describe_machine
 from daydrive.types import Clip
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from daydrive.benchmarks.gpu import watch_gpu
+from daydrive.benchmarks.gpu import sampled, watts
 
 POWERCAP = Path("/sys/class/powercap")
 
@@ -46,13 +46,13 @@ def _of_processor(run: Callable[[], object], seconds: float) -> Energy:
 
 def _of_gpu(run: Callable[[], object], seconds: float, device: torch.device) -> Energy:
     began = time.perf_counter()
-    with watch_gpu(device, "power.draw") as watts:
+    with sampled(device, watts) as power:
         runs = _repeat(run, seconds)
         torch.cuda.synchronize(device)
         took = time.perf_counter() - began
-    if not watts:
-        return Energy(None, reason="nvidia-smi tells no power of this GPU")
-    return Energy(sum(watts) / len(watts) * took / runs, "nvidia-smi, mean power of the whole GPU")
+    if not power:
+        return Energy(None, reason="NVML tells no power of this GPU")
+    return Energy(sum(power) / len(power) * took / runs, "NVML, mean power of the whole GPU")
 
 
 def _repeat(run: Callable[[], object], seconds: float) -> int:

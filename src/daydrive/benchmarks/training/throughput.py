@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from daydrive.benchmarks.findings import Findings
-from daydrive.benchmarks.gpu import watch_gpu
+from daydrive.benchmarks.gpu import sampled, utilization
 from daydrive.benchmarks.interleaved_timing import seconds_of
 from daydrive.benchmarks.training.workload import Workload
 from daydrive.data.sampling.clips import read_clips
@@ -38,7 +36,7 @@ def with_loader(workload: Workload) -> Findings:
     speed.take(prefetcher.waited)
     if workload.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(workload.device)
-    with gpu_use(workload.device) as used:
+    with sampled(workload.device, utilization) as used:
         for _ in range(steps):
             step()
         if workload.device.type == "cuda":
@@ -56,12 +54,3 @@ def with_loader(workload: Workload) -> Findings:
     if workload.device.type == "cuda":
         raw["gpu_peak_bytes"] = torch.cuda.max_memory_allocated(workload.device)
     return Findings({f"loader_wait_{name}": metrics["speed/data_wait"]}, {f"loading_{name}": raw})
-
-
-@contextmanager
-def gpu_use(device: torch.device) -> Iterator[list[float]]:
-    """How busy nvidia-smi finds the GPU, [0, 1], again and again; filled in at the end, empty where it is not there."""
-    with watch_gpu(device, "utilization.gpu") as percent:
-        used: list[float] = []
-        yield used
-    used += [value / 100 for value in percent]

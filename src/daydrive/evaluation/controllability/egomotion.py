@@ -1,4 +1,4 @@
-"""How the car moved, read from pictures alone: two estimators, calibrated on real frames, with their errors there."""
+"""How the car moved, read from images alone: two estimators, calibrated on real frames, with their errors there."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Estimators:
         self._net, self._unit, self._mean = net, unit, mean
         self.errors: dict[str, Any] = {}
 
-    def read(self, pictures: Greys, moved: Array) -> dict[str, Reading]:
-        """Between neighbours, by the names of `KINDS`. pictures: grey ones (..., T, H, W), `moved` their `motions`."""
-        pairs = np.stack((pictures[..., :-1, :, :], pictures[..., 1:, :, :]), axis=-3)
+    def read(self, grey: Greys, moved: Array) -> dict[str, Reading]:
+        """Between neighbours, by the names of `KINDS`. grey: images (..., T, H, W), `moved` their `motions`."""
+        pairs = np.stack((grey[..., :-1, :, :], grey[..., 1:, :, :]), axis=-3)
         learnt = infer(self._net, pairs) * self._unit + self._mean
         speeds = (None, None) if self._pace is None else (_pace(moved) @ self._pace, learnt[..., 1])
         return {
@@ -67,14 +67,14 @@ def calibrate(store: Store, split: str, frame_skip: int = 1, seed: int = 0, step
     longest = max(drive.frames for drive in store.split(source))
     past = int(np.clip((longest - 1) // frame_skip - 2, 0, max(LAGS)))
     clips = fixed_clips(store, source, past + 3, CLIPS, frame_skip)
-    pictures, commands, speeds = [], [], []
+    grey, commands, speeds = [], [], []
     for begin in range(0, len(clips), 64):
         part = clips[begin : begin + 64]
         batch = read_clips(store, part)
-        pictures.append(greys(batch.images[:, past:]))
+        grey.append(greys(batch.images[:, past:]))
         commands.append(batch.actions[..., 0].double().numpy())
         speeds.append(speeds_at(store, [clip.start + frame_skip * np.arange(past, past + 2) for clip in part]))
-    seen, steering, speed = np.concatenate(pictures), np.concatenate(commands), np.concatenate(speeds)
+    seen, steering, speed = np.concatenate(grey), np.concatenate(commands), np.concatenate(speeds)
     moved = motions(seen)
     has_speed = bool(np.isfinite(speed).all())
     quantity, lag, turn = _quantity(moved[..., 0], steering, speed if has_speed else None, past)

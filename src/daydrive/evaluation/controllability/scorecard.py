@@ -131,7 +131,7 @@ def score_controllability(
                 if near is not None:
                     collect(f"nearest {name}", near[None])
     metrics = {name: np.concatenate(values) for name, values in collected.items()}
-    card: dict[str, Any] = {
+    scores: dict[str, Any] = {
         "clips": len(chosen),
         "steps": steps,
         "context": context,
@@ -146,7 +146,7 @@ def score_controllability(
         "egomotion": _egomotion(metrics, reader, context, draws),
         "branches": branch_metrics(dream, moments),
     }
-    return {**judge(card), **card}
+    return {**judge(scores), **scores}
 
 
 def road_moments(

@@ -1,4 +1,4 @@
-"""What is dreamt for a picture: clips of a store, at a moment of a drive or spread evenly over a split."""
+"""What is drawn: clips of a store, at a moment of a drive or spread evenly over a split."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from daydrive.types import Clip
 from daydrive.viz.gallery import choose
 
 BATCH = 8
-"""Clips dreamt at a time."""
+"""Clips predicted at a time."""
 
 
 class ClipQuery(NamedTuple):
     """What to look at: so many `clips` of a split or, where `drives` are named, one of each, `at` a second of it.
 
-    horizon: steps to dream, fewer where the drives end before.
+    horizon: steps to predict, fewer where the drives end before.
     """
 
     split: str
@@ -41,7 +41,7 @@ class ClipQuery(NamedTuple):
 
 
 class PredictedClip(NamedTuple):
-    """One clip, seen and dreamt.
+    """One clip, real and predicted.
 
     name: the drive and the second at which the dream begins. seen: uint8 (C, 3, H, W); real, predicted: uint8
     (N, 3, H, W); actions: float32 (C-1+N, 4).
@@ -55,14 +55,14 @@ class PredictedClip(NamedTuple):
 
     @property
     def copied(self) -> Tensor:
-        """The last picture seen, again and again, uint8 (N, 3, H, W): the floor."""
+        """The last frame seen, again and again, uint8 (N, 3, H, W): the baseline."""
         return self.seen[-1].expand_as(self.real)
 
     @property
     def mean_psnr(self) -> tuple[float, float]:
-        """PSNR in dB, mean over the steps: of the dream, and of the floor."""
-        dreamt, baseline = (psnr(x, self.real, 255.0).mean().item() for x in (self.predicted, self.copied))
-        return dreamt, baseline
+        """PSNR in dB, mean over the steps: of the prediction, and of the baseline."""
+        ours, baseline = (psnr(x, self.real, 255.0).mean().item() for x in (self.predicted, self.copied))
+        return ours, baseline
 
 
 class RolloutView(NamedTuple):
@@ -73,7 +73,9 @@ class RolloutView(NamedTuple):
     pixel_aspect: float
 
 
-def look(checkpoint: Path, adapter: str | None, data_root: Path, query: ClipQuery, device: torch.device) -> RolloutView:
+def view_rollouts(
+    checkpoint: Path, adapter: str | None, data_root: Path, query: ClipQuery, device: torch.device
+) -> RolloutView:
     """At dreams from outside, of any model; UserError for what isn't there or doesn't fit together."""
     store = Store.open(data_root)
     evaluated = find_model(checkpoint, adapter, store, device)

@@ -145,11 +145,11 @@ def _label_ends(axis: Axes, curves: Sequence[Curve], names: Sequence[str], style
     heights = {
         i: axis.transAxes.inverted().transform(axis.transData.transform((0, curves[i].values[-1])))[1] for i in there
     }
-    room = 0.07
+    gap = 0.07
     order = sorted(there, key=lambda i: heights[i])
     placed: list[float] = []
     for i in order:
-        placed.append(max(heights[i], placed[-1] + room) if placed else heights[i])
+        placed.append(max(heights[i], placed[-1] + gap) if placed else heights[i])
     over = max(0.0, placed[-1] - 1.0)
     for k, i in enumerate(order):
         y = placed[k] - over

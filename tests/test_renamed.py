@@ -1,0 +1,33 @@
+"""Old names of commands and flags work, with a warning that names the new one."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from daydrive import cli
+from daydrive.renamed import COMMANDS, FLAGS, current_names
+
+OLD = [([*old], [*new]) for old, new in COMMANDS.items()]
+OLD += [([command, old], [command, new]) for command, flags in FLAGS.items() for old, new in flags.items()]
+
+
+@pytest.mark.parametrize(("old", "new"), OLD, ids=lambda words: " ".join(words))
+def test_an_old_name_means_the_new_one(
+    old: list[str], new: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words, warnings = current_names([*old, "--output", "x"])
+    assert words == [*new, "--output", "x"] and len(warnings) == 1 and new[-1] in warnings[0]
+    monkeypatch.setattr(sys, "argv", ["daydrive", *old, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, err = capfd.readouterr()
+    assert ended.value.code == 0 and err.startswith("warning: ") and new[-1] in err and out.strip()
+
+
+def test_the_new_names_are_quiet() -> None:
+    for _, new in OLD:
+        assert current_names(new) == (new, [])
+    assert current_names([]) == ([], [])
+    assert current_names(["train", "--card"]) == (["train", "--card"], [])
