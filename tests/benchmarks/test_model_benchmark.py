@@ -228,8 +228,8 @@ def test_all_suites_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
         return measure
 
-    for module, name in (("evaluation", "model"), ("data", "data"), ("training", "training")):
-        monkeypatch.setattr(f"daydrive.{module}.benchmark.benchmark_{name}", suite(name))
+    for name in ("model", "data", "training"):
+        monkeypatch.setattr(f"daydrive.benchmarks.{name}.benchmark_{name}", suite(name))
     output = tmp_path / "new" / "all.json"
     app(["benchmark", "all", "--checkpoint", "any", "--output", str(output), "--device", "cpu"], standalone_mode=False)
     result = read_json(output, "benchmark")

@@ -20,7 +20,7 @@ from daydrive.rollout import rollout_uint8
 from daydrive.types import Image
 from daydrive.viz import colormaps
 from daydrive.viz.charts import lines
-from daydrive.viz.views import errors, latents, motion, rollouts, sheet, steering_sweep, training_curves
+from daydrive.viz.views import errors, latents, motion, rollouts, steering_sweep, training_curves
 from daydrive.viz.views.clips import ClipQuery, Inside, PredictedClip, find_clips, shown_steps, view_inside
 
 SIZE, CONTEXT, STEPS, HZ = (32, 48), 3, 6, 10.0
@@ -102,7 +102,7 @@ def test_a_sheet_has_the_best_on_top() -> None:
     good, bad = plain(20, 90, 90), plain(40, 60, 220)
     assert good.mean_psnr[0] == 100.0 and good.mean_psnr[1] == pytest.approx(20 * np.log10(255 / 70))
     for clips in ([bad, good], [good, bad]):
-        drawn = sheet.sheet(clips, HZ)
+        drawn = rollouts.ranked_sheet(clips, HZ)
         tops = {level: np.flatnonzero((drawn == level).all(-1).sum(1) > 100).min() for level in (90, 60, 220)}
         assert tops[90] < tops[60] < tops[220]
 

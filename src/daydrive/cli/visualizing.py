@@ -186,15 +186,15 @@ def sheet(
     """Many dreams on one page, real above dreamt, the best on top. Drives alone: `daydrive data show`."""
     from daydrive.devices import find_device
     from daydrive.viz.images import write_png
-    from daydrive.viz.views import sheet as kind
     from daydrive.viz.views.clips import ClipQuery, view_rollouts
     from daydrive.viz.views.files import STILL, check_output
+    from daydrive.viz.views.rollouts import ranked_sheet
 
     check_output(output, "sheet", STILL)
     query = ClipQuery(split, horizon, clips, drive or (), at)
     found, hz, aspect = view_rollouts(checkpoint, adapter, data_root, query, find_device(device))
     shown = list(found)
-    write_png(output, kind.sheet(shown, hz, aspect))
+    write_png(output, ranked_sheet(shown, hz, aspect))
     print(f"{output}: clips {len(shown)}, steps {len(shown[0].real)}")
 
 

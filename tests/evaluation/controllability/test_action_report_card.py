@@ -23,11 +23,10 @@ from daydrive.evaluation.controllability import (
     score_controllability,
 )
 from daydrive.evaluation.controllability.action_response import response
-from daydrive.evaluation.controllability.actions import VARIANTS, variants
 from daydrive.evaluation.controllability.branches import STEPS
 from daydrive.evaluation.controllability.flow import motions
 from daydrive.evaluation.controllability.long_rollout import Snapshots
-from daydrive.evaluation.controllability.scorecard import BRANCHES, CHANGES, branch_metrics
+from daydrive.evaluation.controllability.scorecard import BRANCHES, CHANGES, VARIANTS, branch_metrics, variants
 from daydrive.evaluation.controllability.training_index import TrainingIndex, as_json
 from daydrive.evaluation.metrics.frame_metrics import Dream
 from daydrive.evaluation.metrics.intervals import bootstrap

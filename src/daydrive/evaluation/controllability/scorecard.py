@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation.controllability.action_response import response
-from daydrive.evaluation.controllability.actions import VARIANTS, variants
 from daydrive.evaluation.controllability.branches import (
     BranchSet,
     Change,
@@ -34,6 +34,17 @@ from daydrive.types import Clip
 
 READ = ("true", "wrong")
 """Rollouts whose motion is read back."""
+
+
+VARIANTS = {
+    "true": "as they were driven",
+    "wrong": "those of another clip",
+    "mirrored": "steering to the other side",
+    "zeroed": "wheel straight, pedals free",
+    "delayed": "one step late",
+    "early": "one step early",
+}
+"""The same clip driven otherwise: which actions the model is given instead of the true ones."""
 
 
 class Branch(NamedTuple):
@@ -147,6 +158,27 @@ def score_controllability(
         "branches": branch_metrics(dream, moments),
     }
     return {**judge(scores), **scores}
+
+
+def variants(actions: Tensor, borrowed: Tensor, context: int) -> dict[str, Tensor]:
+    """float32 (B, C-1+N, 4) by the names of `VARIANTS`; what lies between the `context` frames stays as it was.
+
+    borrowed: actions of other clips, of the same shape. The early ones repeat the last action at the end.
+    """
+    first = context - 1
+    ahead = actions[:, first:]
+    before = actions[:, first - 1 : -1] if first else torch.cat((ahead[:, :1], ahead[:, :-1]), dim=1)
+    free = ahead.clone()
+    free[..., :3] = 0.0
+    futures = {
+        "true": ahead,
+        "wrong": borrowed[:, first:],
+        "mirrored": ahead * ahead.new_tensor([-1.0, 1.0, 1.0, 1.0]),
+        "zeroed": free,
+        "delayed": before,
+        "early": torch.cat((ahead[:, 1:], ahead[:, -1:]), dim=1),
+    }
+    return {name: torch.cat((actions[:, :first], future), dim=1) for name, future in futures.items()}
 
 
 def road_moments(

@@ -9,6 +9,8 @@ from daydrive.viz.colormaps import ERRORS, beside, scale, stacked, tile_height
 from daydrive.viz.images import contact_sheet, difference, enlarge, overlay_action, to_images, widen
 from daydrive.viz.views.clips import PredictedClip, shown_steps, step_names
 
+RANKED_HEIGHT = 80
+"""Of a tile where there are many clips."""
 TOGETHER = 4
 """Clips below each other in a film; more go beside them."""
 
@@ -57,6 +59,22 @@ def video(shown: Sequence[PredictedClip], hz: float, pixel_aspect: float = 1.0) 
             for i in range(0, len(rows), TOGETHER)
         ]  # fmt: skip
         yield stacked([beside(sheets), legend])
+
+
+def ranked_sheet(shown: Sequence[PredictedClip], hz: float, pixel_aspect: float = 1.0) -> Image:
+    """Two rows a clip, the real frames above the dream; clips in the order of what the dream gains over copying."""
+    steps = shown_steps(len(shown[0].real), 10)
+    rows, labels = [], []
+    for one in sorted(shown, key=lambda one: one.mean_psnr[1] - one.mean_psnr[0]):
+        real, dream = (widen(to_images(x), pixel_aspect) for x in (one.real, one.predicted))
+        (last,) = widen(to_images(one.seen[-1:]), pixel_aspect)
+        ours, baseline = one.mean_psnr
+        rows += [[last, *(frames[t - 1] for t in steps)] for frames in (real, dream)]
+        labels += [f"{one.name}  real", f"{ours:.1f} dB, {ours - baseline:+.1f}  dream"]
+    title = f"{len(shown)} clips, the best on top: PSNR, and by how much it is better than the last picture copied"
+    return contact_sheet(
+        rows, labels, ["last seen", *step_names(steps, hz)], title=title, height=RANKED_HEIGHT, group=2
+    )
 
 
 def _legend() -> Image:
