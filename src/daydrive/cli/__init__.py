@@ -10,13 +10,14 @@ import sys
 
 import typer
 
-from daydrive.cli import benchmarks, dashcam, data, measuring, recording, stores, training, visualizing
+from daydrive.cli import benchmarks, configs, dashcam, data, measuring, recording, stores, training, visualizing
 from daydrive.cli.options import app
 from daydrive.errors import UserError
 
 __all__ = [
     "app",
     "benchmarks",
+    "configs",
     "dashcam",
     "data",
     "main",
