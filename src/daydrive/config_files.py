@@ -25,8 +25,8 @@ def find_config(config: str | Path) -> Path:
     A path to a file is that file. Otherwise it is a name, as `config_names` gives it, alone or written as the path
     `configs/NAME.yaml`; `training/` may be left out.
 
-    >>> find_config("demo") == find_config("configs/training/demo.yaml")
-    True
+    >>> find_config("demo").name
+    'demo.yaml'
 
     UserError where there is neither, with the nearest name.
     """
@@ -39,6 +39,8 @@ def find_config(config: str | Path) -> Path:
             file = FOLDER / f"{name}{SUFFIX}"
             if file.is_file():
                 return file
+    if path.is_dir():
+        raise UserError(f"{path} can't be read as text: it is a folder")
     raise UserError(f"there is no config file {path}{_nearest(path, named)}")
 
 
@@ -85,5 +87,6 @@ def _nearest(path: Path, named: Path) -> str:
     if path.suffix and path.parent.is_dir() and any(path.parent.glob(f"*{SUFFIX}")):
         return did_you_mean(path.name, (file.name for file in path.parent.glob(f"*{SUFFIX}")))
     names = config_names()
-    short = {name.removeprefix("training/"): name for name in names}
-    return did_you_mean(str(named), {*names, *short})
+    short = {name.removeprefix("training/") for name in names}
+    near = did_you_mean(str(named), {*names, *short})
+    return near if "did you mean" in near else "; `daydrive configs` lists daydrive's own"

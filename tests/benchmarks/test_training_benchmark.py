@@ -24,7 +24,8 @@ from daydrive.measure.findings import Findings, outcomes
 from daydrive.training.benchmark import benchmark_training, steps, throughput
 from daydrive.training.benchmark.plain import PlainLoop, newton_schulz
 from daydrive.training.benchmark.targets import sum_up, targets_on
-from daydrive.training.benchmark.workload import build_workload, natural_size
+from daydrive.training.benchmark.workload import build_workload
+from daydrive.training.checks.static_checks import natural_size
 from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
 from daydrive.types import Batch

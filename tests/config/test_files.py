@@ -54,6 +54,7 @@ def test_a_path_means_a_path(here: Path) -> None:
         ("quick_prototype", "did you mean 'recipes/quick_prototype'"),
         ("configs/training/bse.yaml", "did you mean 'training/base'"),
         ("demo.yaml", "there is no config file demo.yaml"),
+        ("nothing-like-it", "; `daydrive configs` lists daydrive's own"),
         ("../demo", "there is no config file ../demo"),
     ],
 )

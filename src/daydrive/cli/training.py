@@ -14,7 +14,7 @@ from daydrive.cli.options import ConfigFile, Device, Overrides, app
 @app.command()
 def train(
     config: ConfigFile = Path("configs/training/base.yaml"),
-    data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root of the config")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root, or the newest")] = None,
     run_dir: Annotated[Path | None, typer.Option(help="default: runs/CONFIG-TIME; with --resume its newest")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on where the run ended")] = False,
     allow_change: Annotated[bool, typer.Option("--allow-change", help="resume with settings that change it")] = False,
@@ -48,7 +48,7 @@ def train(
 @app.command()
 def find_lr(
     config: ConfigFile = Path("configs/training/base.yaml"),
-    data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root of the config")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root, or the newest")] = None,
     min_lr: Annotated[float, typer.Option(help="where the sweep begins")] = 1e-6,
     max_lr: Annotated[float, typer.Option(help="where it ends, unless the loss diverges before")] = 1e-1,
     steps: Annotated[int | None, typer.Option(help="default: 25 for each factor of 10")] = None,
