@@ -23,7 +23,7 @@ from daydrive.evaluation.floors import constant_flow
 from daydrive.files import read_json
 from daydrive.measure import clock
 from daydrive.measure.findings import Findings, Target
-from daydrive.rollout import rollout_uint8
+from daydrive.models.rollout import rollout_uint8
 from helpers.paths import REPO
 from helpers.refusals import Refuse
 from helpers.runs import CPU

@@ -16,7 +16,7 @@ from daydrive.data.sampling.clips import read_clips
 from daydrive.data.store.store import Store
 from daydrive.envs.road import Driver, RoadEnv
 from daydrive.errors import UserError
-from daydrive.rollout import rollout_uint8
+from daydrive.models.rollout import rollout_uint8
 from daydrive.types import Image
 from daydrive.visuals import curves, error, fan, latent, motion, paint, rollout, sheet
 from daydrive.visuals.clips import Dreamt, Inside, Wish, find_clips, look_inside, shown_steps

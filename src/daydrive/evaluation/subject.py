@@ -14,7 +14,7 @@ from daydrive.evaluation.adapter import as_dream, load_adapter
 from daydrive.evaluation.horizon import Dream
 from daydrive.evaluation.manifest import file_hash
 from daydrive.models import WorldModel
-from daydrive.rollout import rollout_uint8
+from daydrive.models.rollout import rollout_uint8
 from daydrive.types import ACTION_NAMES
 
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from daydrive.models.rollout import dream_states
 from daydrive.pictures import Images, contact_sheet, enlarge, to_images, widen
-from daydrive.rollout import dream_states
 from daydrive.types import Image, to_signed, to_uint8
 from daydrive.visuals.clips import Inside, shown_steps, step_names
 from daydrive.visuals.paint import VALUES, blocks, coloured, scale, stacked, tile_height

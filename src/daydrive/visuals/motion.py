@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from daydrive.models.rollout import dream_states
 from daydrive.pictures import Images, contact_sheet, enlarge, to_images, widen
-from daydrive.rollout import dream_states
 from daydrive.types import Image, to_signed, to_uint8
 from daydrive.visuals.clips import Inside, shown_steps, step_names
 from daydrive.visuals.paint import (
