@@ -133,7 +133,13 @@ def test_flags_of_a_training(
     refuse: Refuse, road_store: Path, tiny_config: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("train", "--config", tiny_config, "--data-root", road_store, "--device", "cpu")
-    refuse(*command, "--use-wandb", "--wandb-mode", "sometimes", said="'logging.wandb_mode'.*'online' or 'offline'")
+    refuse(
+        *command,
+        "--use-wandb",
+        "--wandb-mode",
+        "sometimes",
+        said="'logging.wandb_mode'.*'online', 'offline' or 'disabled'",
+    )
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(here))
     monkeypatch.setenv("NETRC", str(here / "netrc"))

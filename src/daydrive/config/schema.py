@@ -211,7 +211,10 @@ class DataConfig(Settings):
 
 
 class LoggingConfig(Settings):
-    """Intervals in steps. num_samples: clips drawn for TensorBoard. keep_checkpoints: how many, `best` not counted."""
+    """Intervals in steps. num_samples: clips drawn for TensorBoard. keep_checkpoints: how many, `best` not counted.
+
+    wandb_mode: of W&B where `use_wandb` is true; 'disabled' logs nothing there.
+    """
 
     log_interval: PositiveInt = 100
     eval_interval: PositiveInt = 1000
@@ -222,7 +225,7 @@ class LoggingConfig(Settings):
     use_wandb: bool = False
     wandb_project: str = "daydrive"
     wandb_name: str | None = None
-    wandb_mode: Literal["online", "offline"] = "online"
+    wandb_mode: Literal["online", "offline", "disabled"] = "online"
 
 
 class AlarmsConfig(Settings):

@@ -27,6 +27,7 @@ from daydrive.data.prepare.workspace import FINISHED, alone, holds_store, is_pre
 from daydrive.data.prepare.writer import append_to_store, write_store
 from daydrive.data.progress import PrepareProgress
 from daydrive.data.sources import Options, Source, get, read_options
+from daydrive.data.sources.lerobot import local_copy
 from daydrive.data.store.store import FORMAT_VERSION, SPLITS, Store
 from daydrive.errors import UserError, did_you_mean
 from daydrive.locations import Location, UnreachableError, check_writable, is_remote, location
@@ -79,7 +80,7 @@ def prepare(
     if image_size is None:
         image_size = default.image_size if there is None else there.image_size
     size = _image_size(image_size)
-    root = Path(data_root) if source.needs_root and data_root is not None else None
+    root = _root(source, data_root) if source.needs_root and data_root is not None else None
     request = {
         "dataset": source.name,
         "data_root": str(root.resolve()) if root else None,
@@ -191,6 +192,13 @@ def _metadata(work: _Work, recorded: tuple[int, int], description: dict[str, Any
         "pixel_aspect": round(shown.pixel_aspect, 6),
         **description,
     }
+
+
+def _root(source: Source, data_root: str | Path) -> Path:
+    """The folder of the recordings; a dataset of LeRobot may be named as it is on the Hub where LeRobot keeps it."""
+    root = Path(data_root)
+    kept = local_copy(str(data_root)) if source.name == "lerobot" and not root.exists() else None
+    return kept or root
 
 
 def _check_root(source: Source, root: Path | None) -> None:
