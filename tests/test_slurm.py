@@ -65,7 +65,7 @@ def test_a_job_trains_on_two_tasks_and_goes_on_after_its_time_was_over(road_stor
     while len(logged(run)) < 2:
         assert time.monotonic() < deadline and job.poll() is None, "no second step"
         time.sleep(0.05)
-    tasks = [p for p in psutil.Process(job.pid).children(recursive=True) if "scripts/train.py" in p.cmdline()]
+    tasks = [p for p in psutil.Process(job.pid).children(recursive=True) if "scripts/train.py" in p.cmdline()[1:2]]
     assert len(tasks) == 2
     for task in tasks:
         task.send_signal(signal.SIGUSR1)

@@ -27,19 +27,20 @@ class Clips(Dataset[tuple[Tensor, Tensor]]):
     Images are uint8 (T, 3, H, W), actions float32 (T-1, 4): steering [-1, 1], positive to the right, throttle [0, 1],
     brake [0, 1], gear -1, 0 or 1; `actions[t]` is what the driver did from frame t to frame t+1.
 
-    >>> import daydrive
-    >>> clips = daydrive.Clips("data/processed/road", "train", length=6)
-    >>> images, actions = clips[0]
-    >>> images.shape, images.dtype, actions.shape
-    (torch.Size([6, 3, 64, 64]), torch.uint8, torch.Size([5, 4]))
+    It can be pickled. Worker processes of a DataLoader are best started by `forkserver` or `spawn`: Lance, which reads
+    the store, promises nothing after a fork.
 
-    It can be pickled. Worker processes of a DataLoader are to be started afresh, since Lance, which reads the store,
-    does not survive a fork:
+    Examples:
+        >>> import daydrive
+        >>> clips = daydrive.Clips("data/processed/road", "train", length=6)
+        >>> images, actions = clips[0]
+        >>> images.shape, images.dtype, actions.shape
+        (torch.Size([6, 3, 64, 64]), torch.uint8, torch.Size([5, 4]))
 
-    >>> from torch.utils.data import DataLoader
-    >>> loader = DataLoader(clips, batch_size=4, num_workers=2, multiprocessing_context="forkserver")
-    >>> [tuple(part.shape) for part in next(iter(loader))]
-    [(4, 6, 3, 64, 64), (4, 5, 4)]
+        >>> from torch.utils.data import DataLoader
+        >>> loader = DataLoader(clips, batch_size=4, num_workers=2, multiprocessing_context="forkserver")
+        >>> [tuple(part.shape) for part in next(iter(loader))]
+        [(4, 6, 3, 64, 64), (4, 5, 4)]
     """
 
     def __init__(
@@ -73,10 +74,11 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> WorldModel:
 
     path: a run folder, whose best checkpoint it is then, a checkpoint's folder or its `model.safetensors`.
 
-    >>> import daydrive
-    >>> model = daydrive.load("runs/first")
-    >>> model.context_frames, model.image_size, model.training
-    (4, (64, 64), False)
+    Examples:
+        >>> import daydrive
+        >>> model = daydrive.load("runs/first")
+        >>> model.context_frames, model.image_size, model.training
+        (4, (64, 64), False)
 
     UserError where there is no checkpoint, with the file that is at fault where it can't be read.
     """
@@ -90,12 +92,13 @@ def rollout(model: WorldModel, images: Tensor, actions: Tensor, seed: int = 0) -
     actions: float32 (B, C-1+N, 4), of which the first C-1 lie between those. Returns uint8 (B, N, 3, H, W) on the
     model's device. The same `seed` gives the same frames; a model that draws no random numbers does not need one.
 
-    >>> import daydrive
-    >>> model = daydrive.load("runs/first")
-    >>> images, actions = daydrive.Clips("data/processed/road", "test", length=12)[0]
-    >>> frames = daydrive.rollout(model, images[None, : model.context_frames], actions[None])
-    >>> frames.shape, frames.dtype
-    (torch.Size([1, 8, 3, 64, 64]), torch.uint8)
+    Examples:
+        >>> import daydrive
+        >>> model = daydrive.load("runs/first")
+        >>> images, actions = daydrive.Clips("data/processed/road", "test", length=12)[0]
+        >>> frames = daydrive.rollout(model, images[None, : model.context_frames], actions[None])
+        >>> frames.shape, frames.dtype
+        (torch.Size([1, 8, 3, 64, 64]), torch.uint8)
 
     UserError where shapes or types are others.
     """
@@ -127,10 +130,11 @@ def evaluate(
     clip lends its actions to which. counterfactual: also left, straight and right from one moment of the road world.
     controllability: also whether the model obeys its driver. long: also rollouts of 200 and 1000 steps.
 
-    >>> import daydrive
-    >>> found = daydrive.evaluate("runs/first", "data/processed/road", "evaluation", horizon=5, clips=4)
-    >>> found["clips"], found["split"]
-    (4, 'test')
+    Examples:
+        >>> import daydrive
+        >>> found = daydrive.evaluate("runs/first", "data/processed/road", "evaluation", horizon=5, clips=4)
+        >>> found["clips"], found["split"]
+        (4, 'test')
 
     UserError for what doesn't fit together, before anything is computed or written.
     """

@@ -154,11 +154,12 @@ class WorldModel(Recomputing):
 def build_world_model(config: Config | ModelConfig) -> WorldModel:
     """The model of a config, new, for pictures of `model.image_size` (256x256 where it is not set).
 
-    >>> import daydrive
-    >>> from daydrive.config import load_config
-    >>> model = daydrive.build_world_model(load_config("demo", ["model.image_size=[64, 64]"]))
-    >>> model.context_frames, model.image_size
-    (4, (64, 64))
+    Examples:
+        >>> import daydrive
+        >>> from daydrive.config import load_config
+        >>> model = daydrive.build_world_model(load_config("demo", ["model.image_size=[64, 64]"]))
+        >>> model.context_frames, model.image_size
+        (4, (64, 64))
 
     Raises UserError where the settings don't fit that size.
     """
