@@ -13,16 +13,13 @@ from helpers.tiny_training import TINY_TRAINING
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_demo_runs_once_and_does_no_work_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(demo, "DRIVES", 3)
-    tiny = {**TINY_TRAINING, "training": {**TINY_TRAINING["training"], "max_steps": 4}}
+def test_the_demo_runs_once_and_does_no_work_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "tiny.yaml"
-    config.write_text(yaml.safe_dump(tiny))
+    config.write_text(yaml.safe_dump(TINY_TRAINING))
+    small = ("training.max_steps=4",)
     run, store = tmp_path / "run", tmp_path / "road"
 
-    assert demo.run_demo(run, store, config) == 0
+    assert demo.run_demo(run, store, config, small, drives=3) == 0
     said = capsys.readouterr().out
     files = {
         name: (run / "evaluation" / name) for name in ("strip.png", "rollouts.mp4", "horizon.png", "counterfactual.png")
@@ -37,7 +34,7 @@ def test_the_demo_runs_once_and_does_no_work_twice(
     )
 
     times = {file: file.stat().st_mtime_ns for file in [*files.values(), store / "store.json", run / "metrics.jsonl"]}
-    assert demo.run_demo(run, store, config) == 0
+    assert demo.run_demo(run, store, config, small, drives=3) == 0
     assert {file: file.stat().st_mtime_ns for file in times} == times
     assert capsys.readouterr().out.count("nothing to do") == 2
 

@@ -1,3 +1,31 @@
-"""daydrive: world models of driving, trained from recorded drives and measured honestly."""
+"""daydrive: world models of driving, trained from recorded drives and measured honestly.
+
+>>> import daydrive
+>>> store = daydrive.Store.open("data/processed/road")
+>>> [(drive.start, drive.frames) for drive in store.split("test")]
+[(96, 24), (120, 24), (144, 24), (168, 24)]
+
+Names are loaded when they are first used, so that importing daydrive costs nothing.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from daydrive.api import Clips, Store, UserError, build_world_model, evaluate, load, rollout
 
 __version__ = "0.1.0"
+
+__all__ = ["Clips", "Store", "UserError", "__version__", "build_world_model", "evaluate", "load", "rollout"]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        if name not in __all__:
+            raise AttributeError(f"module 'daydrive' has no attribute '{name}'")
+        from daydrive import api
+
+        globals()[name] = getattr(api, name)
+        return globals()[name]
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,17 +21,27 @@ from daydrive.report.text import margins_markdown, margins_table
 from daydrive.training.run import train_run
 from daydrive.training.setup import TrainOptions
 
-DRIVES = 72
+DRIVES, CLIPS = 72, 64
 
 
-def run_demo(run: Path, data_root: Path, config_file: Path) -> int:
-    """Each part is done once: a second call skips what is there, one after an interruption goes on. The exit code."""
+def run_demo(
+    run: Path,
+    data_root: Path,
+    config_file: Path,
+    overrides: Sequence[str] = (),
+    drives: int = DRIVES,
+    clips: int = CLIPS,
+) -> int:
+    """Each part is done once: a second call skips what is there, one after an interruption goes on. The exit code.
+
+    overrides: of the config. drives: to draw; clips: to measure.
+    """
     console = Console(highlight=False, soft_wrap=True)
     began = time.monotonic()
-    settings = load_config(config_file)
+    settings = load_config(config_file, overrides)
     check_folder(run, "run folder")
     console.print("[bold]1/3 drives[/bold]")
-    prepare("road", None, data_root, (64, 64), drives=DRIVES)
+    prepare("road", None, data_root, (64, 64), drives=drives)
 
     console.print("[bold]2/3 training[/bold]")
     if _finished(run):
@@ -44,7 +55,7 @@ def run_demo(run: Path, data_root: Path, config_file: Path) -> int:
     output = run / "evaluation"
     result = _evaluation_of(output, run, data_root)
     if result is None:
-        config = EvaluateConfig(counterfactual=True, controllability=True, long=True)
+        config = EvaluateConfig(clips=clips, counterfactual=True, controllability=True, long=True)
         result = evaluate(run, data_root, output, config)
         write_text(output / "margins.md", margins_markdown(result))
     console.print(margins_table(result))

@@ -1,15 +1,16 @@
 """One process or several: who takes part, what they tell each other, and how the failure of one ends all of them.
 
-The engine is torch.distributed's; processes are started by torchrun or Slurm and found by the variables that those
-set (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT).
+The engine is torch.distributed's; processes are started by torchrun, or by Slurm's srun alone, and found by the
+variables that those set.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -73,13 +74,47 @@ class DistributedContext:
         return said[0]
 
 
+def adopt_slurm(environment: MutableMapping[str, str]) -> None:
+    """Set torchrun's variables from those of a step of srun with several tasks, where there is no torchrun.
+
+    A batch script or a shell of a job is no step, whatever number of tasks the job has. What is set already stays.
+    """
+    tasks = int(environment.get("SLURM_STEP_NUM_TASKS") or 1)
+    if tasks == 1 or "RANK" in environment or "SLURM_PROCID" not in environment:
+        return
+    nodes = int(environment.get("SLURM_STEP_NUM_NODES") or 1)
+    job, step = (int(environment.get(name) or 0) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    found = {
+        "RANK": environment["SLURM_PROCID"],
+        "WORLD_SIZE": str(tasks),
+        "LOCAL_RANK": environment.get("SLURM_LOCALID", "0"),
+        "LOCAL_WORLD_SIZE": str(max(1, tasks // nodes)),
+        "MASTER_ADDR": first_host(environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "")),
+        "MASTER_PORT": str(20_000 + (job + step) % 20_000),
+    }
+    for name, value in found.items():
+        environment.setdefault(name, value)
+
+
+def first_host(nodes: str) -> str:
+    """The first of a list as Slurm writes it.
+
+    >>> first_host("gpu[007-009,12]-a,login")
+    'gpu007-a'
+    """
+    found = re.match(r"([^,\[]*)(?:\[([^\],-]+)[^\]]*\]([^,\[]*))?", nodes)
+    return "".join(part or "" for part in found.groups()) or "localhost" if found else "localhost"
+
+
 def processes_started() -> int:
     """How many there are, by what torchrun or Slurm say."""
+    adopt_slurm(os.environ)
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def first_process() -> bool:
     """Whether this is rank 0, by what torchrun or Slurm say."""
+    adopt_slurm(os.environ)
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -7,6 +7,7 @@ file, made by `daydrive fetch-weights`; nothing downloads on its own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -147,9 +148,17 @@ def cached_weights(kind: str) -> Path:
 
 
 def fetch_weights(kind: str) -> Path:
-    """Download the published weights (VGG16 528 MB, AlexNet 233 MB) and keep what LPIPS needs of them as one file."""
+    """Download the published weights (VGG16 528 MB, AlexNet 233 MB) and keep what LPIPS needs of them as one file.
+
+    UserError where they can't be had, and where HF_HUB_OFFLINE forbids downloads.
+    """
     backbone = BACKBONES[kind]
     target = cached_weights(kind)
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        raise UserError(
+            f"HF_HUB_OFFLINE is set, so that nothing is downloaded; unset it, or put the file that another machine's "
+            f"'daydrive fetch-weights {kind}' made at {target}"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         published = torch.hub.load_state_dict_from_url(backbone.file, map_location="cpu", weights_only=True)

@@ -24,7 +24,7 @@ from daydrive.data.store.store import Store
 from daydrive.evaluation.adapter import Context
 from daydrive.evaluation.metrics.baselines import constant_flow
 from daydrive.files import read_json
-from daydrive.rollout import rollout_uint8
+from daydrive.models.rollout import rollout_uint8
 from helpers.paths import REPO
 from helpers.refusals import Refuse
 from helpers.runs import CPU

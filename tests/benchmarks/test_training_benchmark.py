@@ -21,13 +21,14 @@ from daydrive.benchmarks.interleaved_timing import QUICK, interleaved, least, pe
 from daydrive.benchmarks.training import benchmark_training, steps
 from daydrive.benchmarks.training.plain import PlainLoop, newton_schulz
 from daydrive.benchmarks.training.targets import sum_up, targets_on
-from daydrive.benchmarks.training.workload import build_workload, natural_size
+from daydrive.benchmarks.training.workload import build_workload
 from daydrive.cli import app
 from daydrive.config import load_config
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
+from daydrive.training.checks.static_checks import natural_size
 from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
 from daydrive.types import Batch

@@ -19,7 +19,7 @@ from helpers.refusals import Refuse, check_sentence
     [
         (["trian"], "trian"),
         (["--fast"], "--fast"),
-        (["train"], "there is no config file configs/training/base.yaml"),
+        (["train"], "which drives.*there is no store under data/processed"),
         (["train", "--config"], "--config"),
         (["train", "--config", "a.yaml", "--resum"], "--resum"),
         (["evaluate", "--checkpoint", "run"], "missing option '--data-root'"),

@@ -91,7 +91,7 @@ MISTAKES = [
     ("scheduler: {min_lr: 1.0}\n", r"min_lr = 1 is above optimizer.lr"),
     ("extends: a.yaml\n", r"circle: a\.yaml → a\.yaml"),
     ("extends: nowhere.yaml\n", r"'extends' names nowhere\.yaml"),
-    ("extends: {a: 1}\n", r"'extends' takes the name of a file"),
+    ("extends: {a: 1}\n", r"'extends' takes a file or the name of a config"),
     ("training: [1\n", r"a\.yaml:\d: not valid YAML"),
     ("- 1\n", r"a\.yaml:1: a config holds sections"),
     ("data: {}\ndata: {}\n", r"a\.yaml:2: 'data' is set twice"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,15 @@ def test_there_are_examples() -> None:
     assert len(MODULES) >= 8
 
 
+@pytest.fixture
+def reader(road_store: Path, trained: Path, here: Path) -> Path:
+    """A folder in which drives were prepared and a model was trained."""
+    shutil.copytree(road_store, here / "data/processed/road")
+    shutil.copytree(trained, here / "runs/first")
+    return here
+
+
 @pytest.mark.parametrize("module", MODULES)
-def test_examples_run(module: str) -> None:
+def test_examples_run(module: str, reader: Path) -> None:
     told = doctest.testmod(importlib.import_module(module), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert told.attempted > 0 and told.failed == 0

@@ -7,28 +7,22 @@ Commands run as they stand, in a folder like a fresh clone, but with a small mod
 from __future__ import annotations
 
 import re
-import runpy
-import shlex
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 from pydantic_core import PydanticUndefined
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from daydrive import cli
 from daydrive.config import as_tree, load_config
 from daydrive.data.prepare.prepare import prepare
 from daydrive.training.logging.alarms import RULES
 from helpers.guide import Block, blocks, make_room, quoted, sandbox, serves, small, started, table_below
 from helpers.paths import REPO
 from helpers.probes import settings
+from helpers.training_guide import done, run_here
 
-PATIENCE = 600
 ONLY_SOMEWHERE = {"speed/mfu", "train/skipped_steps", "train/loss_scale", "alarms"}
 """Logged on a GPU, with float16, or when there is cause."""
 
@@ -82,32 +76,6 @@ def test_commands_that_take_longer_run(block: Block, reader: Path) -> None:
             on_two_nodes(words, reader)
         else:
             done(started(words, reader))
-
-
-def run_here(words: list[str], folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """A command of daydrive's, in this process."""
-    make_room(words, folder)
-    patch.chdir(folder)
-    assert words[0] in ("python", "daydrive"), words
-    patch.setattr(sys, "argv", words[1:] if words[0] == "python" else words)
-    with pytest.raises(SystemExit) as ended:
-        if words[0] == "python":
-            runpy.run_path(words[1], run_name="__main__")
-        else:
-            cli.main()
-    assert not ended.value.code, shlex.join(words)
-
-
-def done(process: subprocess.Popen[str]) -> str:
-    try:
-        said = process.communicate(timeout=PATIENCE)[0]
-    except subprocess.TimeoutExpired:
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.kill()
-        process.kill()
-        raise
-    assert process.returncode == 0, said[-3000:]
-    return said
 
 
 def on_two_nodes(words: list[str], folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from daydrive.config import Config
+from daydrive.data.prepare.prepare import prepare
 from daydrive.data.sampling import clip_weights
 from daydrive.data.sampling.clips import ClipIndex, read_clips, read_images
 from daydrive.data.store.store import Store
@@ -36,6 +37,14 @@ def store_of_the_run(config: Config) -> str:
         patch.setattr(run_module, "train", train)
         run_module.train_run(config, Path("any.yaml"), None, Path("run"), CPU, TrainOptions())
     return found[0].name
+
+
+def size_that_is_prepared(config: Config) -> tuple[int, int]:
+    """Of the pictures of a dataset whose config says what this one does."""
+    Path("configs/data").mkdir(parents=True, exist_ok=True)
+    size = config.data.image_size or (0, 0)
+    Path("configs/data/road.yaml").write_text(f"data: {{image_size: {list(size)}}}\n")
+    return Store.open(prepare("road", None, f"road-{size[0]}-{size[1]}", drives=3, frames=8, workers=0)).image_size
 
 
 def frames_apart(config: Config) -> list[int]:
@@ -119,6 +128,7 @@ BATCH = ("training.batch_size=6", WHOLE_CLIPS)
 
 PROBES: dict[str, Probe] = {
     "data.root": gives(store_of_the_run, {"one": "one", "another": "another"}),
+    "data.image_size": gives(size_that_is_prepared, {"[64, 64]": (64, 64), "[64, 128]": (64, 128)}),
     "data.num_workers": gives(plan(lambda p: p.read["num_workers"]), {"0": 0, "2": 2}),
     "data.pin_memory": gives(plan(lambda p: p.read["pin_memory"]), {"false": False, "true": True}),
     "data.sequence_length": gives(

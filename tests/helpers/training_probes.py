@@ -289,7 +289,7 @@ PROBES: dict[str, Probe] = {
     "logging.use_wandb": gives(wandb_told(""), {"false": False, "true": True}),
     "logging.wandb_project": gives(wandb_told("project"), {"roads": "roads", "rain": "rain"}, *OFFLINE),
     "logging.wandb_name": gives(wandb_told("name"), {"null": None, "first": "first"}, *OFFLINE),
-    "logging.wandb_mode": gives(wandb_told("mode"), {"online": None, "offline": "offline"}, *OFFLINE),
+    "logging.wandb_mode": gives(wandb_told("mode"), {"online": "online", "offline": "offline"}, *OFFLINE),
     "alarms.min_psnr": gives(alarms((60, validated(20.0))), {"25.0": ["low_psnr"], "15.0": []}),
     "alarms.max_gap": gives(alarms((20, validated(26.0, train_psnr=29.0))), {"2.0": ["overfitting"], "4.0": []}),
     "alarms.patience": gives(alarms(*STEADY), {"4": ["no_improvement"], "10": []}),

@@ -20,7 +20,7 @@ from helpers.refusals import Refuse, check_sentence, checkpoint_of, damage_pictu
 
 def test_training_without_a_store(refuse: Refuse, tiny_config: Path, here: Path, road_store: Path) -> None:
     command = ("train", "--config", tiny_config)
-    refuse(*command, said="which drives.*--data-root")
+    refuse(*command, said="which drives.*prepare_dataset.py.*--data-root")
     refuse(*command, "data.root=nowhere", said="there is no store at nowhere")
     refuse(*command, "--data-root", REPO / "configs", said="is not a prepared store")
     refuse(*command, "--data-root", tiny_config, said="is not a prepared store")
@@ -133,7 +133,13 @@ def test_flags_of_a_training(
     refuse: Refuse, road_store: Path, tiny_config: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("train", "--config", tiny_config, "--data-root", road_store, "--device", "cpu")
-    refuse(*command, "--use-wandb", "--wandb-mode", "sometimes", said="'logging.wandb_mode'.*'online' or 'offline'")
+    refuse(
+        *command,
+        "--use-wandb",
+        "--wandb-mode",
+        "sometimes",
+        said="'logging.wandb_mode'.*'online', 'offline' or 'disabled'",
+    )
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(here))
     monkeypatch.setenv("NETRC", str(here / "netrc"))

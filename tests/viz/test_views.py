@@ -16,7 +16,7 @@ from daydrive.data.store.store import Store
 from daydrive.envs.road import Driver, RoadEnv
 from daydrive.errors import UserError
 from daydrive.evaluation.controllability.branches import BranchSet, roll_out
-from daydrive.rollout import rollout_uint8
+from daydrive.models.rollout import rollout_uint8
 from daydrive.types import Image
 from daydrive.viz import colormaps
 from daydrive.viz.charts import lines

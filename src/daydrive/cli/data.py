@@ -18,7 +18,9 @@ def prepare_dataset(
     output: Annotated[
         str | None, typer.Option(metavar="PATH|URL", help="the store, s3:// too; default: data/processed/DATASET")
     ] = None,
-    image_size: Annotated[tuple[int, int] | None, typer.Option(metavar="H W", help="default: 64 64")] = None,
+    image_size: Annotated[
+        tuple[int, int] | None, typer.Option(metavar="H W", help="default: that of configs/data/DATASET.yaml")
+    ] = None,
     drives: Annotated[int | None, typer.Option(help="road, gym: how many")] = None,
     frames: Annotated[int | None, typer.Option(help="road, gym: frames of each drive")] = None,
     seed: Annotated[int | None, typer.Option(help="of what is drawn and of the split")] = None,
@@ -100,7 +102,7 @@ def score(
 @app.command()
 def show_batch(
     config: ConfigFile = Path("configs/training/base.yaml"),
-    data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root of the config")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root, or the newest")] = None,
     split: Annotated[str, typer.Option(help="train, val or test")] = "train",
     clips: Annotated[int, typer.Option(min=1, max=256, help="how many")] = 8,
     length: Annotated[int | None, typer.Option(min=1, help="frames of each that are shown; default: up to 8")] = None,
@@ -111,6 +113,7 @@ def show_batch(
 ) -> None:
     """Clips as training sees them, in its order and augmented as the config says, with their actions."""
     from daydrive.config import load_config
+    from daydrive.data.defaults import find_store
     from daydrive.data.sampling.augment import DrivingAugmentation
     from daydrive.data.sampling.clips import ClipIndex
     from daydrive.data.sampling.loader import ClipLoader
@@ -124,9 +127,9 @@ def show_batch(
     check_folder(output.parent, "folder of --output")
     settings = load_config(config, [*(overrides or []), *([] if seed is None else [f"training.seed={seed}"])])
     data, draw = settings.data, settings.training.seed
-    root = data_root or data.root
-    if root is None:
-        raise UserError(f"which drives? --data-root names a store, or data.root in {config}")
+    root, sentence = find_store(data_root, data)
+    if sentence:
+        print(sentence)
     shown = min(8, data.sequence_length) if length is None else length
     if shown > data.sequence_length:
         raise UserError(f"--length {shown}: the clips have data.sequence_length = {data.sequence_length} frames")

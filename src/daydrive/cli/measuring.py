@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from daydrive.cli.options import Checkpoint, ConfigFile, Device, app
+from daydrive.cli.options import Checkpoint, ConfigFile, Device, Overrides, app
 from daydrive.errors import UserError, did_you_mean
 
 
@@ -105,8 +105,11 @@ def demo(
     folder: Annotated[Path, typer.Option(help="run folder of the demo")] = Path("runs/demo"),
     data_root: Annotated[Path, typer.Option(help="its store")] = Path("data/processed/road"),
     config: ConfigFile = Path("configs/training/demo.yaml"),
+    drives: Annotated[int, typer.Option(min=3, help="to draw")] = 72,
+    clips: Annotated[int, typer.Option(min=2, help="to measure")] = 64,
+    overrides: Overrides = None,
 ) -> None:
     """Everything once, on a laptop's processor: draw drives, train, evaluate. Goes on where it was interrupted."""
     from daydrive.demo import run_demo
 
-    raise typer.Exit(run_demo(folder, data_root, config))
+    raise typer.Exit(run_demo(folder, data_root, config, overrides or [], drives, clips))

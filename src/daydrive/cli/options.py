@@ -14,7 +14,7 @@ app = typer.Typer(
     help="World models of driving: prepare drives, train, measure, dream. --debug shows tracebacks.",
 )
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="YAML file of settings")]
+ConfigFile = Annotated[Path, typer.Option("--config", help="YAML file of settings, or a name of `daydrive configs`")]
 Checkpoint = Annotated[Path, typer.Option(help="run folder, checkpoint folder or model.safetensors")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …, or auto: a GPU where there is one")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]…", help="settings to change")]

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from daydrive.cli.environment import wandb_overrides
 from daydrive.cli.options import ConfigFile, Device, Overrides, app
 
 
 @app.command()
 def train(
     config: ConfigFile = Path("configs/training/base.yaml"),
-    data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root of the config")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root, or the newest")] = None,
     run_dir: Annotated[Path | None, typer.Option(help="default: runs/CONFIG-TIME; with --resume its newest")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on where the run ended")] = False,
     allow_change: Annotated[bool, typer.Option("--allow-change", help="resume with settings that change it")] = False,
     allow_faults: Annotated[bool, typer.Option("--allow-faults", help="train on data with fatal faults")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only the checks before the first step")] = False,
     use_wandb: Annotated[bool, typer.Option("--use-wandb", help="log to Weights & Biases as well")] = False,
-    wandb_project: Annotated[str | None, typer.Option(help="with --use-wandb; default: daydrive")] = None,
-    wandb_name: Annotated[str | None, typer.Option(help="of the run there; default: the run folder's")] = None,
-    wandb_mode: Annotated[str | None, typer.Option(help="online, or offline: synchronised later")] = None,
+    wandb_project: Annotated[str | None, typer.Option(help="default: WANDB_PROJECT, or daydrive")] = None,
+    wandb_name: Annotated[str | None, typer.Option(help="default: WANDB_NAME, or W&B's choice")] = None,
+    wandb_mode: Annotated[str | None, typer.Option(help="online, offline: synchronised later, or disabled")] = None,
     use_dp: Annotated[bool, typer.Option("--use-dp", help="DataParallel over this machine's GPUs")] = False,
     device: Device = "auto",
     overrides: Overrides = None,
@@ -41,6 +43,8 @@ def train(
         if value is not None
     ]
     settings = load_config(config, [*(overrides or []), *flags])
+    if settings.logging.use_wandb:
+        settings = load_config(config, [*wandb_overrides(os.environ), *(overrides or []), *flags])
     train_options = TrainOptions(resume, allow_change, use_dp, dry_run, allow_faults)
     raise typer.Exit(train_run(settings, config, data_root, run_dir, find_device(device), train_options))
 
@@ -48,7 +52,7 @@ def train(
 @app.command()
 def find_lr(
     config: ConfigFile = Path("configs/training/base.yaml"),
-    data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root of the config")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root, or the newest")] = None,
     min_lr: Annotated[float, typer.Option(help="where the sweep begins")] = 1e-6,
     max_lr: Annotated[float, typer.Option(help="where it ends, unless the loss diverges before")] = 1e-1,
     steps: Annotated[int | None, typer.Option(help="default: 25 for each factor of 10")] = None,

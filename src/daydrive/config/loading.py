@@ -10,6 +10,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from daydrive.config.files import find_config
 from daydrive.config.schema import (
     Config,
 )
@@ -28,13 +29,14 @@ Origin = dict[tuple[str, ...], str]
 """Where each key was written: `file:line` or the override itself."""
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(config: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file and all it `extends`, then apply overrides such as `optimizer.lr=3e-4`.
 
-    Raises UserError with file, line and key.
+    config: a path, or the name of one of daydrive's own, see `find_config`. UserError with file, line and key.
     """
     origin: Origin = {}
-    values = _read(Path(path), origin, ())
+    path = find_config(config)
+    values = _read(path, origin, ())
     for override in overrides:
         _override(values, override, origin)
     return parse_config(values, origin, str(path))
@@ -61,9 +63,6 @@ def _read(path: Path, origin: Origin, chain: tuple[Path, ...]) -> dict[str, Any]
         raise UserError(f"{path}: 'extends' goes round in a circle: {loop}")
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        near = did_you_mean(path.name, (p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
-        raise UserError(f"there is no config file {path}{near}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} can't be read as text: {error}") from None
     try:
@@ -83,15 +82,23 @@ def _read(path: Path, origin: Origin, chain: tuple[Path, ...]) -> dict[str, Any]
     if isinstance(parents, str):
         parents = [parents]
     if not (isinstance(parents, list) and all(isinstance(p, str) for p in parents)):
-        raise UserError(f"{path}: 'extends' takes the name of a file, or a list of them")
+        raise UserError(f"{path}: 'extends' takes a file or the name of a config, or a list of them")
     merged: dict[str, Any] = {}
     for parent in parents:
-        target = path.parent / parent
-        if not target.is_file():
-            raise UserError(f"{path}: 'extends' names {parent}, and there is no {target}")
-        merged = _merge(merged, _read(target, origin, (*chain, resolved)))
+        merged = _merge(merged, _read(_extended(path, parent), origin, (*chain, resolved)))
     _note_lines(node, (), path, origin)
     return _merge(merged, values)
+
+
+def _extended(path: Path, parent: str) -> Path:
+    """What `path` extends: a file, seen from its folder, or one that `find_config` knows."""
+    beside = path.parent / parent
+    if beside.is_file():
+        return beside
+    try:
+        return find_config(parent)
+    except UserError as error:
+        raise UserError(f"{path}: 'extends' names {parent}, but there is no {beside}, and {error}") from None
 
 
 def _merge(base: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -192,12 +192,14 @@ def _place(value: object) -> Location:
 
 
 class DataConfig(Settings):
-    """root: the store. sequence_length: frames of a clip, `frame_skip` apart.
+    """root: the store. image_size: (height, width) in pixels that `prepare-dataset` gives it unless told otherwise.
 
+    sequence_length: frames of a clip, `frame_skip` apart.
     filter: a condition in SQL over the store's columns and the actions' names, which all frames of a clip satisfy.
     """
 
     root: Annotated[Path, PlainValidator(_place), PlainSerializer(str)] | None = None
+    image_size: tuple[PositiveInt, PositiveInt] | None = None
     num_workers: int = Field(4, ge=0)
     pin_memory: bool = True
     sequence_length: int = Field(10, ge=3)
@@ -209,7 +211,10 @@ class DataConfig(Settings):
 
 
 class LoggingConfig(Settings):
-    """Intervals in steps. num_samples: clips drawn for TensorBoard. keep_checkpoints: how many, `best` not counted."""
+    """Intervals in steps. num_samples: clips drawn for TensorBoard. keep_checkpoints: how many, `best` not counted.
+
+    wandb_mode: of W&B where `use_wandb` is true; 'disabled' logs nothing there.
+    """
 
     log_interval: PositiveInt = 100
     eval_interval: PositiveInt = 1000
@@ -220,7 +225,7 @@ class LoggingConfig(Settings):
     use_wandb: bool = False
     wandb_project: str = "daydrive"
     wandb_name: str | None = None
-    wandb_mode: Literal["online", "offline"] = "online"
+    wandb_mode: Literal["online", "offline", "disabled"] = "online"
 
 
 class AlarmsConfig(Settings):

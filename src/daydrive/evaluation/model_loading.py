@@ -14,7 +14,7 @@ from daydrive.evaluation.adapter import as_dream, load_adapter
 from daydrive.evaluation.manifest import file_hash
 from daydrive.evaluation.metrics.frame_metrics import Dream
 from daydrive.models import WorldModel
-from daydrive.rollout import rollout_uint8
+from daydrive.models.rollout import rollout_uint8
 from daydrive.types import ACTION_NAMES
 
 

@@ -11,7 +11,7 @@ from daydrive.checkpoint import LoadedModel
 from daydrive.data.quality.scores import Scores
 from daydrive.data.sampling.clips import combine, read_images
 from daydrive.data.store.store import DriveInfo, Store
-from daydrive.rollout import rollout_uint8
+from daydrive.models.rollout import rollout_uint8
 
 BATCH = 32
 """Frames predicted at a time."""

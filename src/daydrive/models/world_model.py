@@ -53,7 +53,12 @@ class WorldModelOutput(TypedDict):
 
 
 class WorldModel(Recomputing):
-    """Encoder → dynamics → decoder. Works for pictures from 64 to 256 pixels, square or not."""
+    """Encoder → dynamics → decoder. Works for pictures from 64 to 256 pixels, square or not.
+
+    context_frames: real frames that a rollout begins with.
+    """
+
+    context_frames: int = 4
 
     def __init__(self, config: ModelConfig, image_size: tuple[int, int]) -> None:
         super().__init__()
@@ -147,14 +152,23 @@ class WorldModel(Recomputing):
 
 
 def build_world_model(config: Config | ModelConfig) -> WorldModel:
-    """The model of a config, for pictures of `model.image_size` (256x256 where it is not set).
+    """The model of a config, new, for pictures of `model.image_size` (256x256 where it is not set).
+
+    Examples:
+        >>> import daydrive
+        >>> from daydrive.config import load_config
+        >>> model = daydrive.build_world_model(load_config("demo", ["model.image_size=[64, 64]"]))
+        >>> model.context_frames, model.image_size
+        (4, (64, 64))
 
     Raises UserError where the settings don't fit that size.
     """
     settings = config.model if isinstance(config, Config) else config
     model = WorldModel(settings, settings.image_size or DEFAULT_IMAGE_SIZE)
-    if isinstance(config, Config) and config.training.use_gradient_checkpointing:
-        model.enable_gradient_checkpointing()
+    if isinstance(config, Config):
+        model.context_frames = config.training.context_frames
+        if config.training.use_gradient_checkpointing:
+            model.enable_gradient_checkpointing()
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

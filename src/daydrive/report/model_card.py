@@ -244,7 +244,7 @@ from pathlib import Path
 import torch
 
 from daydrive.checkpoint import load
-from daydrive.rollout import rollout_uint8
+from daydrive.models.rollout import rollout_uint8
 
 model = load(Path(".")).model
 seen = torch.zeros(1, {context}, 3, {height}, {width}, dtype=torch.uint8)  # the last {context} images, RGB

@@ -12,8 +12,9 @@ from daydrive.errors import UserError
 from daydrive.training.logging.meter import Meter
 
 FREE_TO_CHANGE = (
-    "logging.", "alarms.", "data.num_workers", "data.pin_memory", "data.root", "training.use_gradient_checkpointing",
-    "training.compile", "training.distributed", "training.backend", "training.strategy",
+    "logging.", "alarms.", "data.num_workers", "data.pin_memory", "data.root", "data.image_size",
+    "training.use_gradient_checkpointing", "training.compile", "training.distributed", "training.backend",
+    "training.strategy",
 )  # fmt: skip
 """What a run may go on with otherwise: it changes no weight, or only the rounding."""
 

@@ -10,10 +10,10 @@ import torch
 
 from daydrive import checkpoint
 from daydrive.config import Config
+from daydrive.data.defaults import find_store
 from daydrive.distributed import DistributedContext
 from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made
-from daydrive.locations import location
 from daydrive.training import lock
 from daydrive.training.distributed import join_wanted, joined
 from daydrive.training.setup import TrainOptions
@@ -34,17 +34,14 @@ def train_run(
 
     Bad input that is found before there is a checkpoint leaves no run folder behind.
     """
-    store = data_root or config.data.root
-    if store is None:
-        raise UserError(f"which drives? --data-root names a store, or data.root in {config_file}")
-    store = location(store)
+    store, which = find_store(data_root, config.data)
     config = config.model_copy(update={"data": config.data.model_copy(update={"root": store.resolve()})})
     _, sentence = join_wanted(config.training)
     with joined(config.training, device) as dist:
         run = run_dir or Path(dist.broadcast(str(run_folder(config_file.stem, options.resume)) if dist.is_main else ""))
         if dist.is_main:
             check_folder(run, "run folder")
-            for said in (sentence, about_data_parallel(options.data_parallel, dist)):
+            for said in (which, sentence, about_data_parallel(options.data_parallel, dist)):
                 if said:
                     print(said, flush=True)
         if not dist.is_main:

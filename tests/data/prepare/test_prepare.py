@@ -176,7 +176,7 @@ def test_metadata_says_how_to_undo(drives: Path, tmp_path: Path) -> None:
 def test_default_output(drives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert prepare("folder", drives, workers=1) == Path("data/processed/folder")
-    assert Store.open(tmp_path / "data/processed/folder").image_size == (64, 64)
+    assert Store.open(tmp_path / "data/processed/folder").image_size == (256, 256)
 
 
 def test_a_bad_drive_ends_the_work_of_all_workers(drives: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from daydrive.data.store.store import DriveInfo, Store
 from daydrive.errors import UserError
 from daydrive.evaluation import scoring
 from daydrive.models import build_world_model
-from daydrive.rollout import rollout_uint8
+from daydrive.models.rollout import rollout_uint8
 from daydrive.types import Clip
 
 

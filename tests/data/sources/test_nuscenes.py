@@ -368,6 +368,9 @@ def test_the_guides_commands_and_a_training(
     )
     assert script.returncode == 0 and "store: data/processed/nuscenes" in script.stdout, script.stderr
     store = Store.open(here / "data" / "processed" / "nuscenes")
+    assert store.image_size == (256, 256)
+    run("prepare-dataset", *command[2:], "--data-root", "data/nuscenes", "--image-size", "64", "64", "--overwrite")
+    store = Store.open(store.path)
     assert store.image_size == (64, 64) and {drive.split for drive in store.drives} == {"train", "val", "test"}
     settings = ("training.max_steps=2", "training.gradient_accumulation=1", "--device", "cpu", "--run-dir", "run")
     run("train", "--config", tiny_config, "--data-root", "data/processed/nuscenes", *settings)

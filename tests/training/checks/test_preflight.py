@@ -28,6 +28,21 @@ def make(tiny_config: Path, road_store: Path, tmp_path: Path) -> Make:
     return lambda *overrides: Training(tiny_config, road_store, tmp_path / "run", *overrides)
 
 
+def test_a_store_of_another_size_than_was_meant_is_told(make: Make) -> None:
+    def said(*overrides: str) -> str:
+        training = make(*overrides)
+        return "; ".join(check.said for check in static_checks.check_size(training.config, training.store))
+
+    assert not said() and not said("data.image_size=[64, 64]")
+    assert "pictures of 64x64, and data.image_size is 128x128; prepare it with --image-size 128 128" in said(
+        "data.image_size=[128, 128]"
+    )
+    larger = said("model.decoder.init_size=32")
+    assert "meant for 128x128 (model.decoder.init_size = 32, 2 stages)" in larger and "--image-size 128 128" in larger
+    training = make("model.decoder.init_size=8")
+    assert any(check.name == "size" and check.outcome == "warning" for check in training.check())
+
+
 def test_a_sound_training_is_told_what_was_looked_at(make: Make) -> None:
     training = make()
     checks = training.check()

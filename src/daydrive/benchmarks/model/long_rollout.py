@@ -11,7 +11,7 @@ import torch
 
 from daydrive.benchmarks.model.scene import REAL_TIME_HZ, swaying
 from daydrive.models import WorldModel
-from daydrive.rollout import dream_frames
+from daydrive.models.rollout import dream_frames
 
 _EDGE = 100
 _MEGABYTE = 2**20

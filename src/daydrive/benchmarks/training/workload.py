@@ -14,6 +14,7 @@ from daydrive.config import Config
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
 from daydrive.distributed import DistributedContext
+from daydrive.training.checks.static_checks import natural_size
 from daydrive.training.engine import Engine
 from daydrive.training.setup import TrainingContext, TrainOptions, set_up
 from daydrive.types import Batch
@@ -112,12 +113,6 @@ def build_workload(
     fitted = _fitted(config, Store.open(store).image_size, device)
     setup = set_up(fitted, store, folder / name, DistributedContext.single(device), TrainOptions())
     return Workload(name, config, setup, folder, effort)
-
-
-def natural_size(config: Config) -> tuple[int, int]:
-    """Pictures that each stage of the decoder halves once on the way to the latent grid."""
-    side = config.model.decoder.init_size * 2 ** len(config.model.decoder.stages)
-    return side, side
 
 
 def _fitted(config: Config, size: tuple[int, int], device: torch.device) -> Config:

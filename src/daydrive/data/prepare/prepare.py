@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from daydrive import __version__
+from daydrive.data.defaults import defaults_of
 from daydrive.data.images import JPEG_QUALITY, Fit, geometry
 from daydrive.data.prepare import append, shards
 from daydrive.data.prepare.disk_space import check_space
@@ -26,12 +27,12 @@ from daydrive.data.prepare.workspace import FINISHED, alone, holds_store, is_pre
 from daydrive.data.prepare.writer import append_to_store, write_store
 from daydrive.data.progress import PrepareProgress
 from daydrive.data.sources import Options, Source, get, read_options
+from daydrive.data.sources.lerobot import local_copy
 from daydrive.data.store.store import FORMAT_VERSION, SPLITS, Store
 from daydrive.errors import UserError, did_you_mean
 from daydrive.locations import Location, UnreachableError, check_writable, is_remote, location
 from daydrive.types import Drive
 
-DEFAULT_IMAGE_SIZE = (64, 64)
 SMALLEST, LARGEST = 8, 4096
 
 
@@ -53,8 +54,9 @@ def prepare(
 ) -> Location:
     """Prepares the drives of `dataset` under `data_root` as a store and returns its path.
 
-    output: `data/processed/<dataset>` by default; a folder, or a place on s3:// or gs://. image_size: (H, W), 64x64 by
-    default. fit: how pictures of other proportions are brought to it, 'stretch', 'crop' or 'letterbox'.
+    output: a folder, or a place on s3:// or gs://. image_size: (H, W). Both are by default what `configs/data` says of
+    the dataset, see `defaults_of`; with `add` the size is that of the store that is there.
+    fit: how pictures of other proportions are brought to it, 'stretch', 'crop' or 'letterbox'.
     limit: the first so many drives only.
     workers: processes, one for each processor by default; the store is the same for any number. jpeg_quality: of the
     pictures that are not taken as they are. engine: 'local', or 'ray' for a cluster, see `engines`.
@@ -65,7 +67,7 @@ def prepare(
     """
     source = get(dataset)
     chosen = read_options(source, options)
-    size = _image_size(image_size)
+    default = defaults_of(source.name)
     shape = _fit(fit)
     processes = _workers(workers)
     if limit is not None and limit < 1:
@@ -73,8 +75,12 @@ def prepare(
     quality = _quality(jpeg_quality)
     if add and overwrite:
         raise UserError("--add keeps the store that is there and --overwrite replaces it; give one of them")
-    target = location(output) if output is not None else Path("data") / "processed" / source.name
-    root = Path(data_root) if source.needs_root and data_root is not None else None
+    target = location(output or str(default.root))
+    there = Store.open(target) if add and holds_store(target) else None
+    if image_size is None:
+        image_size = default.image_size if there is None else there.image_size
+    size = _image_size(image_size)
+    root = _root(source, data_root) if source.needs_root and data_root is not None else None
     request = {
         "dataset": source.name,
         "data_root": str(root.resolve()) if root else None,
@@ -85,7 +91,6 @@ def prepare(
         "jpeg_quality": quality,
         "format_version": FORMAT_VERSION,
     }
-    there = Store.open(target) if add and holds_store(target) else None
     if there is not None:
         there.refuse_mix("takes no drives; add them to one of its stores")
         append.check_request(there, request)
@@ -189,6 +194,13 @@ def _metadata(work: _Work, recorded: tuple[int, int], description: dict[str, Any
     }
 
 
+def _root(source: Source, data_root: str | Path) -> Path:
+    """The folder of the recordings; a dataset of LeRobot may be named as it is on the Hub where LeRobot keeps it."""
+    root = Path(data_root)
+    kept = local_copy(str(data_root)) if source.name == "lerobot" and not root.exists() else None
+    return kept or root
+
+
 def _check_root(source: Source, root: Path | None) -> None:
     if root is None:
         raise UserError(f"the dataset '{source.name}' needs --data-root, the folder of its recordings")
@@ -211,7 +223,8 @@ def _check_drives(source: Source, drives: Sequence[Drive]) -> None:
 
 
 def _image_size(size: tuple[int, int] | None) -> tuple[int, int]:
-    height, width = size if size is not None else DEFAULT_IMAGE_SIZE
+    assert size is not None
+    height, width = size
     if not (SMALLEST <= height <= LARGEST and SMALLEST <= width <= LARGEST):
         raise UserError(
             f"--image-size {height} {width} is impossible; height and width go from {SMALLEST} to {LARGEST}"

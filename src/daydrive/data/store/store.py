@@ -48,6 +48,14 @@ class Store:
     """A prepared data set. Opening reads `store.json` alone; the table is opened at the first read, in the process
     that reads, and other processes get the path only.
 
+    Examples:
+        >>> import daydrive
+        >>> store = daydrive.Store.open("data/processed/road")
+        >>> store.hz, store.image_size, len(store.drives)
+        (10.0, (64, 64), 8)
+        >>> [(drive.start, drive.frames) for drive in store.split("val")]
+        [(48, 24), (72, 24)]
+
     members: the stores whose rows these are, one after the other; itself alone but for a mix. weights: of each, how
     often its clips come in a training, relative to their number.
     """
@@ -69,6 +77,7 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
+        """The store, or the mix of stores, at a path or URL; UserError where there is none or it can't be read."""
         path = location(path)
         metadata = read_metadata(path)
         if "members" in metadata:

@@ -51,7 +51,7 @@ def speeds(store: Store, clips: Sequence[Clip], context: int) -> list[float | No
 
 
 def slices(metrics: Mapping[str, Array], kinds: Sequence[Kind], hz: float) -> list[dict[str, Any]]:
-    """By steering and speed as the balance of the training has them (`daydrive.data.sampling.clip_weights`), light, source, drive.
+    """By steering and speed as in `daydrive.data.sampling.clip_weights`, by light, source and drive.
 
     `by`, `value`, `clips`, mean `psnr` over all steps, `margin` over copying, `usable_seconds`; of each kind."""
     turn = TURN * float(np.sqrt(np.mean([kind.steering**2 for kind in kinds])))

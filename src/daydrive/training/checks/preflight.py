@@ -69,6 +69,7 @@ def preflight(
     rank, world = _place()
     checks = [_check_data(config, store, batch), _check_shapes(config, store, batch)]
     checks.append(check_disk(config, run, model, optimizers))
+    checks += static_checks.check_size(config, store)
     checks += static_checks.check_faults(store, allow_faults)
     if config.logging.use_wandb and rank == 0:
         checks.append(Check("wandb", "ok", check_wandb(config.logging.wandb_mode)))

@@ -21,10 +21,12 @@ PATIENCE = 5.0
 
 
 def check_wandb(mode: str) -> str:
-    """What was found, in words. mode: 'online' or 'offline'.
+    """What was found, in words. mode: 'online', 'offline' or 'disabled'.
 
     Raises UserError where the package is absent or, online, where there is no API key or no answer.
     """
+    if mode == "disabled":
+        return "disabled, by logging.wandb_mode or the environment: nothing is logged there"
     if importlib.util.find_spec("wandb") is None:
         raise UserError('logging.use_wandb needs W&B, which is not installed: pip install "daydrive[wandb]"')
     if mode == "offline":

@@ -29,7 +29,8 @@ class RunLogger:
     def __init__(self, run: Path, step: int, config: Config) -> None:
         run.mkdir(parents=True, exist_ok=True)
         # first, since it alone can fail for a reason that the user can mend
-        wandb = [WandbLog(run, config, read_rows(run, step))] if config.logging.use_wandb else []
+        wanted = config.logging.use_wandb and config.logging.wandb_mode != "disabled"
+        wandb = [WandbLog(run, config, read_rows(run, step))] if wanted else []
         self._backends: list[Backend] = [JsonlLog(run, step), TensorBoardLog(run, step), *wandb]
 
     def scalars(self, step: int, values: dict[str, float]) -> None:

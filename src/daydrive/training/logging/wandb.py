@@ -27,7 +27,8 @@ INIT_SECONDS, FINISH_SECONDS = 60, 300
 
 
 class WandbLog(Backend):
-    """One W&B run for all processes of a run folder, by the id kept there.
+    """One W&B run for all processes of a run folder, by the id kept there. W&B's files are in the run folder, or where
+    WANDB_DIR says.
 
     W&B can't forget: a step that it holds stays as it was logged first, and is left out when a resumed run comes by it
     again. Scalars that it lacks, because a process was killed or ran without W&B, are filled in from `rows`. Should its
@@ -35,12 +36,11 @@ class WandbLog(Backend):
     """
 
     def __init__(self, run: Path, config: Config, rows: Iterable[Row]) -> None:
-        self._folder = run
         self._run: wandb.Run | None = _start(run, config)
         self._id = self._run.id
         write_text(run / ID_FILE, self._id + "\n")
-        files = Path(self._run.dir).parents[1]
-        self._held = last_step(files, self._id) if self._run.offline else self._run.starting_step - 1
+        self._files = Path(self._run.dir).parents[1]
+        self._held = last_step(self._files, self._id) if self._run.offline else self._run.starting_step - 1
         for step, values in rows:
             self.scalars(step, values)
 
@@ -69,7 +69,7 @@ class WandbLog(Backend):
             import wandb
 
             artifact = wandb.Artifact(f"model-{self._id}", type="model", metadata={"step": step})
-            with _staged_in(self._folder / "wandb"):
+            with _staged_in(self._files):
                 artifact.add_dir(str(folder), skip_cache=True)
                 run.log_artifact(artifact, aliases=aliases)
 
@@ -85,7 +85,7 @@ class WandbLog(Backend):
     def where(self) -> list[str]:
         if self._run is None or self._run.disabled:
             return []
-        upload = f"offline; `wandb sync {self._folder}/wandb/*run-*` uploads it"
+        upload = f"offline; `wandb sync {self._files}/*run-*` uploads it"
         return [f"W&B: {upload if self._run.offline else self._run.url}"]
 
     def close(self) -> None:
@@ -124,17 +124,18 @@ def _start(run: Path, config: Config) -> wandb.Run:
         raise UserError('logging.use_wandb needs W&B, which is not installed: pip install "daydrive[wandb]"') from None
     id_file, logging = run / ID_FILE, config.logging
     known = id_file.read_text(encoding="utf-8").strip() if id_file.is_file() else ""
-    run.mkdir(parents=True, exist_ok=True)
+    folder = Path(os.environ.get("WANDB_DIR") or run)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         # without messages W&B doesn't ask for a key in the middle of a run either, but raises
         wandb.setup(wandb.Settings(show_info=False))
         return wandb.init(
             project=logging.wandb_project,
             name=logging.wandb_name,
-            mode="offline" if logging.wandb_mode == "offline" else None,
+            mode=logging.wandb_mode,
             id=known or None,
             resume="allow",
-            dir=str(run),
+            dir=str(folder),
             config=as_tree(config),
             settings=wandb.Settings(
                 silent=True, console="off", init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS

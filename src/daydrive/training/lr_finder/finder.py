@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from daydrive.config import Config, as_tree
+from daydrive.data.defaults import find_store
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made, write_json
@@ -39,15 +40,15 @@ def find_lr(
     output: by default runs/find-lr-CONFIG-TIME. Nothing else is written, and nothing at all after an error; after
     Ctrl-C what there is.
     """
-    root = data_root or config.data.root
-    if root is None:
-        raise UserError(f"which drives? --data-root names a store, or data.root in {config_file}")
+    root, which = find_store(data_root, config.data)
     folder = output or Path("runs") / f"find-lr-{config_file.stem}-{datetime.now():%Y%m%d-%H%M%S}"
     check_folder(folder, "output folder")
     if any((folder / name).exists() for name in ("checkpoints", "provenance.json")):
         raise UserError(f"the output folder {folder} holds a training; give another --output")
     store = Store.open(root)
     console = Console(highlight=False, soft_wrap=True)
+    if which:
+        console.print(which)
     sweeps: dict[str, Sweep] = {}
     with interruptions() as interrupted:
         for part in parts:

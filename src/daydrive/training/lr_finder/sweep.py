@@ -7,7 +7,6 @@ much from batch to batch that it hides the curve.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from daydrive.config import Config, UnrollPhase
 from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
-from daydrive.distributed import DistributedContext
+from daydrive.distributed import DistributedContext, processes_started
 from daydrive.errors import UserError, did_you_mean
 from daydrive.training.engine import Engine
 from daydrive.training.interruption import Interruption
@@ -106,7 +105,7 @@ def sweep(
     before the first step. Writes nothing. output: a folder that must not hold a training.
     UserError for what the user can mend.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if processes_started() > 1:
         raise UserError("find-lr is one process; start it without torchrun")
     setup = set_up(_as_it_begins(config), store.path, output, DistributedContext.single(device), TrainOptions())
     engine, batches = setup.engine, setup.prefetcher()

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from daydrive.rollout import dream_states
+from daydrive.models.rollout import dream_states
 from daydrive.types import Image, to_signed, to_uint8
 from daydrive.viz.colormaps import VALUES, blocks, coloured, scale, stacked, tile_height
 from daydrive.viz.images import Images, contact_sheet, enlarge, to_images, widen

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from daydrive.rollout import dream_states
+from daydrive.models.rollout import dream_states
 from daydrive.types import Image, to_signed, to_uint8
 from daydrive.viz.colormaps import (
     SHARES,

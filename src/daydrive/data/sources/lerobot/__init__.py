@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from daydrive.data.sources.lerobot.source import LeRobotSource
 
-__all__ = ["LeRobotSource"]
+__all__ = ["LeRobotSource", "local_copy"]
+
+
+def local_copy(name: str) -> Path | None:
+    """Where LeRobot keeps a dataset that it downloaded, `OWNER/NAME`: below HF_LEROBOT_HOME, or HF_HOME's `lerobot`."""
+    hub = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    folder = Path(os.environ.get("HF_LEROBOT_HOME") or Path(hub) / "lerobot") / name
+    return folder if (folder / "meta" / "info.json").is_file() else None

@@ -1,0 +1,171 @@
+"""What `import daydrive` offers: stores, clips, models, rollouts and evaluations, for scripts and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from daydrive import checkpoint
+from daydrive.data.sampling.clips import ClipIndex, read_clips
+from daydrive.data.store.store import Store
+from daydrive.errors import UserError
+from daydrive.evaluation import EvaluateConfig
+from daydrive.evaluation import evaluate as evaluate_checkpoint
+from daydrive.models import WorldModel, build_world_model
+from daydrive.models.rollout import rollout_uint8
+
+__all__ = ["Clips", "Store", "UserError", "build_world_model", "evaluate", "load", "rollout"]
+
+
+class Clips(Dataset[tuple[Tensor, Tensor]]):
+    """The clips of a store's split as a data set of PyTorch's, each as its images and actions.
+
+    Images are uint8 (T, 3, H, W), actions float32 (T-1, 4): steering [-1, 1], positive to the right, throttle [0, 1],
+    brake [0, 1], gear -1, 0 or 1; `actions[t]` is what the driver did from frame t to frame t+1.
+
+    It can be pickled. Worker processes of a DataLoader are best started by `forkserver` or `spawn`: Lance, which reads
+    the store, promises nothing after a fork.
+
+    Examples:
+        >>> import daydrive
+        >>> clips = daydrive.Clips("data/processed/road", "train", length=6)
+        >>> images, actions = clips[0]
+        >>> images.shape, images.dtype, actions.shape
+        (torch.Size([6, 3, 64, 64]), torch.uint8, torch.Size([5, 4]))
+
+        >>> from torch.utils.data import DataLoader
+        >>> loader = DataLoader(clips, batch_size=4, num_workers=2, multiprocessing_context="forkserver")
+        >>> [tuple(part.shape) for part in next(iter(loader))]
+        [(4, 6, 3, 64, 64), (4, 5, 4)]
+    """
+
+    def __init__(
+        self, store: Store | str | Path, split: str = "train", length: int = 10, frame_skip: int = 1,
+        where: str | None = None,
+    ) -> None:  # fmt: skip
+        """store: open, or its path or URL. length: frames of a clip, T, `frame_skip` apart. where: a condition in SQL
+        over the store's columns and the actions' names, which all frames of a clip satisfy.
+
+        UserError where the store can't be read or the split has no clip of this length.
+        """
+        self.store = store if isinstance(store, Store) else Store.open(store)
+        self._index = ClipIndex(self.store, split, length, frame_skip, where=where)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
+        """Clip number `place`, counted from the end where it is negative; IndexError where there is none."""
+        return self.__getitems__([place])[0]
+
+    def __getitems__(self, places: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Several at once, with one read of the store."""
+        count = len(self)
+        batch = read_clips(self.store, [self._index.clip(int(k) + count * (k < 0)) for k in places])
+        return list(zip(batch.images.contiguous(), batch.actions, strict=True))
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> WorldModel:
+    """The trained model of a checkpoint, on `device` and in evaluation mode.
+
+    path: a run folder, whose best checkpoint it is then, a checkpoint's folder or its `model.safetensors`.
+
+    Examples:
+        >>> import daydrive
+        >>> model = daydrive.load("runs/first")
+        >>> model.context_frames, model.image_size, model.training
+        (4, (64, 64), False)
+
+    UserError where there is no checkpoint, with the file that is at fault where it can't be read.
+    """
+    return checkpoint.load(Path(path), device).model
+
+
+def rollout(model: WorldModel, images: Tensor, actions: Tensor, seed: int = 0) -> Tensor:
+    """The frames to come, as the model predicts them from the last real ones and what the driver does.
+
+    images: uint8 (B, C, 3, H, W), the C real frames that the rollout begins with, as `model.context_frames` says.
+    actions: float32 (B, C-1+N, 4), of which the first C-1 lie between those. Returns uint8 (B, N, 3, H, W) on the
+    model's device. The same `seed` gives the same frames; a model that draws no random numbers does not need one.
+
+    Examples:
+        >>> import daydrive
+        >>> model = daydrive.load("runs/first")
+        >>> images, actions = daydrive.Clips("data/processed/road", "test", length=12)[0]
+        >>> frames = daydrive.rollout(model, images[None, : model.context_frames], actions[None])
+        >>> frames.shape, frames.dtype
+        (torch.Size([1, 8, 3, 64, 64]), torch.uint8)
+
+    UserError where shapes or types are others.
+    """
+    _check(model, images, actions)
+    devices = [device] if (device := next(model.parameters()).device).type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        return rollout_uint8(model, images, actions)
+
+
+def evaluate(
+    checkpoint: str | Path,
+    data_root: str | Path,
+    output: str | Path,
+    *,
+    split: str = "test",
+    horizon: int = 50,
+    clips: int = 64,
+    seed: int = 0,
+    counterfactual: bool = False,
+    controllability: bool = False,
+    long: bool = False,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """Measures a checkpoint on a store's split beside its baselines: what `evaluation.json` holds, and in the folder
+    `output` that file, `report.html`, images and videos.
+
+    horizon: steps to predict, fewer where no two clips are that long. clips: how many, evenly chosen. seed: of which
+    clip lends its actions to which. counterfactual: also left, straight and right from one moment of the road world.
+    controllability: also whether the model obeys its driver. long: also rollouts of 200 and 1000 steps.
+
+    Examples:
+        >>> import daydrive
+        >>> found = daydrive.evaluate("runs/first", "data/processed/road", "evaluation", horizon=5, clips=4)
+        >>> found["clips"], found["split"]
+        (4, 'test')
+
+    UserError for what doesn't fit together, before anything is computed or written.
+    """
+    config = EvaluateConfig(
+        split=split,
+        horizon=horizon,
+        clips=clips,
+        seed=seed,
+        counterfactual=counterfactual,
+        controllability=controllability,
+        long=long,
+    )
+    return evaluate_checkpoint(Path(checkpoint), Path(data_root), Path(output), config, device=device)
+
+
+def _check(model: WorldModel, images: Tensor, actions: Tensor) -> None:
+    """UserError that says what is given and what is expected."""
+    context, (height, width), action = model.context_frames, model.image_size, model.config.action_dim
+    if images.ndim != 5 or images.shape[1:] != (context, 3, height, width) or images.dtype != torch.uint8:
+        raise UserError(
+            f"images are {images.dtype} {tuple(images.shape)}; this model takes uint8 (B, {context}, 3, {height}, "
+            f"{width}), its {context} context frames"
+        )
+    if actions.ndim != 3 or actions.shape[::2] != (len(images), action) or not actions.is_floating_point():
+        raise UserError(
+            f"actions are {actions.dtype} {tuple(actions.shape)}; for these images float32 ({len(images)}, "
+            f"{context - 1} + N, {action}) is expected"
+        )
+    if actions.shape[1] < context:
+        raise UserError(
+            f"actions hold {actions.shape[1]} of them and {context - 1} lie between the context frames: give at least "
+            f"{context}, one for each frame to predict"
+        )

@@ -1,0 +1,29 @@
+"""Environment variables of W&B, as overrides of the settings that they stand for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from daydrive.errors import UserError, did_you_mean
+
+MODES = {"online": "online", "offline": "offline", "disabled": "disabled", "dryrun": "offline", "run": "online"}
+"""What WANDB_MODE may be; the last two are W&B's older names."""
+
+TRUE = {"1", "true", "yes", "on"}
+
+
+def wandb_overrides(environment: Mapping[str, str]) -> list[str]:
+    """Such as `logging.wandb_mode="offline"` for WANDB_MODE=offline; a variable that is empty counts as not set.
+
+    WANDB_DISABLED wins over WANDB_MODE. UserError for a mode that W&B doesn't have.
+    """
+    settings = {"wandb_project": environment.get("WANDB_PROJECT"), "wandb_name": environment.get("WANDB_NAME")}
+    mode = environment.get("WANDB_MODE")
+    if environment.get("WANDB_DISABLED", "").lower() in TRUE:
+        settings["wandb_mode"] = "disabled"
+    elif mode:
+        if mode not in MODES:
+            raise UserError(f"WANDB_MODE={mode} in the environment is no mode of W&B{did_you_mean(mode, MODES)}")
+        settings["wandb_mode"] = MODES[mode]
+    return [f"logging.{name}={json.dumps(value)}" for name, value in settings.items() if value]

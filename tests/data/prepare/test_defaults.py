@@ -1,0 +1,76 @@
+"""Which store a training takes where nobody names one, and how large a dataset's pictures become."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers.refusals import Refuse
+from helpers.drives import write_drive
+
+from daydrive.config import DataConfig, load_config
+from daydrive.data.defaults import defaults_of, find_store
+from daydrive.data.prepare.prepare import prepare
+from daydrive.data.sources import SOURCES
+from daydrive.data.store.store import METADATA_FILE, Store
+from daydrive.errors import UserError
+
+SMALL = {"road", "gym", "udacity"}
+
+
+def put(store: Path, name: str, seconds: int) -> Path:
+    """A store of this folder, prepared at that time."""
+    place = Path("data/processed") / name
+    shutil.copytree(store, place)
+    os.utime(place / METADATA_FILE, (seconds, seconds))
+    return place
+
+
+def test_the_store_that_was_prepared_last(small_store: Path, here: Path) -> None:
+    with pytest.raises(UserError, match=r"which drives\? .*python scripts/prepare_dataset\.py --dataset NAME"):
+        find_store(None, DataConfig())
+    older = put(small_store, "zoo", 1000)
+    assert find_store(None, DataConfig()) == (older, f"store: {older}; --data-root names another")
+    newer = put(small_store, "ant", 2000)
+    (here / "data/processed/none").mkdir()
+    found, said = find_store(None, DataConfig())
+    assert found == newer and said == (
+        f"store: {newer}, prepared last of the 2 under data/processed; --data-root names another"
+    )
+    assert find_store("elsewhere", DataConfig(root=older)) == (Path("elsewhere"), None)
+    assert find_store(None, DataConfig(root=older)) == (older, None)
+
+
+def test_every_dataset_has_a_config_that_says_how_it_is_prepared(here: Path) -> None:
+    for name in SOURCES:
+        data = load_config(f"data/{name}").data
+        size = 64 if name in SMALL else 256
+        assert data.image_size == (size, size) and data.root == Path(f"data/processed/{name}"), name
+        assert defaults_of(name) == data
+    assert defaults_of("of-another-package").image_size == (256, 256)
+    assert defaults_of("of-another-package").root == Path("data/processed/of-another-package")
+
+
+def test_preparing_without_a_size_takes_the_datasets_own(here: Path, refuse: Refuse) -> None:
+    for k in range(3):
+        write_drive(here / "raw" / f"d{k}", 6)
+    assert Store.open(prepare("folder", here / "raw", workers=0)).image_size == (256, 256)
+    assert Store.open(prepare("road", None, drives=3, frames=4, workers=0)).image_size == (64, 64)
+    (here / "configs/data").mkdir(parents=True)
+    (here / "configs/data/folder.yaml").write_text("data: {root: stores/own, image_size: [32, 48]}\n")
+    own = prepare("folder", here / "raw", workers=0)
+    assert own == Path("stores/own") and Store.open(own).image_size == (32, 48)
+    assert Store.open(prepare("folder", here / "raw", "third", (64, 64), workers=0)).image_size == (64, 64)
+    (here / "configs/data/folder.yaml").write_text("data: {image_siz: [32, 48]}\n")
+    refuse("prepare-dataset", "--dataset", "folder", "--data-root", "raw", said="did you mean 'data.image_size'")
+
+
+def test_drives_that_are_added_have_the_size_of_the_store(here: Path) -> None:
+    for k in range(3):
+        write_drive(here / "raw" / f"d{k}", 6)
+    prepare("folder", here / "raw", "store", (32, 32), workers=0)
+    write_drive(here / "raw" / "d3", 6)
+    added = Store.open(prepare("folder", here / "raw", "store", add=True, workers=0))
+    assert added.image_size == (32, 32) and len(added.drives) == 4

@@ -1,0 +1,37 @@
+"""What the package says of itself is what CI tests and what the README states."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import yaml
+
+from helpers.paths import REPO
+
+PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+WORKFLOW = yaml.safe_load((REPO / ".github/workflows/ci.yml").read_text())
+
+
+def test_supported_versions_are_those_that_ci_runs_and_the_readme_states() -> None:
+    prefix = "Programming Language :: Python :: 3."
+    supported = [entry.removeprefix(prefix) for entry in PROJECT["classifiers"] if entry.startswith(prefix)]
+    assert supported == ["11", "12", "13"] and PROJECT["requires-python"] == f">=3.{supported[0]}"
+    jobs = WORKFLOW["jobs"]
+    versions = jobs["versions"]["strategy"]["matrix"]["include"]
+    everything = next(step["with"]["python-version"] for step in jobs["all"]["steps"] if "with" in step)
+    assert {everything, *(one["python"] for one in versions)} == {f"3.{minor}" for minor in supported}
+
+    torch = next(entry for entry in PROJECT["dependencies"] if entry.startswith("torch"))
+    lowest = re.fullmatch(r"torch>=([\d.]+)", torch)
+    assert lowest and any(f"torch=={lowest[1]}.*" in str(step) for step in jobs["versions"]["steps"])
+    for page in ("README.md", "docs/index.md"):
+        text = (REPO / page).read_text()
+        assert f"Python 3.{supported[0]} to 3.{supported[-1]}" in text and f"PyTorch {lowest[1]} or newer" in text
+
+
+def test_the_workflow_runs_what_has_to_pass() -> None:
+    assert {"run": ".ci/run"} in WORKFLOW["jobs"]["all"]["steps"]
+    assert WORKFLOW["permissions"] == {"contents": "read"}
+    steps = (REPO / ".ci/run").read_text()
+    assert all(f"make {target} " in steps for target in ("lint", "test", "test-slow"))

@@ -1,0 +1,92 @@
+"""The wheel without a clone: in an environment of its own and an empty folder, the demo and every config by its name.
+
+Its dependencies are those of the environment that runs the tests, whose own daydrive is out of sight.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from daydrive.config.files import config_names
+from helpers.guide import SMALL
+from helpers.paths import REPO
+
+PATIENCE = 900
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from what the repository holds, in a copy, since building leaves files behind."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPO / name, source)
+    shutil.copytree(REPO / "src", source / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    with_setuptools = ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
+    command = [sys.executable, "-m", "pip", "wheel", str(source), "--no-deps", "--wheel-dir", str(folder / "wheels")]
+    subprocess.run([*command, "--quiet", *with_setuptools], check=True)
+    (built,) = (folder / "wheels").glob("daydrive-*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of its programs. A line of a .pth file adds a folder without the .pth files in it, and so without the
+    editable daydrive of the tests."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False)
+    python = folder / "bin/python"
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", "--quiet"]
+    subprocess.run([*pip, "--ignore-installed", str(wheel)], check=True)
+    return folder / "bin"
+
+
+def run(environment: Path, folder: Path, *words: str) -> str:
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(environment / words[0]), *words[1:]], cwd=folder, env=clean, capture_output=True, text=True, check=False,
+        timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def test_the_wheel_holds_what_is_no_python(wheel: Path) -> None:
+    files = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"daydrive/configs/{name}.yaml" for name in config_names()} <= files
+    assert {"daydrive/py.typed"} | {
+        str(page.relative_to(REPO / "src")) for page in (REPO / "src/daydrive").rglob("*.html")
+    } <= files
+
+
+def test_the_demo_and_every_config_by_its_name(environment: Path, tmp_path: Path) -> None:
+    where = run(environment, tmp_path, "python", "-c", "import daydrive; print(daydrive.__file__)")
+    assert Path(where.strip()).is_relative_to(environment.parent)
+    said = run(environment, tmp_path, "daydrive", "demo", "--drives", "3", "--clips", "2", *SMALL)
+    assert "report, for a browser" in said and (tmp_path / "runs/demo/evaluation/report.html").is_file()
+
+    assert [
+        line.split()[0] for line in run(environment, tmp_path, "daydrive", "configs").splitlines()
+    ] == config_names()
+    for name in config_names():
+        if name.startswith("training/"):
+            short = name.removeprefix("training/")
+            run(environment, tmp_path, "daydrive", "train", "--config", short, "--dry-run", *SMALL)
+    train = ("daydrive", "train", "--config", "demo", "--run-dir", "second")
+    assert "store: data/processed/road" in run(environment, tmp_path, *train, *SMALL)
+    assert (tmp_path / "second/checkpoints/last").is_file()
