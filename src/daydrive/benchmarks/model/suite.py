@@ -1,4 +1,4 @@
-"""All measures of a model, of other people's and of the floors, one after the other."""
+"""All measures of a model, of other people's and of the baselines, one after the other."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TARGETS = {
     **measures.TARGETS,
 }
 BATCHES, SIZES = (1, 4, 16), (64, 128, 256)
-"""Dreams at once; pixels of the square pictures that the settings are also built for, with fresh weights."""
+"""Dreams at once; pixels of the square images that the settings are also built for, with fresh weights."""
 
 ENERGY_SECONDS = 5.0
 
@@ -125,7 +125,7 @@ def _on(
 def _untrained(
     loaded: LoadedModel, size: int, batches: Sequence[int], effort: clock.Effort, device: torch.device
 ) -> list[dict[str, Any]]:
-    """Frames a second of the same settings with fresh weights, or why they don't fit square pictures of that size."""
+    """Frames a second of the same settings with fresh weights, or why they don't fit square images of that size."""
     try:
         fresh = of_size(loaded, (size, size), device)
     except UserError as error:
