@@ -192,7 +192,7 @@ def test_what_cannot_be_compared_is_refused_with_the_line(store: Store, tmp_path
     refused("its horizon is 6, not 4", horizon=4)
     shutil.copytree(tmp_path / "copier", elsewhere)
     (elsewhere / "frame_metrics.npz").write_bytes(b"PK")
-    refused("figures.npz can't be read")
+    refused("frame_metrics.npz can't be read")
     shutil.copytree(tmp_path / "copier", elsewhere)
     (elsewhere / "evaluation.json").write_text("{}")
     refused("has no manifest; evaluate that checkpoint again")
