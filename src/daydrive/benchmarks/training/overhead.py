@@ -13,7 +13,7 @@ from torch import Tensor
 
 from daydrive import checkpoint
 from daydrive.benchmarks.findings import Findings
-from daydrive.benchmarks.interleaved_timing import interleaved, least, seconds_of
+from daydrive.benchmarks.interleaved_timing import least, seconds_of, time_interleaved
 from daydrive.benchmarks.training.workload import Workload
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
@@ -40,7 +40,7 @@ def saving(workload: Workload, step_seconds: float) -> Findings:
         keep, state, writer = config.logging.keep_checkpoints, engine.state(), checkpoint.Writer()
         checkpoint.save(run, next(numbers), contents or engine.contents(), config, state, keep, writer)
 
-    seconds = interleaved(
+    seconds = time_interleaved(
         {"save": save, "snapshot": lambda: snapshot(engine.contents())}, workload.effort._replace(seconds=0), device
     )
     cached = snapshot(engine.contents())
@@ -102,7 +102,7 @@ def logging(workload: Workload, step_seconds: float) -> Findings:
             "histograms": lambda: report.histograms(next(numbers), workload.engine.model),
             "images_and_videos": log_images,
         }
-        seconds = interleaved(runs, workload.effort._replace(seconds=0), device)
+        seconds = time_interleaved(runs, workload.effort._replace(seconds=0), device)
     workload.engine.zero_grad()
     every = {
         "scalars": intervals.log_interval,
