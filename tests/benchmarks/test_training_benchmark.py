@@ -17,10 +17,10 @@ import torch
 
 from daydrive.benchmarks import gpu
 from daydrive.benchmarks.findings import Findings, outcomes
-from daydrive.benchmarks.interleaved_timing import QUICK, interleaved, least, peak_bytes
+from daydrive.benchmarks.interleaved_timing import QUICK, least, peak_bytes, time_interleaved
 from daydrive.benchmarks.training import benchmark_training, steps
 from daydrive.benchmarks.training.plain import PlainLoop, newton_schulz
-from daydrive.benchmarks.training.targets import sum_up, targets_on
+from daydrive.benchmarks.training.suite import sum_up, targets_on
 from daydrive.benchmarks.training.workload import build_workload
 from daydrive.cli import app
 from daydrive.config import load_config
@@ -83,10 +83,10 @@ def test_the_script_is_the_command() -> None:
 def test_what_is_compared_runs_in_turn_after_a_warm_up() -> None:
     order: list[str] = []
     effort = QUICK._replace(rounds=3)
-    seconds = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, effort, CPU)
+    seconds = time_interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, effort, CPU)
     assert "".join(order) == "ab" + 3 * "ab"
     assert {name: len(each) for name, each in seconds.items()} == {"a": 3, "b": 3}
-    longer = interleaved({"a": lambda: time.sleep(0.01)}, effort._replace(seconds=0.2), CPU)
+    longer = time_interleaved({"a": lambda: time.sleep(0.01)}, effort._replace(seconds=0.2), CPU)
     assert len(longer["a"]) > 3 and min(longer["a"]) >= 0.01
     assert least({"a": [3.0, 1.0, 2.0]}) == {"a": 1.0}
 

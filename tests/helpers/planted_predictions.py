@@ -79,8 +79,8 @@ def evaluated(dream: Dream, store: Store, output: Path, **options: Any) -> dict[
     def given(names: Collection[str]) -> dict[str, Any]:
         return {name: settings.pop(name) for name in list(settings) if name in names}
 
-    config = EvaluateConfig(**given({field.name for field in fields(EvaluateConfig)}))
     networks = Networks(**given(Networks._fields))
+    config = EvaluateConfig(**given({field.name for field in fields(EvaluateConfig)}))
     model = EvaluatedModel(dream, **given(EvaluatedModel._fields))
     return evaluate_model(model, store, output, config, networks=networks, **settings)
 

@@ -121,10 +121,10 @@ def test_limits_and_licences(evaluation: dict[str, Any], trained: Path, road_sto
     training = training_of(checkpoint_of(trained) / "model.safetensors")
     assert training is not None
     store = Store.open(road_store)
-    checks = [{"name": "parallax", "passed": False, "said": ""}, {"name": "moves", "passed": True, "said": ""}]
+    checks = [{"name": "parallax", "passed": False, "evidence": ""}, {"name": "moves", "passed": True, "evidence": ""}]
     judged = {"verdict": "obeys, roughly", "mark": {"passed": 1, "of": 2, "share": 0.5}, "checks": checks}
     long = {"lengths": [{"steps": 200, "verdict": "holds"}, {"steps": 1000, "verdict": "collapses"}]}
-    text = model_card({**evaluation, "card": judged, "long_dreams": long}, store, training)
+    text = model_card({**evaluation, "controllability": judged, "long_dreams": long}, store, training)
     assert "it obeys, roughly; not passed: parallax." in text
     assert "Long dreams: after 20 s it holds, after 100 s it collapses." in text
     store.source = "udacity"

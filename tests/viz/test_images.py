@@ -123,7 +123,7 @@ def test_a_film_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="no more"):
         write_video(path, broken(), 10.0)
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="no images"):
         write_video(path, [], 10.0)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]

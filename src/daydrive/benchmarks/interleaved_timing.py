@@ -38,7 +38,7 @@ def seconds_of(run: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def interleaved(runs: Mapping[str, Callable[[], object]], effort: Effort, device: torch.device) -> Seconds:
+def time_interleaved(runs: Mapping[str, Callable[[], object]], effort: Effort, device: torch.device) -> Seconds:
     """Each once to warm up, then all in turn, again and again: what disturbs the machine for a while hits all of them.
 
     The least seconds of each are those to compare.

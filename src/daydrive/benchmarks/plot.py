@@ -1,4 +1,4 @@
-"""A benchmark in one picture."""
+"""A benchmark in one image."""
 
 from __future__ import annotations
 

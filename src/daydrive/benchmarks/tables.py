@@ -60,7 +60,7 @@ def _frames_per_second(entries: list[dict[str, Any]]) -> Table:
     shown = Table(title="frames a second, all dreams together", title_justify="left")
     shown.add_column("model")
     shown.add_column("device")
-    shown.add_column("pictures")
+    shown.add_column("images")
     for batch in batches:
         shown.add_column(f"{batch} at once", justify="right")
     rows: dict[tuple[str, str, str], dict[int, str]] = {}

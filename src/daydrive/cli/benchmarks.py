@@ -46,7 +46,7 @@ def benchmark(
     quick: Annotated[bool, typer.Option("--quick", help="few repetitions: to see that it runs, not how fast")] = False,
     device: Device = "auto",
 ) -> None:
-    """What dreaming, loading and training cost, beside their targets and other models: a table, JSON and a picture.
+    """What dreaming, loading and training cost, beside their targets and other models: a table, JSON and an image.
 
     model: seconds, frames a second, memory, arithmetic and energy, on the processor and on a GPU where there is one.
     data: the loader alone. training: a step, loading, saving and logging.
@@ -62,7 +62,7 @@ def benchmark(
     console = Console()
     file = output or Path("runs/benchmark") / f"{suite}.json"
     if file.suffix == ".png":
-        raise UserError(f"--output {file}: the figures are JSON; the picture is written beside them")
+        raise UserError(f"--output {file}: the metrics are JSON; the image is written beside them")
     where = _devices(device)
 
     def of_model(file: Path) -> tuple[Findings, dict[str, Target]]:

@@ -17,14 +17,14 @@ from daydrive.errors import UserError, did_you_mean
 def evaluate(
     checkpoint: Checkpoint,
     data_root: Annotated[Path, typer.Option(help="the store")],
-    output: Annotated[Path, typer.Option(help="folder for figures and pictures")],
+    output: Annotated[Path, typer.Option(help="folder for metrics and images")],
     adapter: Annotated[
         str | None, typer.Option(help="FILE.py:NAME, a function that makes another model of --checkpoint dream")
     ] = None,
     split: Annotated[str, typer.Option(help="val, test or train")] = "test",
-    horizon: Annotated[int, typer.Option(help="steps to dream")] = 50,
+    horizon: Annotated[int, typer.Option(help="steps to predict")] = 50,
     clips: Annotated[int, typer.Option(help="clips, evenly chosen")] = 64,
-    predictions: Annotated[int, typer.Option(help="clips whose pictures predictions.npz holds, evenly chosen")] = 64,
+    predictions: Annotated[int, typer.Option(help="clips whose frames predictions.npz holds, evenly chosen")] = 64,
     batch_size: Annotated[int, typer.Option(help="clips read at a time; changes no figure")] = 8,
     seed: Annotated[int, typer.Option(help="of which clip lends its actions to which")] = 0,
     counterfactual: Annotated[
@@ -41,7 +41,7 @@ def evaluate(
     compare: Annotated[list[Path] | None, typer.Option(help="folder of another evaluation of the same clips")] = None,
     device: Device = "auto",
 ) -> None:
-    """A checkpoint → its margins over the floors, with pictures and a report.
+    """A checkpoint → its margins over the baselines, with images and a report.
 
     Interrupted it goes on where it was. The processes of torchrun share the clips.
     """

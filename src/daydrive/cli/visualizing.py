@@ -23,7 +23,7 @@ Split = Annotated[str, typer.Option(help="val, test or train")]
 Drives = Annotated[list[str] | None, typer.Option("--drive", help="this one instead; repeatable")]
 Drive = Annotated[str | None, typer.Option(help="of the store; default: the first of the split")]
 At = Annotated[float | None, typer.Option(help="second of the drive at which the dream begins; default: the earliest")]
-Horizon = Annotated[int, typer.Option(min=1, help="steps to dream, fewer where the drive ends before")]
+Horizon = Annotated[int, typer.Option(min=1, help="steps to predict, fewer where the drive ends before")]
 Clips = Annotated[int, typer.Option(min=1, help="how many, spread evenly over the split")]
 Unfit = Annotated[str | None, typer.Option("--adapter", hidden=True)]
 
@@ -41,7 +41,7 @@ def rollout(
     adapter: Adapter = None,
     device: Device = "auto",
 ) -> None:
-    """Several clips at once: real frames, dreamt ones, and where they differ."""
+    """Several clips at once: real frames, predicted ones, and where they differ."""
     from daydrive.devices import find_device
     from daydrive.viz.views import rollouts as kind
     from daydrive.viz.views.clips import ClipQuery, view_rollouts
@@ -99,7 +99,7 @@ def motion(
     adapter: Unfit = None,
     device: Device = "auto",
 ) -> None:
-    """How the model paints: the flow, what it takes for new, what is left of the last real picture."""
+    """How the model paints: the flow, what it takes for new, what is left of the last real image."""
     from daydrive.devices import find_device
     from daydrive.viz.views import motion as kind
     from daydrive.viz.views.clips import ClipQuery, view_inside
@@ -127,7 +127,7 @@ def latent(
     adapter: Unfit = None,
     device: Device = "auto",
 ) -> None:
-    """What the encoder makes of real and of dreamt frames, and what the dynamics remember."""
+    """What the encoder makes of real and of predicted frames, and what the dynamics remember."""
     from daydrive.devices import find_device
     from daydrive.viz.views import latents as kind
     from daydrive.viz.views.clips import ClipQuery, view_inside
@@ -183,7 +183,7 @@ def sheet(
     adapter: Adapter = None,
     device: Device = "auto",
 ) -> None:
-    """Many dreams on one page, real above dreamt, the best on top. Drives alone: `daydrive data show`."""
+    """Many dreams on one page, real above predicted, the best on top. Drives alone: `daydrive data show`."""
     from daydrive.devices import find_device
     from daydrive.viz.images import write_png
     from daydrive.viz.views.clips import ClipQuery, view_rollouts
@@ -218,6 +218,6 @@ def curves(
 def _refuse(adapter: str | None, kind: str) -> None:
     if adapter is not None:
         raise UserError(
-            f"--adapter {adapter}: {kind} shows what daydrive's own models hold, and an adapter gives pictures alone; "
+            f"--adapter {adapter}: {kind} shows what daydrive's own models hold, and an adapter gives images alone; "
             "rollout, steering-sweep, error and sheet take one"
         )

@@ -17,7 +17,7 @@ from daydrive.files import read_json
 
 METRICS = "frame_metrics.npz"
 FORMER_METRICS = "figures.npz"
-"""The same file of evaluations before 0.2, with `mean_picture_psnr` in place of `mean_image_psnr`."""
+"""The same file of earlier evaluations, with `mean_picture_psnr` in place of `mean_image_psnr`."""
 
 
 def save_frame_metrics(folder: Path, metrics: Mapping[str, Array]) -> None:

@@ -63,4 +63,4 @@ def _write(file: Path, rollout: Rollout) -> None:
 
 
 def _file(folder: Path, number: int) -> Path:
-    return folder / f"pictures-{number:08d}.npz"
+    return folder / f"frames-{number:08d}.npz"

@@ -54,7 +54,7 @@ def dress(axis: Axes, title: str, grid: str = "y") -> None:
 
 
 def drawn(figure: Figure) -> Image:
-    """The figure as a picture, on white."""
+    """The figure as an image, on white."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, facecolor="white")
     return np.asarray(Pillow.open(buffer).convert("RGB"))

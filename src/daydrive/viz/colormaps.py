@@ -66,13 +66,13 @@ def with_arrows(tile: Image, motion: npt.NDArray[np.floating], most: float, acro
 
 
 def tile_height(image: Image, most: int) -> int:
-    """Pixels that a picture is drawn high: `most`, and less where it is wide, so that a row of them stays short."""
+    """Pixels that an image is drawn high: `most`, and less where it is wide, so that a row of them stays short."""
     height, width = image.shape[:2]
     return max(48, min(most, round(1.5 * most * height / width)))
 
 
 def blocks(image: Image, like: Image) -> Image:
-    """To the size of another picture, each pixel a plain rectangle."""
+    """To the size of another image, each pixel a plain rectangle."""
     rows, columns = (np.arange(n) * m // n for n, m in zip(like.shape[:2], image.shape[:2], strict=True))
     return np.asarray(image[rows][:, columns])
 

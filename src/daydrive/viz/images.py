@@ -1,6 +1,6 @@
 """Drawing for people: labelled sheets of frames, the driver's action as a wheel and pedals, PNG, MP4 and GIF.
 
-A picture is uint8 (H, W, 3) RGB everywhere. Colours differ in lightness too, so that sheets read in grey.
+An image is uint8 (H, W, 3) RGB everywhere. Colours differ in lightness too, so that sheets read in grey.
 """
 
 from __future__ import annotations
@@ -98,9 +98,9 @@ def contact_sheet(
     height: int = 112,
     group: int = 0,
 ) -> Image:
-    """Rows of pictures on white paper, labelled on the left and on top.
+    """Rows of images on white paper, labelled on the left and on top.
 
-    height: of every tile; pictures of one column share their proportions.
+    height: of every tile; images of one column share their proportions.
     group: leaves more room after every so many rows.
     """
     assert rows and len(rows) == len(row_labels)
@@ -145,7 +145,7 @@ def side_by_side(images: Sequence[Image], labels: Sequence[str], *, height: int 
 
 
 def action_panel(action: npt.ArrayLike, height: int) -> Image:
-    """(height, 2 height) picture of an action: the wheel as the driver sees it, throttle (T), brake (B), gear.
+    """(height, 2 height) image of an action: the wheel as the driver sees it, throttle (T), brake (B), gear.
 
     action: steering, throttle, brake, gear, as in `daydrive.types`; values outside their range are drawn at its end.
     """
@@ -175,7 +175,7 @@ def action_panel(action: npt.ArrayLike, height: int) -> Image:
 
 
 def overlay_action(image: Image, action: npt.ArrayLike, height: int | None = None) -> Image:
-    """A copy with the action's panel, a quarter of the picture high unless told, in the lower left corner."""
+    """A copy with the action's panel, a quarter of the image high unless told, in the lower left corner."""
     h, w = image.shape[:2]
     tall = min(height or max(16, h // 4), h, w // 2)
     out = image.copy()
@@ -201,7 +201,7 @@ def show_batch(
     if images.ndim == 4:
         images = images[:, None]
     if images.ndim != 5 or images.shape[2] != 3 or 0 in images.shape:
-        raise UserError(f"a batch of pictures is (B, T, 3, H, W) or (B, 3, H, W), not {tuple(images.shape)}")
+        raise UserError(f"a batch of images is (B, T, 3, H, W) or (B, 3, H, W), not {tuple(images.shape)}")
     clips, length = images.shape[:2]
     if actions is not None and actions.shape != (clips, length - 1, 4):
         raise UserError(
@@ -231,11 +231,11 @@ def _levels(images: Tensor) -> Tensor:
     if images.dtype == torch.uint8:
         return images
     if not images.is_floating_point():
-        raise UserError(f"pictures are uint8 [0, 255] or floating point [-1, 1], not {images.dtype}")
-    _refuse_nan(images, "pictures")
+        raise UserError(f"images are uint8 [0, 255] or floating point [-1, 1], not {images.dtype}")
+    _refuse_nan(images, "images")
     low, high = images.min().item(), images.max().item()
     if low < -1 or high > 1:
-        raise UserError(f"pictures of floats are in [-1, 1], and these go from {low:g} to {high:g}; 0 to 255 is uint8")
+        raise UserError(f"images of floats are in [-1, 1], and these go from {low:g} to {high:g}; 0 to 255 is uint8")
     return to_uint8(images)
 
 
@@ -249,7 +249,7 @@ def write_png(path: Path, image: Image) -> None:
 def write_video(path: Path, images: Iterable[Image], hz: float) -> int:
     """Writes an MP4 (H.264, yuv420p, plays in any browser) whole or not at all, and returns its number of frames.
 
-    Pictures of one size, read one at a time; an odd side is made even by repeating its last line.
+    Images of one size, read one at a time; an odd side is made even by repeating its last line.
     """
     import av
 
@@ -269,7 +269,7 @@ def write_video(path: Path, images: Iterable[Image], hz: float) -> int:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
             count += 1
         if count == 0:
-            raise ValueError(f"no pictures for {path}")
+            raise ValueError(f"no images for {path}")
         container.mux(stream.encode())
     return count
 
@@ -291,7 +291,7 @@ def encode_gif(frames: npt.NDArray[np.uint8], hz: float) -> bytes:
 
 @functools.lru_cache(maxsize=32)
 def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
-    import matplotlib  # ships the font, so that pictures look alike on every machine
+    import matplotlib  # ships the font, so that images look alike on every machine
 
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", name), size)

@@ -121,7 +121,7 @@ def test_the_page_and_the_sheets(told_store: Path, tmp_path: Path, capsys: pytes
         assert len(rows) == 5 and np.ptp(np.diff(rows)) <= 1 and shown["frames"] == drive.frames
         assert np.allclose(shown["actions"], store.read_actions(rows), atol=1e-3)
         assert shown["speed"] == store.read_values(rows, ["speed"])["speed"].tolist()
-        for source, jpeg in zip(shown["pictures"], store.read(rows)[0], strict=True):
+        for source, jpeg in zip(shown["images"], store.read(rows)[0], strict=True):
             seen = simplejpeg.decode_jpeg(base64.b64decode(source.removeprefix("data:image/jpeg;base64,")))
             assert np.abs(seen.astype(int) - simplejpeg.decode_jpeg(jpeg)).max() <= 8
     sheet = np.asarray(Image.open(tmp_path / "out" / files[0]))

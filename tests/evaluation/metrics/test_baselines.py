@@ -162,6 +162,17 @@ def edit(folder: Path, **lines: Any) -> None:
     file.write_text(json.dumps(said))
 
 
+def test_an_evaluation_with_former_names_is_compared(store: Store, tmp_path: Path) -> None:
+    evaluated(copier, store, tmp_path / "copier")
+    with np.load(tmp_path / "copier/frame_metrics.npz") as data:
+        former = {name.replace("mean_image_psnr", "mean_picture_psnr"): data[name] for name in data.files}
+    (tmp_path / "copier/frame_metrics.npz").unlink()
+    np.savez(tmp_path / "copier/figures.npz", **former)
+    same = evaluated(copier, store, tmp_path / "again", compare_with=[tmp_path / "copier"])
+    (none,) = same["compared"].values()
+    assert not any(none["psnr"]) and none["usable_seconds"] == 0
+
+
 def test_what_cannot_be_compared_is_refused_with_the_line(store: Store, tmp_path: Path) -> None:
     evaluated(copier, store, tmp_path / "copier")
     elsewhere = tmp_path / "other"
@@ -181,7 +192,7 @@ def test_what_cannot_be_compared_is_refused_with_the_line(store: Store, tmp_path
     refused("its horizon is 6, not 4", horizon=4)
     shutil.copytree(tmp_path / "copier", elsewhere)
     (elsewhere / "frame_metrics.npz").write_bytes(b"PK")
-    refused("figures.npz can't be read")
+    refused("frame_metrics.npz can't be read")
     shutil.copytree(tmp_path / "copier", elsewhere)
     (elsewhere / "evaluation.json").write_text("{}")
     refused("has no manifest; evaluate that checkpoint again")

@@ -229,8 +229,8 @@ def test_lpips_is_the_papers_formula(kind: str) -> None:
 
 
 def test_lpips_is_not_measured_of_pictures_too_small_for_it() -> None:
-    assert find_lpips(None, None, (16, 64)) == (None, "not measured, the pictures are 16x64 and it needs 32x32")
-    with pytest.raises(UserError, match="--lpips vgg16: the pictures are 16x64 and it needs 32x32"):
+    assert find_lpips(None, None, (16, 64)) == (None, "not measured, the images are 16x64 and it needs 32x32")
+    with pytest.raises(UserError, match="--lpips vgg16: the images are 16x64 and it needs 32x32"):
         find_lpips("vgg16", None, (16, 64))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from daydrive.benchmarks.findings import Findings, Target
-from daydrive.benchmarks.interleaved_timing import QUICK, THOROUGH, interleaved, least
+from daydrive.benchmarks.interleaved_timing import QUICK, THOROUGH, least, time_interleaved
 from daydrive.evaluation.metrics.frame_metrics import UINT8_RANGE
 from daydrive.metrics import psnr, ssim
 
@@ -37,7 +37,7 @@ def measures_ratio(quick: bool) -> Findings:
     torch.set_num_threads(1)
     try:
         runs = {"ours": partial(_ours, clips), "torchmetrics": partial(theirs, clips)}
-        seconds = interleaved(runs, QUICK if quick else THOROUGH._replace(seconds=0), torch.device("cpu"))
+        seconds = time_interleaved(runs, QUICK if quick else THOROUGH._replace(seconds=0), torch.device("cpu"))
     finally:
         torch.set_num_threads(threads)
     best = least(seconds)

@@ -1,4 +1,4 @@
-"""All measures of a model, of other people's and of the floors, one after the other."""
+"""All measures of a model, of other people's and of the baselines, one after the other."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from daydrive.benchmarks import interleaved_timing as clock
+from daydrive.benchmarks import interleaved_timing
 from daydrive.benchmarks.findings import Findings, Target, write
-from daydrive.benchmarks.model import cost, latency
-from daydrive.benchmarks.model import metrics_speed as measures
+from daydrive.benchmarks.model import cost, latency, metrics_speed
 from daydrive.benchmarks.model.candidates import Candidate, find_candidates, of_size
 from daydrive.benchmarks.model.energy import energy_of
 from daydrive.benchmarks.model.scene import REAL_TIME_HZ, Scene, noise, of_store, swaying
@@ -31,10 +30,10 @@ TARGETS = {
     "vs_constant_flow": Target(None, False, "least time of a frame over that of moving the last one on"),
     "vs_copy_last": Target(None, False, "least time of a frame over that of copying the last one"),
     "joules": Target(None, False, "energy of a frame"),
-    **measures.TARGETS,
+    **metrics_speed.TARGETS,
 }
 BATCHES, SIZES = (1, 4, 16), (64, 128, 256)
-"""Dreams at once; pixels of the square pictures that the settings are also built for, with fresh weights."""
+"""Dreams at once; pixels of the square images that the settings are also built for, with fresh weights."""
 
 ENERGY_SECONDS = 5.0
 
@@ -66,7 +65,7 @@ def benchmark_model(
     for device in devices:
         _on(device, loaded, candidates, scene, quick, found, say)
     say("cpu: PSNR and SSIM")
-    found.add(measures.measures_ratio(quick))
+    found.add(metrics_speed.measures_ratio(quick))
     with parents_made(output):
         write(output, "model", quick, machine, found, TARGETS)
     return found, TARGETS
@@ -95,7 +94,7 @@ def _on(
 ) -> None:
     """Everything on one device."""
     batches, sizes = (BATCHES[:2], SIZES[:2]) if quick else (BATCHES, SIZES)
-    effort = clock.QUICK if quick else clock.THOROUGH._replace(seconds=5)
+    effort = interleaved_timing.QUICK if quick else interleaved_timing.THOROUGH._replace(seconds=5)
     adapters = {candidate.name: candidate.load(device) for candidate in candidates}
     say(f"{device}: latency of {', '.join(adapters)}")
     waits = latency.wait_for(adapters, scene, latency.QUICK if quick else latency.THOROUGH)
@@ -123,9 +122,9 @@ def _on(
 
 
 def _untrained(
-    loaded: LoadedModel, size: int, batches: Sequence[int], effort: clock.Effort, device: torch.device
+    loaded: LoadedModel, size: int, batches: Sequence[int], effort: interleaved_timing.Effort, device: torch.device
 ) -> list[dict[str, Any]]:
-    """Frames a second of the same settings with fresh weights, or why they don't fit square pictures of that size."""
+    """Frames a second of the same settings with fresh weights, or why they don't fit square images of that size."""
     try:
         fresh = of_size(loaded, (size, size), device)
     except UserError as error:

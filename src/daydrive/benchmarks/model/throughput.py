@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from daydrive.benchmarks.interleaved_timing import Effort, interleaved
+from daydrive.benchmarks.interleaved_timing import Effort, time_interleaved
 from daydrive.benchmarks.model.scene import Scene, swaying
 from daydrive.evaluation.adapter import Adapter
 
@@ -28,7 +28,7 @@ def _of_batch(adapter: Adapter, scene: Scene, batch: int, effort: Effort, device
     action = swaying(1)[:, 0].expand(batch, -1).contiguous()
     try:
         adapter.reset(scene.context(adapter.context, batch))
-        seconds = sorted(interleaved({"step": partial(_seen, adapter, action)}, effort, device)["step"])
+        seconds = sorted(time_interleaved({"step": partial(_seen, adapter, action)}, effort, device)["step"])
     except torch.OutOfMemoryError:
         return entry | {"reason": "the device has no memory for it"}
     return entry | {

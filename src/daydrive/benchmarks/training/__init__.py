@@ -1,4 +1,4 @@
-"""The training's benchmark: speed, memory and upkeep as ratios, each with its target and the figures behind it."""
+"""The training benchmark: speed, memory and overhead as ratios, each with its target and what is behind it."""
 
 from daydrive.benchmarks.training.suite import benchmark_training
 

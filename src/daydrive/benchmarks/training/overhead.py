@@ -13,7 +13,7 @@ from torch import Tensor
 
 from daydrive import checkpoint
 from daydrive.benchmarks.findings import Findings
-from daydrive.benchmarks.interleaved_timing import interleaved, least, seconds_of
+from daydrive.benchmarks.interleaved_timing import least, seconds_of, time_interleaved
 from daydrive.benchmarks.training.workload import Workload
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
@@ -40,7 +40,7 @@ def saving(workload: Workload, step_seconds: float) -> Findings:
         keep, state, writer = config.logging.keep_checkpoints, engine.state(), checkpoint.Writer()
         checkpoint.save(run, next(numbers), contents or engine.contents(), config, state, keep, writer)
 
-    seconds = interleaved(
+    seconds = time_interleaved(
         {"save": save, "snapshot": lambda: snapshot(engine.contents())}, workload.effort._replace(seconds=0), device
     )
     cached = snapshot(engine.contents())
@@ -78,7 +78,7 @@ def snapshot(contents: checkpoint.Contents) -> checkpoint.Contents:
 
 def logging(workload: Workload, step_seconds: float) -> Findings:
     """`logging_cost`: all that is logged, each over the steps of its interval: figures and the metrics they need,
-    histograms, pictures and films of `num_samples` clips.
+    histograms, images and videos of `num_samples` clips.
 
     step_seconds: of a whole step of the config. Validation itself is not counted.
     """
@@ -92,7 +92,7 @@ def logging(workload: Workload, step_seconds: float) -> Findings:
             metrics = {**trained.parts, **image_metrics(trained, context)}
             report.step_done(next(numbers), {f"train/{metric}": float(v.mean()) for metric, v in metrics.items()})
 
-        def pictures() -> None:
+        def log_images() -> None:
             samples = intervals.num_samples
             sheet, video = sample_sheet(validated, context, samples), sample_video(validated, context, samples)
             report.validated(next(numbers), Validated({}, sheet, video), trained)
@@ -100,14 +100,14 @@ def logging(workload: Workload, step_seconds: float) -> Findings:
         runs = {
             "scalars": scalars,
             "histograms": lambda: report.histograms(next(numbers), workload.engine.model),
-            "pictures_and_films": pictures,
+            "images_and_videos": log_images,
         }
-        seconds = interleaved(runs, workload.effort._replace(seconds=0), device)
+        seconds = time_interleaved(runs, workload.effort._replace(seconds=0), device)
     workload.engine.zero_grad()
     every = {
         "scalars": intervals.log_interval,
         "histograms": intervals.histogram_interval,
-        "pictures_and_films": intervals.eval_interval,
+        "images_and_videos": intervals.eval_interval,
     }
     shares = {kind: best / (every[kind] * step_seconds) for kind, best in least(seconds).items()}
     raw = {"seconds": seconds, "shares": shares, "seconds_of_a_step": step_seconds}
@@ -132,7 +132,7 @@ def _trained(workload: Workload) -> StepResult:
 
 
 def _validated(workload: Workload) -> StepResult:
-    """Whole validation clips, dreamed a frame late: pictures of drives, for content decides what a GIF costs."""
+    """Whole validation clips, dreamed a frame late: images of drives, for content decides what a GIF costs."""
     setup, context = workload.setup, workload.config.training.context_frames
     data, count = workload.config.data, workload.config.logging.num_samples
     clips = fixed_clips(setup.store, "val", data.sequence_length, count, data.frame_skip, data.filter)

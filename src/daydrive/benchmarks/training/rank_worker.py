@@ -1,4 +1,4 @@
-"""One of the processes of `ranks.two_processes`: python -m daydrive.benchmarks.training.rank_worker TASK ANSWER."""
+"""One of the processes of `scaling.two_processes`: python -m daydrive.benchmarks.training.rank_worker TASK ANSWER."""
 
 from __future__ import annotations
 

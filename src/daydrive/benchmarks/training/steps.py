@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from daydrive.benchmarks.findings import Findings
-from daydrive.benchmarks.interleaved_timing import interleaved, least, peak_bytes
+from daydrive.benchmarks.interleaved_timing import least, peak_bytes, time_interleaved
 from daydrive.benchmarks.training.plain import PlainLoop
 from daydrive.benchmarks.training.workload import Workload
 from daydrive.training.compiled import compile_parts
@@ -36,7 +36,7 @@ def against_plain(workload: Workload) -> Findings:
         compiled = functools.partial(workload.step, longest, engine)
         raw["compile"] = compile_parts(engine.model, compiled)
         runs["compiled"] = compiled
-    seconds = interleaved(runs, workload.effort, device)
+    seconds = time_interleaved(runs, workload.effort, device)
     best = least(seconds)
     clips = workload.setup.start.clips_per_step
     raw |= {
@@ -56,7 +56,7 @@ def mixed_precision(workload: Workload) -> Findings:
             f"use_amp={on}": functools.partial(workload.step, batches, workload.with_settings(use_amp=on))
             for on in (True, False)
         }
-        seconds = interleaved(runs, workload.effort, device)
+        seconds = time_interleaved(runs, workload.effort, device)
         memory = {name: peak_bytes(run, device) for name, run in runs.items()}
     best = least(seconds)
     ratios = {
@@ -77,7 +77,9 @@ def gradient_checkpointing(workload: Workload) -> Findings:
         (workload.step if whole_step else workload.gradients)(batches)
 
     runs = {f"checkpointing={on}": functools.partial(run, on) for on in (False, True)}
-    seconds = interleaved({n: functools.partial(r, whole_step=True) for n, r in runs.items()}, workload.effort, device)
+    seconds = time_interleaved(
+        {n: functools.partial(r, whole_step=True) for n, r in runs.items()}, workload.effort, device
+    )
     workload.gradients(batches)
     memory = {name: peak_bytes(functools.partial(r, whole_step=False), device) for name, r in runs.items()}
     model.enable_gradient_checkpointing(workload.config.training.use_gradient_checkpointing)

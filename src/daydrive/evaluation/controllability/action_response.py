@@ -1,4 +1,4 @@
-"""A command and what was read from the pictures after it: how well, how strongly and how late the one follows."""
+"""A command and what was read from the images after it: how well, how strongly and how late the one follows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def response(
 ) -> dict[str, Any]:
     """Pooled over clips, each counting alike, at the delay at which the correlation is strongest, of either sign.
 
-    read: (clips, N), between the frames dreamt; commands: (clips, C-1+N), the first C-1 between the frames seen.
+    read: (clips, N), between the frames predicted; commands: (clips, C-1+N), the first C-1 between the frames seen.
     `correlation` and, over drives, its interval; `gain`, the reading's slope over the command; `bias`, its mean less
     the command's; `delay` in steps, with a parabola through the strongest and its neighbours, None
     where only one is tried. All None where one of the two hardly changes or there are too few steps.

@@ -1,9 +1,9 @@
-"""How a picture moved, in three numbers: dense flow fitted by what turning, pitching and driving on would do.
+"""How an image moved, in three numbers: dense flow fitted by what turning, pitching and driving on would do.
 
-To a moving camera flow is a sum of fields (Longuet-Higgins and Prazdny 1980). Turning shifts the whole picture
+To a moving camera flow is a sum of fields (Longuet-Higgins and Prazdny 1980). Turning shifts the whole image
 sideways, pitching shifts it up or down, whatever is how far away. Driving on makes everything grow away from the
 horizon, the nearer the faster; seen as a corridor, with ground below and walls at both sides, what lies twice as far
-from the horizon is twice as near. Only this third field needs depth: a picture that is shifted as a whole has none.
+from the horizon is twice as near. Only this third field needs depth: an image that is shifted as a whole has none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Greys = npt.NDArray[np.uint8]
 HEIGHT = 64
 """Pictures are brought to this height before they are compared, so that all stores are read alike."""
 MOTIONS = ("turn", "pitch", "approach")
-"""`turn`: pixels that the picture moves to the left; `pitch`: up; `approach`: away from the horizon, of what lies half
+"""`turn`: pixels that the image moves to the left; `pitch`: up; `approach`: away from the horizon, of what lies half
 a height from it."""
 
 _HORIZON = 0.46
@@ -35,7 +35,7 @@ _ROUNDS, _REACH = 3, 0.5
 
 
 def greys(frames: Tensor) -> Greys:
-    """uint8 (..., 3, H, W) → grey pictures (..., 64, W'), averaged down to a height of `HEIGHT`."""
+    """uint8 (..., 3, H, W) → grey images (..., 64, W'), averaged down to a height of `HEIGHT`."""
     *lead, _, height, width = frames.shape
     flat = frames.reshape(-1, 3, height, width).float()
     grey = (flat * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
@@ -47,7 +47,7 @@ def greys(frames: Tensor) -> Greys:
 
 
 def motions(images: Greys) -> Array:
-    """Between neighbouring grey pictures, (..., T, H, W) → (..., T-1, 3) in the order of `MOTIONS`."""
+    """Between neighbouring grey images, (..., T, H, W) → (..., T-1, 3) in the order of `MOTIONS`."""
     *lead, count = images.shape[:-2]
     flat = images.reshape(-1, count, *images.shape[-2:])
     found = [[_motion(clip[t], clip[t + 1]) for t in range(count - 1)] for clip in flat]

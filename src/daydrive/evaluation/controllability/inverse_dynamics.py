@@ -1,4 +1,4 @@
-"""A small net that sees two pictures and says how the car moved between them (inverse dynamics)."""
+"""A small net that sees two images and says how the car moved between them (inverse dynamics)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _SIDE = (48, 64)
 
 
 class InverseDynamics(nn.Module):
-    """Two grey pictures (B, 2, 48, 64) in [-1, 1] → `outputs` numbers (B, outputs), the first of which turns its sign
-    when the pictures are mirrored."""
+    """Two grey images (B, 2, 48, 64) in [-1, 1] → `outputs` numbers (B, outputs), the first of which turns its sign
+    when the images are mirrored."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def train_inverse(pairs: Greys, targets: Array, seed: int, steps: int = STEPS) -
 
 @torch.no_grad()
 def infer(net: InverseDynamics, pairs: Greys) -> Array:
-    """(..., 2, H, W) → (..., outputs). The turn is read in the pictures and in their mirror images, and averaged."""
+    """(..., 2, H, W) → (..., outputs). The turn is read in the images and in their mirror images, and averaged."""
     lead = pairs.shape[:-3]
     found = []
     for part in torch.split(_small(pairs.reshape(-1, *pairs.shape[-3:])), 256):

@@ -1,4 +1,4 @@
-"""What the pictures of a clip are described by: the filters, and Inception and I3D where their weights are given."""
+"""What the images of a clip are described by: the filters, and Inception and I3D where their weights are given."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def image_features(frames: Tensor) -> Tensor:
 
     Of each of 3x3 places: mean brightness (BT.601), mean red and blue less it, over `COLOUR`; and the mean size of the
     differences between neighbouring pixels of the brightness, to the right, down and along both diagonals (these over
-    √2), over `EDGE`, at three octaves: the picture, and halved once and twice by means over 2x2 pixels.
+    √2), over `EDGE`, at three octaves: the image, and halved once and twice by means over 2x2 pixels.
     """
     colours = _colours(frames.float())
     return torch.cat((*(_pooled(x / COLOUR) for x in colours), *_edges(colours[0])), dim=1)

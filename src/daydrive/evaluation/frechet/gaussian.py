@@ -1,6 +1,6 @@
 """How far two sets of features are apart: the Fréchet distance of the Gaussians fitted to them.
 
-Dowson and Landau, The Fréchet distance between multivariate normal distributions (1982); as a measure of pictures that
+Dowson and Landau, The Fréchet distance between multivariate normal distributions (1982); as a measure of images that
 are made, Heusel et al. (2017).
 """
 

@@ -2,7 +2,7 @@
 
 Szegedy et al., Rethinking the Inception architecture (2016); Heusel et al., GANs trained by a two time-scale update
 rule (2017). The network is TensorFlow's of 2015-12-05, which differs from later ones: means over a window leave the
-border out, its last block takes a maximum where others take a mean, and pictures are enlarged from their upper left
+border out, its last block takes a maximum where others take a mean, and images are enlarged from their upper left
 corner.
 Tensors are named as in the files that PyTorch users have of it (`pt_inception-2015-12-05-6726825d.pth`).
 """
@@ -66,12 +66,12 @@ class Conv(nn.Module):
 
 
 def wide(inside: int, out: int, side: int) -> Conv:
-    """1 x side, the picture's size kept."""
+    """1 x side, the image's size kept."""
     return Conv(inside, out, (1, side), padding=(0, side // 2))
 
 
 def high(inside: int, out: int, side: int) -> Conv:
-    """side x 1, the picture's size kept."""
+    """side x 1, the image's size kept."""
     return Conv(inside, out, (side, 1), padding=(side // 2, 0))
 
 

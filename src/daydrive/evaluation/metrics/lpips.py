@@ -19,14 +19,14 @@ def find_lpips(
     """The distance and the network's name, or None and the reason.
 
     network: 'alexnet' or 'vgg16'; None: alexnet. weights: a file of `daydrive fetch-weights`; None: torch's cache. What
-    is asked for has to be there and to fit the pictures (height, width), else UserError; what is not asked for may be
+    is asked for has to be there and to fit the images (height, width), else UserError; what is not asked for may be
     absent.
     """
     name = network or DEFAULT
     if name not in BACKBONES:
         raise UserError(f"--lpips {name}: there is no such network{did_you_mean(name, BACKBONES)}")
     if min(image_size) < LEAST_SIDE:
-        small = f"the pictures are {image_size[0]}x{image_size[1]} and it needs {LEAST_SIDE}x{LEAST_SIDE}"
+        small = f"the images are {image_size[0]}x{image_size[1]} and it needs {LEAST_SIDE}x{LEAST_SIDE}"
         if network is not None or weights is not None:
             raise UserError(f"--lpips {name}: {small}")
         return None, f"not measured, {small}"

@@ -1,4 +1,4 @@
-"""Drives of a store to look at: thumbnails and actions on a timeline, as pictures and as a page."""
+"""Drives of a store to look at: thumbnails and actions on a timeline, as images and as a page."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def choose(store: Store, names: Sequence[str], limit: int) -> list[DriveInfo]:
 def show(store: Store, drives: Sequence[DriveInfo], output: Path, images: int) -> list[Path]:
     """Writes a PNG of each drive and one page with all of them into the folder `output`; returns the files.
 
-    pictures: how many of each drive are shown at most. The page is a single file that needs nothing else.
+    images: how many of each drive are shown at most. The page is a single file that needs nothing else.
     """
     check_folder(output, "folder of --output")
     output.mkdir(parents=True, exist_ok=True)

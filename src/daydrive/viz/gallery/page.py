@@ -88,7 +88,7 @@ def _data(view: View) -> dict[str, Any]:
         "actions": actions,
         "speed": speed,
         "unit": view.speed_unit,
-        "pictures": [_source(image) for image in view.images],
+        "images": [_source(image) for image in view.images],
     }
 
 

@@ -1,4 +1,4 @@
-"""A drive as one picture: its frames with the driver's actions, and the actions as curves below them."""
+"""A drive as one image: its frames with the driver's actions, and the actions as curves below them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Curve = npt.NDArray[np.floating]
 
 
 def sheet(view: View) -> Image:
-    """uint8 (H, 1600, 3), strips of up to `MOST_TILES` pictures, each with its part of the curves."""
+    """uint8 (H, 1600, 3), strips of up to `MOST_TILES` images, each with its part of the curves."""
     count = len(view.chosen)
     strips = -(-count // _side_by_side(view))
     edges = np.linspace(0, view.drive.frames, strips + 1).round().astype(int)
@@ -58,7 +58,7 @@ def _title(view: View) -> Image:
 
 
 def _tiles(view: View, tiles: list[tuple[int, Image]], first: int, last: int, height: int) -> Image:
-    """The pictures at their place in time, a wheel and pedals on each."""
+    """The images at their place in time, a wheel and pedals on each."""
     canvas = _paper(height + 6)
     for k, tile in tiles:
         shown = overlay_action(enlarge(tile, height), view.actions[view.chosen[k]], height=max(24, height // 4))
@@ -108,7 +108,7 @@ def _across(frame: float, frames: int) -> int:
 
 
 def _points(values: Curve, bottom: int, height: int) -> npt.NDArray[np.int32]:
-    """In sixteenths of a pixel; a value of 1 is `height` above `floor`."""
+    """In sixteenths of a pixel; a value of 1 is `height` above `bottom`."""
     good = np.flatnonzero(np.isfinite(values))
     x = LEFT + (good + 0.5) / max(len(values), 1) * (WIDTH - LEFT - RIGHT)
     return np.round(16 * np.stack([x, bottom - height * values[good]], axis=1)).astype(np.int32)

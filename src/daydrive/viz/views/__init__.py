@@ -1,1 +1,1 @@
-"""Seeing what a model does: each kind of picture in its own file, as a still or as a film; see docs/VISUALIZE.md."""
+"""Seeing what a model does: each kind of image in its own file, as a still or as a video; see docs/VISUALIZE.md."""

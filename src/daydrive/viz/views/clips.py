@@ -155,7 +155,7 @@ def dream_clips(dream: Dream, store: Store, clips: Sequence[Clip], context: int)
 
 
 def moment_name(store: Store, clip: Clip, context: int) -> str:
-    """The drive, and the second of it that the last picture seen is of."""
+    """The drive, and the second of it that the last image seen is of."""
     _, frame = store.locate(clip.start)
     return f"{clip.drive} {(frame + (context - 1) * clip.frame_skip) / store.hz:.1f} s"
 

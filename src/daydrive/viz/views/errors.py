@@ -64,15 +64,15 @@ def sheet(found: Errors, hz: float, pixel_aspect: float = 1.0) -> Image:
     rows, labels = [], []
     for name, pair in _pairs(found).items():
         rows += [[_drawn(maps[t - 1], found.top, height, pixel_aspect) for t in steps] for maps in pair]
-        labels += [f"{name}: dream", "last picture copied"]
+        labels += [f"{name}: dream", "last image copied"]
     rows += [[enlarge(frames[t - 1], height) for t in steps] for frames in (real, dream)]
-    labels += ["real", "dreamt"]
+    labels += ["real", "predicted"]
     drawn = contact_sheet(rows, labels, step_names(steps, hz), title="Errors by steps ahead", height=height, group=2)
     return stacked([drawn, _legend(found.top)])
 
 
 def video(found: Errors, hz: float, pixel_aspect: float = 1.0) -> Iterator[Image]:
-    """The same step by step, with the pictures of the clip below its errors."""
+    """The same step by step, with the images of the clip below its errors."""
     predicted = widen(to_images(found.first.predicted), pixel_aspect)
     (last,) = widen(to_images(found.first.seen[-1:]), pixel_aspect)
     height = tile_height(last, 176)
@@ -82,7 +82,7 @@ def video(found: Errors, hz: float, pixel_aspect: float = 1.0) -> Iterator[Image
         rows = [[_drawn(maps[t], found.top, height, pixel_aspect) for maps in pair] for pair in pairs.values()]
         title = f"errors  +{t + 1}  {(t + 1) / hz:.2f} s"
         drawn = contact_sheet(
-            [*rows, [image, last]], [*pairs, "its pictures"], ["dream", "copied"], title=title, height=height
+            [*rows, [image, last]], [*pairs, "its images"], ["dream", "copied"], title=title, height=height
         )
         yield stacked([drawn, legend])
 

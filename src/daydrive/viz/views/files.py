@@ -1,4 +1,4 @@
-"""Where a picture goes: the file's suffix says whether it is a still or a film."""
+"""Where an image goes: the file's suffix says whether it is a still or a video."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the model holds of a moment: the encoder's latents of real and of dreamt frames, and the dynamics' memory.
+"""What the model holds of a moment: the encoder's latents of real and of predicted frames, and the dynamics' memory.
 
 A latent has many channels; shown are the three principal components of the real frames' latents over the clip, and
-those of the dreamt frames are laid out along the same ones: equal shades mean that the encoder sees the same. Of the
+those of the predicted frames are laid out along the same ones: equal shades mean that the encoder sees the same. Of the
 memory there is the first component of its last layer, along an axis of its own.
 """
 
@@ -28,8 +28,8 @@ Maps = npt.NDArray[np.float32]
 
 
 class Latents(NamedTuple):
-    """N steps. real, dreamt: uint8 (N, H, W, 3). of_real, of_dream: their latents along three axes; memory: along one.
-    explained: the share of the variance that each of these four has of its own."""
+    """N steps. real, predicted: uint8 (N, H, W, 3). of_real, of_dream: their latents along three axes; memory: along
+    one. explained: the share of the variance that each of these four has of its own."""
 
     real: Images
     predicted: Images
@@ -54,7 +54,7 @@ class Axes(NamedTuple):
 
 
 def latents(inside: Inside) -> Latents:
-    """The clip dreamt, and what the model held at every step."""
+    """The clip predicted, and what the model held at every step."""
     model, seen, real, actions = inside.model, inside.seen, inside.real, inside.actions
     device = next(model.parameters()).device
     context = to_signed(seen[None].to(device))
@@ -87,31 +87,31 @@ def principal(features: Tensor, count: int) -> Axes:
 
 
 def sheet(shown: Latents, name: str, hz: float, pixel_aspect: float = 1.0) -> Image:
-    """A pair of rows each for the pictures and the components, columns are steps."""
+    """A pair of rows each for the images and the components, columns are steps."""
     steps = shown_steps(len(shown.real))
     height = tile_height(widen(shown.real[:1], pixel_aspect)[0], 88)
     columns = [_tiles(shown, t - 1, pixel_aspect, height) for t in steps]
     rows = [[column[label] for column in columns] for label in columns[0]]
-    title = f"{name}: what the encoder makes of real and of dreamt frames"
+    title = f"{name}: what the encoder makes of real and of predicted frames"
     drawn = contact_sheet(rows, list(columns[0]), step_names(steps, hz), title=title, height=height, group=2)
     return stacked([drawn, _legend()])
 
 
 def video(shown: Latents, name: str, hz: float, pixel_aspect: float = 1.0) -> Iterator[Image]:
-    """The same step by step, real above dreamt."""
+    """The same step by step, real above predicted."""
     height = tile_height(widen(shown.real[:1], pixel_aspect)[0], 144)
     *shares, of_memory = shown.explained
-    heads = ["picture", *(f"{i + 1} ({share:.0%})" for i, share in enumerate(shares)), f"memory ({of_memory:.0%})"]
+    heads = ["image", *(f"{i + 1} ({share:.0%})" for i, share in enumerate(shares)), f"memory ({of_memory:.0%})"]
     legend = _legend()
     for t in range(len(shown.real)):
         *tiles, memory = _tiles(shown, t, pixel_aspect, height).values()
         title = f"{name}  +{t + 1}  {(t + 1) / hz:.2f} s"
         rows = [tiles[::2], [*tiles[1::2], memory]]
-        yield stacked([contact_sheet(rows, ["real", "dreamt"], heads, title=title, height=height), legend])
+        yield stacked([contact_sheet(rows, ["real", "predicted"], heads, title=title, height=height), legend])
 
 
 def _tiles(shown: Latents, t: int, pixel_aspect: float, height: int) -> dict[str, Image]:
-    """By what they show: real and dreamt in turn, then the memory."""
+    """By what they show: real and predicted in turn, then the memory."""
     real, dream = (enlarge(widen(x[t : t + 1], pixel_aspect)[0], height) for x in (shown.real, shown.predicted))
     tiles = {"real": real, "dream": dream}
     for i, share in enumerate(shown.explained[:-1]):

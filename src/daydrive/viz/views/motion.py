@@ -1,4 +1,4 @@
-"""How the model paints: what it moves, what it takes for new, and what of the last real picture is left.
+"""How the model paints: what it moves, what it takes for new, and what of the last real image is left.
 
 Two things are shown of each step: what the decoder says of it alone (`Motion`), and what the texture memory holds by
 then (`Texture`), see `daydrive.models.texture`.
@@ -36,9 +36,9 @@ Maps = npt.NDArray[np.float32]
 class PaintedRollout(NamedTuple):
     """N steps of a dream.
 
-    real, dreamt, paint: uint8 (N, H, W, 3); `paint` is the painted layer on white. motion: (N, 2, H, W), where to the
-    picture moved in the step, in pixels, x to the right and y down; new, left: (N, H, W) in [0, 1], what the step
-    paints anew, and how much of the last real picture still shows.
+    real, predicted, paint: uint8 (N, H, W, 3); `paint` is the painted layer on white. motion: (N, 2, H, W), where to
+    the image moved in the step, in pixels, x to the right and y down; new, left: (N, H, W) in [0, 1], what the step
+    paints anew, and how much of the last real image still shows.
     """
 
     real: Images
@@ -55,7 +55,7 @@ class PaintedRollout(NamedTuple):
 
 
 def paint_rollout(inside: Inside) -> PaintedRollout:
-    """The clip dreamt, and what the model held at every step."""
+    """The clip predicted, and what the model held at every step."""
     model, seen, real, actions = inside.model, inside.seen, inside.real, inside.actions
     device = next(model.parameters()).device
     steps = []
@@ -88,7 +88,7 @@ def video(shown: PaintedRollout, name: str, hz: float, pixel_aspect: float = 1.0
     for t in range(len(shown.predicted)):
         tiles = {label: noted(tile, label) for label, tile in _tiles(shown, t, pixel_aspect, height).items()}
         upper = [tiles[label] for label in ("real", "dream", "motion")]
-        lower = [tiles[label] for label in ("new in this step", "real picture left", "painted layer")]
+        lower = [tiles[label] for label in ("new in this step", "real image left", "painted layer")]
         title = f"{name}  +{t + 1}  {(t + 1) / hz:.2f} s"
         yield stacked([contact_sheet([upper, lower], ["", ""], title=title, height=height), legend])
 
@@ -106,12 +106,12 @@ def _tiles(shown: PaintedRollout, t: int, pixel_aspect: float, height: int) -> d
         "dream": with_arrows(tile(shown.predicted[t]), motion, shown.fastest),
         "motion": tile(directions(motion, shown.fastest)),
         "new in this step": tile(coloured(shown.new[t], 0, 1, SHARES)),
-        "real picture left": tile(coloured(shown.left[t], 0, 1, SHARES)),
+        "real image left": tile(coloured(shown.left[t], 0, 1, SHARES)),
         "painted layer": tile(shown.paint[t]),
     }
 
 
 def _legend(shown: PaintedRollout) -> Image:
     fast = f"{shown.fastest:g} pixels a step or more"
-    text = f"where to the picture moves; at the rim, or by an arrow that reaches the next, {fast}"
+    text = f"where to the image moves; at the rim, or by an arrow that reaches the next, {fast}"
     return stacked([scale(SHARES, "0", "1", "share of a pixel's colour"), compass(text)])

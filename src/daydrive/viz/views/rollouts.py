@@ -1,4 +1,4 @@
-"""Several clips at once: what was, what was dreamt, and where the two differ."""
+"""Several clips at once: what was, what was predicted, and where the two differ."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from daydrive.viz.views.clips import PredictedClip, shown_steps, step_names
 RANKED_HEIGHT = 80
 """Of a tile where there are many clips."""
 TOGETHER = 4
-"""Clips below each other in a film; more go beside them."""
+"""Clips below each other in a video; more go beside them."""
 
 
 def strip(shown: Sequence[PredictedClip], hz: float, pixel_aspect: float = 1.0) -> Image:
-    """Rows real, dream and error of each clip; columns the last picture seen and steps after it, with the actions."""
+    """Rows real, dream and error of each clip; columns the last image seen and steps after it, with the actions."""
     steps = shown_steps(len(shown[0].real), 9)
     rows, labels = [], []
     for one in shown:
@@ -71,7 +71,7 @@ def ranked_sheet(shown: Sequence[PredictedClip], hz: float, pixel_aspect: float 
         ours, baseline = one.mean_psnr
         rows += [[last, *(frames[t - 1] for t in steps)] for frames in (real, dream)]
         labels += [f"{one.name}  real", f"{ours:.1f} dB, {ours - baseline:+.1f}  dream"]
-    title = f"{len(shown)} clips, the best on top: PSNR, and by how much it is better than the last picture copied"
+    title = f"{len(shown)} clips, the best on top: PSNR, and by how much it is better than the last image copied"
     return contact_sheet(
         rows, labels, ["last seen", *step_names(steps, hz)], title=title, height=RANKED_HEIGHT, group=2
     )

@@ -103,7 +103,7 @@ def sweep_drive(dream: Dream, store: Store, clip: Clip, context: int) -> Steerin
     moment = moment_name(store, clip, context)
     steering = torch.cat([recorded[None], actions])[:, context - 1 :, 0]
     futures = {"": torch.cat([real[None], predicted])}
-    title = f"{moment}, dreamt with five steerings"
+    title = f"{moment}, predicted with five steerings"
     return SteeringSweep(moment, title, ["recorded", *STEERINGS], seen, steering, futures)
 
 

@@ -29,8 +29,8 @@ class Curve(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What is drawn of a run: its training loss and, in dB over its validations, the dream's PSNR, the floor's, and by
-    how much the dream is better."""
+    """What is drawn of a run: its training loss and, in dB over its validations, the dream's PSNR, the baseline's, and
+    by how much the dream is better."""
 
     name: str
     loss: Curve
