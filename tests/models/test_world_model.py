@@ -6,8 +6,8 @@ import torch
 from daydrive.config import DecoderConfig, DynamicsConfig, EncoderConfig, ModelConfig
 from daydrive.errors import UserError
 from daydrive.models import WorldModel, build_world_model
-from daydrive.models.geometry import ladder
-from daydrive.models.texture import Motion, fresh, move, render, sample
+from daydrive.models.texture.memory import Motion, fresh, move, render, sample
+from daydrive.models.texture.sizes import ladder
 
 TINY = ModelConfig(
     latent_dim=8,

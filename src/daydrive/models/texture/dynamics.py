@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daydrive.config import ModelConfig
-from daydrive.models.layers import ChannelNorm, Modulation, Recomputing
+from daydrive.models.texture.layers import ChannelNorm, Modulation, Recomputing
 
 Memory = tuple[Tensor, ...]
 """One picture (B, hidden_dim, h, w) per layer: all that is kept of the past, constant in size."""

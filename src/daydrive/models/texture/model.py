@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from daydrive.config import Config, ModelConfig
-from daydrive.models.decoder import Decoder
-from daydrive.models.dynamics import Dynamics, DynamicsStep, Memory
-from daydrive.models.encoder import HISTORY, Encoder, Encoding
-from daydrive.models.geometry import ladder
-from daydrive.models.layers import Recomputing
-from daydrive.models.texture import Motion, Texture, fresh, move, render
+from daydrive.models.texture.decoder import Decoder
+from daydrive.models.texture.dynamics import Dynamics, DynamicsStep, Memory
+from daydrive.models.texture.encoder import HISTORY, Encoder, Encoding
+from daydrive.models.texture.layers import Recomputing
+from daydrive.models.texture.memory import Motion, Texture, fresh, move, render
+from daydrive.models.texture.sizes import ladder
 
 DEFAULT_IMAGE_SIZE = (256, 256)
 

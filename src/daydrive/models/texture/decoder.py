@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daydrive.config import ModelConfig
-from daydrive.models.geometry import Ladder
-from daydrive.models.layers import ChannelNorm, Recomputing, ResidualBlock, Upsample
-from daydrive.models.texture import Motion
+from daydrive.models.texture.layers import ChannelNorm, Recomputing, ResidualBlock, Upsample
+from daydrive.models.texture.memory import Motion
+from daydrive.models.texture.sizes import Ladder
 
 FLOW_SCALE = 8.0
 """Pixels of flow for an output of one, so that weights of a usual size reach the motions of a drive."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daydrive.config import ModelConfig
-from daydrive.models.layers import ChannelNorm, ResidualBlock, SelfAttention
+from daydrive.models.texture.layers import ChannelNorm, ResidualBlock, SelfAttention
 
 HISTORY = 3
 """Pictures that the encoder sees at once: where things are, how fast they move, whether that changes."""
