@@ -31,7 +31,7 @@ from daydrive.evaluation.output import check_writable, filling, finite, partial,
 from daydrive.evaluation.predictions import bytes_needed
 from daydrive.evaluation.results import write_images, write_predictions, write_reports
 from daydrive.evaluation.slices import slices
-from daydrive.evaluation.subject import find_subject
+from daydrive.evaluation.subject import bind, describe, load_model, weights_file
 from daydrive.evaluation.usable import usable
 from daydrive.perceptual import Distance
 
@@ -82,14 +82,15 @@ def evaluate(
         features = find_features(fid_weights, fvd_weights, dist.device)
         store = Store.open(data_root)
         distance, lpips_of = find_lpips(lpips, lpips_weights, store.image_size)
-        subject = find_subject(checkpoint, adapter, store, dist.device)
+        loaded = load_model(checkpoint, adapter, store, dist.device)
+        weights = weights_file(loaded)
         return evaluate_dream(
-            subject.dream,
+            bind(loaded.model, seed),
             store,
             split,
             output,
-            context=subject.context,
-            frame_skip=subject.frame_skip,
+            context=loaded.context_frames,
+            frame_skip=loaded.frame_skip,
             horizon=horizon,
             clips=clips,
             predictions=predictions,
@@ -103,9 +104,9 @@ def evaluate(
             features=features,
             compare_with=compare_with,
             progress=progress,
-            weights=subject.weights,
-            about=subject.about,
-            training=training_of(subject.weights),
+            weights=weights,
+            about=describe(loaded, adapter),
+            training=training_of(weights),
             dist=dist,
         )
 

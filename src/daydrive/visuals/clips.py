@@ -17,10 +17,10 @@ from daydrive.errors import UserError
 from daydrive.evaluation.choosing import choose_clips
 from daydrive.evaluation.figures import STRIP_STEPS
 from daydrive.evaluation.horizon import Dream
-from daydrive.evaluation.subject import check_fit, find_subject
+from daydrive.evaluation.subject import bind, check_fit, load_model
 from daydrive.gallery import choose
 from daydrive.metrics import psnr
-from daydrive.models import WorldModel
+from daydrive.models import Predictor
 from daydrive.types import Clip
 
 BATCH = 8
@@ -76,17 +76,18 @@ class Look(NamedTuple):
 def look(checkpoint: Path, adapter: str | None, data_root: Path, wish: Wish, device: torch.device) -> Look:
     """At dreams from outside, of any model; UserError for what isn't there or doesn't fit together."""
     store = Store.open(data_root)
-    subject = find_subject(checkpoint, adapter, store, device)
-    clips = find_clips(store, wish, subject.context, subject.frame_skip)
-    shown = dream_clips(subject.dream, store, clips, subject.context)
-    return Look(shown, store.hz / subject.frame_skip, store.pixel_aspect)
+    loaded = load_model(checkpoint, adapter, store, device)
+    clips = find_clips(store, wish, loaded.context_frames, loaded.frame_skip)
+    shown = dream_clips(bind(loaded.model), store, clips, loaded.context_frames)
+    return Look(shown, store.hz / loaded.frame_skip, store.pixel_aspect)
 
 
 class Inside(NamedTuple):
     """One clip and the model that is to dream it. seen: uint8 (C, 3, H, W); real: uint8 (N, 3, H, W); actions: float32
-    (C-1+N, 4)."""
+    (C-1+N, 4). kind: the model, for sentences."""
 
-    model: WorldModel
+    model: Predictor
+    kind: str
     name: str
     seen: Tensor
     real: Tensor
@@ -100,11 +101,13 @@ def look_inside(checkpoint: Path, data_root: Path, wish: Wish, device: torch.dev
     store = Store.open(data_root)
     loaded = load(checkpoint, device)
     check_fit(loaded, store)
-    context, skip = loaded.config.training.context_frames, loaded.config.data.frame_skip
+    context, skip = loaded.context_frames, loaded.frame_skip
     (clip,) = find_clips(store, wish, context, skip)
     batch = read_clips(store, [clip])
     images, actions, name = batch.images[0], batch.actions[0], moment_name(store, clip, context)
-    return Inside(loaded.model, name, images[:context], images[context:], actions, store.hz / skip, store.pixel_aspect)
+    kind = f"the model {loaded.path}" + (f" (model.type = {loaded.config.model.type})" if loaded.config else "")
+    seen, real, hz = images[:context], images[context:], store.hz / skip
+    return Inside(loaded.model, kind, name, seen, real, actions, hz, store.pixel_aspect)
 
 
 def find_clips(store: Store, wish: Wish, context: int, frame_skip: int) -> list[Clip]:

@@ -18,7 +18,7 @@ from daydrive.envs.road import Driver, RoadEnv
 from daydrive.envs.road.env import HZ
 from daydrive.evaluation.card import forks
 from daydrive.evaluation.horizon import UINT8_RANGE, Dream
-from daydrive.evaluation.subject import bind, find_subject
+from daydrive.evaluation.subject import bind, load_model
 from daydrive.metrics import psnr
 from daydrive.pictures import contact_sheet, to_images, widen
 from daydrive.types import Clip, Image
@@ -62,19 +62,19 @@ class Seen(NamedTuple):
 def of_world(checkpoint: Path, world: int, horizon: int, device: torch.device) -> Seen:
     """A checkpoint's fan in the road world, in pictures of its own size."""
     loaded = load(checkpoint, device)
-    config = loaded.config
-    skip = config.data.frame_skip
-    fan = world_fan(bind(loaded.model), loaded.model.image_size, config.training.context_frames, skip, horizon, world)
+    skip, size = loaded.frame_skip, loaded.image_size
+    assert size is not None, "a training takes it from its store"
+    fan = world_fan(bind(loaded.model), size, loaded.context_frames, skip, horizon, world)
     return Seen(fan, HZ / skip, 1.0)
 
 
 def of_drive(checkpoint: Path, adapter: str | None, data_root: Path, wish: Wish, device: torch.device) -> Seen:
     """Any model's fan at a moment of a store."""
     store = Store.open(data_root)
-    subject = find_subject(checkpoint, adapter, store, device)
-    (clip,) = find_clips(store, wish, subject.context, subject.frame_skip)
-    fan = drive_fan(subject.dream, store, clip, subject.context)
-    return Seen(fan, store.hz / subject.frame_skip, store.pixel_aspect)
+    loaded = load_model(checkpoint, adapter, store, device)
+    (clip,) = find_clips(store, wish, loaded.context_frames, loaded.frame_skip)
+    fan = drive_fan(bind(loaded.model), store, clip, loaded.context_frames)
+    return Seen(fan, store.hz / loaded.frame_skip, store.pixel_aspect)
 
 
 def steered(command: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from daydrive.evaluation.adapter import Adapter
-from daydrive.evaluation.benchmark.entrants import Entrant, modules
+from daydrive.evaluation.benchmark.entrants import Candidate, modules
 from daydrive.evaluation.benchmark.scene import Scene, swaying
 from daydrive.measure.clock import peak_bytes
+from daydrive.rollout import Session
 
 FRAMES = 8
 """of the dream whose memory is measured"""
@@ -32,39 +32,39 @@ _ON_THE_PROCESSOR = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
 """what PyTorch's own counter leaves out"""
 
 
-def weights(adapter: Adapter) -> dict[str, int] | None:
-    """`parameters` and their `weight_bytes`, of the networks that the adapter holds; None where it holds none."""
-    held = {id(p): p for module in modules(adapter) for p in module.parameters()}.values()
+def weights(session: Session) -> dict[str, int] | None:
+    """`parameters` and their `weight_bytes`, of the networks that the model has; None where it has none."""
+    held = {id(p): p for module in modules(session.model) for p in module.parameters()}.values()
     if not held:
         return None
     return {"parameters": sum(p.numel() for p in held), "weight_bytes": sum(p.numel() * p.element_size() for p in held)}
 
 
-def flops(adapter: Adapter, scene: Scene) -> dict[str, Any] | None:
+def flops(session: Session, scene: Scene) -> dict[str, Any] | None:
     """Of the first frame with its context and of a frame after that, see `COUNTED`; None where PyTorch saw none."""
-    first = _counted(lambda: _dream(adapter, scene, 1))
-    one_more = _counted(lambda: _dream(adapter, scene, 2))
+    first = _counted(lambda: _dream(session, scene, 1))
+    one_more = _counted(lambda: _dream(session, scene, 2))
     frame = {name: count - first.get(name, 0) for name, count in one_more.items() if count > first.get(name, 0)}
     if not one_more:
         return None
     return {"first_frame_flops": sum(first.values()), "frame_flops": sum(frame.values()), "frame_flops_by": frame}
 
 
-def working_bytes(adapter: Adapter, scene: Scene, device: torch.device) -> int:
+def working_bytes(session: Session, scene: Scene, device: torch.device) -> int:
     """What PyTorch holds at most during a dream, besides the weights."""
-    return peak_bytes(lambda: _dream(adapter, scene, FRAMES), device)
+    return peak_bytes(lambda: _dream(session, scene, FRAMES), device)
 
 
-def resident_bytes(entrant: Entrant, scene: Scene, device: torch.device) -> int:
+def resident_bytes(candidate: Candidate, scene: Scene, device: torch.device) -> int:
     """The most memory of a process that does nothing but load the model and dream, Python and PyTorch included."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-        return alone.submit(_alone, entrant, scene, device, torch.get_num_threads()).result()
+        return alone.submit(_alone, candidate, scene, device, torch.get_num_threads()).result()
 
 
-def _alone(entrant: Entrant, scene: Scene, device: torch.device, threads: int) -> int:
+def _alone(candidate: Candidate, scene: Scene, device: torch.device, threads: int) -> int:
     torch.set_num_threads(threads)
     with torch.no_grad():
-        _dream(entrant.load(device), scene, FRAMES)
+        _dream(Session(candidate.load(device)), scene, FRAMES)
     return _peak_resident()
 
 
@@ -86,8 +86,8 @@ def _counted(run: Callable[[], None]) -> dict[str, int]:
     return {str(name).removeprefix("aten."): int(count) for name, count in counts.items()}
 
 
-def _dream(adapter: Adapter, scene: Scene, steps: int) -> None:
+def _dream(session: Session, scene: Scene, steps: int) -> None:
     actions = swaying(steps)
-    adapter.reset(scene.context(adapter.context))
+    session.reset(*scene.context(session.model.context_frames))
     for t in range(steps):
-        adapter.step(actions[:, t]).cpu()
+        session.step(actions[:, t]).cpu()

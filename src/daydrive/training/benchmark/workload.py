@@ -106,18 +106,12 @@ def build_workload(
 ) -> Workload:
     """store: road drives are drawn without one, in the size that the model is made for."""
     if store is None:
-        size = config.model.image_size or natural_size(config)
+        size = config.model.image_size or config.model.native_image_size
         place = folder / f"road-{size[0]}x{size[1]}"
         store = prepare("road", None, place, size, drives=effort.drives, frames=effort.frames)
     fitted = _fitted(config, Store.open(store).image_size, device)
     setup = set_up(fitted, store, folder / name, DistributedContext.single(device), TrainOptions())
     return Workload(name, config, setup, folder, effort)
-
-
-def natural_size(config: Config) -> tuple[int, int]:
-    """Pictures that each stage of the decoder halves once on the way to the latent grid."""
-    side = config.model.decoder.init_size * 2 ** len(config.model.decoder.stages)
-    return side, side
 
 
 def _fitted(config: Config, size: tuple[int, int], device: torch.device) -> Config:
