@@ -24,7 +24,7 @@ from daydrive.measure.findings import Findings, outcomes
 from daydrive.training.benchmark import benchmark_training, steps, throughput
 from daydrive.training.benchmark.plain import PlainLoop, newton_schulz
 from daydrive.training.benchmark.targets import sum_up, targets_on
-from daydrive.training.benchmark.workload import build_workload, natural_size
+from daydrive.training.benchmark.workload import build_workload
 from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
 from daydrive.types import Batch
@@ -146,8 +146,8 @@ def test_the_published_newton_schulz_makes_singular_values_about_one() -> None:
 
 def test_a_workload_is_the_config_with_fewer_clips(road_store: Path, tmp_path: Path) -> None:
     config = load_config(REPO / "configs/training/base.yaml")
-    assert natural_size(config) == (256, 256)
-    assert natural_size(load_config(REPO / "configs/training/demo.yaml")) == (64, 64)
+    assert config.model.native_image_size == (256, 256)
+    assert load_config(REPO / "configs/training/demo.yaml").model.native_image_size == (64, 64)
     small = config.model_copy(update={"model": load_config(REPO / "configs/training/demo.yaml").model})
     workload = build_workload("small", small, road_store, tmp_path, QUICK, CPU)
     training = workload.setup.config.training

@@ -83,6 +83,10 @@ def model_config_class(name: str) -> type[ModelConfig]:
     return config_class
 
 
+def default_model() -> ModelConfig:
+    return model_config_class(DEFAULT_ARCHITECTURE).model_validate({})
+
+
 class UnrollPhase(Settings):
     """From the share `start` of the training on, the dream is unrolled over `steps` frames."""
 
@@ -264,9 +268,7 @@ class AlarmsConfig(Settings):
 
 
 class Config(Settings):
-    model: SerializeAsAny[ModelConfig] = Field(
-        default_factory=lambda: model_config_class(DEFAULT_ARCHITECTURE).model_validate({})
-    )
+    model: SerializeAsAny[ModelConfig] = Field(default_factory=default_model)
     training: TrainingConfig = TrainingConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     scheduler: SchedulerConfig = SchedulerConfig()

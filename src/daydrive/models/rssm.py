@@ -159,11 +159,12 @@ class RSSM(WorldModel):
         recurrent = self.dynamics.advance(state, action)
         noise = None if generator is None else _uniform((1, *self.shape), generator, action.device)
         state = RSSMState(recurrent, draw(self.dynamics.prior_logits(recurrent), noise))
-        return state, self.decoder(torch.cat(state, -1))
+        frame: Tensor = self.decoder(torch.cat(state, -1))
+        return state, frame.clamp(-1, 1)
 
     def reconstruct(self, images: Tensor, actions: Tensor, frames: Sequence[int]) -> Tensor:
         """Each frame from the posterior's most likely state."""
-        return self._decoded(self.observe(images, actions, None)[0], frames)
+        return self._decoded(self.observe(images, actions, None)[0], frames).clamp(-1, 1)
 
     def observe(self, images: Tensor, actions: Tensor, noise: Tensor | None) -> tuple[list[RSSMState], Tensor, Tensor]:
         """(B, T, 3, H, W), (B, T-1, action_dim), uniform noise (T, B or 1, G, K), see `draw` → T states, and the

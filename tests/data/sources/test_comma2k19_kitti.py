@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from helpers.recordings import prepared
 from helpers.recordings import columns
+from helpers.recordings import prepared
 from helpers.recordings import shown
 from helpers.recordings import intervals
 
