@@ -95,7 +95,7 @@ def table_below(heading: str) -> list[list[str]]:
     """The cells of the rows of all tables under a heading of any level, without the first two rows of each."""
     level = len(heading.split(" ")[0])
     section = re.search(
-        rf"^{re.escape(heading)}$(.*?)(?=^#{{1,{level}}} |\Z)", GUIDE.read_text(encoding="utf-8"), re.S | re.M
+        rf"^{re.escape(heading)}$(.*?)(?=^#{{2,{level}}} |\Z)", GUIDE.read_text(encoding="utf-8"), re.S | re.M
     )
     assert section is not None, heading
     rows = [line for line in section[1].splitlines() if line.startswith("|")]
