@@ -83,7 +83,9 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> WorldModel:
 
     UserError where there is no checkpoint, with the file that is at fault where it can't be read.
     """
-    return checkpoint.load(Path(path), device).model
+    model = checkpoint.load(Path(path), device).model
+    assert isinstance(model, WorldModel)
+    return model
 
 
 def rollout(model: WorldModel, images: Tensor, actions: Tensor, seed: int = 0) -> Tensor:
@@ -104,10 +106,7 @@ def rollout(model: WorldModel, images: Tensor, actions: Tensor, seed: int = 0) -
     UserError where shapes or types are others.
     """
     _check(model, images, actions)
-    devices = [device] if (device := next(model.parameters()).device).type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        return rollout_uint8(model, images, actions)
+    return rollout_uint8(model, images, actions, seed)
 
 
 def evaluate(

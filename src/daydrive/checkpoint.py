@@ -8,6 +8,7 @@ run/checkpoints/last             the name of the newest folder; `best` likewise
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -16,15 +17,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from daydrive import tensors
 from daydrive.config import Config, as_tree, parse_config
 from daydrive.errors import UserError
 from daydrive.files import read_json, write_json, write_text
-from daydrive.models import WorldModel, build_world_model
+from daydrive.models import Predictor, WorldModel, build_world_model
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, 3)
+"""Formats that can be loaded; in those before `FORMAT` weights have other names (`WorldModel.current_name`)."""
+
 WEIGHTS, TRAINED, MOMENTS = "model.safetensors", "trained.safetensors", "optimizer.safetensors"
 SHARED_MOMENTS = "optimizer"
 POINTERS = ("last", "best")
@@ -39,16 +43,35 @@ class Best(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A world model in evaluation mode, with the settings it was trained under."""
+    """A model ready to be rolled out.
 
-    model: WorldModel
-    config: Config
-    step: int
+    model: in evaluation mode. config, step: the settings it was trained under and for how long, None where it is not
+    daydrive's. path: of the checkpoint. name: for reports.
+    """
+
+    model: Predictor
+    config: Config | None
+    step: int | None
     path: Path
+    given_name: str | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.path.parent.parent.name}/{self.path.name}"
+        return self.given_name or f"{self.path.parent.parent.name}/{self.path.name}"
+
+    @property
+    def context_frames(self) -> int:
+        return self.model.context_frames
+
+    @property
+    def frame_skip(self) -> int:
+        """Frames of a store from one that the model sees to the next."""
+        return 1 if self.config is None else self.config.data.frame_skip
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width that the model was made for; None where it doesn't say."""
+        return None if self.config is None else self.config.model.image_size
 
 
 class Contents(NamedTuple):
@@ -184,16 +207,26 @@ def read_state(folder: Path) -> dict[str, Any]:
     state = read_json(file, "checkpoint's state")
     if not isinstance(state, dict) or not isinstance(state.get("step"), int):
         raise UserError(f"{file}: no whole number 'step' in the checkpoint's state")
-    if state.get("format") != FORMAT:
-        raise UserError(f"{file}: written by another daydrive (format {state.get('format')}, this one reads {FORMAT})")
+    if state.get("format") not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise UserError(f"{file}: written by another daydrive (format {state.get('format')}, this one reads {known})")
     return state
 
 
-def load_weights(model: nn.Module, folder: Path, name: str = WEIGHTS) -> None:
-    """Fill `model`; raises UserError where names or shapes are another model's."""
-    tensors.fill(model.state_dict(), tensors.read(folder / name), folder / name)
+def read_weights(model: WorldModel, folder: Path, name: str = WEIGHTS, written: int | None = None) -> dict[str, Tensor]:
+    """By the names that `model` has for them today. written: the format; default: the one that the state names."""
+    saved = tensors.read(folder / name)
+    written = read_state(folder)["format"] if written is None else written
+    return {model.current_name(key, written): value for key, value in saved.items()}
 
 
-def load_moments(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, folder: Path) -> None:
+def load_weights(model: WorldModel, folder: Path, name: str = WEIGHTS, written: int | None = None) -> None:
+    """Fill `model`, see `read_weights`; raises UserError where names or shapes are another model's."""
+    tensors.fill(model.state_dict(), read_weights(model, folder, name, written), folder / name)
+
+
+def load_moments(optimizers: Sequence[torch.optim.Optimizer], model: WorldModel, folder: Path) -> None:
     """Bring moments and step counts back to where `save` left them."""
-    tensors.fill_moments(optimizers, model, folder / MOMENTS, folder / SHARED_MOMENTS)
+    written = read_state(folder)["format"]
+    rename = functools.partial(model.current_name, format=written)
+    tensors.fill_moments(optimizers, model, folder / MOMENTS, folder / SHARED_MOMENTS, rename)

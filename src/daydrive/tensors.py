@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -75,6 +75,12 @@ def shared_names(folder: Path) -> set[str]:
     return names
 
 
+def _renamed(name: str, current_name: Callable[[str], str]) -> str:
+    """Of `parameter:moment`."""
+    parameter, _, moment = name.partition(":")
+    return f"{current_name(parameter)}:{moment}"
+
+
 @torch.no_grad()
 def fill(targets: Named, saved: Named, file: Path) -> None:
     """Copy `saved`, whole tensors, into `targets`, shared out or not.
@@ -114,11 +120,20 @@ def moments(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module) -> di
     }
 
 
-def fill_moments(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, file: Path, shared: Path) -> None:
-    """Bring the optimizers back to what `moments` gave, from one file or from the parts in the folder `shared`."""
+def fill_moments(
+    optimizers: Sequence[torch.optim.Optimizer],
+    model: nn.Module,
+    file: Path,
+    shared: Path,
+    current_name: Callable[[str], str],
+) -> None:
+    """Bring the optimizers back to what `moments` gave, from one file or from the parts in the folder `shared`.
+
+    current_name: what a parameter is called today.
+    """
     apart = shared.is_dir()
     saved = {} if apart else read(file)
-    there = shared_names(shared) if apart else saved.keys()
+    there = {_renamed(name, current_name): name for name in (shared_names(shared) if apart else saved)}
     names = {parameter: name for name, parameter in model.named_parameters()}
     targets: dict[str, Tensor] = {}
     for optimizer in optimizers:
@@ -132,7 +147,7 @@ def fill_moments(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, 
                 for key in keys
             }
             optimizer.state[parameter] = state
-            targets |= {prefix + key: value for key, value in state.items()}
+            targets |= {there[prefix + key]: value for key, value in state.items()}
     if apart:
         read_shared(shared, targets)
         return

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from daydrive.evaluation.benchmark import cost, energy, entrants, latency, scene, throughput
+from daydrive.measure import clock
 from PIL import Image as Pillow
 from torch import Tensor, nn
 
@@ -21,10 +23,10 @@ from daydrive.benchmarks.model import cost, energy, latency, scene, throughput
 from daydrive.checkpoint import load
 from daydrive.cli import app
 from daydrive.data.store.store import Store
-from daydrive.evaluation.adapter import Context
+from daydrive.evaluation.adapter import AdaptedModel, Context
 from daydrive.evaluation.metrics.baselines import constant_flow
 from daydrive.files import read_json
-from daydrive.models.rollout import rollout_uint8
+from daydrive.models.rollout import Session, rollout_uint8
 from helpers.paths import REPO
 from helpers.refusals import Refuse
 from helpers.runs import CPU
@@ -53,14 +55,18 @@ class Net:
 
 def test_arithmetic_and_weights_are_counted() -> None:
     """A multiplication and an addition are two; the processor's own attention counts as well."""
-    counted = cost.flops(Net(), SEEN)
+    counted = cost.flops(Session(AdaptedModel("", "", Net())), SEEN)
     assert counted is not None
     conv, linear, attention = 2 * 3 * 3 * 9 * 64, 2 * 4 * 2, 2 * (2 * 3 * 8 * 8 * 4)
     assert counted["frame_flops"] == conv + linear + attention
     assert counted["first_frame_flops"] == 2 * conv + linear + attention
     assert set(counted["frame_flops_by"]) > {"convolution", "mm"}
-    assert cost.weights(Net()) == {"parameters": 3 * 3 * 9 + 3 + 8, "weight_bytes": 4 * (3 * 3 * 9 + 3 + 8)}
-    assert cost.flops(entrants.CopyLast(), SEEN) is None and cost.weights(entrants.CopyLast()) is None
+    assert cost.weights(Session(AdaptedModel("", "", Net()))) == {
+        "parameters": 3 * 3 * 9 + 3 + 8,
+        "weight_bytes": 4 * (3 * 3 * 9 + 3 + 8),
+    }
+    still = Session(entrants.CopyLast())
+    assert cost.flops(still, SEEN) is None and cost.weights(still) is None
 
 
 class Slower(entrants.CopyLast):
@@ -69,15 +75,15 @@ class Slower(entrants.CopyLast):
     def __init__(self, now: list[float]) -> None:
         self.now = now
 
-    def reset(self, context: Context) -> None:
-        super().reset(context)
+    def init_state(self, images: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
         self.steps = 0
         self.now[0] += 0.5
+        return super().init_state(images, actions, generator)
 
-    def step(self, action: Tensor) -> Tensor:
+    def step(self, state: Tensor, action: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         self.steps += 1
         self.now[0] += self.steps / 1000
-        return super().step(action)
+        return super().step(state, action, generator)
 
 
 def test_the_first_frame_waits_for_its_context_and_a_dream_that_slows_down_shows(
@@ -86,7 +92,7 @@ def test_the_first_frame_waits_for_its_context_and_a_dream_that_slows_down_shows
     now = [0.0]
     monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])
     patience = latency.Patience(rounds=3, firsts=2, steps=11, seconds=100)
-    waits = latency.wait_for({"slower": Slower(now)}, SEEN, patience)["slower"]
+    waits = latency.wait_for({"slower": Session(Slower(now))}, SEEN, patience)["slower"]
     assert waits.first == pytest.approx([0.501] * 9)
     assert np.allclose(waits.later, np.tile(np.arange(2, 12) / 1000, (3, 1)))
     told = latency.summary(waits)
@@ -94,7 +100,7 @@ def test_the_first_frame_waits_for_its_context_and_a_dream_that_slows_down_shows
     assert told["next_frame_ms_p99"] > 10.9 and told["later_frames"] == pytest.approx(10.5 / 2.5)
     assert told["first_frames_timed"] == 9 and told["next_frames_timed"] == 30
     assert 0 <= told["next_frame_processor_ms_p50"] < 1000
-    hurried = latency.wait_for({"slower": Slower(now)}, SEEN, patience._replace(seconds=0))["slower"]
+    hurried = latency.wait_for({"slower": Session(Slower(now))}, SEEN, patience._replace(seconds=0))["slower"]
     assert len(hurried.later) == 2
 
 
@@ -103,16 +109,18 @@ def test_frames_of_all_dreams_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
 
     class Greedy(Slower):
-        def reset(self, context: Context) -> None:
-            if len(context.images) > 4:
+        def init_state(self, images: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
+            if len(images) > 4:
                 raise torch.OutOfMemoryError
-            super().reset(context)
+            return super().init_state(images, actions, generator)
 
-        def step(self, action: Tensor) -> Tensor:
+        def step(
+            self, state: Tensor, action: Tensor, generator: torch.Generator | None = None
+        ) -> tuple[Tensor, Tensor]:
             self.now[0] += 0.25
-            return self._last
+            return state, state
 
-    one, four, sixteen = throughput.frames_per_second(Greedy(now), SEEN, (1, 4, 16), clock.QUICK, CPU)
+    one, four, sixteen = throughput.frames_per_second(Session(Greedy(now)), SEEN, (1, 4, 16), clock.QUICK, CPU)
     assert (one["frames_per_second"], four["frames_per_second"]) == (4, 16)
     assert sixteen == {"batch": 16, "image_size": [8, 8], "reason": "the device has no memory for it"}
 
@@ -122,13 +130,14 @@ def test_floors_and_our_model_dream_step_by_step_what_they_dream_at_once(trained
     assert seen is not None and seen.image_size == (64, 64) and "drive" in seen.told
     context, actions = seen.context(4, batch=2), scene.swaying(6)[:, 3:].expand(2, -1, -1)
     model = load(trained).model
-    for adapter, dreamed in (
-        (entrants.Ours(model, 4, CPU), rollout_uint8(model, context.images, torch.cat((context.actions, actions), 1))),
+    for predictor, dreamed in (
+        (model, rollout_uint8(model, context.images, torch.cat((context.actions, actions), 1))),
         (entrants.ConstantFlow(), constant_flow(seen.images[0], 3).expand(2, -1, -1, -1, -1)),
         (entrants.CopyLast(), context.images[:, -1:].expand(-1, 3, -1, -1, -1)),
     ):
-        adapter.reset(context)
-        assert torch.equal(torch.stack([adapter.step(actions[:, t]) for t in range(3)], 1), dreamed)
+        session = Session(predictor)
+        session.reset(*context)
+        assert torch.equal(torch.stack([session.step(actions[:, t]) for t in range(3)], 1), dreamed)
 
 
 def counter(root: Path, name: str, *readings: int) -> Path:

@@ -28,7 +28,6 @@ from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.training.checks.static_checks import natural_size
 from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
 from daydrive.types import Batch
@@ -150,8 +149,8 @@ def test_the_published_newton_schulz_makes_singular_values_about_one() -> None:
 
 def test_a_workload_is_the_config_with_fewer_clips(road_store: Path, tmp_path: Path) -> None:
     config = load_config(REPO / "configs/training/base.yaml")
-    assert natural_size(config) == (256, 256)
-    assert natural_size(load_config(REPO / "configs/training/demo.yaml")) == (64, 64)
+    assert config.model.native_image_size == (256, 256)
+    assert load_config(REPO / "configs/training/demo.yaml").model.native_image_size == (64, 64)
     small = config.model_copy(update={"model": load_config(REPO / "configs/training/demo.yaml").model})
     workload = build_workload("small", small, road_store, tmp_path, QUICK, CPU)
     training = workload.setup.config.training

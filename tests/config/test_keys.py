@@ -11,13 +11,17 @@ import yaml
 
 from daydrive.config import Config, as_tree, load_config
 from helpers.data_probes import PROBES as DATA
+from helpers.keys_of_the_architectures import PROBES as ARCHITECTURES
 from helpers.model_probes import PROBES as MODEL
 from helpers.paths import REPO
-from helpers.probes import settings
+from helpers.probes import own_settings, settings
 from helpers.tiny_training import TINY_TRAINING
 from helpers.training_probes import PROBES as TRAINING
 
 PROBES = {**MODEL, **TRAINING, **DATA}
+EVERY = {**{("texture", key): probe for key, probe in PROBES.items()}, **ARCHITECTURES}
+"""By architecture and key."""
+
 CONFIGS = sorted(file for file in (REPO / "configs").rglob("*.yaml") if file.parent.name != "sweeps")
 
 
@@ -34,27 +38,35 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def test_every_setting_has_a_probe() -> None:
     assert {key for key, _ in settings()} == PROBES.keys()
+    for architecture in ("rssm", "diffusion"):
+        keys = {key for key, _ in own_settings(architecture)} - {"model.type"}
+        assert keys == {key for of, key in ARCHITECTURES if of == architecture}
 
 
-@pytest.mark.parametrize("key", PROBES)
+@pytest.mark.parametrize(("architecture", "key"), EVERY)
 def test_the_key_changes_what_it_says(
-    key: str, road_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    architecture: str, key: str, road_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "tiny.yaml"
-    file.write_text(yaml.safe_dump({**TINY_TRAINING, "data": {**TINY_TRAINING["data"], "root": str(road_store)}}))
+    given = {**TINY_TRAINING, "data": {**TINY_TRAINING["data"], "root": str(road_store)}}
+    if architecture != "texture":
+        given["model"] = {"type": architecture, "image_size": [64, 64]}
+    file.write_text(yaml.safe_dump(given))
     monkeypatch.chdir(tmp_path)
 
     def load(overrides: Sequence[str]) -> Config:
         return load_config(file, overrides)
 
-    PROBES[key].check(key, load)
+    EVERY[architecture, key].check(key, load)
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: str(file.relative_to(REPO / "configs")))
 def test_every_key_of_a_file_is_probed_and_arrives(file: Path) -> None:
     written = dict(leaves({k: v for k, v in yaml.safe_load(file.read_text()).items() if k != "extends"}))
-    assert written and written.keys() <= PROBES.keys()
-    arrived = dict(leaves(as_tree(load_config(file))))
+    config = load_config(file)
+    own = {key for of, key in ARCHITECTURES if of == config.model.type}
+    assert written and written.keys() <= PROBES.keys() | own
+    arrived = dict(leaves(as_tree(config)))
     for key, value in written.items():
         assert arrived[key] == (float(value) if isinstance(arrived[key], float) else value), key
 

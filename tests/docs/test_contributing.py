@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
+from daydrive import checkpoint
 from daydrive.data.prepare.prepare import prepare
 from helpers.guide import blocks, small
 from helpers.paths import REPO
+from helpers.runs import logged, same, wait_for_step
+from helpers.source_packages import install
 
 GUIDE = REPO / "CONTRIBUTING.md"
-LONGEST = 60
-EXERCISES = ("Add a source", "Add a metric", "Add a decoder")
+LONGEST = {"Add a source": 60, "Add a metric": 60, "Add a model": 80}
+IN_THE_TREE = ("Add a source", "Add a metric")
 COPIED = ("src", "tests", "docs", "configs", "scripts", "examples", "pyproject.toml", "README.md", "CONTRIBUTING.md")
 
 
@@ -37,10 +43,11 @@ def parts(exercise: str, *languages: str) -> list[str]:
 def carry_out(exercise: str, tree: Path) -> list[Path]:
     """Write its files and make its changes; each place that a change names has to be there exactly once."""
     touched = []
-    for text in parts(exercise, "python"):
+    for text in parts(exercise, "python", "toml", "yaml"):
         name, _, body = text.partition("\n")
         file = tree / name.removeprefix("# ")
         assert not file.exists(), file
+        file.parent.mkdir(exist_ok=True)
         file.write_text(body, encoding="utf-8")
         touched.append(file)
     for text in parts(exercise, "diff"):
@@ -73,13 +80,13 @@ def copy_of_the_repository(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("exercise", EXERCISES)
+@pytest.mark.parametrize("exercise", LONGEST)
 def test_an_exercise_is_short(exercise: str) -> None:
-    written = [line for text in parts(exercise, "python", "diff") for line in text.splitlines()[1:]]
-    assert 0 < len(written) < LONGEST
+    written = [line for text in parts(exercise, "python", "diff", "toml", "yaml") for line in text.splitlines()[1:]]
+    assert 0 < len(written) < LONGEST[exercise]
 
 
-@pytest.mark.parametrize("exercise", EXERCISES)
+@pytest.mark.parametrize("exercise", LONGEST)
 def test_what_an_exercise_writes_is_clean(exercise: str, tmp_path: Path) -> None:
     code = [str(file) for file in carry_out(exercise, copy_of_the_repository(tmp_path)) if file.suffix == ".py"]
     ruff = [sys.executable, "-m", "ruff", "check", "--no-cache", *code]
@@ -89,7 +96,7 @@ def test_what_an_exercise_writes_is_clean(exercise: str, tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("exercise", EXERCISES)
+@pytest.mark.parametrize("exercise", IN_THE_TREE)
 def test_an_exercise_is_carried_out(exercise: str, tmp_path: Path) -> None:
     tree = copy_of_the_repository(tmp_path)
     carry_out(exercise, tree)
@@ -109,3 +116,45 @@ def test_an_exercise_is_carried_out(exercise: str, tmp_path: Path) -> None:
         assert done.returncode == 0, f"{shlex.join(small(command))}\n{done.stdout[-3000:]}{done.stderr[-2000:]}"
     if exercise == "Add a metric":
         assert '"edge_similarity_interval"' in (tree / "runs/first/evaluation/evaluation.json").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_model_of_another_package_is_trained_killed_resumed_and_reported_on(tmp_path: Path) -> None:
+    for needed in ("pip", "setuptools"):
+        if find_spec(needed) is None:
+            pytest.skip(f"there is no {needed} here")
+    carry_out("Add a model", tmp_path)
+    for name in ("scripts", "configs"):
+        (tmp_path / name).symlink_to(REPO / name)
+    installed = install(tmp_path / "residual-model", tmp_path / "installed")
+    path = os.pathsep.join([str(installed), str(REPO / "src")])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    prepare("road", None, tmp_path / "data/processed/road", (64, 64), drives=12, frames=16, seed=0, workers=1)
+    shown = [block for block in blocks("bash", GUIDE) if block.line in lines_of("Add a model") and not block.reason]
+    train, resume, report = (shlex.split(command) for block in shown for command in block.commands)
+    run = tmp_path / "runs/residual"
+
+    def started(words: list[str]) -> subprocess.Popen[bytes]:
+        command = [sys.executable, *words[1:], "--device", "cpu"]
+        return subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+
+    process = started(train)
+    wait_for_step(process, run, 25)
+    process.kill()
+    process.wait()
+    assert 0 < checkpoint.read_state(checkpoint.find(run, "last"))["step"] < 60
+    for words in (resume, report):
+        process = started(words)
+        _, said = process.communicate()
+        assert process.returncode == 0, said.decode()[-3000:]
+    assert logged(run)[-1]["step"] == 60 and "train/pred_loss" in logged(run)[-1]
+    evaluation = json.loads((run / "evaluation/evaluation.json").read_text())
+    assert evaluation["training_step"] in (30, 60), "the best of its validations"
+    assert (run / "evaluation/report.html").is_file()
+    killed = load_file(checkpoint.find(run, "last") / checkpoint.WEIGHTS)
+    shutil.rmtree(run)
+    assert started(train).wait() == 0
+    assert same(killed, load_file(checkpoint.find(run, "last") / checkpoint.WEIGHTS)), "as if it had not been killed"

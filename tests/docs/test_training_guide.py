@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from daydrive.config import as_tree, load_config
 from daydrive.data.prepare.prepare import prepare
+from daydrive.models.texture.config import TextureConfig
 from daydrive.training.logging.alarms import RULES
 from helpers.guide import Block, blocks, make_room, quoted, sandbox, serves, small, started, table_below
 from helpers.paths import REPO
-from helpers.probes import settings
+from helpers.probes import own_settings, settings
 from helpers.training_guide import done, run_here
 
 ONLY_SOMEWHERE = {"speed/mfu", "train/skipped_steps", "train/loss_scale", "alarms"}
@@ -106,9 +108,15 @@ def test_settings_load(block: Block, reader: Path) -> None:
     load_config(reader / block.text.splitlines()[0].removeprefix("# "))
 
 
-def test_every_setting_is_explained_with_its_default() -> None:
-    rows = {quoted(row[0])[0]: row for row in table_below("## Configuration")}
-    known = dict(settings())
+@pytest.mark.parametrize(
+    ("heading", "known"),
+    [
+        ("## Configuration", dict(settings())),
+        *((f"### `{architecture}`", dict(own_settings(architecture))) for architecture in ("rssm", "diffusion")),
+    ],
+)
+def test_every_setting_is_explained_with_its_default(heading: str, known: dict[str, FieldInfo]) -> None:
+    rows = {quoted(row[0])[0]: row for row in table_below(heading)}
     assert rows.keys() == known.keys()
     for key, (_, meaning, _, default) in rows.items():
         assert len(meaning) > 4
@@ -147,7 +155,8 @@ def test_recipes_are_as_the_table_says() -> None:
     for row in rows:
         config = load_config(REPO / quoted(row[0])[0])
         training = config.training
-        assert row[2] == f"{config.model.latent_dim} / {config.model.hidden_dim}"
+        texture = isinstance(config.model, TextureConfig)
+        assert row[2] == (f"{config.model.latent_dim} / {config.model.hidden_dim}" if texture else config.model.type)
         several = f"{training.batch_size} x {training.gradient_accumulation} clips"
         assert row[3].removesuffix(" each") == (
             several if training.gradient_accumulation > 1 else f"{training.batch_size} clips"

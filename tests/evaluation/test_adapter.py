@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from daydrive.evaluation.subject import bind
 from torch import Tensor
 
 from daydrive.cli import app
 from daydrive.errors import UserError
-from daydrive.evaluation.adapter import Context, as_dream, load_adapter
+from daydrive.evaluation.adapter import AdaptedModel, Context, load_adapter
 from daydrive.files import read_json
 from helpers.paths import REPO
 from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, evaluated, figures, scene_store, steerer
@@ -38,7 +39,7 @@ def test_steps_become_rollouts() -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, CONTEXT, 3, *SIZE), dtype=torch.uint8, generator=generator)
     actions = torch.rand((2, CONTEXT - 1 + HORIZON, 4), generator=generator)
-    dream = as_dream(Steered())
+    dream = bind(AdaptedModel("", "", Steered()))
     assert torch.equal(dream(images, actions), steerer(images, actions))
     assert torch.equal(dream(images, actions), steerer(images, actions)), "the second begins anew"
 
@@ -55,7 +56,7 @@ def test_a_report_of_another_model(tmp_path: Path) -> None:
     assert figures(result, "psnr") == figures(result, "copy_last_psnr")
     assert result["manifest"]["checkpoint"].startswith("sha256 ")
     assert (output / "report.html").read_text().count("copy_last")
-    steered = evaluated(as_dream(Steered()), store, tmp_path / "steered", clips=4)
+    steered = evaluated(bind(AdaptedModel("", "", Steered())), store, tmp_path / "steered", clips=4)
     assert figures(steered, "psnr") == figures(evaluated(steerer, store, tmp_path / "whole", clips=4), "psnr")
 
 
@@ -77,7 +78,7 @@ def test_a_file_may_import_its_neighbours(tmp_path: Path) -> None:
     (tmp_path / "neighbour.py").write_text(NEIGHBOUR)
     paths = list(sys.path)
     adapter = load_adapter(f"{tmp_path / 'mine.py'}:load", tmp_path / "weights", CPU)
-    assert (adapter.name, adapter.context, adapter.adapter.given) == ("load", 2, (tmp_path / "weights", CPU))
+    assert (adapter.name, adapter.context_frames, adapter.adapter.given) == ("load", 2, (tmp_path / "weights", CPU))
     assert sys.path == paths
 
 
@@ -124,4 +125,4 @@ def test_what_is_no_frame(frame: object, said: str, tmp_path: Path) -> None:
     loaded = load_adapter(f"{tmp_path / 'mine.py'}:load", tmp_path, CPU)
     loaded.adapter.step = lambda action: frame  # type: ignore[method-assign,assignment,return-value]
     with pytest.raises(UserError, match=said):
-        as_dream(loaded)(torch.zeros(1, 2, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 2, 4))
+        bind(loaded)(torch.zeros(1, 2, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 2, 4))

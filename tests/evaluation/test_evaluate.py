@@ -265,7 +265,10 @@ def loaded(image_size: tuple[int, int] | None, action_dim: int = 4) -> Any:
         training=SimpleNamespace(context_frames=CONTEXT),
         data=SimpleNamespace(frame_skip=1),
     )
-    return SimpleNamespace(model=None, config=config, step=7, path=Path("runs/a/checkpoints/step-7"), name="a/step-7")
+    return SimpleNamespace(
+        model=None, config=config, step=7, path=Path("runs/a/checkpoints/step-7"), name="a/step-7",
+        image_size=image_size, context_frames=CONTEXT, frame_skip=1,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -294,7 +297,7 @@ def test_evaluate_binds_the_model_to_the_same_path(
     model.path.mkdir(parents=True)
     (model.path / "model.safetensors").write_bytes(b"weights")
     monkeypatch.setattr(model_loading, "load", lambda *_: model)
-    monkeypatch.setattr(model_loading, "rollout_uint8", lambda _, context, actions: steerer(context, actions))
+    monkeypatch.setattr(model_loading, "rollout_uint8", lambda _, context, actions, seed: steerer(context, actions))
     through = evaluate(
         tmp_path / "run", store.path, tmp_path / "out", EvaluateConfig(split="val", horizon=HORIZON, clips=12)
     )

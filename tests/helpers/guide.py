@@ -26,10 +26,18 @@ PAGES = [
 ]
 """All that a reader is given to read."""
 
-SMALL = (
+SMALL_MODELS = {
+    "rssm": ("model.channels=[8,8]", "model.recurrent_dim=16", "model.hidden_dim=16", "model.groups=4"),
+    "diffusion": ("model.channels=[8,8]", "model.condition_dim=16"),
+}
+"""By the name of the config file; of all others this:"""
+
+SMALL_TEXTURE = (
     "model.latent_dim=8", "model.hidden_dim=16", "model.encoder.stages=[8,16]", "model.encoder.num_heads=2",
-    "model.dynamics.num_layers=1", "model.decoder.stages=[16,8]", "model.decoder.init_size=16", "training.max_steps=1",
-    "training.batch_size=2", "training.gradient_accumulation=1", "data.num_workers=0",
+    "model.dynamics.num_layers=1", "model.decoder.stages=[16,8]", "model.decoder.init_size=16",
+)  # fmt: skip
+SMALL = (
+    "training.max_steps=1", "training.batch_size=2", "training.gradient_accumulation=1", "data.num_workers=0",
 )  # fmt: skip
 """What a training of the guide is given besides; what the command itself sets comes after it and wins."""
 
@@ -85,8 +93,10 @@ def blocks(language: str, guide: Path = GUIDE) -> list[Block]:
 
 def table_below(heading: str) -> list[list[str]]:
     """The cells of the rows of all tables under a heading of any level, without the first two rows of each."""
-    level = re.escape(heading.split(" ")[0])
-    section = re.search(rf"^{re.escape(heading)}$(.*?)(?=^{level} |\Z)", GUIDE.read_text(encoding="utf-8"), re.S | re.M)
+    level = len(heading.split(" ")[0])
+    section = re.search(
+        rf"^{re.escape(heading)}$(.*?)(?=^#{{2,{level}}} |\Z)", GUIDE.read_text(encoding="utf-8"), re.S | re.M
+    )
     assert section is not None, heading
     rows = [line for line in section[1].splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line[1:-1].split("|")] for line in rows]
@@ -109,7 +119,11 @@ def small(command: str) -> list[str]:
         ours = (i for i, word in enumerate(words) if word in ADDED or word.startswith(("scripts/", "examples/")))
         place = next(ours, 0)
         name = words[place].removeprefix("scripts/")
-    return [*words[: place + 1], *ADDED.get(name, ()), *words[place + 1 :]]
+    added = ADDED.get(name, ())
+    if name in ("train.py", "find_lr.py"):
+        config = Path(words[words.index("--config") + 1]).stem
+        added = (*added, *SMALL_MODELS.get(config, SMALL_TEXTURE))
+    return [*words[: place + 1], *added, *words[place + 1 :]]
 
 
 def sandbox(folder: Path, store: Path, run: Path | None) -> Path:

@@ -13,7 +13,8 @@ from daydrive.config import Config
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
-from daydrive.models import WorldModel, build_world_model
+from daydrive.models import build_world_model
+from daydrive.models.texture.model import TextureWorldModel
 from daydrive.perceptual import BACKBONES, LPIPS, build_perceptual
 from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
@@ -26,9 +27,11 @@ PARTS = ("recon", "pred", "perceptual", "latent_reg", "temporal")
 SQUARE = "model.image_size=[64, 64]"
 
 
-def built(config: Config) -> WorldModel:
+def built(config: Config) -> TextureWorldModel:
     torch.manual_seed(0)
-    return build_world_model(config).eval()
+    model = build_world_model(config).eval()
+    assert isinstance(model, TextureWorldModel)
+    return model
 
 
 def pictures(config: Config) -> torch.Tensor:
@@ -48,8 +51,8 @@ def latent_grid(config: Config) -> tuple[int, ...]:
 
 @torch.no_grad()
 def memory_shapes(config: Config) -> list[tuple[int, ...]]:
-    state = built(config).begin(pictures(config), torch.zeros(1, 3, config.model.action_dim))
-    return [tuple(kept.shape[1:]) for kept in state.memory]
+    state = built(config).init_state(pictures(config), torch.zeros(1, 3, config.model.action_dim))
+    return [tuple(kept.shape[1:]) for kept in state.hidden]
 
 
 @torch.no_grad()
@@ -68,7 +71,7 @@ def painted(config: Config) -> list[float]:
 
 @torch.no_grad()
 def size_of_a_dream(config: Config) -> tuple[int, ...]:
-    return tuple(built(config)(pictures(config), torch.zeros(1, 3, 4), 3)["predicted"].shape[-2:])
+    return tuple(built(config)(pictures(config), torch.zeros(1, 3, 4))["predicted"].shape[-2:])
 
 
 @torch.no_grad()
@@ -87,7 +90,7 @@ def actions_taken(config: Config) -> list[int]:
     model, taken = built(config), []
     for count in (4, 6):
         try:
-            model(pictures(config), torch.zeros(1, 3, count), 3)
+            model(pictures(config), torch.zeros(1, 3, count))
             taken.append(count)
         except RuntimeError:
             pass
@@ -97,7 +100,7 @@ def actions_taken(config: Config) -> list[int]:
 @torch.no_grad()
 def dreams_agree_in_training(config: Config) -> bool:
     model, actions = built(config).train(), torch.zeros(1, 3, 4)
-    first, second = (model(pictures(config), actions, 3)["predicted"] for _ in range(2))
+    first, second = (model(pictures(config), actions)["predicted"] for _ in range(2))
     return torch.equal(first, second)
 
 
@@ -107,6 +110,12 @@ def evaluated(config: Config) -> StepResult:
     engine = Engine(config, DistributedContext.single(CPU))
     engine.wrapped.train()
     return engine.evaluate(read_clips(store, fixed_clips(store, "train", config.data.sequence_length, 2)))
+
+
+def frames_reconstructed(config: Config) -> list[int]:
+    frames = evaluated(config).output.frames
+    assert frames is not None
+    return frames[0].tolist()
 
 
 def factor(part: str) -> Callable[[Config], float]:
@@ -142,7 +151,7 @@ def untrained_network(kind: str, file: Path) -> Path | None:
     return file
 
 
-def optimizers_of(config: Config) -> tuple[WorldModel, list[torch.optim.Optimizer]]:
+def optimizers_of(config: Config) -> tuple[TextureWorldModel, list[torch.optim.Optimizer]]:
     model = built(config)
     return model, build_optimizers(model, config.optimizer)
 
@@ -158,7 +167,7 @@ def rates(config: Config) -> dict[str, float]:
 def updated(config: Config, steps: int) -> list[torch.Tensor]:
     """A weight of the encoder at first and after each of some updates with a gradient of ones."""
     model, optimizers = optimizers_of(config)
-    weight = model.encoder.enter[1].weight
+    weight = model.encoder.in_proj[1].weight
     values = [weight.detach().clone()]
     for _ in range(steps):
         for parameter in model.parameters():
@@ -179,7 +188,7 @@ def decay(config: Config) -> float:
 def moments(config: Config) -> list[float]:
     """What AdamW keeps of one gradient of ones: of it, and of its square."""
     model, optimizers = optimizers_of(config)
-    weight = model.encoder.enter[1].weight
+    weight = model.encoder.in_proj[1].weight
     weight.grad = torch.ones_like(weight)
     optimizers[0].step()
     return [float(optimizers[0].state[weight][name].mean()) for name in ("exp_avg", "exp_avg_sq")]
@@ -208,20 +217,27 @@ def rates_with(**own: float) -> dict[str, object]:
     return {part: near(own.get(part, 1e-2)) for part in ("encoder", "dynamics", "decoder")}
 
 
+THREE_SEEN = "training.context_frames=3"
 PLAIN = ("optimizer.type=sgd", "optimizer.lr=1e-2", "optimizer.momentum=0.0", "optimizer.weight_decay=0.0", SQUARE)
 FOUR_STEPS = ("scheduler.warmup_steps=4", "scheduler.min_lr=0.0", "optimizer.lr=1e-3", SQUARE)
 
 PROBES: dict[str, Probe] = {
+    "model.type": gives(
+        lambda config: type(build_world_model(config)).__name__,
+        {"texture": "TextureWorldModel", "rssm": "RSSM", "diffusion": "Diffusion"},
+        "model={}",
+        SQUARE,
+    ),
     "model.latent_dim": gives(latent_channels, {"8": 8, "12": 12}, SQUARE),
-    "model.action_dim": gives(actions_taken, {"4": [4], "6": [6]}, SQUARE),
+    "model.action_dim": gives(actions_taken, {"4": [4], "6": [6]}, SQUARE, THREE_SEEN),
     "model.hidden_dim": gives(memory_shapes, {"16": [(16, 16, 16)], "24": [(24, 16, 16)]}, SQUARE),
-    "model.image_size": gives(size_of_a_dream, {"[64, 64]": (64, 64), "[64, 128]": (64, 128)}),
+    "model.image_size": gives(size_of_a_dream, {"[64, 64]": (64, 64), "[64, 128]": (64, 128)}, THREE_SEEN),
     "model.encoder.stages": gives(features_of_the_stages, {"[8, 16]": [8, 16], "[6, 8, 12]": [6, 8, 12]}, SQUARE),
     "model.encoder.num_heads": differs(painted, ["1", "2", "4"], SQUARE),
     "model.dynamics.num_layers": gives(
         memory_shapes, {"1": [(16, 16, 16)], "3": [(16, 16, 16)] * 3}, SQUARE
     ),
-    "model.dynamics.dropout": gives(dreams_agree_in_training, {"0.0": True, "0.3": False}, SQUARE),
+    "model.dynamics.dropout": gives(dreams_agree_in_training, {"0.0": True, "0.3": False}, SQUARE, THREE_SEEN),
     "model.decoder.stages": gives(widths_of_the_decoder, {"[16, 8]": [16, 8], "[12, 8, 4]": [12, 8, 4]}, SQUARE),
     "model.decoder.init_size": gives(latent_grid, {"16": (16, 16), "32": (32, 32)}, SQUARE),
     **{f"loss.{part}_weight": gives(factor(part), {"0.5": near(0.5), "2.0": near(2.0)}, *only(part)) for part in PARTS},
@@ -230,7 +246,7 @@ PROBES: dict[str, Probe] = {
         perceptual_distance, ["weights-1.safetensors", "weights-2.safetensors"], "loss.perceptual=alexnet", SQUARE
     ),
     "loss.recon_frames": gives(
-        lambda config: evaluated(config).frames, {"1": [3], "2": [2, 3], "null": [0, 1, 2, 3, 4, 5]}, SQUARE
+        lambda config: frames_reconstructed(config), {"1": [3], "2": [2, 3], "null": [0, 1, 2, 3, 4, 5]}, SQUARE
     ),
     "optimizer.type": gives(
         kinds_of_optimizers,

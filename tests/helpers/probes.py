@@ -12,7 +12,8 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from daydrive.config import Config
+from daydrive.config import Config, ModelConfig, model_config_class
+from daydrive.models.texture.config import TextureConfig
 
 See = Callable[[Config], object]
 
@@ -54,11 +55,19 @@ def near(number: float) -> object:
 
 
 def settings(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every key there is, those in a list of sections too."""
+    """Every key there is, those in a list of sections too; of `model` those of the default architecture."""
     for name, field in model.model_fields.items():
         inner = [t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type)]
-        sections = [t for t in inner if issubclass(t, BaseModel)]
+        sections = [TextureConfig if t is ModelConfig else t for t in inner if issubclass(t, BaseModel)]
         if sections:
             yield from settings(sections[0], f"{prefix}{name}.")
         else:
             yield prefix + name, field
+
+
+def own_settings(architecture: str) -> Iterator[tuple[str, FieldInfo]]:
+    """The keys of `model` that this architecture has, without those that all have but `type`."""
+    common = {name for name in ModelConfig.model_fields if name != "type"}
+    for name, field in settings(model_config_class(architecture), "model."):
+        if name.removeprefix("model.") not in common:
+            yield name, field

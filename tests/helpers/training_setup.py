@@ -47,7 +47,7 @@ class Training:
         self.seen.append(batch)
         images = to_signed(batch.images)
         context = self.config.training.context_frames
-        output = self.model(images, batch.actions, context)
+        output = self.model(images, batch.actions)
         painted = torch.cat([output["reconstructed"] - images, output["predicted"] - images[:, context:]], dim=1)
         per_clip = painted.abs().flatten(1).mean(dim=1)
         return Result(per_clip.mean(), {"loss": per_clip.detach(), "pred_loss": per_clip.detach()})

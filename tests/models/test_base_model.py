@@ -25,7 +25,7 @@ def test_the_base_model_has_the_documented_size_and_shapes() -> None:
     model = build_world_model(load_config(BASE)).eval()
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS
     with torch.no_grad():
-        output = model(torch.zeros(1, 5, 3, 256, 256), torch.zeros(1, 4, 4), 4, [4])
+        output = model(torch.zeros(1, 5, 3, 256, 256), torch.zeros(1, 4, 4), [4])
     assert output["predicted"].shape == output["reconstructed"].shape == (1, 1, 3, 256, 256)
     assert output["latents"].shape == (1, 1, 256, 16, 16)
 
@@ -54,7 +54,7 @@ def test_a_base_shaped_model_learns_two_clips_by_heart(road_store: Path) -> None
         engine.update()
     engine.model.eval()
     with torch.no_grad():
-        result = engine.evaluate(batch)
-    painted = metrics.psnr(result.output["reconstructed"], result.images, 2.0).mean()
-    dreamed = metrics.psnr(result.output["predicted"], result.images[:, 4:], 2.0).mean()
+        frames = engine.frames_of(engine.evaluate(batch))
+    painted = metrics.psnr(frames.reconstructed, frames.images, 2.0).mean()
+    dreamed = metrics.psnr(frames.predicted, frames.real, 2.0).mean()
     assert painted > 25 and dreamed > 25, f"reconstruction {painted:.1f} dB, prediction {dreamed:.1f} dB"

@@ -3,13 +3,15 @@
 import pytest
 import torch
 
-from daydrive.config import DecoderConfig, DynamicsConfig, EncoderConfig, ModelConfig
 from daydrive.errors import UserError
-from daydrive.models import WorldModel, build_world_model
-from daydrive.models.geometry import ladder
-from daydrive.models.texture import Motion, fresh, move, render, sample
+from daydrive.models import build_world_model
+from daydrive.models.texture import memory
+from daydrive.models.texture.config import DecoderConfig, DynamicsConfig, EncoderConfig, TextureConfig
+from daydrive.models.texture.memory import Motion, render, sample, warp
+from daydrive.models.texture.model import TextureWorldModel
+from daydrive.models.texture.sizes import stage_sizes
 
-TINY = ModelConfig(
+TINY = TextureConfig(
     latent_dim=8,
     hidden_dim=16,
     encoder=EncoderConfig(stages=[8, 16], num_heads=2),
@@ -19,9 +21,11 @@ TINY = ModelConfig(
 )
 
 
-def tiny(**changes: object) -> WorldModel:
+def tiny(**changes: object) -> TextureWorldModel:
     torch.manual_seed(0)
-    return build_world_model(TINY.model_copy(update=changes)).eval()
+    model = build_world_model(TINY.model_copy(update=changes)).eval()
+    assert isinstance(model, TextureWorldModel)
+    return model
 
 
 def clip(size: tuple[int, int] = (64, 64), frames: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,7 +40,7 @@ def test_shapes_and_range(size: tuple[int, int]) -> None:
     assert output["reconstructed"].shape == (2, 6, 3, *size)
     assert output["predicted"].shape == (2, 2, 3, *size)
     assert output["latents"].shape[:3] == (2, 6, 8)
-    assert output["foreseen"].shape == (2, 2, *output["latents"].shape[2:])
+    assert output["predicted_latents"].shape == (2, 2, *output["latents"].shape[2:])
     for name in ("reconstructed", "predicted"):
         assert output[name].abs().max() <= 1 + 1e-5  # type: ignore[literal-required]
 
@@ -48,13 +52,13 @@ def changed(**changes: object) -> dict[str, torch.Size]:
 @pytest.mark.parametrize(
     ("changes", "touched"),
     [
-        ({"latent_dim": 12}, "dynamics.enter.weight"),
+        ({"latent_dim": 12}, "dynamics.in_proj.weight"),
         ({"action_dim": 5}, "dynamics.embed.0.weight"),
         ({"hidden_dim": 24}, "dynamics.layers.0.mix.weight"),
-        ({"encoder": EncoderConfig(stages=[8, 24], num_heads=2)}, "encoder.enter.1.weight"),
+        ({"encoder": EncoderConfig(stages=[8, 24], num_heads=2)}, "encoder.in_proj.1.weight"),
         ({"dynamics": DynamicsConfig(num_layers=2, dropout=0.0)}, "dynamics.layers.1.mix.weight"),
-        ({"decoder": DecoderConfig(stages=[24, 8], init_size=16)}, "decoder.enter_latent.weight"),
-        ({"decoder": DecoderConfig(stages=[16, 8], init_size=8)}, "dynamics.place"),
+        ({"decoder": DecoderConfig(stages=[24, 8], init_size=16)}, "decoder.latent_proj.weight"),
+        ({"decoder": DecoderConfig(stages=[16, 8], init_size=8)}, "dynamics.pos_embed"),
     ],
 )
 def test_each_size_setting_changes_its_part(changes: dict[str, object], touched: str) -> None:
@@ -75,9 +79,9 @@ def test_the_number_of_heads_changes_the_output() -> None:
 def test_dropout_acts_in_training_only() -> None:
     model = tiny(dynamics=DynamicsConfig(num_layers=1, dropout=0.5))
     images, actions = clip()
-    assert torch.equal(model(images, actions)["foreseen"], model(images, actions)["foreseen"])
+    assert torch.equal(model(images, actions)["predicted_latents"], model(images, actions)["predicted_latents"])
     model.train()
-    assert not torch.equal(model(images, actions)["foreseen"], model(images, actions)["foreseen"])
+    assert not torch.equal(model(images, actions)["predicted_latents"], model(images, actions)["predicted_latents"])
 
 
 def test_init_size_is_the_shorter_side_of_the_latent_grid() -> None:
@@ -87,20 +91,20 @@ def test_init_size_is_the_shorter_side_of_the_latent_grid() -> None:
 
 @pytest.mark.parametrize("size", [(60, 60), (16, 16), (64, 98)])
 def test_sizes_that_do_not_fit_are_refused(size: tuple[int, int]) -> None:
-    with pytest.raises(UserError, match=f"init_size = 16 does not fit pictures of {size[0]}x{size[1]}"):
+    with pytest.raises(UserError, match=f"init_size = 16 does not fit images of {size[0]}x{size[1]}"):
         tiny(image_size=size)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (256, 256), (128, 256), (64, 128)])
 @pytest.mark.parametrize("stages", [1, 2, 3, 5])
-def test_the_ladder_reaches_the_grid_and_comes_back(size: tuple[int, int], stages: int) -> None:
+def test_the_stages_reach_the_grid_and_come_back(size: tuple[int, int], stages: int) -> None:
     config = TINY.model_copy(
         update={
             "encoder": EncoderConfig(stages=[8] * stages),
             "decoder": DecoderConfig(stages=[8] * stages, init_size=16),
         }
     )
-    sizes = ladder(config, size)
+    sizes = stage_sizes(config, size)
     down, up = 1, sizes.head
     for factor in sizes.reductions:
         down *= factor
@@ -162,7 +166,7 @@ def test_every_parameter_learns() -> None:
         torch.nn.init.normal_(parameter, std=0.2)
     output = model(*clip())
     loss = output["predicted"].square().mean() + output["reconstructed"].square().mean()
-    (loss + output["foreseen"].square().mean()).backward()
+    (loss + output["predicted_latents"].square().mean()).backward()
     silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not silent
 
@@ -178,22 +182,22 @@ def motion(dx: float, dy: float, mask: float = 0.0, content: float = 0.0) -> Mot
 
 def test_a_flow_of_whole_pixels_moves_the_picture_exactly() -> None:
     x = picture()
-    moved = render(move(fresh(x), motion(3, -1)))
+    moved = render(warp(memory.init(x), motion(3, -1)))
     assert torch.allclose(moved[..., 1:, :-3], x[..., :-1, 3:], atol=1e-5)
 
 
 def test_half_steps_add_up_without_blur() -> None:
     x = picture()
-    texture = fresh(x)
+    texture = memory.init(x)
     for _ in range(4):
-        texture = move(texture, motion(0.5, 0))
+        texture = warp(texture, motion(0.5, 0))
     assert torch.allclose(render(texture)[..., :-3], x[..., 2:-1], atol=1e-4)
 
 
 def test_paint_covers_what_moves() -> None:
-    texture = move(fresh(picture()), motion(0, 0, mask=1.0, content=0.25))
+    texture = warp(memory.init(picture()), motion(0, 0, mask=1.0, content=0.25))
     assert torch.allclose(render(texture), torch.full((1, 3, 12, 16), 0.25))
-    half = move(fresh(picture()), motion(0, 0, mask=0.5, content=0.25))
+    half = warp(memory.init(picture()), motion(0, 0, mask=0.5, content=0.25))
     assert torch.allclose(render(half), 0.5 * picture() + 0.125, atol=1e-5)
 
 

@@ -3,12 +3,9 @@
 Processes are real, joined by gloo, and every wait has an end.
 """
 
-import json
-import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,10 +20,19 @@ from daydrive import checkpoint
 from daydrive.config import load_config
 from daydrive.errors import UserError
 from daydrive.training.distributed import join_wanted
-from helpers.paths import REPO
+from helpers.processes import (
+    PATIENCE,
+    command,
+    finish,
+    keep_only,
+    logged,
+    start,
+    torchrun,
+    trained,
+    wait_for_checkpoint,
+    worst_gap,
+)
 from helpers.tiny_training import TINY_TRAINING
-
-PATIENCE = 180
 
 
 @pytest.fixture(scope="module")
@@ -42,52 +48,6 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("config") / "tiny.yaml"
     file.write_text(yaml.safe_dump(tree))
     return file
-
-
-def command(config: Path, store: Path, run: Path, *more: str) -> list[str]:
-    return [
-        str(REPO / "scripts/train.py"), "--config", str(config), "--data-root", str(store), "--run-dir", str(run),
-        "--device", "cpu", *more,
-    ]  # fmt: skip
-
-
-def torchrun(world: int) -> list[str]:
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}"]
-
-
-def start(arguments: list[str], **variables: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=REPO
-    )
-
-
-def finish(process: subprocess.Popen[str], seconds: float = PATIENCE) -> str:
-    """What it said; a process that does not end in time is killed with all it started, and the test fails."""
-    try:
-        return process.communicate(timeout=seconds)[0]
-    except subprocess.TimeoutExpired:
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.kill()
-        process.kill()
-        raise AssertionError(f"not done in {seconds} s: {process.communicate()[0][-2000:]}") from None
-
-
-def trained(world: int, config: Path, store: Path, run: Path, *more: str) -> list[dict[str, float]]:
-    process = start([*torchrun(world), *command(config, store, run, *more)])
-    said = finish(process)
-    assert process.returncode == 0, said[-3000:]
-    return logged(run)
-
-
-def logged(run: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if "train/loss" in line]
-
-
-def worst_gap(a: list[dict[str, float]], b: list[dict[str, float]], name: str) -> float:
-    assert [line["step"] for line in a] == [line["step"] for line in b]
-    return max(abs(x[name] - y[name]) / abs(y[name]) for x, y in zip(a, b, strict=True) if name in x)
 
 
 def test_the_same_global_batch_gives_the_same_run(config: Path, road_store: Path, tmp_path: Path) -> None:
@@ -145,24 +105,6 @@ def test_two_processes_then_one_then_two(config: Path, road_store: Path, tmp_pat
     state = checkpoint.read_state(checkpoint.find(run, "last"))
     assert (state["step"], state["sample"], state["clips_per_step"]) == (9, 72, 8)
     assert worst_gap(logged(run), unbroken, "train/loss") < 1e-4
-
-
-def wait_for_checkpoint(run: Path, step: int) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not (run / "checkpoints" / f"step-{step:08d}").is_dir():
-        assert time.monotonic() < deadline, "no checkpoint"
-        time.sleep(0.02)
-
-
-def keep_only(run: Path, step: int) -> None:
-    """As if the kill had come before the next checkpoint."""
-    folder = run / "checkpoints" / f"step-{step:08d}"
-    if not folder.is_dir():
-        return
-    for other in (run / "checkpoints").glob("step-*"):
-        if other.name > folder.name:
-            shutil.rmtree(other)
-    (run / "checkpoints" / "last").write_text(folder.name + "\n")
 
 
 def test_a_process_that_is_killed_ends_all_within_seconds(config: Path, road_store: Path, tmp_path: Path) -> None:

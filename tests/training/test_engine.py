@@ -12,7 +12,6 @@ from daydrive.config import load_config
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
-from daydrive.losses import structure_loss
 from daydrive.training import step as step_module
 from daydrive.training.compiled import compile_parts
 from daydrive.training.distributed import DistributedContext
@@ -48,7 +47,7 @@ def test_accumulation_has_the_gradient_of_the_large_batch(
     if not weighted:
         batch = replace(batch, weights=torch.full((6,), 1 / 6))
     engine = Engine(load_config(tiny_config, FULL), DistributedContext.single(CPU))
-    whole = evaluate_batch(engine.model, batch, engine.config.loss, 4, structure_loss, nullcontext)
+    whole = evaluate_batch(engine.objective, batch, nullcontext)
     assert batch.weights is not None
     expected_loss = sum(float(w * loss) for w, loss in zip(batch.weights, whole.parts["loss"], strict=True))
     assert float(whole.loss.detach()) == pytest.approx(expected_loss, rel=1e-5)
@@ -192,4 +191,4 @@ def test_a_compiled_model_learns_the_same(tiny_config: Path, batch: Batch) -> No
     assert said.startswith("torch.compile took")
     compiled = engine.evaluate(batch).loss
     assert float(compiled) == pytest.approx(float(eager), rel=1e-4)
-    assert "encoder.enter.0.weight" in engine.model.state_dict()
+    assert "encoder.in_proj.0.weight" in engine.model.state_dict()

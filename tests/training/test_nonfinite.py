@@ -182,9 +182,9 @@ def test_a_rate_far_too_high_is_told_from_a_broken_clip(road_store: Path, tmp_pa
 def test_weights_that_are_not_finite_are_named(road_store: Path, tmp_path: Path) -> None:
     engine = engine_of(settings(road_store))
     with torch.no_grad():
-        engine.model.encoder.leave[1].bias[0] = math.inf
+        engine.model.encoder.out_proj[1].bias[0] = math.inf
     failed = nonfinite_error(tmp_path, 5, step_of(road_store, 3), engine, road_store)
-    assert "the weights are not finite any more (encoder.leave.1.bias): the training has diverged" in str(failed)
+    assert "the weights are not finite any more (encoder.out_proj.1.bias): the training has diverged" in str(failed)
 
 
 def test_a_gradient_that_is_not_finite_is_found_where_the_loss_is(road_store: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_gradient_that_is_not_finite_is_found_where_the_loss_is(road_store: Pa
         other = real.flatten(1).amin(1) < 0.99
         return (predicted.flatten(1).mean(1).square() * other).sqrt()
 
-    engine.perceptual = distance
+    engine.objective.distance = distance
     store = Store.open(road_store)
     clips = examine(engine, marked, store)
     assert [bool(clip.gradients) for clip in clips] == [False, False, True]

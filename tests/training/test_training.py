@@ -20,7 +20,7 @@ from daydrive.training.optim.param_groups import build_optimizers, learning_rate
 from daydrive.training.optim.schedule import learning_rate_factor, unroll_steps
 from daydrive.training.resume import ResumeState
 from daydrive.training.setup import total_steps
-from daydrive.training.step import evaluate_batch
+from daydrive.training.step import Objective, evaluate_batch
 from helpers.runs import logged, run_training, same, weights
 
 
@@ -213,7 +213,7 @@ def test_each_loss_weight_weighs_its_part(tiny_config: Path, road_store: Path, k
         **{f"{name}_weight": 0.0 for name in ("recon", "pred", "perceptual", "latent_reg", "temporal")}
         | {f"{key}_weight": 2.0}
     )
-    result = evaluate_batch(model, batch, alone, 4, structure_loss, nullcontext)
+    result = evaluate_batch(Objective(model, alone, structure_loss), batch, nullcontext)
     loss = result.loss.item()
     assert loss == pytest.approx(2 * float(result.parts[f"{key}_loss"].mean()), rel=1e-5)
     assert loss > 0

@@ -154,4 +154,5 @@ def dream_speed(
         raise UserError(f"--frames has to be at least 2, not {frames}")
     where = find_device(device)
     loaded = load(checkpoint, where)
-    print(json.dumps(measure(loaded.model, loaded.model.image_size, frames, device=where), indent=2))
+    assert loaded.image_size is not None, "a training takes it from its store"
+    print(json.dumps(measure(loaded.model, loaded.image_size, frames, device=where), indent=2))

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from daydrive.config.files import find_config
 from daydrive.config.schema import (
+    DEFAULT_ARCHITECTURE,
     Config,
+    model_config_class,
 )
 from daydrive.errors import UserError, did_you_mean
 
@@ -47,7 +49,7 @@ def parse_config(values: dict[str, Any], origin: Origin | None = None, source: s
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError(_sentence(error, origin or {}, source)) from None
+        raise UserError(_sentence(error, values, origin or {}, source)) from None
 
 
 def as_tree(config: Config) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def _override(values: dict[str, Any], override: str, origin: Origin) -> None:
     origin[keys] = f"override {override}"
 
 
-def _sentence(error: ValidationError, origin: Origin, source: str) -> str:
+def _sentence(error: ValidationError, values: dict[str, Any], origin: Origin, source: str) -> str:
     """The first thing wrong, in one sentence."""
     problems = error.errors(include_url=False)
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
@@ -149,7 +151,7 @@ def _sentence(error: ValidationError, origin: Origin, source: str) -> str:
     indexed = ".".join(str(part) for part in problem["loc"])
     where = next((origin[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in origin), source)
     if problem["type"] == "extra_forbidden":
-        siblings = _known_keys(keys[:-1])
+        siblings = _known_keys(keys[:-1], values)
         prefix = ".".join(keys[:-1])
         known = [f"{prefix}.{name}" if prefix else name for name in siblings]
         return f"{where}: unknown key '{indexed}'{did_you_mean('.'.join(keys), known)}"
@@ -163,9 +165,11 @@ def _sentence(error: ValidationError, origin: Origin, source: str) -> str:
     return f"{where}: '{indexed}': {message[0].lower()}{message[1:]}{shown}"
 
 
-def _known_keys(path: Sequence[str]) -> list[str]:
-    """The keys of the section at `path`."""
+def _known_keys(path: Sequence[str], values: dict[str, Any]) -> list[str]:
+    """The keys of the section at `path`; `values` say of which architecture the model is."""
     section: type[BaseModel] = Config
+    if path[:1] == ("model",):
+        section, path = model_config_class(values["model"].get("type", DEFAULT_ARCHITECTURE)), path[1:]
     for part in path:
         field = section.model_fields.get(part)
         if field is None:

@@ -5,57 +5,86 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PositiveInt,
+    SerializeAsAny,
+    field_validator,
+    model_validator,
+)
 
+from daydrive.errors import UserError, did_you_mean
 from daydrive.locations import Location, location
+from daydrive.plugins import Plugins
 
 
 class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class EncoderConfig(Settings):
-    """stages: channels of each stage, fine to coarse; num_heads: attention heads in the coarser half of them."""
+ARCHITECTURES = Plugins(
+    "daydrive.models",
+    "model architecture",
+    {
+        "texture": "daydrive.models.texture.model:TextureWorldModel",
+        "rssm": "daydrive.models.rssm:RSSM",
+        "diffusion": "daydrive.models.diffusion:Diffusion",
+    },
+)
+"""By `model.type`; other packages register theirs as entry points of this group. Each has a `config_class`."""
 
-    stages: list[PositiveInt] = Field([64, 128, 256, 512], min_length=1)
-    num_heads: PositiveInt = 4
-
-
-class DynamicsConfig(Settings):
-    num_layers: PositiveInt = 4
-    dropout: float = Field(0.1, ge=0, lt=1)
-
-
-class DecoderConfig(Settings):
-    """stages: channels of each stage, coarse to fine; init_size: shorter side of the latent grid it starts from."""
-
-    stages: list[PositiveInt] = Field([512, 256, 128, 64], min_length=1)
-    init_size: PositiveInt = 16
+DEFAULT_ARCHITECTURE = "texture"
 
 
 class ModelConfig(Settings):
-    """latent_dim: channels of the latent grid; hidden_dim: channels of the dynamics and of its memory.
+    """What the settings of every architecture have, which are a subclass of this with a `type`.
 
-    image_size: (height, width) in pixels; training takes it from the store.
+    type: name of the architecture. action_dim: numbers of an action. image_size: (height, width) in pixels; training
+    takes it from the store.
     """
 
-    latent_dim: PositiveInt = 256
+    type: str
     action_dim: PositiveInt = 4
-    hidden_dim: PositiveInt = 512
-    encoder: EncoderConfig = EncoderConfig()
-    dynamics: DynamicsConfig = DynamicsConfig()
-    decoder: DecoderConfig = DecoderConfig()
     image_size: tuple[PositiveInt, PositiveInt] | None = None
 
-    @model_validator(mode="after")
-    def _heads_divide(self) -> ModelConfig:
-        stages = self.encoder.stages
-        for width in stages[(len(stages) + 1) // 2 :]:
-            if width % self.encoder.num_heads:
-                raise ValueError(
-                    f"model.encoder.num_heads = {self.encoder.num_heads} does not divide the stage of {width} channels"
-                )
-        return self
+    @field_validator("type")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in ARCHITECTURES.names():
+            raise ValueError(
+                f"model.type: there is no model architecture '{name}'{did_you_mean(name, ARCHITECTURES.names())}"
+            )
+        return name
+
+    @property
+    def native_image_size(self) -> tuple[int, int]:
+        """Height and width of the images that the settings are made for."""
+        return self.image_size or (64, 64)
+
+    def larger(self) -> list[str]:
+        """Overrides that make the model larger, for advice: the setting that takes most memory last."""
+        return []
+
+    def regularised(self, loss: LossConfig) -> list[str]:
+        """Overrides that let it learn less by heart, for advice."""
+        return []
+
+
+def model_config_class(name: str) -> type[ModelConfig]:
+    """The settings of an architecture; UserError where there is none of that name, or a package's has none."""
+    who, found = ARCHITECTURES.find(name)
+    config_class = getattr(found, "config_class", None)
+    if not (isinstance(config_class, type) and issubclass(config_class, ModelConfig)):
+        raise UserError(f"{who} is broken: its 'config_class' is no subclass of daydrive.config.ModelConfig")
+    return config_class
+
+
+def default_model() -> ModelConfig:
+    return model_config_class(DEFAULT_ARCHITECTURE).model_validate({})
 
 
 class UnrollPhase(Settings):
@@ -244,7 +273,7 @@ class AlarmsConfig(Settings):
 
 
 class Config(Settings):
-    model: ModelConfig = ModelConfig()
+    model: SerializeAsAny[ModelConfig] = Field(default_factory=default_model)
     training: TrainingConfig = TrainingConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
@@ -252,6 +281,17 @@ class Config(Settings):
     data: DataConfig = DataConfig()
     logging: LoggingConfig = LoggingConfig()
     alarms: AlarmsConfig = AlarmsConfig()
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _of_its_architecture(cls, section: object) -> object:
+        """The architecture's own settings; one that is not there is told by `ModelConfig`."""
+        if not isinstance(section, dict):
+            return section
+        name = section.get("type", DEFAULT_ARCHITECTURE)
+        if not isinstance(name, str) or name not in ARCHITECTURES.names():
+            return ModelConfig.model_validate({"type": name})
+        return model_config_class(name).model_validate(section)
 
     @model_validator(mode="after")
     def _clip_holds_context_and_dream(self) -> Config:

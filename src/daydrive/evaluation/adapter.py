@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from daydrive.errors import UserError, blamed, did_you_mean
-from daydrive.evaluation.metrics.frame_metrics import Dream
+from daydrive.types import to_signed, to_uint8
 
 NEEDED = ("context", "reset", "step")
 
@@ -47,19 +47,7 @@ class Adapter(Protocol):
         """float32 (B, 4), what the driver does from the newest frame to the next → that frame, uint8 (B, 3, H, W)."""
 
 
-def as_dream(adapter: Adapter) -> Dream:
-    """Its steps as whole rollouts, on the processor."""
-
-    @torch.no_grad()
-    def dream(images: Tensor, actions: Tensor) -> Tensor:
-        first = images.shape[1] - 1
-        adapter.reset(Context(images, actions[:, :first]))
-        return torch.stack([adapter.step(actions[:, t]).cpu() for t in range(first, actions.shape[1])], dim=1)
-
-    return dream
-
-
-def load_adapter(spec: str, checkpoint: Path, device: torch.device) -> Foreign:
+def load_adapter(spec: str, checkpoint: Path, device: torch.device) -> AdaptedModel:
     """What the function of `FILE.py:NAME` makes of a checkpoint, which is handed over as it is.
 
     The file's folder is there to import from while it loads. UserError naming the file for what it lacks, and later
@@ -79,30 +67,35 @@ def load_adapter(spec: str, checkpoint: Path, device: torch.device) -> Foreign:
         raise UserError(f"{who} returns a {type(made).__name__} without '{missing[0]}'; it needs {', '.join(NEEDED)}")
     if not isinstance(made.context, int) or made.context < 1:
         raise UserError(f"{who} has the context {made.context!r}, not a whole number of frames from 1 on")
-    return Foreign(who, str(getattr(made, "name", name)), made)
+    return AdaptedModel(who, str(getattr(made, "name", name)), made)
 
 
-class Foreign:
-    """An adapter whose faults are told as its file's. who: the adapter, for the sentence."""
+class AdaptedModel:
+    """An adapter as a model that can be rolled out, one rollout at a time; its faults are told as its file's.
+
+    who: the adapter, for the sentence.
+    """
 
     def __init__(self, who: str, name: str, adapter: Adapter) -> None:
         self.who, self.name, self.adapter = who, name, adapter
-        self.context = adapter.context
-        self._frame = torch.Size()
+        self.context_frames = adapter.context
 
-    def reset(self, context: Context) -> None:
-        clips, _, *frame = context.images.shape
-        self._frame = torch.Size((clips, *frame))
+    def init_state(self, images: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> torch.Size:
+        """The shape of a frame: what else there is to know the adapter knows."""
+        context = Context(to_uint8(images), actions)
         with blamed(self.who):
             self.adapter.reset(context)
+        return context.images[:, 0].shape
 
-    def step(self, action: Tensor) -> Tensor:
+    def step(
+        self, state: torch.Size, action: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[torch.Size, Tensor]:
         with blamed(self.who):
             frame = self.adapter.step(action)
-        if not isinstance(frame, Tensor) or frame.dtype != torch.uint8 or frame.shape != self._frame:
+        if not isinstance(frame, Tensor) or frame.dtype != torch.uint8 or frame.shape != state:
             given = f"{frame.dtype} {tuple(frame.shape)}" if isinstance(frame, Tensor) else type(frame).__name__
-            raise UserError(f"{self.who} gives frames of {given}, not of torch.uint8 {tuple(self._frame)}")
-        return frame
+            raise UserError(f"{self.who} gives frames of {given}, not of torch.uint8 {tuple(state)}")
+        return state, to_signed(frame.cpu())
 
 
 def _module(path: Path) -> ModuleType:

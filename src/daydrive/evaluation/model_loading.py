@@ -10,16 +10,16 @@ import torch
 from daydrive.checkpoint import WEIGHTS, LoadedModel, load
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.evaluation.adapter import as_dream, load_adapter
+from daydrive.evaluation.adapter import load_adapter
 from daydrive.evaluation.manifest import file_hash
 from daydrive.evaluation.metrics.frame_metrics import Dream
-from daydrive.models import WorldModel
+from daydrive.models import Predictor
 from daydrive.models.rollout import rollout_uint8
 from daydrive.types import ACTION_NAMES
 
 
 class EvaluatedModel(NamedTuple):
-    """dream, seen with `context` frames that are `frame_skip` apart; weights: the file that tells it from others;
+    """dream: its frames from `context` ones that are `frame_skip` apart; weights: the file that tells it from others;
     about: what the report says of it."""
 
     dream: Dream
@@ -29,33 +29,52 @@ class EvaluatedModel(NamedTuple):
     about: dict[str, Any] = {}  # noqa: RUF012
 
 
-def find_model(checkpoint: Path, adapter: str | None, store: Store, device: torch.device) -> EvaluatedModel:
-    """UserError where it can't be loaded or was made for other pictures or actions than the store's."""
-    if adapter is not None:
-        foreign = load_adapter(adapter, checkpoint, device)
-        weights = next((file for file in (checkpoint, checkpoint / WEIGHTS) if file.is_file()), None)
-        about = {"checkpoint": str(checkpoint), "name": foreign.name, "adapter": adapter}
-        about["adapter_code"] = file_hash(Path(adapter.rpartition(":")[0]))
-        return EvaluatedModel(as_dream(foreign), foreign.context, 1, weights, about)
-    loaded = load(checkpoint, device)
-    check_fit(loaded, store)
+def find_model(
+    checkpoint: Path, adapter: str | None, store: Store, device: torch.device, seed: int = 0
+) -> EvaluatedModel:
+    """As `load_model`, ready to be evaluated; seed: of what the model samples."""
+    loaded = load_model(checkpoint, adapter, store, device)
     return EvaluatedModel(
-        bind(loaded.model),
-        loaded.config.training.context_frames,
-        loaded.config.data.frame_skip,
-        loaded.path / WEIGHTS,
-        {"checkpoint": str(loaded.path), "name": loaded.name, "training_step": loaded.step},
+        bind(loaded.model, seed),
+        loaded.context_frames,
+        loaded.frame_skip,
+        weights_file(loaded),
+        describe(loaded, adapter),
     )
 
 
-def bind(model: WorldModel) -> Dream:
-    """A world model as a `Dream`."""
-    return lambda context, actions: rollout_uint8(model, context, actions).cpu()
+def load_model(checkpoint: Path, adapter: str | None, store: Store, device: torch.device) -> LoadedModel:
+    """UserError where it can't be loaded or was made for other images or actions than the store's."""
+    if adapter is not None:
+        adapted = load_adapter(adapter, checkpoint, device)
+        return LoadedModel(adapted, None, None, checkpoint, adapted.name)
+    loaded = load(checkpoint, device)
+    check_fit(loaded, store)
+    return loaded
+
+
+def weights_file(loaded: LoadedModel) -> Path | None:
+    """The file that tells a model from others; None where an adapter loads something else."""
+    return next((file for file in (loaded.path, loaded.path / WEIGHTS) if file.is_file()), None)
+
+
+def describe(loaded: LoadedModel, adapter: str | None) -> dict[str, Any]:
+    """What the report says of it."""
+    about = {"checkpoint": str(loaded.path), "name": loaded.name}
+    if adapter is None:
+        return {**about, "training_step": loaded.step}
+    return {**about, "adapter": adapter, "adapter_code": file_hash(Path(adapter.rpartition(":")[0]))}
+
+
+def bind(model: Predictor, seed: int = 0) -> Dream:
+    """Its rollouts from and to uint8 on the processor; seed: of what it samples."""
+    return lambda context, actions: rollout_uint8(model, context, actions, seed).cpu()
 
 
 def check_fit(loaded: LoadedModel, store: Store) -> None:
-    """UserError where the model was made for other pictures or actions than the store's."""
-    size, actions = loaded.config.model.image_size, loaded.config.model.action_dim
+    """UserError where the model was made for other images or actions than the store's."""
+    size = loaded.image_size
+    actions = len(ACTION_NAMES) if loaded.config is None else loaded.config.model.action_dim
     if size is not None and tuple(size) != store.image_size:
         raise UserError(
             f"the model {loaded.path} sees pictures of {size[0]}x{size[1]} and the store {store.path} has "

@@ -90,7 +90,7 @@ def evaluate(
         features = find_features(config.fid_weights, config.fvd_weights, dist.device)
         store = Store.open(data_root)
         networks = Networks(features, *find_lpips(config.lpips, config.lpips_weights, store.image_size))
-        model = find_model(Path(checkpoint), adapter, store, dist.device)
+        model = find_model(Path(checkpoint), adapter, store, dist.device, config.seed)
         return evaluate_model(model, store, output, config, networks=networks, dist=dist, progress=progress)
 
 

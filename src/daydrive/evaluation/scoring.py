@@ -27,7 +27,7 @@ def prediction_error(store: Store, loaded: LoadedModel, drive: DriveInfo) -> Ite
 
     Context and frame_skip are those of the model's training; NaN for the first frames, which have no whole context.
     """
-    context, skip = loaded.config.training.context_frames, loaded.config.data.frame_skip
+    context, skip = loaded.context_frames, loaded.frame_skip
     before = context * skip
     yield np.full(min(before, drive.frames), np.nan, dtype=np.float32)
     for first in range(before, drive.frames, BATCH):

@@ -1,6 +1,27 @@
-"""The world model: encoder → dynamics → decoder."""
+"""Model architectures behind one interface: encoder → dynamics → decoder, or whatever predicts the next frame."""
 
-from daydrive.models.texture import Motion
-from daydrive.models.world_model import DreamState, WorldModel, WorldModelOutput, build_world_model
+from daydrive.models.interface import (
+    GradientCheckpointing,
+    HasLatents,
+    HasMotion,
+    LossOutput,
+    MotionFields,
+    Predictor,
+    Unit,
+    WorldModel,
+    WorldModelOutput,
+)
+from daydrive.models.registry import build_world_model
 
-__all__ = ["DreamState", "Motion", "WorldModel", "WorldModelOutput", "build_world_model"]
+__all__ = [
+    "GradientCheckpointing",
+    "HasLatents",
+    "HasMotion",
+    "LossOutput",
+    "MotionFields",
+    "Predictor",
+    "Unit",
+    "WorldModel",
+    "WorldModelOutput",
+    "build_world_model",
+]

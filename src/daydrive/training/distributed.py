@@ -46,17 +46,19 @@ def joined(config: TrainingConfig, device: torch.device) -> Iterator[Distributed
 
 
 def shard_model(model: WorldModel, dist: DistributedContext) -> WorldModel:
-    """FSDP2: parameters, gradients and moments shared out over the processes, part by part (Zhao et al. 2023)."""
+    """FSDP2: parameters, gradients and moments shared out over the processes, unit by unit (Zhao et al. 2023)."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")  # nothing works on outputs in place
     model = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     mesh = init_device_mesh(dist.device.type, (dist.world,))
-    for part in (model.encoder, model.dynamics, model.decoder):
-        fully_shard(part, mesh=mesh)
-    for verb in ("paint", "motion"):
-        register_fsdp_forward_method(model.decoder, verb)
+    for module, methods in model.parallel_units():
+        fully_shard(module, mesh=mesh)
+        for method in methods:
+            if method != "forward":
+                register_fsdp_forward_method(module, method)
     fully_shard(model, mesh=mesh)
+    register_fsdp_forward_method(model, "loss")
     return model
 
 

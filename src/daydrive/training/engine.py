@@ -21,14 +21,15 @@ from daydrive.training.distributed import replicate_model, shard_model
 from daydrive.training.optim.ema import Ema
 from daydrive.training.optim.param_groups import build_optimizers
 from daydrive.training.precision import Precision
-from daydrive.training.step import StepResult, clips_per_pass, evaluate_batch
+from daydrive.training.step import ClipFrames, Objective, StepResult, clips_per_pass, evaluate_batch, frames_of
 from daydrive.types import Batch
 
 
 class Engine:
     """Built from (settings, seed) alone, or brought back to a checkpoint by `load`.
 
-    model: the world model itself; wrapped: the same as it is called, over the processes or GPUs that share the work.
+    model: the world model itself; objective: its loss; wrapped: the same as it is called, over the processes or GPUs
+    that share the work.
     """
 
     def __init__(self, config: Config, dist: DistributedContext, data_parallel: bool = False) -> None:
@@ -36,32 +37,29 @@ class Engine:
         training = config.training
         torch.manual_seed(training.seed)
         self.model = build_world_model(config).to(dist.device)
-        self.wrapped: nn.Module = self.model
         self.sharded = dist.world > 1 and training.strategy == "fsdp"
         self.precision = Precision(training, dist.device)
         if self.sharded:
             if self.precision.scaler.is_enabled():
                 raise UserError("training.strategy = fsdp computes in bfloat16 or float32, not in float16; use ddp")
             self.model = shard_model(self.model, dist)
-            self.wrapped = self.model
-        elif dist.world > 1:
-            self.wrapped = replicate_model(self.model, dist)
-        elif data_parallel and torch.cuda.device_count() > 1:
-            self.wrapped = DataParallel(self.model)
+        distance = build_perceptual(config.loss.perceptual, config.loss.perceptual_weights, dist.device)
+        self.objective = Objective(self.model, config.loss, distance)
+        self.wrapped: nn.Module = self.objective
+        if dist.world > 1 and not self.sharded:
+            self.wrapped = replicate_model(self.objective, dist)
+        elif dist.world == 1 and data_parallel and torch.cuda.device_count() > 1:
+            self.wrapped = DataParallel(self.objective)
         self.optimizers = build_optimizers(self.model, config.optimizer)
         self.ema = None if training.ema_decay is None else Ema(self.model, training.ema_decay)
-        self.perceptual = build_perceptual(config.loss.perceptual, config.loss.perceptual_weights, dist.device)
 
     def evaluate(self, batch: Batch) -> StepResult:
         """Forward, and the loss."""
-        return evaluate_batch(
-            self.wrapped,
-            batch,
-            self.config.loss,
-            self.config.training.context_frames,
-            self.perceptual,
-            self.precision.autocast,
-        )
+        return evaluate_batch(self.wrapped, batch, self.precision.autocast)
+
+    def frames_of(self, result: StepResult) -> ClipFrames:
+        """Rollout and reconstructions of a result's clips; all processes call it."""
+        return frames_of(result, self.model, self.config.training.seed, self.precision.autocast)
 
     def accumulate(self, batch: Batch, last: bool) -> Iterator[StepResult]:
         """Forward and backward of a batch, in passes that fit the device; `last`: the step has no batch after it."""
@@ -115,7 +113,10 @@ class Engine:
         averaged = (folder / checkpoint.TRAINED).is_file()
         checkpoint.load_weights(self.model, folder, checkpoint.TRAINED if averaged else checkpoint.WEIGHTS)
         if self.ema is not None:
-            tensors.fill(self.ema.average, tensors.read(folder / checkpoint.WEIGHTS), folder / checkpoint.WEIGHTS)
+            file = folder / checkpoint.WEIGHTS
+            weights = checkpoint.read_weights(self.model, folder)
+            buffers = dict(self.model.named_buffers())
+            tensors.fill(self.ema.average, {n: w for n, w in weights.items() if n not in buffers}, file)
             self.ema.updates = state["ema_updates"]
         checkpoint.load_moments(self.optimizers, self.model, folder)
         self.precision.load(state)

@@ -111,6 +111,7 @@ def write_nonfinite_record(
         tensors.write(weights, temporary / checkpoint.WEIGHTS)
         write_json(temporary / "config.json", as_tree(config))
         record = {
+            "format": checkpoint.FORMAT,
             "step": step,
             "store": str(store.path.resolve()),
             "fingerprint": store.fingerprint,
@@ -129,7 +130,7 @@ def replay(fault: Path, device: torch.device, store_path: Path | None = None) ->
     store = Store.open(store_path or Path(record["store"]))
     config = fit_to_store(checkpoint.read_config(fault), store)
     engine = Engine(config, DistributedContext.single(device))
-    checkpoint.load_weights(engine.model, fault)
+    checkpoint.load_weights(engine.model, fault, written=record.get("format", 2))
     engine.model.train()
     batch = read_clips(store, [_clip_in(store, clip) for clip in recorded])
     augment = DrivingAugmentation.from_config(config.data.augmentation, config.training.seed)
@@ -210,11 +211,7 @@ def explain(clips: Sequence[Examined], broken: Sequence[str], config: Config, st
 
 def _bad_gradients(engine: Engine, single: Batch) -> list[str]:
     names, parameters = zip(*engine.model.named_parameters(), strict=True)
-    training = engine.config.training
-    result = evaluate_batch(
-        engine.model, replace(single, weights=None), engine.config.loss, training.context_frames, engine.perceptual,
-        engine.precision.autocast,
-    )  # fmt: skip
+    result = evaluate_batch(engine.objective, replace(single, weights=None), engine.precision.autocast)
     gradients = torch.autograd.grad(result.loss, parameters, allow_unused=True)
     return [n for n, g in zip(names, gradients, strict=True) if g is not None and not g.isfinite().all()]
 

@@ -1,4 +1,4 @@
-"""The loss of a batch: what the guide's weights weigh."""
+"""The loss of a batch, and what the metrics look at."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from daydrive import losses
 from daydrive.config import LossConfig
-from daydrive.models import WorldModelOutput
+from daydrive.models import LossOutput, WorldModel
 from daydrive.perceptual import Distance
 from daydrive.types import Batch, to_signed
 
@@ -21,57 +20,79 @@ PIXELS_PER_PASS = 3_000_000
 Autocast = Callable[[], AbstractContextManager[object]]
 
 
+class Objective(nn.Module):
+    """A model's loss as one call, which is what DDP and DataParallel wrap."""
+
+    def __init__(self, model: WorldModel, config: LossConfig, distance: Distance) -> None:
+        super().__init__()
+        self.model, self.config, self.distance = model, config, distance
+
+    def forward(self, images: Tensor, actions: Tensor) -> LossOutput:
+        return self.model.loss(images, actions, self.config, self.distance)
+
+
 class StepResult(NamedTuple):
     """loss: what is minimised; parts: per clip, (B,), the loss and each part of it by its name, unweighted.
 
-    output, and images (B, T, 3, H, W) in [-1, 1]: for the metrics. frames: which of them were reconstructed.
+    images (B, T, 3, H, W) in [-1, 1] and actions: what the model was given; output: of its loss.
     """
 
     loss: Tensor
     parts: dict[str, Tensor]
-    output: WorldModelOutput
     images: Tensor
-    frames: list[int]
+    actions: Tensor
+    output: LossOutput
 
 
-def evaluate_batch(
-    model: nn.Module, batch: Batch, config: LossConfig, context_frames: int, perceptual: Distance, autocast: Autocast
-) -> StepResult:
-    """Dream the frames after the context, reconstruct some, and weigh what differs from the real ones.
+class ClipFrames(NamedTuple):
+    """What metrics look at, in [-1, 1]: the clips' images (B, T, 3, H, W), the newest N of them as they were predicted
+    (B, N, 3, H, W), and those with the numbers `frames` (B, R) as they were reconstructed (B, R, 3, H, W)."""
 
-    The loss is the sum over the clips of their weights times theirs; without weights, their mean.
-    """
+    images: Tensor
+    predicted: Tensor
+    reconstructed: Tensor
+    frames: Tensor
+
+    @property
+    def context(self) -> int:
+        return self.images.shape[1] - self.predicted.shape[1]
+
+    @property
+    def real(self) -> Tensor:
+        """(B, N, 3, H, W), the frames that were predicted."""
+        return self.images[:, self.context :]
+
+    @property
+    def seen(self) -> Tensor:
+        """(B, R, 3, H, W), the frames that were reconstructed."""
+        return self.images[torch.arange(len(self.images), device=self.images.device)[:, None], self.frames]
+
+
+def evaluate_batch(objective: nn.Module, batch: Batch, autocast: Autocast) -> StepResult:
+    """objective: an `Objective`, or what wraps one. The loss is the sum over the clips of their weights times theirs;
+    without weights, their mean."""
     images = to_signed(batch.images)
-    frames = reconstructed_frames(images.shape[1], context_frames, config.recon_frames if model.training else None)
     with autocast():
-        output = model(images, batch.actions, context_frames, frames)
-    real = images[:, context_frames:]
-    predicted = output["predicted"]
-    parts = {
-        "recon_loss": losses.reconstruction_loss(output["reconstructed"], images[:, frames]),
-        "pred_loss": losses.prediction_loss(predicted, real),
-        "perceptual_loss": perceptual(predicted, real),
-        "latent_reg_loss": losses.latent_regularisation(output["latents"]),
-        "temporal_loss": losses.temporal_loss(predicted, real, images[:, context_frames - 1]),
-    }
-    factors = {
-        "recon_loss": config.recon_weight,
-        "pred_loss": config.pred_weight,
-        "perceptual_loss": config.perceptual_weight,
-        "latent_reg_loss": config.latent_reg_weight,
-        "temporal_loss": config.temporal_weight,
-    }
-    per_clip = torch.stack([factors[name] * part for name, part in parts.items()]).sum(dim=0)
-    loss = per_clip.mean() if batch.weights is None else (batch.weights * per_clip).sum()
-    told = {"loss": per_clip, **parts}
-    return StepResult(loss, {name: part.detach() for name, part in told.items()}, output, images, frames)
+        output: LossOutput = objective(images, batch.actions)
+    loss = output.per_clip.mean() if batch.weights is None else (batch.weights * output.per_clip).sum()
+    parts = {"loss": output.per_clip, **output.parts}
+    return StepResult(loss, {name: part.detach() for name, part in parts.items()}, images, batch.actions, output)
 
 
-def reconstructed_frames(length: int, context_frames: int, count: int | None) -> list[int]:
-    """The `count` newest frames of the context; all frames of the clip without a count, or for more than there are."""
-    if count is None or count >= length:
-        return list(range(length))
-    return list(range(context_frames))[-count:]
+@torch.no_grad()
+def frames_of(result: StepResult, model: WorldModel, seed: int, autocast: Autocast) -> ClipFrames:
+    """What the loss has made of its clips or, where it needed no rollout, one with `seed`; all processes call it."""
+    _, _, reconstructed, frames, predicted = result.output
+    if reconstructed is not None and frames is not None and predicted is not None:
+        return ClipFrames(result.images, predicted.detach(), reconstructed.detach(), frames)
+    was_training = model.training
+    model.eval()
+    with autocast():
+        output = model(result.images, result.actions, generator=torch.Generator().manual_seed(seed))
+    model.train(was_training)
+    clips, length = result.images.shape[:2]
+    numbers = torch.arange(length, device=result.images.device).expand(clips, -1)
+    return ClipFrames(result.images, output["predicted"], output["reconstructed"], numbers)
 
 
 def clips_per_pass(batch: Batch) -> int:

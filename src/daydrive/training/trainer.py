@@ -19,7 +19,7 @@ from daydrive.training.logging.throughput import ThroughputMeter
 from daydrive.training.nonfinite import nonfinite_error
 from daydrive.training.optim.param_groups import learning_rates, set_learning_rates
 from daydrive.training.setup import TrainingContext, TrainOptions, set_up
-from daydrive.training.step import StepResult
+from daydrive.training.step import ClipFrames
 from daydrive.training.validation import image_metrics
 
 
@@ -71,13 +71,15 @@ def _loop(setup: TrainingContext, run: Path, report: Report) -> int:
                     raise nonfinite_error(run, step, batches, engine, setup.store.path)
 
             metrics: dict[str, float] = {}
-            if step % logging.log_interval == 0 or step == total:
-                metrics = {**_metrics(setup, meter, result, norm), **speed.take(prefetcher.waited)}
+            logged = step % logging.log_interval == 0 or step == total
             evaluated = step % logging.eval_interval == 0 or step == total
-            if evaluated:
+            frames = engine.frames_of(result) if logged or evaluated else None
+            if logged and frames is not None:
+                metrics = {**_metrics(setup, meter, frames, norm), **speed.take(prefetcher.waited)}
+            if evaluated and frames is not None:
                 validated = setup.validation.run(engine)
                 metrics |= validated.metrics
-                report.validated(step, validated, result)
+                report.validated(step, validated, frames)
             improved = evaluated and metrics["val/psnr"] > best.psnr
             if improved:
                 best = checkpoint.Best(step, metrics["val/psnr"])
@@ -101,10 +103,10 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return (seed * 1_000_003 + step) * 4_099 + rank
 
 
-def _metrics(setup: TrainingContext, meter: Meter, result: StepResult, norm: float) -> dict[str, float]:
+def _metrics(setup: TrainingContext, meter: Meter, frames: ClipFrames, norm: float) -> dict[str, float]:
     """Means since the last log line, and what the newest step looks like."""
     dist, engine = setup.dist, setup.engine
-    images = image_metrics(result, setup.config.training.context_frames)
+    images = image_metrics(frames)
     rates = learning_rates(engine.optimizers)
     return {
         **{f"train/{name}": value for name, value in meter.take(dist).items()},

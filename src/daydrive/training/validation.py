@@ -16,7 +16,7 @@ from daydrive.data.sampling.loader import fixed_clips
 from daydrive.data.store.store import Store
 from daydrive.distributed import DistributedContext
 from daydrive.training.engine import Engine
-from daydrive.training.step import StepResult
+from daydrive.training.step import ClipFrames, StepResult
 from daydrive.types import Batch, Clip, Image, to_uint8
 from daydrive.viz.images import Images, contact_sheet, to_images
 
@@ -61,47 +61,54 @@ class Validation:
         with engine.ema_weights():
             sums: dict[str, float] = {}
             largest = 0.0
-            shown: StepResult | None = None
+            shown: ClipFrames | None = None
             for piece in self._pieces:
                 batch = piece.batch.to(self._dist.device)
-                result = engine.evaluate(batch)
-                shuffled = engine.evaluate(Batch(batch.images, piece.wrong.to(self._dist.device)))
-                for pixels in (result.output["predicted"], result.output["reconstructed"]):
-                    largest = max(largest, float(pixels.abs().max()))
-                _add(sums, self._metrics(result, shuffled, piece), piece.counts)
-                shown = shown or result
+                result, frames = self._evaluated(engine, batch)
+                _, shuffled = self._evaluated(engine, Batch(batch.images, piece.wrong.to(self._dist.device)))
+                for images in (frames.predicted, frames.reconstructed):
+                    largest = max(largest, float(images.abs().max()))
+                _add(sums, self._metrics(result, frames, shuffled, piece), piece.counts)
+                shown = shown or frames
             known: dict[str, float] = {}
             for piece in self._known:
-                result = engine.evaluate(piece.batch.to(self._dist.device))
-                _add(known, {"train_psnr": self._psnr(result)}, piece.counts)
+                _, frames = self._evaluated(engine, piece.batch.to(self._dist.device))
+                _add(known, {"train_psnr": _psnr(frames)}, piece.counts)
         engine.wrapped.train(was_training)
         assert shown is not None
         means = {name: value / self._clips for name, value in self._dist.sum(sums).items()}
         means |= {name: value / self._known_clips for name, value in self._dist.sum(known).items()}
         means["output_max"] = self._dist.max(largest)
-        context, samples = self._config.training.context_frames, self._config.logging.num_samples
+        samples = self._config.logging.num_samples
         return Validated(
             {f"val/{name}": value for name, value in means.items()},
-            sample_sheet(shown, context, samples),
-            sample_video(shown, context, samples),
+            sample_sheet(shown, samples),
+            sample_video(shown, samples),
         )
 
-    def _metrics(self, result: StepResult, shuffled: StepResult, piece: _Piece) -> dict[str, Tensor]:
+    def _evaluated(self, engine: Engine, batch: Batch) -> tuple[StepResult, ClipFrames]:
+        """What a loss draws is the same at every validation."""
+        with torch.random.fork_rng([batch.images.device] if batch.images.is_cuda else []):
+            torch.manual_seed(self._config.training.seed)
+            result = engine.evaluate(batch)
+        return result, engine.frames_of(result)
+
+    def _metrics(
+        self, result: StepResult, frames: ClipFrames, shuffled: ClipFrames, piece: _Piece
+    ) -> dict[str, Tensor]:
         """By name, (B,) each."""
-        context = self._config.training.context_frames
-        real = result.images[:, context:]
-        copied = result.images[:, context - 1 : context].expand_as(real)
+        copied = frames.images[:, frames.context - 1, None].expand_as(frames.real)
         return {
             **result.parts,
-            **image_metrics(result, context),
-            "copy_last_psnr": metrics.psnr(copied, real, 2.0).mean(dim=1),
-            "shuffled_actions_psnr": self._psnr(shuffled),
-            "actions_spread": (piece.batch.actions - piece.wrong)[:, context - 1 :].abs().mean(dim=(1, 2)),
+            **image_metrics(frames),
+            "copy_last_psnr": metrics.psnr(copied, frames.real, 2.0).mean(dim=1),
+            "shuffled_actions_psnr": _psnr(shuffled),
+            "actions_spread": (piece.batch.actions - piece.wrong)[:, frames.context - 1 :].abs().mean(dim=(1, 2)),
         }
 
-    def _psnr(self, result: StepResult) -> Tensor:
-        real = result.images[:, self._config.training.context_frames :]
-        return metrics.psnr(clamped(result), real, 2.0).mean(dim=1)
+
+def _psnr(frames: ClipFrames) -> Tensor:
+    return metrics.psnr(clamped(frames), frames.real, 2.0).mean(dim=1)
 
 
 def _pieces(store: Store, clips: list[Clip], context: int, dist: DistributedContext, size: int) -> list[_Piece]:
@@ -127,32 +134,28 @@ def _add(sums: dict[str, float], metrics: dict[str, Tensor], counts: Tensor) -> 
         sums[name] = sums.get(name, 0.0) + float((values.cpu().double() * counts).sum())
 
 
-def image_metrics(result: StepResult, context: int) -> dict[str, Tensor]:
-    """PSNR and SSIM of the dream, and PSNR of what was reconstructed, per clip: (B,), means over frames."""
-    real = result.images[:, context:]
-    predicted = clamped(result)
-    paint_rollout = result.output["reconstructed"].detach().float()
-    seen = result.images[:, result.frames]
+def image_metrics(frames: ClipFrames) -> dict[str, Tensor]:
+    """PSNR and SSIM of the rollout, and PSNR of what was reconstructed, per clip: (B,), means over frames."""
+    predicted, real = clamped(frames), frames.real
     return {
         "psnr": metrics.psnr(predicted, real, 2.0).mean(dim=1),
         "ssim": metrics.ssim(predicted, real, 2.0).mean(dim=1),
-        "recon_psnr": metrics.psnr(paint_rollout, seen, 2.0).mean(dim=1),
+        "recon_psnr": metrics.psnr(frames.reconstructed.float(), frames.seen, 2.0).mean(dim=1),
     }
 
 
-def clamped(result: StepResult) -> Tensor:
-    return result.output["predicted"].detach().float().clamp(-1, 1)
+def clamped(frames: ClipFrames) -> Tensor:
+    return frames.predicted.float().clamp(-1, 1)
 
 
-def sample_sheet(result: StepResult, context: int, samples: int) -> Image:
-    """Real frames above dreamed ones, `samples` clips."""
-    return _pairs(result.images[:samples, context:], clamped(result)[:samples], "dreamed")
+def sample_sheet(frames: ClipFrames, samples: int) -> Image:
+    """Real frames above predicted ones, `samples` clips."""
+    return _pairs(frames.real[:samples], clamped(frames)[:samples], "predicted")
 
 
-def reconstruction_sheet(result: StepResult, samples: int) -> Image:
-    """Real frames above those painted from their latents, `samples` clips."""
-    seen = result.images[:samples, result.frames]
-    return _pairs(seen, result.output["reconstructed"][:samples].detach(), "painted")
+def reconstruction_sheet(frames: ClipFrames, samples: int) -> Image:
+    """Real frames above reconstructed ones, `samples` clips."""
+    return _pairs(frames.seen[:samples], frames.reconstructed[:samples], "reconstructed")
 
 
 def _pairs(real: Tensor, ours: Tensor, name: str) -> Image:
@@ -164,17 +167,17 @@ def _pairs(real: Tensor, ours: Tensor, name: str) -> Image:
     return contact_sheet(rows, labels, [f"{i + 1}" for i in range(len(rows[0]))])
 
 
-def sample_video(result: StepResult, context: int, samples: int) -> Images:
-    """(T, H', W', 3): a row for each clip with the real frame, the dreamed one and the copy of the last seen one."""
-    real = to_images(to_uint8(result.images[:samples, context - 1 :]))
-    dreamed = to_images(to_uint8(clamped(result)[:samples]))
-    frames = [
+def sample_video(frames: ClipFrames, samples: int) -> Images:
+    """(T, H', W', 3): a row for each clip with the real frame, the predicted one and the copy of the last seen one."""
+    real = to_images(to_uint8(frames.images[:samples, frames.context - 1 :]))
+    predicted = to_images(to_uint8(clamped(frames)[:samples]))
+    images = [
         contact_sheet(
-            [[r[t + 1], d[t], r[0]] for r, d in zip(real, dreamed, strict=True)],
+            [[r[t + 1], p[t], r[0]] for r, p in zip(real, predicted, strict=True)],
             [f"{i + 1}" for i in range(len(real))],
-            ["real", "dreamed", "copied"],
+            ["real", "predicted", "copied"],
             height=max(64, real.shape[-3] // 2),
         )
-        for t in range(dreamed.shape[1])
+        for t in range(predicted.shape[1])
     ]
-    return np.stack(frames)
+    return np.stack(images)

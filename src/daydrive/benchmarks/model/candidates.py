@@ -1,4 +1,4 @@
-"""Who is measured: the checkpoint's model, other people's, and the floors, all behind the same adapter."""
+"""Who is measured: the checkpoint's model, other people's, and the baselines, all by the same interface."""
 
 from __future__ import annotations
 
@@ -13,75 +13,60 @@ from torch import Tensor, nn
 
 from daydrive.checkpoint import LoadedModel, load
 from daydrive.errors import UserError
-from daydrive.evaluation.adapter import Adapter, Context, Foreign, load_adapter
+from daydrive.evaluation.adapter import AdaptedModel, load_adapter
 from daydrive.evaluation.metrics.baselines import flow_steps
-from daydrive.models import WorldModel, build_world_model
+from daydrive.models import Predictor, WorldModel, build_world_model
 from daydrive.types import to_signed, to_uint8
 
 Kind = Literal["model", "peer", "baseline"]
 
 
 class Candidate(NamedTuple):
-    """context: frames that it wants to see. load: makes it, in any process. made_from: checkpoint and adapter."""
+    """context_frames: that it wants to see. load: makes it, in any process. made_from: checkpoint and adapter."""
 
     name: str
     kind: Kind
-    context: int
-    load: Callable[[torch.device], Adapter]
+    context_frames: int
+    load: Callable[[torch.device], Predictor]
     made_from: str
 
 
-class Ours:
-    """A world model, step by step."""
-
-    def __init__(self, model: WorldModel, context: int, device: torch.device) -> None:
-        self.model, self.context, self._device = model.to(device).eval(), context, device
-
-    @torch.no_grad()
-    def reset(self, context: Context) -> None:
-        images = to_signed(context.images.to(self._device))
-        self._state = self.model.begin(images, context.actions.to(self._device))
-
-    @torch.no_grad()
-    def step(self, action: Tensor) -> Tensor:
-        self._state = self.model.predict(self._state, action.to(self._device))
-        return to_uint8(self._state.picture)
-
-
 class CopyLast:
-    """The floor that stands still."""
+    """The baseline that stands still."""
 
-    context = 1
+    context_frames = 1
 
-    def reset(self, context: Context) -> None:
-        self._last = context.images[:, -1]
+    def init_state(self, images: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return images[:, -1]
 
-    def step(self, action: Tensor) -> Tensor:
-        return self._last.clone()
+    def step(self, state: Tensor, action: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        return state, state.clone()
 
 
 class ConstantFlow:
-    """The floor that moves on as it moved last."""
+    """The baseline that moves on as it moved last."""
 
-    context = 2
+    context_frames = 2
 
-    def reset(self, context: Context) -> None:
-        self._clips: list[Iterator[Tensor]] = [flow_steps(images) for images in context.images]
+    def init_state(
+        self, images: Tensor, actions: Tensor, generator: torch.Generator | None = None
+    ) -> list[Iterator[Tensor]]:
+        return [flow_steps(of_clip) for of_clip in to_uint8(images)]
 
-    def step(self, action: Tensor) -> Tensor:
-        return torch.stack([next(clip) for clip in self._clips])
+    def step(
+        self, state: list[Iterator[Tensor]], action: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[list[Iterator[Tensor]], Tensor]:
+        return state, to_signed(torch.stack([next(clip) for clip in state]))
 
 
 def find_candidates(loaded: LoadedModel, adapters: Sequence[str]) -> list[Candidate]:
     """adapters: `FILE.py:NAME@CHECKPOINT` each. UserError where two have the same name or one can't be loaded."""
-    name, seen = loaded.path.parent.parent.name or "model", loaded.config.training.context_frames
+    name, moved = loaded.path.parent.parent.name or "model", ConstantFlow.context_frames
     candidates = [
-        Candidate(name, "model", seen, partial(_ours, loaded.path), str(loaded.path)),
+        Candidate(name, "model", loaded.context_frames, partial(_own, loaded.path), str(loaded.path)),
         *(_peer(text) for text in adapters),
-        Candidate("copy_last", "baseline", CopyLast.context, partial(_baseline, CopyLast), "the last frame, copied"),
-        Candidate(
-            "constant_flow", "baseline", ConstantFlow.context, partial(_baseline, ConstantFlow), "the last frame, moved"
-        ),
+        Candidate("copy_last", "baseline", 1, partial(_baseline, CopyLast), "the last frame, copied"),
+        Candidate("constant_flow", "baseline", moved, partial(_baseline, ConstantFlow), "the last frame, moved"),
     ]
     named: dict[str, Candidate] = {}
     for candidate in candidates:
@@ -94,21 +79,24 @@ def find_candidates(loaded: LoadedModel, adapters: Sequence[str]) -> list[Candid
     return candidates
 
 
-def of_size(loaded: LoadedModel, image_size: tuple[int, int], device: torch.device) -> Ours:
-    """The same settings with fresh weights for other pictures. UserError where they don't fit the size."""
+def of_size(loaded: LoadedModel, image_size: tuple[int, int], device: torch.device) -> WorldModel:
+    """The same settings with fresh weights for other images. UserError where they don't fit the size."""
+    assert loaded.config is not None, "an adapter's model can't be built anew"
     settings = loaded.config.model.model_copy(update={"image_size": image_size})
-    return Ours(build_world_model(settings), loaded.config.training.context_frames, device)
+    config = loaded.config.model_copy(update={"model": settings})
+    return build_world_model(config).to(device).eval()
 
 
-def modules(adapter: Adapter) -> list[nn.Module]:
-    """The networks that an adapter holds as attributes."""
-    held = adapter.adapter if isinstance(adapter, Foreign) else adapter
+def modules(model: Predictor) -> list[nn.Module]:
+    """The model's network, or those that an adapter holds as attributes."""
+    if isinstance(model, nn.Module):
+        return [model]
+    held = model.adapter if isinstance(model, AdaptedModel) else model
     return [value for value in getattr(held, "__dict__", {}).values() if isinstance(value, nn.Module)]
 
 
-def _ours(path: Path, device: torch.device) -> Ours:
-    loaded = load(path, device)
-    return Ours(loaded.model, loaded.config.training.context_frames, device)
+def _own(path: Path, device: torch.device) -> Predictor:
+    return load(path, device).model
 
 
 def _peer(text: str) -> Candidate:
@@ -117,8 +105,8 @@ def _peer(text: str) -> Candidate:
         raise UserError(f"--adapter {text} has to be FILE.py:NAME@CHECKPOINT, a function and what it loads")
     spec, checkpoint = parts[1], Path(parts[2])
     adapter = load_adapter(spec, checkpoint, torch.device("cpu"))
-    return Candidate(adapter.name, "peer", adapter.context, partial(load_adapter, spec, checkpoint), text)
+    return Candidate(adapter.name, "peer", adapter.context_frames, partial(load_adapter, spec, checkpoint), text)
 
 
-def _baseline(kind: Callable[[], Adapter], device: torch.device) -> Adapter:
+def _baseline(kind: Callable[[], Predictor], device: torch.device) -> Predictor:
     return kind()

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from daydrive.benchmarks.interleaved_timing import peak_bytes
 from daydrive.benchmarks.model.candidates import Candidate, modules
 from daydrive.benchmarks.model.scene import Scene, swaying
-from daydrive.evaluation.adapter import Adapter
+from daydrive.models.rollout import Session
 
 FRAMES = 8
 """of the dream whose memory is measured"""
@@ -32,27 +32,27 @@ _ON_THE_PROCESSOR = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
 """what PyTorch's own counter leaves out"""
 
 
-def weights(adapter: Adapter) -> dict[str, int] | None:
-    """`parameters` and their `weight_bytes`, of the networks that the adapter holds; None where it holds none."""
-    held = {id(p): p for module in modules(adapter) for p in module.parameters()}.values()
+def weights(session: Session) -> dict[str, int] | None:
+    """`parameters` and their `weight_bytes`, of the networks that the model has; None where it has none."""
+    held = {id(p): p for module in modules(session.model) for p in module.parameters()}.values()
     if not held:
         return None
     return {"parameters": sum(p.numel() for p in held), "weight_bytes": sum(p.numel() * p.element_size() for p in held)}
 
 
-def flops(adapter: Adapter, scene: Scene) -> dict[str, Any] | None:
+def flops(session: Session, scene: Scene) -> dict[str, Any] | None:
     """Of the first frame with its context and of a frame after that, see `COUNTED`; None where PyTorch saw none."""
-    first = _counted(lambda: _dream(adapter, scene, 1))
-    one_more = _counted(lambda: _dream(adapter, scene, 2))
+    first = _counted(lambda: _dream(session, scene, 1))
+    one_more = _counted(lambda: _dream(session, scene, 2))
     frame = {name: count - first.get(name, 0) for name, count in one_more.items() if count > first.get(name, 0)}
     if not one_more:
         return None
     return {"first_frame_flops": sum(first.values()), "frame_flops": sum(frame.values()), "frame_flops_by": frame}
 
 
-def working_bytes(adapter: Adapter, scene: Scene, device: torch.device) -> int:
+def working_bytes(session: Session, scene: Scene, device: torch.device) -> int:
     """What PyTorch holds at most during a dream, besides the weights."""
-    return peak_bytes(lambda: _dream(adapter, scene, FRAMES), device)
+    return peak_bytes(lambda: _dream(session, scene, FRAMES), device)
 
 
 def resident_bytes(candidate: Candidate, scene: Scene, device: torch.device) -> int:
@@ -64,7 +64,7 @@ def resident_bytes(candidate: Candidate, scene: Scene, device: torch.device) -> 
 def _alone(candidate: Candidate, scene: Scene, device: torch.device, threads: int) -> int:
     torch.set_num_threads(threads)
     with torch.no_grad():
-        _dream(candidate.load(device), scene, FRAMES)
+        _dream(Session(candidate.load(device)), scene, FRAMES)
     return _peak_resident()
 
 
@@ -86,8 +86,8 @@ def _counted(run: Callable[[], None]) -> dict[str, int]:
     return {str(name).removeprefix("aten."): int(count) for name, count in counts.items()}
 
 
-def _dream(adapter: Adapter, scene: Scene, steps: int) -> None:
+def _dream(session: Session, scene: Scene, steps: int) -> None:
     actions = swaying(steps)
-    adapter.reset(scene.context(adapter.context))
+    session.reset(*scene.context(session.model.context_frames))
     for t in range(steps):
-        adapter.step(actions[:, t]).cpu()
+        session.step(actions[:, t]).cpu()

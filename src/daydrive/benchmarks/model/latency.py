@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from daydrive.benchmarks.model.scene import Scene, swaying
-from daydrive.evaluation.adapter import Adapter
+from daydrive.models.rollout import Session
 
 
 class Waits(NamedTuple):
@@ -36,22 +36,22 @@ THOROUGH = Patience(rounds=5, firsts=4, steps=100, seconds=240)
 QUICK = Patience(rounds=1, firsts=1, steps=6, seconds=0)
 
 
-def wait_for(adapters: Mapping[str, Adapter], scene: Scene, patience: Patience) -> dict[str, Waits]:
+def wait_for(sessions: Mapping[str, Session], scene: Scene, patience: Patience) -> dict[str, Waits]:
     """Each dreams once to warm up, then all in turn: what disturbs the machine for a while hits all of them.
 
     A frame counts until it is on the processor, as a viewer waits for it. Batch 1.
     """
-    for adapter in adapters.values():
-        _dream(adapter, scene, 3)
-    waits = {name: Waits([], [], []) for name in adapters}
+    for session in sessions.values():
+        _dream(session, scene, 3)
+    waits = {name: Waits([], [], []) for name in sessions}
     began = time.perf_counter()
     for number in range(patience.rounds):
         if number > 1 and time.perf_counter() - began > patience.seconds:
             break
-        for name, adapter in adapters.items():
+        for name, session in sessions.items():
             for _ in range(patience.firsts):
-                waits[name].first.append(_dream(adapter, scene, 1)[0].wait)
-            first, *later = _dream(adapter, scene, patience.steps)
+                waits[name].first.append(_dream(session, scene, 1)[0].wait)
+            first, *later = _dream(session, scene, patience.steps)
             waits[name].first.append(first.wait)
             waits[name].later.append([frame.wait for frame in later])
             waits[name].processor.append([frame.processor for frame in later])
@@ -81,11 +81,11 @@ class _Frame(NamedTuple):
     processor: float
 
 
-def _dream(adapter: Adapter, scene: Scene, steps: int) -> list[_Frame]:
-    context, actions = scene.context(adapter.context), swaying(steps)
+def _dream(session: Session, scene: Scene, steps: int) -> list[_Frame]:
+    context, actions = scene.context(session.model.context_frames), swaying(steps)
     times = [(time.perf_counter(), time.process_time())]
-    adapter.reset(context)
+    session.reset(*context)
     for t in range(steps):
-        adapter.step(actions[:, t]).cpu()
+        session.step(actions[:, t]).cpu()
         times.append((time.perf_counter(), time.process_time()))
     return [_Frame(end - begin, busy - before) for (begin, before), (end, busy) in pairwise(times)]

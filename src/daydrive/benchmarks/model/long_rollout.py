@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from torch import nn
 
 from daydrive.benchmarks.model.scene import REAL_TIME_HZ, swaying
-from daydrive.models import WorldModel
-from daydrive.models.rollout import dream_frames
+from daydrive.models import Predictor
+from daydrive.models.rollout import rollout_frames
 
 _EDGE = 100
 _MEGABYTE = 2**20
 
 
 def dream_speed(
-    model: WorldModel,
+    model: Predictor,
     image_size: tuple[int, int],
     frames: int = 1000,
-    context: int = 4,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
     """Dreams `frames` frames (at least 2), one after another with batch 1, from noise and a swaying wheel.
@@ -37,14 +37,15 @@ def dream_speed(
     device = torch.device(device)
     edge = min(_EDGE, frames // 2)
     generator = torch.Generator().manual_seed(0)
-    seen = torch.rand((1, context, 3, *image_size), generator=generator).mul_(2).sub_(1).to(device)
+    seen = torch.rand((1, model.context_frames, 3, *image_size), generator=generator).mul_(2).sub_(1).to(device)
     process = psutil.Process()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    model.eval()
+    if isinstance(model, nn.Module):
+        model.eval()
     seconds, memory = np.zeros(frames), np.zeros(frames)
     finite = in_range = True
-    dream = dream_frames(model, seen, swaying(context - 1 + frames).to(device))
+    dream = rollout_frames(model, seen, swaying(model.context_frames - 1 + frames).to(device))
     for i in range(frames):
         began = time.perf_counter()
         image = next(dream).cpu()

@@ -19,10 +19,10 @@ from daydrive.benchmarks.model.throughput import frames_per_second
 from daydrive.checkpoint import LoadedModel, load
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.evaluation.adapter import Adapter
 from daydrive.evaluation.model_loading import check_fit
 from daydrive.files import check_folder, parents_made
 from daydrive.machine import describe_machine
+from daydrive.models.rollout import Session
 
 TARGETS = {
     "real_time": Target(1.0, True, "frames a second of one dream over those of real time"),
@@ -57,7 +57,7 @@ def benchmark_model(
         raise UserError(f"--output {output} is a folder; give a file")
     loaded = load(checkpoint)
     candidates = find_candidates(loaded, adapters)
-    scene = _scene(loaded, data_root, max(candidate.context for candidate in candidates))
+    scene = _scene(loaded, data_root, max(candidate.context_frames for candidate in candidates))
     check_folder(output.absolute().parent, "output folder")
     machine = describe_machine(devices[-1])
     found = Findings(raw={"dreams": [], "frames_per_second": [], "seen": scene.text, "hz": scene.hz})
@@ -73,10 +73,11 @@ def benchmark_model(
 
 def _scene(loaded: LoadedModel, data_root: Path | None, frames: int) -> Scene:
     if data_root is None:
-        return noise(loaded.model.image_size, frames, REAL_TIME_HZ)
+        assert loaded.image_size is not None, "a training takes it from its store"
+        return noise(loaded.image_size, frames, REAL_TIME_HZ)
     store = Store.open(data_root)
     check_fit(loaded, store)
-    scene = of_store(store, frames, loaded.config.data.frame_skip)
+    scene = of_store(store, frames, loaded.frame_skip)
     if scene is None:
         raise UserError(f"no drive of {store.path} has the {frames} frames that the models see before they dream")
     return scene
@@ -95,20 +96,20 @@ def _on(
     """Everything on one device."""
     batches, sizes = (BATCHES[:2], SIZES[:2]) if quick else (BATCHES, SIZES)
     effort = interleaved_timing.QUICK if quick else interleaved_timing.THOROUGH._replace(seconds=5)
-    adapters = {candidate.name: candidate.load(device) for candidate in candidates}
-    say(f"{device}: latency of {', '.join(adapters)}")
-    waits = latency.wait_for(adapters, scene, latency.QUICK if quick else latency.THOROUGH)
+    sessions = {candidate.name: Session(candidate.load(device)) for candidate in candidates}
+    say(f"{device}: latency of {', '.join(sessions)}")
+    waits = latency.wait_for(sessions, scene, latency.QUICK if quick else latency.THOROUGH)
     rows = {}
     for candidate in candidates:
-        adapter = adapters[candidate.name]
+        session = sessions[candidate.name]
         who = {"name": candidate.name, "device": str(device)}
-        row = {**who, "kind": candidate.kind, "made_from": candidate.made_from, "context": candidate.context}
+        row = {**who, "kind": candidate.kind, "made_from": candidate.made_from, "context": candidate.context_frames}
         row |= latency.summary(waits[candidate.name])
         if candidate.kind != "baseline":
             say(f"{device}: cost of {candidate.name}")
-            row |= _costs(candidate, adapter, scene, device, 0.0 if quick else ENERGY_SECONDS, found)
+            row |= _costs(candidate, session, scene, device, 0.0 if quick else ENERGY_SECONDS, found)
             say(f"{device}: frames a second of {candidate.name}")
-            entries = frames_per_second(adapter, scene, batches, effort, device)
+            entries = frames_per_second(session, scene, batches, effort, device)
             found.raw["frames_per_second"] += [who | entry for entry in entries]
         rows[candidate.name] = row
     found.raw["dreams"] += rows.values()
@@ -129,18 +130,19 @@ def _untrained(
         fresh = of_size(loaded, (size, size), device)
     except UserError as error:
         return [{"image_size": [size, size], "reason": str(error)}]
-    return frames_per_second(fresh, noise((size, size), fresh.context, REAL_TIME_HZ), batches, effort, device)
+    scene = noise((size, size), fresh.context_frames, REAL_TIME_HZ)
+    return frames_per_second(Session(fresh), scene, batches, effort, device)
 
 
 def _costs(
-    candidate: Candidate, adapter: Adapter, scene: Scene, device: torch.device, seconds: float, found: Findings
+    candidate: Candidate, session: Session, scene: Scene, device: torch.device, seconds: float, found: Findings
 ) -> dict[str, Any]:
-    row: dict[str, Any] = {**(cost.weights(adapter) or {}), **(cost.flops(adapter, scene) or {})}
-    row["working_bytes"] = cost.working_bytes(adapter, scene, device)
+    row: dict[str, Any] = {**(cost.weights(session) or {}), **(cost.flops(session, scene) or {})}
+    row["working_bytes"] = cost.working_bytes(session, scene, device)
     if device.type == "cpu":
         row["resident_bytes"] = cost.resident_bytes(candidate, scene, device)
-    adapter.reset(scene.context(adapter.context))
-    energy = energy_of(partial(_frame, adapter, swaying(1)[:, 0]), seconds, device)
+    session.reset(*scene.context(session.model.context_frames))
+    energy = energy_of(partial(_frame, session, swaying(1)[:, 0]), seconds, device)
     if energy.joules is None:
         found.not_measured[f"joules_{candidate.name}_{device.type}"] = energy.reason
     else:
@@ -148,8 +150,8 @@ def _costs(
     return row
 
 
-def _frame(adapter: Adapter, action: torch.Tensor) -> None:
-    adapter.step(action).cpu()
+def _frame(session: Session, action: torch.Tensor) -> None:
+    session.step(action).cpu()
 
 
 def _ratios(rows: dict[str, dict[str, Any]], hz: float, device: torch.device, found: Findings) -> None:

@@ -10,25 +10,25 @@ import torch
 
 from daydrive.benchmarks.interleaved_timing import Effort, time_interleaved
 from daydrive.benchmarks.model.scene import Scene, swaying
-from daydrive.evaluation.adapter import Adapter
+from daydrive.models.rollout import Session
 
 BATCHES = (1, 4, 16)
 
 
 def frames_per_second(
-    adapter: Adapter, scene: Scene, batches: Sequence[int], effort: Effort, device: torch.device
+    session: Session, scene: Scene, batches: Sequence[int], effort: Effort, device: torch.device
 ) -> list[dict[str, Any]]:
     """One entry per batch, of the shortest and the median step. A batch that the device has no memory for is an entry
     with `reason`."""
-    return [_of_batch(adapter, scene, batch, effort, device) for batch in batches]
+    return [_of_batch(session, scene, batch, effort, device) for batch in batches]
 
 
-def _of_batch(adapter: Adapter, scene: Scene, batch: int, effort: Effort, device: torch.device) -> dict[str, Any]:
+def _of_batch(session: Session, scene: Scene, batch: int, effort: Effort, device: torch.device) -> dict[str, Any]:
     entry: dict[str, Any] = {"batch": batch, "image_size": list(scene.image_size)}
     action = swaying(1)[:, 0].expand(batch, -1).contiguous()
     try:
-        adapter.reset(scene.context(adapter.context, batch))
-        seconds = sorted(time_interleaved({"step": partial(_seen, adapter, action)}, effort, device)["step"])
+        session.reset(*scene.context(session.model.context_frames, batch))
+        seconds = sorted(time_interleaved({"step": partial(_seen, session, action)}, effort, device)["step"])
     except torch.OutOfMemoryError:
         return entry | {"reason": "the device has no memory for it"}
     return entry | {
@@ -38,5 +38,5 @@ def _of_batch(adapter: Adapter, scene: Scene, batch: int, effort: Effort, device
     }
 
 
-def _seen(adapter: Adapter, action: torch.Tensor) -> None:
-    adapter.step(action).cpu()
+def _seen(session: Session, action: torch.Tensor) -> None:
+    session.step(action).cpu()

@@ -17,9 +17,8 @@ from daydrive.benchmarks.interleaved_timing import least, seconds_of, time_inter
 from daydrive.benchmarks.training.workload import Workload
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.sampling.loader import fixed_clips
-from daydrive.models import WorldModelOutput
 from daydrive.training.logging.run_reporter import Report
-from daydrive.training.step import StepResult
+from daydrive.training.step import ClipFrames
 from daydrive.training.validation import Validated, image_metrics, sample_sheet, sample_video
 from daydrive.types import to_signed
 
@@ -83,18 +82,18 @@ def logging(workload: Workload, step_seconds: float) -> Findings:
     step_seconds: of a whole step of the config. Validation itself is not counted.
     """
     setup, device, name = workload.setup, workload.device, workload.name
-    intervals, context = workload.config.logging, workload.config.training.context_frames
-    trained, validated = _trained(workload), _validated(workload)
+    intervals = workload.config.logging
+    (parts, trained), validated = _trained(workload), _validated(workload)
     numbers = itertools.count(1)
     with redirect_stdout(io.StringIO()), Report(workload.folder / f"logging-{name}", setup) as report:
 
         def scalars() -> None:
-            metrics = {**trained.parts, **image_metrics(trained, context)}
+            metrics = {**parts, **image_metrics(trained)}
             report.step_done(next(numbers), {f"train/{metric}": float(v.mean()) for metric, v in metrics.items()})
 
         def log_images() -> None:
             samples = intervals.num_samples
-            sheet, video = sample_sheet(validated, context, samples), sample_video(validated, context, samples)
+            sheet, video = sample_sheet(validated, samples), sample_video(validated, samples)
             report.validated(next(numbers), Validated({}, sheet, video), trained)
 
         runs = {
@@ -114,31 +113,22 @@ def logging(workload: Workload, step_seconds: float) -> Findings:
     return Findings({f"logging_cost_{name}": sum(shares.values())}, {f"logging_{name}": raw})
 
 
-def _trained(workload: Workload) -> StepResult:
-    """The newest of a step at the shortest unroll, gradients in place; its clips again and again where the config has
-    more of them."""
+def _trained(workload: Workload) -> tuple[dict[str, Tensor], ClipFrames]:
+    """Parts of the loss and frames of the newest pass of a step at the shortest unroll, gradients in place; its clips
+    again and again where the config has more of them."""
     (*_, batch), engine = workload.batches(workload.lengths[0]), workload.engine
     *_, result = engine.accumulate(batch, last=True)
     count = max(len(result.images), min(workload.config.training.batch_size, workload.config.logging.num_samples))
     again = torch.arange(count, device=workload.device) % len(result.images)
-    output = WorldModelOutput(
-        reconstructed=result.output["reconstructed"].detach()[again],
-        predicted=result.output["predicted"].detach()[again],
-        latents=result.output["latents"].detach()[again],
-        foreseen=result.output["foreseen"].detach()[again],
-    )
     parts = {name: part[again] for name, part in result.parts.items()}
-    return StepResult(result.loss.detach(), parts, output, result.images[again], result.frames)
+    return parts, ClipFrames(*(tensor[again] for tensor in engine.frames_of(result)))
 
 
-def _validated(workload: Workload) -> StepResult:
-    """Whole validation clips, dreamed a frame late: images of drives, for content decides what a GIF costs."""
+def _validated(workload: Workload) -> ClipFrames:
+    """Whole validation clips, predicted a frame late: images of drives, for content decides what a GIF costs."""
     setup, context = workload.setup, workload.config.training.context_frames
     data, count = workload.config.data, workload.config.logging.num_samples
     clips = fixed_clips(setup.store, "val", data.sequence_length, count, data.frame_skip, data.filter)
     images = to_signed(read_clips(setup.store, clips).images.to(workload.device))
-    nothing = images.new_zeros(len(images), 1)
-    output = WorldModelOutput(
-        reconstructed=images, predicted=images[:, context - 1 : -1], latents=nothing, foreseen=nothing
-    )
-    return StepResult(images.mean(), {}, output, images, list(range(images.shape[1])))
+    every = torch.arange(images.shape[1], device=images.device).expand(len(images), -1)
+    return ClipFrames(images, images[:, context - 1 : -1], images, every)

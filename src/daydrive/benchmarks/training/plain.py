@@ -17,7 +17,7 @@ from daydrive.config import Config, OptimizerConfig
 from daydrive.models import WorldModel, build_world_model
 from daydrive.perceptual import build_perceptual
 from daydrive.training.optim.param_groups import build_optimizers
-from daydrive.training.step import evaluate_batch
+from daydrive.training.step import Objective, evaluate_batch
 from daydrive.types import Batch
 
 
@@ -29,11 +29,13 @@ class PlainLoop:
         torch.manual_seed(config.training.seed)
         model = build_world_model(config).to(device)
         self.model: WorldModel = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        self.model.encoder.enter[0].register_forward_pre_hook(_contiguous)
+        first = next(module for module in self.model.modules() if isinstance(module, nn.Conv2d))
+        first.register_forward_pre_hook(_contiguous)
         self.model.enable_gradient_checkpointing(False)
         self.model.train()
         self._optimizers = plain_optimizers(self.model, config.optimizer)
-        self._perceptual = build_perceptual(config.loss.perceptual, config.loss.perceptual_weights, device)
+        distance = build_perceptual(config.loss.perceptual, config.loss.perceptual_weights, device)
+        self._objective = Objective(self.model, config.loss, distance)
 
     def step(self, batches: list[Batch]) -> float:
         """One update from all batches; the mean of their losses."""
@@ -41,10 +43,7 @@ class PlainLoop:
             optimizer.zero_grad()
         total = 0.0
         for batch in batches:
-            training = self._config.training
-            result = evaluate_batch(
-                self.model, batch, self._config.loss, training.context_frames, self._perceptual, nullcontext
-            )
+            result = evaluate_batch(self._objective, batch, nullcontext)
             loss = result.loss if batch.weights is not None else result.loss / len(batches)
             loss.backward()
             total += loss.item()

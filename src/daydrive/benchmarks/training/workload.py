@@ -14,7 +14,6 @@ from daydrive.config import Config
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
 from daydrive.distributed import DistributedContext
-from daydrive.training.checks.static_checks import natural_size
 from daydrive.training.engine import Engine
 from daydrive.training.setup import TrainingContext, TrainOptions, set_up
 from daydrive.types import Batch
@@ -107,7 +106,7 @@ def build_workload(
 ) -> Workload:
     """store: road drives are drawn without one, in the size that the model is made for."""
     if store is None:
-        size = config.model.image_size or natural_size(config)
+        size = config.model.image_size or config.model.native_image_size
         place = folder / f"road-{size[0]}x{size[1]}"
         store = prepare("road", None, place, size, drives=effort.drives, frames=effort.frames)
     fitted = _fitted(config, Store.open(store).image_size, device)

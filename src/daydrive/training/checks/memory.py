@@ -193,7 +193,8 @@ def memory_advice(
     if not training.use_amp:
         ways.append("training.use_amp=true")
     if not smaller:
-        ways.append("a smaller data.sequence_length or model.hidden_dim")
+        widest = [override.partition("=")[0] for override in config.model.larger()[-1:]]
+        ways.append(f"a smaller {' or '.join(['data.sequence_length', *widest])}")
     memory = "GPU memory" if device == "cuda" else "memory"
     takes = f"more than the {size_text(there)} of {memory} that are free"
     if needed is not None:

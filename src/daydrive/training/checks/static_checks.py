@@ -39,16 +39,10 @@ def report(checks: Sequence[Check]) -> str:
     return "\n".join(f"{check.outcome:<7}  {check.name:<{width}}  {check.said}" for check in checks)
 
 
-def natural_size(config: Config) -> tuple[int, int]:
-    """Pictures that each stage of the decoder halves once on the way to the latent grid."""
-    side = config.model.decoder.init_size * 2 ** len(config.model.decoder.stages)
-    return side, side
-
-
 def check_size(config: Config, store: Store) -> Iterator[Check]:
     """A store of another size than the settings were meant for; the shorter side counts."""
     height, width = store.image_size
-    meant, stages = natural_size(config), len(config.model.decoder.stages)
+    meant = config.model.native_image_size
     said = f"the store {store.path} has pictures of {height}x{width}"
     remedy = "prepare it with --image-size {} {}"
     if config.data.image_size not in (None, store.image_size):
@@ -58,8 +52,8 @@ def check_size(config: Config, store: Store) -> Iterator[Check]:
         )  # fmt: skip
     if min(height, width) != min(meant):
         yield _warning(
-            "size", f"{said}, and the model is meant for {meant[0]}x{meant[1]} (model.decoder.init_size = "
-            f"{config.model.decoder.init_size}, {stages} stages); {remedy.format(*meant)}, or train a model of its size"
+            "size", f"{said}, and the model is meant for {meant[0]}x{meant[1]}; {remedy.format(*meant)}, or train a "
+            "model of its size"
         )  # fmt: skip
 
 

@@ -218,17 +218,14 @@ def _low_psnr(moment: Moment, config: Config) -> Said:
         f"val/psnr is {psnr:.1f} dB{baseline} at step {moment.step} of {moment.total_steps}, below alarms.min_psnr = "
         f"{least:g}"
     )
-    model, training = config.model, config.training
+    training = config.training
     longer = (
         f"training.max_steps={2 * training.max_steps}"
         if training.max_steps
         else f"training.num_epochs={2 * training.num_epochs}"
     )
-    advice = (
-        f"a better optimizer.lr, which scripts/find_lr.py looks for; {longer}; "
-        f"model.latent_dim={2 * model.latent_dim} model.hidden_dim={2 * model.hidden_dim}"
-    )
-    return seen, advice
+    larger = [" ".join(config.model.larger())] if config.model.larger() else []
+    return seen, "; ".join(["a better optimizer.lr, which scripts/find_lr.py looks for", longer, *larger])
 
 
 def _overfitting(moment: Moment, config: Config) -> Said:
@@ -239,12 +236,8 @@ def _overfitting(moment: Moment, config: Config) -> Said:
         f"training clips are dreamed at {train:.1f} dB and validation clips at {val:.1f} dB: {train - val:.1f} dB "
         f"apart, with alarms.max_gap = {config.alarms.max_gap:g}"
     )
-    dropout = min(0.5, config.model.dynamics.dropout + 0.1)
-    advice = (
-        f"loss.latent_reg_weight={max(0.05, 2 * config.loss.latent_reg_weight):g}; "
-        f"model.dynamics.dropout={dropout:g}; {_more_augmentation(config)}; or more drives"
-    )
-    return seen, advice
+    ways = [*config.model.regularised(config.loss), _more_augmentation(config), "or more drives"]
+    return seen, "; ".join(ways)
 
 
 def _no_improvement(moment: Moment, config: Config) -> Said:

@@ -13,7 +13,7 @@ from daydrive.training.logging import RunLogger
 from daydrive.training.logging.alarms import AlarmMonitor
 from daydrive.training.logging.progress import Progress
 from daydrive.training.setup import TrainingContext
-from daydrive.training.step import StepResult
+from daydrive.training.step import ClipFrames
 from daydrive.training.validation import Validated, reconstruction_sheet, sample_sheet
 
 
@@ -59,15 +59,15 @@ class Report:
         if self._logger is not None:
             self._logger.histograms(step, model)
 
-    def validated(self, step: int, validated: Validated, trained: StepResult) -> None:
+    def validated(self, step: int, validated: Validated, trained: ClipFrames) -> None:
         """Pictures and films of a validation, and of the step before it."""
         if self._logger is None:
             return
-        samples, context = self._config.logging.num_samples, self._config.training.context_frames
+        samples = self._config.logging.num_samples
         self._logger.image(step, "val/samples", validated.sheet)
         self._logger.video(step, "val/rollout", validated.video, self._hz)
         self._logger.image(step, "train/reconstruction", reconstruction_sheet(trained, samples))
-        self._logger.image(step, "train/prediction", sample_sheet(trained, context, samples))
+        self._logger.image(step, "train/prediction", sample_sheet(trained, samples))
 
     def best(self, best: Best) -> None:
         if self._progress is not None and best.step:

@@ -19,6 +19,7 @@ from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.distributed import DistributedContext, processes_started
 from daydrive.errors import UserError, did_you_mean
+from daydrive.models.interface import PARTS
 from daydrive.training.engine import Engine
 from daydrive.training.interruption import Interruption
 from daydrive.training.lr_finder.suggestion import (
@@ -29,7 +30,6 @@ from daydrive.training.lr_finder.suggestion import (
     smoothing_span,
     suggest,
 )
-from daydrive.training.optim.param_groups import PARTS
 from daydrive.training.optim.schedule import unroll_steps
 from daydrive.training.prefetch import DevicePrefetcher
 from daydrive.training.setup import TrainOptions, set_up
@@ -109,6 +109,9 @@ def sweep(
         raise UserError("find-lr is one process; start it without torchrun")
     setup = set_up(_as_it_begins(config), store.path, output, DistributedContext.single(device), TrainOptions())
     engine, batches = setup.engine, setup.prefetcher()
+    parts = {group["part"] for optimizer in engine.optimizers for group in optimizer.param_groups}
+    if part != "all" and part not in parts:
+        raise UserError(f"--part {part}: a model of model.type = {config.model.type} has none of that name")
     data = config.data
     clips = fixed_clips(store, "val", setup.length_at(0), config.training.batch_size, data.frame_skip, data.filter)
     fixed = read_clips(store, clips).to(device)

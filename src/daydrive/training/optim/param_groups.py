@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from daydrive.config import OptimizerConfig, SchedulerConfig
 from daydrive.models import WorldModel
 from daydrive.training.optim.muon import Muon
 from daydrive.training.optim.schedule import learning_rate_factor
-
-PARTS = ("encoder", "dynamics", "decoder")
 
 
 def build_optimizers(model: WorldModel, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
@@ -22,17 +19,16 @@ def build_optimizers(model: WorldModel, config: OptimizerConfig) -> list[torch.o
     Each group carries `peak_lr`, its part's rate at the top of the schedule. Norms and biases
     are not decayed.
     """
-    at_the_ends = _end_weights(model)
+    at_the_ends = model.end_weights()
     matrices: list[dict[str, Any]] = []
     others: list[dict[str, Any]] = []
-    for part in (*PARTS, None):
-        rate = (getattr(config, f"{part}_lr") if part else None) or config.lr
-        named = [(n, p) for n, p in model.named_parameters() if _part(n) == part]
-        weights = [(n, p) for n, p in named if p.ndim >= 2]
+    for part, named in model.param_groups().items():
+        rate = getattr(config, f"{part}_lr", None) or config.lr
+        weights = [(n, p) for n, p in named.items() if p.ndim >= 2]
         orthogonal = {n for n, p in weights if config.type == "muon" and n not in at_the_ends}
         muon = [p for n, p in weights if n in orthogonal]
         decayed = [p for n, p in weights if n not in orthogonal]
-        plain = [p for _, p in named if p.ndim < 2]
+        plain = [p for p in named.values() if p.ndim < 2]
         for groups, parameters, decay in ((matrices, muon, True), (others, decayed, True), (others, plain, False)):
             if parameters:
                 groups.append(
@@ -41,7 +37,7 @@ def build_optimizers(model: WorldModel, config: OptimizerConfig) -> list[torch.o
                         "lr": rate,
                         "peak_lr": rate,
                         "weight_decay": config.weight_decay if decay else 0.0,
-                        "part": part or "rest",
+                        "part": part,
                     }
                 )
     if config.type == "sgd":
@@ -67,17 +63,3 @@ def set_learning_rates(
 def learning_rates(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, float]:
     """The present rate of each part."""
     return {g["part"]: g["lr"] for optimizer in optimizers for g in optimizer.param_groups}
-
-
-def _part(name: str) -> str | None:
-    first = name.split(".", 1)[0]
-    return first if first in PARTS else None
-
-
-def _end_weights(model: nn.Module) -> set[str]:
-    """Weights that meet pictures or places: the encoder's first convolution, the decoder's heads, the embedding."""
-    return {
-        name
-        for name, _ in model.named_parameters()
-        if name.startswith(("encoder.enter.0.", "decoder.paint_head.", "decoder.motion_head.", "dynamics.place"))
-    }

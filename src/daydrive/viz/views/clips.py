@@ -18,7 +18,7 @@ from daydrive.evaluation.clip_selection import choose_clips
 from daydrive.evaluation.metrics.frame_metrics import Dream
 from daydrive.evaluation.model_loading import check_fit, find_model
 from daydrive.metrics import psnr
-from daydrive.models import WorldModel
+from daydrive.models import Predictor
 from daydrive.report.plots import STRIP_STEPS
 from daydrive.types import Clip
 from daydrive.viz.gallery import choose
@@ -86,9 +86,10 @@ def view_rollouts(
 
 class Inside(NamedTuple):
     """One clip and the model that is to dream it. seen: uint8 (C, 3, H, W); real: uint8 (N, 3, H, W); actions: float32
-    (C-1+N, 4)."""
+    (C-1+N, 4). kind: the model, for messages."""
 
-    model: WorldModel
+    model: Predictor
+    kind: str
     name: str
     seen: Tensor
     real: Tensor
@@ -102,11 +103,13 @@ def view_inside(checkpoint: Path, data_root: Path, query: ClipQuery, device: tor
     store = Store.open(data_root)
     loaded = load(checkpoint, device)
     check_fit(loaded, store)
-    context, skip = loaded.config.training.context_frames, loaded.config.data.frame_skip
+    context, skip = loaded.context_frames, loaded.frame_skip
     (clip,) = find_clips(store, query, context, skip)
     batch = read_clips(store, [clip])
     images, actions, name = batch.images[0], batch.actions[0], moment_name(store, clip, context)
-    return Inside(loaded.model, name, images[:context], images[context:], actions, store.hz / skip, store.pixel_aspect)
+    kind = f"the model {loaded.path}" + (f" (model.type = {loaded.config.model.type})" if loaded.config else "")
+    seen, real, hz = images[:context], images[context:], store.hz / skip
+    return Inside(loaded.model, kind, name, seen, real, actions, hz, store.pixel_aspect)
 
 
 def find_clips(store: Store, query: ClipQuery, context: int, frame_skip: int) -> list[Clip]:

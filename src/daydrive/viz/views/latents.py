@@ -15,7 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from daydrive.models.rollout import dream_states
+from daydrive.errors import UserError
+from daydrive.models import HasLatents
+from daydrive.models.rollout import device_of, rollout_states
 from daydrive.types import Image, to_signed, to_uint8
 from daydrive.viz.colormaps import VALUES, blocks, coloured, scale, stacked, tile_height
 from daydrive.viz.images import Images, contact_sheet, enlarge, to_images, widen
@@ -56,16 +58,18 @@ class Axes(NamedTuple):
 def latents(inside: Inside) -> Latents:
     """The clip predicted, and what the model held at every step."""
     model, seen, real, actions = inside.model, inside.seen, inside.real, inside.actions
-    device = next(model.parameters()).device
+    if not isinstance(model, HasLatents):
+        raise UserError(f"{inside.kind} has no grid of latents to show; rollout, fan, error and sheet are of any model")
+    device = device_of(model)
     context = to_signed(seen[None].to(device))
-    states = [state for state, _ in dream_states(model, context, actions[None].to(device))]
-    predicted = torch.stack([state.picture.clamp(-1, 1) for state in states], dim=1)
+    steps = list(rollout_states(model, context, actions[None].to(device)))
+    predicted = torch.stack([frame for _, frame in steps], dim=1)
     with torch.no_grad():
         of_real, of_dream = (
             model.encode(torch.cat([context, frames], dim=1))[0, len(seen) :].float().cpu()
             for frames in (to_signed(real[None].to(device)), predicted)
         )
-    memory = torch.stack([state.memory[-1][0].float().cpu() for state in states])
+    memory = torch.stack([model.memory_grid(state)[0].float().cpu() for state, _ in steps])
     space, own = principal(of_real, COMPONENTS), principal(memory, 1)
     return Latents(
         to_images(real), to_images(to_uint8(predicted[0])),

@@ -1,7 +1,7 @@
 """How the model paints: what it moves, what it takes for new, and what of the last real image is left.
 
-Two things are shown of each step: what the decoder says of it alone (`Motion`), and what the texture memory holds by
-then (`Texture`), see `daydrive.models.texture`.
+Two things are shown of each step: what moved and was painted in it, and what is left of the last real picture by then,
+see `daydrive.models.MotionFields`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from daydrive.models.rollout import dream_states
+from daydrive.errors import UserError
+from daydrive.models import HasMotion
+from daydrive.models.rollout import device_of, rollout_states
 from daydrive.types import Image, to_signed, to_uint8
 from daydrive.viz.colormaps import (
     SHARES,
@@ -57,12 +59,17 @@ class PaintedRollout(NamedTuple):
 def paint_rollout(inside: Inside) -> PaintedRollout:
     """The clip predicted, and what the model held at every step."""
     model, seen, real, actions = inside.model, inside.seen, inside.real, inside.actions
-    device = next(model.parameters()).device
+    if not isinstance(model, HasMotion):
+        raise UserError(
+            f"{inside.kind} has no motion to show: it makes each frame without moving the one before; rollout, fan, "
+            "error and sheet are of any model"
+        )
+    device = device_of(model)
     steps = []
-    for state, motion in dream_states(model, to_signed(seen[None].to(device)), actions[None].to(device)):
-        texture = state.texture
-        pictures = (state.picture, texture.paint + texture.opacity)  # the white paper shows where nothing is painted
-        maps = (-motion.flow, motion.mask[:, 0], texture.opacity[:, 0])
+    for state, frame in rollout_states(model, to_signed(seen[None].to(device)), actions[None].to(device)):
+        motion = model.motion_fields(state)
+        pictures = (frame, motion.overlay + motion.kept)  # the white paper shows where nothing is painted
+        maps = (-motion.flow, motion.new[:, 0], motion.kept[:, 0])
         steps.append([*(to_uint8(x.clamp(-1, 1))[0].cpu() for x in pictures), *(x[0].float().cpu() for x in maps)])
     predicted, paint, moved, new, left = (torch.stack(parts) for parts in zip(*steps, strict=True))
     return PaintedRollout(

@@ -60,8 +60,9 @@ class SweepView(NamedTuple):
 def of_world(checkpoint: Path, world: int, horizon: int, device: torch.device) -> SweepView:
     """A checkpoint's sweep in the road world, in images of its own size."""
     loaded = load(checkpoint, device)
-    context, skip = loaded.config.training.context_frames, loaded.config.data.frame_skip
-    sweep = sweep_world(bind(loaded.model), loaded.model.image_size, context, skip, horizon, world)
+    skip, size = loaded.frame_skip, loaded.image_size
+    assert size is not None, "a training takes it from its store"
+    sweep = sweep_world(bind(loaded.model), size, loaded.context_frames, skip, horizon, world)
     return SweepView(sweep, HZ / skip, 1.0)
 
 

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+
+from daydrive.models.interface import GradientCheckpointing
 
 WRITTEN_OUT = 1024
 
 CHEAP_CHANNELS = 64
 """With up to so many, convolutions are computed again too where memory is short: the fewer, the less work a byte."""
 
-Result = TypeVar("Result")
-
-
-class Recomputing(nn.Module):
-    """A part that can compute its activations again in the backward pass instead of keeping them (Chen et al. 2016)."""
-
-    gradient_checkpointing = False
-
-    def lean(self, function: Callable[..., Result], *inputs: object) -> Result:
-        """`function(*inputs)`; while training with `gradient_checkpointing`, only the inputs are kept.
-
-        A convolution at the function's end is not computed again: its own gradient needs what goes into it only.
-        """
-        if not (self.gradient_checkpointing and self.training):
-            return function(*inputs)
-        result: Result = checkpoint(function, *inputs, use_reentrant=False)
-        return result
-
 
 class ChannelNorm(nn.Module):
-    """Layer normalisation over the channels of each place (Ba et al. 2016), for pictures (B, C, H, W)."""
+    """Layer normalisation over the channels of each place (Ba et al. 2016), for images (B, C, H, W)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -61,7 +41,7 @@ class Modulation(nn.Module):
         return torch.addcmul(x + shift, x, scale)
 
 
-class ResidualBlock(Recomputing):
+class ResidualBlock(GradientCheckpointing):
     """Two 3x3 convolutions around a norm, added to the input; modulated where a condition is given."""
 
     def __init__(self, channels: int, condition_dim: int | None = None) -> None:
@@ -73,8 +53,8 @@ class ResidualBlock(Recomputing):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         if self.conv1.out_channels <= CHEAP_CHANNELS:
-            return x + self.lean(self._both, x, condition)
-        return x + self.lean(self._second, self.lean(self._first, x, condition))
+            return x + self.checkpointed(self._both, x, condition)
+        return x + self.checkpointed(self._second, self.checkpointed(self._first, x, condition))
 
     def _both(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self._second(self._first(x, condition))
@@ -91,8 +71,8 @@ class ResidualBlock(Recomputing):
         return second
 
 
-class SelfAttention(Recomputing):
-    """Multi-head attention between all places of a picture (Vaswani et al. 2017), added to the input."""
+class SelfAttention(GradientCheckpointing):
+    """Multi-head attention between all places of an image (Vaswani et al. 2017), added to the input."""
 
     def __init__(self, channels: int, num_heads: int) -> None:
         super().__init__()
@@ -103,7 +83,7 @@ class SelfAttention(Recomputing):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.lean(self._mixed, x)
+        return x + self.checkpointed(self._mixed, x)
 
     def _mixed(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from daydrive.config import ModelConfig
 from daydrive.errors import UserError
+from daydrive.models.texture.config import TextureConfig
 
 
-class Ladder(NamedTuple):
+class StageSizes(NamedTuple):
     """Sizes on the way down and up.
 
     reductions: by how much each encoder stage shrinks what it is given. enlargements: by how much the decoder grows
-    between its stages. head: by how much its heads grow the last stage to the picture. skips: for each decoder stage
+    between its stages. head: by how much its heads grow the last stage to the image. skips: for each decoder stage
     the encoder stage of the same size whose features it is given. grid: height and width of the latents.
     """
 
@@ -24,8 +24,8 @@ class Ladder(NamedTuple):
     grid: tuple[int, int]
 
 
-def ladder(config: ModelConfig, image_size: tuple[int, int]) -> Ladder:
-    """Raises UserError where the picture's sides can't be halved down to `decoder.init_size`."""
+def stage_sizes(config: TextureConfig, image_size: tuple[int, int]) -> StageSizes:
+    """Raises UserError where the image's sides can't be halved down to `decoder.init_size`."""
     halvings = count_halvings(config, image_size)
     reductions = _spread(halvings, len(config.encoder.stages))
     growing = _spread(halvings, len(config.decoder.stages))
@@ -36,11 +36,13 @@ def ladder(config: ModelConfig, image_size: tuple[int, int]) -> Ladder:
     for scale in grown:
         same = [i for i, s in enumerate(shrunk) if s == scale and i not in skips]
         skips.append(same[-1] if same else None)
-    return Ladder(reductions, enlargements, growing[0], skips, (image_size[0] >> halvings, image_size[1] >> halvings))
+    return StageSizes(
+        reductions, enlargements, growing[0], skips, (image_size[0] >> halvings, image_size[1] >> halvings)
+    )
 
 
-def count_halvings(config: ModelConfig, image_size: tuple[int, int]) -> int:
-    """How often the picture is halved from its own size to the latent grid."""
+def count_halvings(config: TextureConfig, image_size: tuple[int, int]) -> int:
+    """How often the image is halved from its own size to the latent grid."""
     height, width = image_size
     init = config.decoder.init_size
     halvings = round(math.log2(min(image_size) / init)) if min(image_size) > init else 0
@@ -48,7 +50,7 @@ def count_halvings(config: ModelConfig, image_size: tuple[int, int]) -> int:
         good = sorted(s for s in (min(image_size) // 2**n for n in range(1, 6)) if s >= 4)
         fitting = [s for s in good if min(image_size) % s == 0 and max(image_size) % (min(image_size) // s) == 0]
         raise UserError(
-            f"model.decoder.init_size = {init} does not fit pictures of {height}x{width}: the shorter side has to be "
+            f"model.decoder.init_size = {init} does not fit images of {height}x{width}: the shorter side has to be "
             f"init_size times a power of two, and the longer one a multiple of that power; "
             f"{'fitting: ' + ', '.join(map(str, fitting)) if fitting else 'prepare the store in another --image-size'}"
         )

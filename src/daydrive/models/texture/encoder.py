@@ -1,4 +1,4 @@
-"""Pictures → a grid of latents, and the finer features on the way there."""
+"""Images → a grid of latents, and the finer features on the way there."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from daydrive.config import ModelConfig
-from daydrive.models.layers import ChannelNorm, ResidualBlock, SelfAttention
+from daydrive.models.texture.config import TextureConfig
+from daydrive.models.texture.layers import ChannelNorm, ResidualBlock, SelfAttention
 
 HISTORY = 3
-"""Pictures that the encoder sees at once: where things are, how fast they move, whether that changes."""
+"""Images that the encoder sees at once: where things are, how fast they move, whether that changes."""
 
 
 class Encoding(NamedTuple):
-    """latent: (N, latent_dim, h, w); features: one picture per stage, fine to coarse."""
+    """latent: (N, latent_dim, h, w); features: one image per stage, fine to coarse."""
 
     latent: Tensor
     features: tuple[Tensor, ...]
@@ -25,13 +25,13 @@ class Encoding(NamedTuple):
 class Encoder(nn.Module):
     """Convolution stages with attention in the coarser half of them."""
 
-    def __init__(self, config: ModelConfig, reductions: list[int]) -> None:
+    def __init__(self, config: TextureConfig, reductions: list[int]) -> None:
         """reductions: by how much each stage shrinks what it is given; the first without loss (pixel unshuffle)."""
         super().__init__()
         stages = config.encoder.stages
         widths = [3 * HISTORY * reductions[0] ** 2, *stages]
         self.unshuffle = reductions[0]
-        self.enter = nn.ModuleList(
+        self.in_proj = nn.ModuleList(
             nn.Conv2d(widths[i], width, 3, stride=1 if i == 0 else reductions[i], padding=1)
             for i, width in enumerate(stages)
         )
@@ -41,7 +41,7 @@ class Encoder(nn.Module):
             if i >= (len(stages) + 1) // 2:
                 layers.append(SelfAttention(width, config.encoder.num_heads))
             self.stages.append(nn.Sequential(*layers))
-        self.leave = nn.Sequential(ChannelNorm(stages[-1]), nn.Conv2d(stages[-1], config.latent_dim, 1))
+        self.out_proj = nn.Sequential(ChannelNorm(stages[-1]), nn.Conv2d(stages[-1], config.latent_dim, 1))
 
     def forward(self, window: Tensor) -> Encoding:
         """window: (N, HISTORY, 3, H, W) in [-1, 1], the newest last; what came before enters as a difference to it."""
@@ -49,7 +49,7 @@ class Encoder(nn.Module):
         stacked = torch.cat([newest, newest - window[:, :-1]], dim=1).flatten(1, 2)
         x = F.pixel_unshuffle(stacked, self.unshuffle).contiguous(memory_format=torch.channels_last)
         features = []
-        for enter, stage in zip(self.enter, self.stages, strict=True):
-            x = stage(enter(x))
+        for in_proj, stage in zip(self.in_proj, self.stages, strict=True):
+            x = stage(in_proj(x))
             features.append(x)
-        return Encoding(self.leave(x), tuple(features))
+        return Encoding(self.out_proj(x), tuple(features))

@@ -1,0 +1,244 @@
+"""A recurrent state-space model: the world model of Dreamer (Hafner et al. 2019, 2020, 2023) in small.
+
+Its state is a vector that a GRU carries along and a few categorical variables. The posterior sees the frame, the prior
+has to predict it; the loss brings them together. Images are decoded from the state, with nothing copied.
+Shapes: B clips, T frames, N images, G variables of K classes each, D = recurrent_dim + G * K.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+from torch.distributions import Categorical, kl_divergence
+from torch.nn import functional as F
+
+from daydrive.config import LossConfig, ModelConfig
+from daydrive.errors import UserError
+from daydrive.models.interface import Distance, GradientCheckpointing, LossOutput, Unit, WorldModel
+
+FREE_NATS = 1.0
+DYNAMICS, REPRESENTATION = 1.0, 0.1
+"""What the prior's way to the posterior costs, and the posterior's to the prior (KL balancing, DreamerV3)."""
+
+UNIFORM = 0.01
+"""Share of the uniform distribution in each categorical."""
+
+LOGIT_SCALE = 4.0
+"""Drawn from nearly uniform logits, as new weights give, the variables would be noise that the decoder ignores."""
+
+ACTION_SCALE = 5.0
+"""Of the actions, small numbers beside one-hot variables."""
+
+
+class RSSMConfig(ModelConfig):
+    """channels: of the encoder, fine to coarse, each stage half the size of the one before; of the decoder backwards.
+
+    recurrent_dim: of the GRU; hidden_dim: of the layers around it; groups, classes: how many categorical variables, and
+    of how many values each.
+    """
+
+    type: Literal["rssm"] = "rssm"
+    channels: list[PositiveInt] = Field([24, 48, 96, 128], min_length=1)
+    recurrent_dim: PositiveInt = 256
+    hidden_dim: PositiveInt = 256
+    groups: PositiveInt = 32
+    classes: int = Field(16, ge=2)
+
+    def larger(self) -> list[str]:
+        return [f"model.recurrent_dim={2 * self.recurrent_dim}", f"model.hidden_dim={2 * self.hidden_dim}"]
+
+
+class RSSMState(NamedTuple):
+    """recurrent: (B, recurrent_dim); variables: (B, G * K), one-hot each."""
+
+    recurrent: Tensor
+    variables: Tensor
+
+
+class Encoder(GradientCheckpointing):
+    def __init__(self, config: RSSMConfig, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 4, 2, 1), nn.GroupNorm(1, b), nn.SiLU())
+            for a, b in pairwise((3, *config.channels))
+        )
+        self.out_proj = nn.Linear(config.channels[-1] * grid[0] * grid[1], config.hidden_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) in [-1, 1] → (N, hidden_dim)."""
+        x = images.contiguous(memory_format=torch.channels_last)
+        for stage in self.stages:
+            x = self.checkpointed(stage, x)
+        embedded: Tensor = self.out_proj(x.flatten(1))
+        return embedded
+
+
+class Dynamics(nn.Module):
+    """The GRU, and what it makes of the variables with and without seeing the frame."""
+
+    def __init__(self, config: RSSMConfig) -> None:
+        super().__init__()
+        hidden, recurrent = config.hidden_dim, config.recurrent_dim
+        self.shape = (config.groups, config.classes)
+        variables = config.groups * config.classes
+        inputs = variables + config.action_dim
+        self.in_proj = nn.Sequential(nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.SiLU())
+        self.cell = nn.GRUCell(hidden, recurrent)
+        self.prior = _head(recurrent, hidden, variables)
+        self.posterior = _head(recurrent + hidden, hidden, variables)
+
+    def advance(self, state: RSSMState, action: Tensor) -> Tensor:
+        """The next recurrent vector (B, recurrent_dim)."""
+        x = self.in_proj(torch.cat((state.variables, ACTION_SCALE * action), -1))
+        return self.cell(x, state.recurrent).float()
+
+    def prior_logits(self, recurrent: Tensor) -> Tensor:
+        """(..., recurrent_dim) → normalised logits (..., G, K)."""
+        return self._normalised(self.prior(recurrent))
+
+    def posterior_logits(self, recurrent: Tensor, embedded: Tensor) -> Tensor:
+        """The same having seen the frame, (..., hidden_dim)."""
+        return self._normalised(self.posterior(torch.cat((recurrent, embedded), -1)))
+
+    def _normalised(self, logits: Tensor) -> Tensor:
+        odds = (LOGIT_SCALE * logits.float()).unflatten(-1, self.shape).softmax(-1)
+        return ((1 - UNIFORM) * odds + UNIFORM / self.shape[1]).log()
+
+
+class Decoder(GradientCheckpointing):
+    def __init__(self, config: RSSMConfig, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.grid = (config.channels[-1], *grid)
+        features = config.recurrent_dim + config.groups * config.classes
+        self.in_proj = nn.Linear(features, config.channels[-1] * grid[0] * grid[1])
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.ConvTranspose2d(a, b, 4, 2, 1), nn.GroupNorm(1, b), nn.SiLU())
+            for a, b in pairwise(config.channels[::-1])
+        )
+        self.out_proj = nn.ConvTranspose2d(config.channels[0], 3, 4, 2, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, D) → images (N, 3, H, W), around [-1, 1]."""
+        x = self.in_proj(features).unflatten(1, self.grid).contiguous(memory_format=torch.channels_last)
+        for stage in self.stages:
+            x = self.checkpointed(stage, x)
+        return 2 * self.out_proj(x).float()
+
+
+class RSSM(WorldModel):
+    config_class = RSSMConfig
+
+    def __init__(self, config: ModelConfig, image_size: tuple[int, int], context_frames: int) -> None:
+        """Raises UserError where a side of the images can't be halved so often."""
+        super().__init__(config, image_size, context_frames)
+        assert isinstance(config, RSSMConfig)
+        shrunk = 2 ** len(config.channels)
+        if any(side % shrunk for side in image_size):
+            raise UserError(
+                f"model.channels = {config.channels} halves images {len(config.channels)} times, so both sides have to "
+                f"be multiples of {shrunk}, and {image_size[0]}x{image_size[1]} are not"
+            )
+        grid = (image_size[0] // shrunk, image_size[1] // shrunk)
+        self.shape, self.recurrent_dim = (config.groups, config.classes), config.recurrent_dim
+        self.encoder = Encoder(config, grid)
+        self.dynamics = Dynamics(config)
+        self.decoder = Decoder(config, grid)
+
+    def init_state(self, images: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> RSSMState:
+        noise = None if generator is None else _uniform((images.shape[1], 1, *self.shape), generator, images.device)
+        return self.observe(images, actions, noise)[0][-1]
+
+    def step(
+        self, state: RSSMState, action: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[RSSMState, Tensor]:
+        recurrent = self.dynamics.advance(state, action)
+        noise = None if generator is None else _uniform((1, *self.shape), generator, action.device)
+        state = RSSMState(recurrent, draw(self.dynamics.prior_logits(recurrent), noise))
+        frame: Tensor = self.decoder(torch.cat(state, -1))
+        return state, frame.clamp(-1, 1)
+
+    def reconstruct(self, images: Tensor, actions: Tensor, frames: Sequence[int]) -> Tensor:
+        """Each frame from the posterior's most likely state."""
+        return self._decoded(self.observe(images, actions, None)[0], frames).clamp(-1, 1)
+
+    def observe(self, images: Tensor, actions: Tensor, noise: Tensor | None) -> tuple[list[RSSMState], Tensor, Tensor]:
+        """(B, T, 3, H, W), (B, T-1, action_dim), uniform noise (T, B or 1, G, K), see `draw` → T states, and the
+        logits (B, T, G, K) of posterior and prior."""
+        clips, length = images.shape[:2]
+        embedded = self.encoder(images.flatten(0, 1)).unflatten(0, (clips, length))
+        before = torch.cat((actions.new_zeros(clips, 1, actions.shape[2]), actions), 1)
+        zeros = images.new_zeros
+        state = RSSMState(zeros(clips, self.recurrent_dim), zeros(clips, self.shape[0] * self.shape[1]))
+        states, posteriors = [], []
+        for t in range(length):
+            recurrent = self.dynamics.advance(state, before[:, t])
+            posteriors.append(self.dynamics.posterior_logits(recurrent, embedded[:, t]))
+            state = RSSMState(recurrent, draw(posteriors[-1], None if noise is None else noise[t]))
+            states.append(state)
+        priors = self.dynamics.prior_logits(torch.stack([state.recurrent for state in states], 1))
+        return states, torch.stack(posteriors, 1), priors
+
+    def loss(self, images: Tensor, actions: Tensor, config: LossConfig, distance: Distance) -> LossOutput:
+        """recon_loss: squared error of the images, summed over pixels of [-0.5, 0.5]; kl_loss: the two divergences, in
+        nats; means over frames. Of the loss's weights, `recon_weight` counts.
+
+        Images are what costs time: half of the frames are decoded, other ones each time.
+        """
+        clips, length = images.shape[:2]
+        noise = _uniform((length, clips, *self.shape), None, images.device)
+        states, posterior, prior = self.observe(images, actions, noise)
+        frames = torch.randperm(length)[: (length + 1) // 2].tolist() if self.training else list(range(length))
+        error = (self._decoded(states, frames) - images[:, frames]) / 2
+        parts = {
+            "recon_loss": error.square().sum((-3, -2, -1)).mean(1),
+            "kl_loss": balanced_divergence(posterior, prior),
+        }
+        return LossOutput(config.recon_weight * parts["recon_loss"] + parts["kl_loss"], parts)
+
+    def end_weights(self) -> set[str]:
+        ends = ("encoder.stages.0.0.", "decoder.out_proj.")
+        return {name for name, _ in self.named_parameters() if name.startswith(ends)}
+
+    def parallel_units(self) -> list[Unit]:
+        methods = ("advance", "prior_logits", "posterior_logits")
+        return [Unit(self.encoder), Unit(self.dynamics, methods), Unit(self.decoder)]
+
+    def _decoded(self, states: Sequence[RSSMState], frames: Sequence[int]) -> Tensor:
+        features = torch.stack([torch.cat(states[t], -1) for t in frames], 1)
+        decoded: Tensor = self.decoder(features.flatten(0, 1))
+        return decoded.unflatten(0, features.shape[:2])
+
+
+def draw(logits: Tensor, noise: Tensor | None) -> Tensor:
+    """One-hot variables (B, G * K) of normalised logits (B, G, K), chosen by Gumbel's trick from uniform noise (B or 1,
+    G, K), the most likely ones without; the gradient goes straight through to the odds."""
+    scores = logits if noise is None else logits - (-noise.log()).log()
+    chosen = F.one_hot(scores.argmax(-1), logits.shape[-1]).to(logits)
+    odds = logits.exp()
+    return (chosen + odds - odds.detach()).flatten(-2)
+
+
+def balanced_divergence(posterior: Tensor, prior: Tensor) -> Tensor:
+    """(B,) nats of normalised logits (B, T, G, K), each side with a weight of its own; means over frames."""
+    dynamics, representation = _divergence(posterior.detach(), prior), _divergence(posterior, prior.detach())
+    return DYNAMICS * dynamics + REPRESENTATION * representation
+
+
+def _divergence(posterior: Tensor, prior: Tensor) -> Tensor:
+    nats = kl_divergence(Categorical(logits=posterior), Categorical(logits=prior)).sum(-1)
+    return nats.mean(-1).clamp(min=FREE_NATS)
+
+
+def _uniform(shape: Sequence[int], generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """In (0, 1), both ends left out; drawn on the processor where a generator is given."""
+    drawn_on = device if generator is None else torch.device("cpu")
+    return torch.rand(*shape, generator=generator, device=drawn_on).clamp_(1e-6, 1 - 1e-6).to(device)
+
+
+def _head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, outputs))

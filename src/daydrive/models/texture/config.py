@@ -1,0 +1,64 @@
+"""The settings of the default architecture."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from daydrive.config import LossConfig, ModelConfig, Settings
+
+
+class EncoderConfig(Settings):
+    """stages: channels of each stage, fine to coarse; num_heads: attention heads in the coarser half of them."""
+
+    stages: list[PositiveInt] = Field([64, 128, 256, 512], min_length=1)
+    num_heads: PositiveInt = 4
+
+
+class DynamicsConfig(Settings):
+    num_layers: PositiveInt = 4
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class DecoderConfig(Settings):
+    """stages: channels of each stage, coarse to fine; init_size: shorter side of the latent grid it starts from."""
+
+    stages: list[PositiveInt] = Field([512, 256, 128, 64], min_length=1)
+    init_size: PositiveInt = 16
+
+
+class TextureConfig(ModelConfig):
+    """latent_dim: channels of the latent grid; hidden_dim: channels of the dynamics and of what they remember."""
+
+    type: Literal["texture"] = "texture"
+    latent_dim: PositiveInt = 256
+    hidden_dim: PositiveInt = 512
+    encoder: EncoderConfig = EncoderConfig()
+    dynamics: DynamicsConfig = DynamicsConfig()
+    decoder: DecoderConfig = DecoderConfig()
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> TextureConfig:
+        stages = self.encoder.stages
+        for width in stages[(len(stages) + 1) // 2 :]:
+            if width % self.encoder.num_heads:
+                raise ValueError(
+                    f"model.encoder.num_heads = {self.encoder.num_heads} does not divide the stage of {width} channels"
+                )
+        return self
+
+    @property
+    def native_image_size(self) -> tuple[int, int]:
+        """Each stage of the decoder doubles the size once on the way from the latent grid."""
+        side = self.decoder.init_size * 2 ** len(self.decoder.stages)
+        return side, side
+
+    def larger(self) -> list[str]:
+        return [f"model.latent_dim={2 * self.latent_dim}", f"model.hidden_dim={2 * self.hidden_dim}"]
+
+    def regularised(self, loss: LossConfig) -> list[str]:
+        return [
+            f"loss.latent_reg_weight={max(0.05, 2 * loss.latent_reg_weight):g}",
+            f"model.dynamics.dropout={min(0.5, self.dynamics.dropout + 0.1):g}",
+        ]

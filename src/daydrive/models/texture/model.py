@@ -1,0 +1,165 @@
+"""The default architecture: a decoder that moves the last real image, and paints only what comes into view.
+
+Shape suffixes: B clips, T frames, C context frames, N predicted frames, H height, W width, h w the latent grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from daydrive.config import ModelConfig
+from daydrive.models.interface import MotionFields, Unit, WorldModel, WorldModelOutput
+from daydrive.models.texture import memory
+from daydrive.models.texture.config import TextureConfig
+from daydrive.models.texture.decoder import Decoder
+from daydrive.models.texture.dynamics import Dynamics, DynamicsStep, Hidden
+from daydrive.models.texture.encoder import HISTORY, Encoder, Encoding
+from daydrive.models.texture.memory import Motion, Texture
+from daydrive.models.texture.sizes import stage_sizes
+
+FORMAT_2_NAMES = {
+    "enter": "in_proj",
+    "leave": "out_proj",
+    "place": "pos_embed",
+    "overview": "global_context",
+    "enter_latent": "latent_proj",
+    "enter_hidden": "hidden_proj",
+    "grow": "upsample",
+    "paint_head": "reconstruct_head",
+}
+"""Submodules and parameters by the names that checkpoints of format 2 have for them."""
+
+
+class TextureState(NamedTuple):
+    """All that a rollout knows, constant in size.
+
+    images: (B, HISTORY, 3, H, W), the newest last; hidden: of the dynamics; texture: what the newest image is made of;
+    latent: (B, latent_dim, h, w), predicted for the newest image, and motion: how the last step came to it; both None
+    before the first step.
+    """
+
+    images: Tensor
+    hidden: Hidden
+    texture: Texture
+    latent: Tensor | None
+    motion: Motion | None
+
+    @property
+    def image(self) -> Tensor:
+        """(B, 3, H, W), the newest."""
+        return self.images[:, -1]
+
+
+class TextureWorldModel(WorldModel):
+    """Encoder → dynamics → decoder. Works for images from 64 to 256 pixels, square or not."""
+
+    config_class = TextureConfig
+
+    def __init__(self, config: ModelConfig, image_size: tuple[int, int], context_frames: int) -> None:
+        super().__init__(config, image_size, context_frames)
+        assert isinstance(config, TextureConfig)
+        sizes = stage_sizes(config, image_size)
+        self._skips = sizes.skips
+        self.encoder = Encoder(config, sizes.reductions)
+        self.dynamics = Dynamics(config, sizes.grid)
+        self.decoder = Decoder(config, sizes)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """images (B, T, 3, H, W) in [-1, 1] → latents (B, T, latent_dim, h, w), each of a frame and those before it."""
+        return self._latents(images, range(images.shape[1]), {})
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """latents (..., latent_dim, h, w) → images (..., 3, H, W), made from the latent alone."""
+        return self.decoder.reconstruct(latents.flatten(0, -4)).unflatten(0, latents.shape[:-3])
+
+    def init_state(self, images: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> TextureState:
+        """The dynamics take in every frame that has HISTORY - 1 frames before it, but for the newest: `step` sees
+        that."""
+        last = images.shape[1] - 1
+        hidden = self.dynamics.init_hidden(images.shape[0], images.device)
+        for t in range(min(HISTORY - 1, last), last):
+            encoding = self.encoder(_window(images, t))
+            hidden = self.dynamics(encoding.latent, actions[:, t], hidden).hidden
+        return TextureState(_window(images, last), hidden, memory.init(images[:, last]), None, None)
+
+    def step(
+        self, state: TextureState, action: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[TextureState, Tensor]:
+        state = self._advance(state, self.encoder(state.images), action)
+        return state, state.image
+
+    def reconstruct(self, images: Tensor, actions: Tensor, frames: Sequence[int]) -> Tensor:
+        """Each frame from its latent alone."""
+        return self.decode(self._latents(images, frames, {}))
+
+    def forward(
+        self,
+        images: Tensor,
+        actions: Tensor,
+        reconstruct: Sequence[int] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> WorldModelOutput:
+        """As of any model, and with `latents` and `predicted_latents`; the newest frame is encoded once."""
+        frames = list(range(images.shape[1]) if reconstruct is None else reconstruct)
+        last = self.context_frames - 1
+        state = self.init_state(images[:, : last + 1], actions[:, :last])
+        newest: Encoding = self.encoder(state.images)
+        state = self._advance(state, newest, actions[:, last])
+        states = [state]
+        for t in range(last + 1, images.shape[1] - 1):
+            state, _ = self.step(state, actions[:, t])
+            states.append(state)
+        latents = self._latents(images, frames, {last: newest.latent})
+        return {
+            "reconstructed": self.decode(latents),
+            "predicted": torch.stack([s.image for s in states], dim=1),
+            "latents": latents,
+            "predicted_latents": torch.stack([s.latent for s in states if s.latent is not None], dim=1),
+        }
+
+    def motion_fields(self, state: TextureState) -> MotionFields:
+        assert state.motion is not None, "before the first step nothing has moved"
+        return MotionFields(state.motion.flow, state.motion.mask, state.texture.opacity, state.texture.overlay)
+
+    def memory_grid(self, state: TextureState) -> Tensor:
+        """Of the last layer."""
+        return state.hidden[-1]
+
+    def end_weights(self) -> set[str]:
+        """The encoder's first convolution, the decoder's heads, the embedding of places."""
+        ends = ("encoder.in_proj.0.", "decoder.reconstruct_head.", "decoder.motion_head.", "dynamics.pos_embed")
+        return {name for name, _ in self.named_parameters() if name.startswith(ends)}
+
+    def parallel_units(self) -> list[Unit]:
+        return [Unit(self.encoder), Unit(self.dynamics), Unit(self.decoder, ("motion", "reconstruct"))]
+
+    @classmethod
+    def current_name(cls, name: str, format: int) -> str:
+        return ".".join(FORMAT_2_NAMES.get(part, part) for part in name.split(".")) if format == 2 else name
+
+    def _advance(self, state: TextureState, encoding: Encoding, action: Tensor) -> TextureState:
+        step: DynamicsStep = self.dynamics(encoding.latent, action, state.hidden)
+        features = [None if i is None else encoding.features[i] for i in self._skips]
+        motion = self.decoder.motion(step.latent, step.features, features, step.condition)
+        texture = self.checkpointed(memory.warp, state.texture, motion)
+        images = torch.cat([state.images[:, 1:], self.checkpointed(memory.render, texture)[:, None]], dim=1)
+        return TextureState(images, step.hidden, texture, step.latent, motion)
+
+    def _latents(self, images: Tensor, frames: Sequence[int], known: dict[int, Tensor]) -> Tensor:
+        """Latents of some frames (B, len(frames), …); those that are `known` are not computed again."""
+        found = dict(known)
+        missing = [t for t in frames if t not in known]
+        if missing:
+            windows = torch.stack([_window(images, t) for t in missing], dim=1)
+            latents = self.encoder(windows.flatten(0, 1)).latent.unflatten(0, (-1, len(missing)))
+            found |= {t: latents[:, i] for i, t in enumerate(missing)}
+        return torch.stack([found[t] for t in frames], dim=1)
+
+
+def _window(images: Tensor, t: int) -> Tensor:
+    """Frame t of (B, T, 3, H, W) with those before it, (B, HISTORY, 3, H, W); the first stands in for missing ones."""
+    return torch.stack([images[:, max(0, t - back)] for back in range(HISTORY - 1, -1, -1)], dim=1)
