@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from daydrive.evaluation.benchmark import cost, energy, entrants, latency, scene, throughput
-from daydrive.measure import clock
 from PIL import Image as Pillow
 from torch import Tensor, nn
 
