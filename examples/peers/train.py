@@ -20,6 +20,7 @@ from rssm import RSSM
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from daydrive.data.sampling.clips import ClipIndex
 from daydrive.data.sampling.loader import ClipLoader
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
@@ -77,9 +78,7 @@ def train(
     torch.manual_seed(seed)
     store = Store.open(data_root)
     model = PEERS[peer](image_size=store.image_size)
-    loader = ClipLoader(
-        data_root, "train", batch_size=model.batch_size, sequence_length=model.clip_length, num_workers=0, seed=seed
-    )
+    loader = ClipLoader(ClipIndex(store, "train", model.clip_length), batch_size=model.batch_size, seed=seed)
     began, busy = time.monotonic(), time.process_time()
     average, losses = fit(model, loader, 60 * minutes, CLOCKS[clock])
     about = {

@@ -15,8 +15,7 @@ import torch
 
 from daydrive.cli import app
 from daydrive.config import load_config
-from daydrive.data.sampling.clips import read_clips
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.measure.clock import QUICK, least, peak_bytes, race

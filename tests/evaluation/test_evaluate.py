@@ -16,8 +16,7 @@ from PIL import Image as Pillow
 from rich.console import Console
 from torch import Tensor
 
-from daydrive.data.sampling.clips import read_clips
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation import run, subject

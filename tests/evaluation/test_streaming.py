@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from daydrive.checkpoint import load
-from daydrive.data.sampling.clips import read_actions, read_clips
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips, read_actions, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation import measuring

@@ -134,10 +134,11 @@ def show_batch(
     store = Store.open(root)
     index = ClipIndex(store, split, data.sequence_length, data.frame_skip, where=data.filter)
     loader = ClipLoader(
-        root, split, batch_size=min(clips, len(index)), sequence_length=data.sequence_length,
-        frame_skip=data.frame_skip, where=data.filter, order=build_sample_order(store, index, data, draw),
+        index,
+        batch_size=min(clips, len(index)),
+        order=build_sample_order(store, index, data, draw),
         first_sample=first_sample,
-    )  # fmt: skip
+    )
     augment = DrivingAugmentation.from_config(data.augmentation, draw)
     batch = augment(next(iter(loader)))
     labels = []
@@ -146,7 +147,7 @@ def show_batch(
         drawn = augment.draw(sample)
         labels.append(f"{sample}: {clip.drive}, {frame}" + (" ↔" if drawn.mirrored else ""))
         print(f"sample {sample}: drive '{clip.drive}' from frame {frame}" + (f", {drawn}" if data.augmentation else ""))
-    title = f"{split}, {len(index)} clips of {data.sequence_length} frames, {data.frame_skip / store.hz:.2g} s apart"
+    title = f"{split}, {len(index)} clips of {data.sequence_length} frames, {1 / index.hz:.2g} s apart"
     pictures.show_batch(
         batch.images[:, :shown], batch.actions[:, : shown - 1], output,
         labels=labels, title=title, pixel_aspect=store.pixel_aspect,

@@ -37,7 +37,7 @@ def measure_extras(
 ) -> dict[str, Any]:
     """For `evaluation.json`; their pictures go into the folder. shown: dreams whose nearest training clips are told."""
     found: dict[str, Any] = {}
-    hz = store.hz / frame_skip
+    hz = store.clip_hz(frame_skip)
     if wanted.counterfactual:
         found["counterfactual"] = counterfactual(
             dream, store.image_size, context, frame_skip=frame_skip, output=folder, seed=seed

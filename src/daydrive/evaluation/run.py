@@ -156,7 +156,7 @@ def evaluate_dream(
     kept = {*pictured, *showing}
     size = bytes_needed(len(pictured), steps, store.image_size)
     check_writable(output, size + cached_bytes(len(kept), chosen[0].length, steps, store.image_size))
-    hz = store.hz / frame_skip
+    hz = store.clip_hz(frame_skip)
     made_from = manifest(store, split, chosen, context, seed, weights)
     others = {str(folder): read_other(folder, made_from, (len(chosen), steps)) for folder in compare_with}
     elsewhere, strangers = clips_elsewhere(store, split, context + steps, len(chosen), frame_skip)

@@ -79,7 +79,7 @@ def look(checkpoint: Path, adapter: str | None, data_root: Path, wish: Wish, dev
     subject = find_subject(checkpoint, adapter, store, device)
     clips = find_clips(store, wish, subject.context, subject.frame_skip)
     shown = dream_clips(subject.dream, store, clips, subject.context)
-    return Look(shown, store.hz / subject.frame_skip, store.pixel_aspect)
+    return Look(shown, store.clip_hz(subject.frame_skip), store.pixel_aspect)
 
 
 class Inside(NamedTuple):
@@ -104,7 +104,9 @@ def look_inside(checkpoint: Path, data_root: Path, wish: Wish, device: torch.dev
     (clip,) = find_clips(store, wish, context, skip)
     batch = read_clips(store, [clip])
     images, actions, name = batch.images[0], batch.actions[0], moment_name(store, clip, context)
-    return Inside(loaded.model, name, images[:context], images[context:], actions, store.hz / skip, store.pixel_aspect)
+    return Inside(
+        loaded.model, name, images[:context], images[context:], actions, store.clip_hz(skip), store.pixel_aspect
+    )
 
 
 def find_clips(store: Store, wish: Wish, context: int, frame_skip: int) -> list[Clip]:

@@ -74,7 +74,7 @@ def of_drive(checkpoint: Path, adapter: str | None, data_root: Path, wish: Wish,
     subject = find_subject(checkpoint, adapter, store, device)
     (clip,) = find_clips(store, wish, subject.context, subject.frame_skip)
     fan = drive_fan(subject.dream, store, clip, subject.context)
-    return Seen(fan, store.hz / subject.frame_skip, store.pixel_aspect)
+    return Seen(fan, store.clip_hz(subject.frame_skip), store.pixel_aspect)
 
 
 def steered(command: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:

@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from daydrive.data.sampling.clips import read_clips
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.errors import UserError
 from daydrive.evaluation.card import Estimators, calibrate, card_markdown, forks, long_dream, report_card
 from daydrive.evaluation.card.actions import VARIANTS, variants

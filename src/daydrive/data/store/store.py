@@ -104,6 +104,10 @@ class Store:
             raise UserError(f"there is no split '{name}'{did_you_mean(name, SPLITS)}")
         return [self.drives[int(place)] for place in self.drives.of_split(name)]
 
+    def clip_hz(self, frame_skip: int) -> float:
+        """Frames a second of clips whose frames are `frame_skip` apart."""
+        return self.hz / frame_skip
+
     def locate(self, row: int) -> tuple[DriveInfo, int]:
         """The drive that a row belongs to, and its frame's index in that drive."""
         drive = self.drives[int(self.drives.at(row))]

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from daydrive.data.sampling.clips import read_clips
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation.card.actions import VARIANTS, variants
@@ -107,7 +106,7 @@ def report_card(
         "steps": steps,
         "context": context,
         "frame_skip": frame_skip,
-        "hz": store.hz / frame_skip,
+        "hz": store.clip_hz(frame_skip),
         "drives": len({clip.drive for clip in chosen}),
         "psnr": _rounded(figures["psnr true"].mean()),
         "costs": {name: _cost(figures, name, draws) for name in VARIANTS if name != "true"},

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from daydrive import checkpoint
 from daydrive.data.sampling.clips import read_clips
-from daydrive.data.sampling.loader import fixed_clips
 from daydrive.measure.clock import least, race, seconds_of
 from daydrive.measure.findings import Findings
 from daydrive.models import WorldModelOutput
@@ -134,8 +133,7 @@ def _trained(workload: Workload) -> StepResult:
 def _validated(workload: Workload) -> StepResult:
     """Whole validation clips, dreamed a frame late: pictures of drives, for content decides what a GIF costs."""
     setup, context = workload.setup, workload.config.training.context_frames
-    data, count = workload.config.data, workload.config.logging.num_samples
-    clips = fixed_clips(setup.store, "val", data.sequence_length, count, data.frame_skip, data.filter)
+    clips = setup.validation_clips.spread(workload.config.logging.num_samples)
     images = to_signed(read_clips(setup.store, clips).images.to(workload.device))
     nothing = images.new_zeros(len(images), 1)
     output = WorldModelOutput(

@@ -23,7 +23,7 @@ class Report:
     def __init__(self, run: Path, setup: TrainingContext) -> None:
         start, dist, total = setup.start, setup.dist, setup.total_steps
         self._config = setup.config
-        self._hz = setup.store.hz / setup.config.data.frame_skip
+        self._hz = setup.clips.hz
         self._steps_per_epoch = setup.steps_per_epoch
         self._watch = AlarmMonitor(setup.config, total, setup.steps_per_epoch, start.state.get("alarms"))
         self._logger = RunLogger(run, start.step, setup.config) if dist.is_main else None
