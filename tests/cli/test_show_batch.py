@@ -20,7 +20,6 @@ from PIL import Image as Pillow
 from daydrive import cli
 from daydrive.config import Config, load_config
 from daydrive.data.prepare.prepare import prepare
-from daydrive.data.progress import PrepareProgress
 from daydrive.data.quality.check import BadRows, find_bad_rows
 from daydrive.data.sampling.augment import DrivingAugmentation
 from daydrive.data.sampling.clips import ClipIndex
@@ -28,6 +27,7 @@ from daydrive.data.sampling.loader import ClipLoader
 from daydrive.data.store.store import METADATA_FILE, TABLE, Store
 from daydrive.errors import UserError
 from daydrive.pictures import show_batch
+from daydrive.progress import DriveProgress
 from daydrive.types import Batch, to_signed
 from helpers.paths import REPO, SHARED
 
@@ -303,10 +303,10 @@ class TestFindNan:
     def test_progress_says_rate_and_time_left(
         self, road_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr("daydrive.data.progress.PLAIN_INTERVAL", 0.0)
+        monkeypatch.setattr("daydrive.progress.PLAIN_INTERVAL", 0.0)
         store = Store.open(road_store)
         lengths = [drive.frames for drive in store.drives]
-        with PrepareProgress(lengths, lengths) as progress:
+        with DriveProgress(lengths, lengths) as progress:
             find_bad_rows(store, progress)
         last = capsys.readouterr().err.splitlines()[-1]
         assert re.fullmatch(r"drives 8/8, \d+ frames/s, 0:00 left", last), last

@@ -161,13 +161,13 @@ def find_nan(store: Annotated[Path, typer.Argument(help="the store")]) -> None:
 
     Exit code 0 where nothing is, else 1.
     """
-    from daydrive.data.progress import PrepareProgress
     from daydrive.data.quality.check import find_bad_rows
     from daydrive.data.store.store import Store
+    from daydrive.progress import DriveProgress
 
     opened = Store.open(store)
     lengths = [drive.frames for drive in opened.drives]
-    with PrepareProgress(lengths, lengths) as progress:
+    with DriveProgress(lengths, lengths) as progress:
         found = find_bad_rows(opened, progress)
     for bad in found:
         print(bad)

@@ -43,17 +43,17 @@ def evaluate(
 
     Interrupted it goes on where it was. The processes of torchrun share the clips.
     """
-    from daydrive.cli.counting import Counting
     from daydrive.devices import find_device
     from daydrive.distributed import first_process
     from daydrive.evaluation import evaluate as run
     from daydrive.evaluation import long_dreams_sentence, margins_table, usable_sentence, verdict_sentence
     from daydrive.evaluation.output import partial
+    from daydrive.progress import CountProgress
 
     console = Console(quiet=not first_process())
     where = find_device(device)
     try:
-        with Counting(console, "clips") as progress:
+        with CountProgress(console, "clips") as progress:
             result = run(
                 checkpoint, data_root, split, output,
                 adapter=adapter, horizon=horizon, clips=clips, predictions=predictions, batch_size=batch_size,

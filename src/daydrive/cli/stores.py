@@ -123,13 +123,13 @@ def doctor(
 
     Exit code 0 where nothing is worse than a note, 1 with warnings, 3 where something is fatal to a training.
     """
-    from daydrive.data.progress import PrepareProgress
     from daydrive.data.quality.doctor import finding as findings
     from daydrive.data.quality.doctor.cache import diagnosis, keep
     from daydrive.data.quality.doctor.examine import examine
     from daydrive.data.store.store import Store
     from daydrive.files import check_folder, write_text
     from daydrive.gallery.diagnosis import diagnosis_page
+    from daydrive.progress import DriveProgress
 
     opened = Store.open(store)
     opened.refuse_mix("can't be examined as a whole; examine its stores one by one")
@@ -137,7 +137,7 @@ def doctor(
     if isinstance(folder, Path):
         check_folder(folder, "folder of the report")
     lengths = [drive.frames for drive in opened.drives]
-    with PrepareProgress(lengths, lengths) as progress:
+    with DriveProgress(lengths, lengths) as progress:
         found = examine(opened, progress)
     for fault in found:
         print(f"{fault.severity}  {fault.code}: {fault.says}\n    fix: {fault.fix}")

@@ -19,9 +19,9 @@ from typing import Any
 
 from daydrive import __version__
 from daydrive.data.images import encode
-from daydrive.data.progress import PrepareProgress
 from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made, read_json, replacing, write_json
+from daydrive.progress import DriveProgress
 from daydrive.types import ACTION_NAMES, Frame
 
 TABLE, NOTE, IMAGES = "actions.csv", "drive.json", "images"
@@ -50,7 +50,7 @@ def record(takes: Sequence[Take], output: Path, settings: Mapping[str, Any]) -> 
         there = {take.name for take in takes if (output / take.name).exists()}
         to_do = [take for take in takes if take.name not in there]
         _check_settings(sorted(there), output, settings)
-        with PrepareProgress([take.length for take in takes], [take.length for take in to_do]) as progress:
+        with DriveProgress([take.length for take in takes], [take.length for take in to_do]) as progress:
             for take in to_do:
                 write(take, output / take.name, settings, progress.frames_done)
                 progress.drive_done()

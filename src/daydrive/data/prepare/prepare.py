@@ -24,11 +24,11 @@ from daydrive.data.prepare.engines import Engine, build_engine
 from daydrive.data.prepare.split_assignment import pieces
 from daydrive.data.prepare.workspace import FINISHED, alone, holds_store, is_prepared, partial, publish, workspace
 from daydrive.data.prepare.writer import append_to_store, write_store
-from daydrive.data.progress import PrepareProgress
 from daydrive.data.sources import Options, Source, get, read_options
 from daydrive.data.store.store import FORMAT_VERSION, SPLITS, Store
 from daydrive.errors import UserError, did_you_mean
 from daydrive.locations import Location, UnreachableError, check_writable, is_remote, location
+from daydrive.progress import DriveProgress
 from daydrive.types import Drive
 
 DEFAULT_IMAGE_SIZE = (64, 64)
@@ -149,7 +149,7 @@ def _prepare(work: _Work, engine: Engine) -> None:
         ]
         to_do = [job for job in jobs if not job.file.exists()]
         check_space(jobs, to_do, folder, table_here=not is_remote(work.target))
-        with PrepareProgress([drive.length for drive in drives], [job.drive.length for job in to_do]) as progress:
+        with DriveProgress([drive.length for drive in drives], [job.drive.length for job in to_do]) as progress:
             engine.write_parts(to_do, progress)
         read = [shards.read_part(job.file) for job in jobs]
         seed = int(work.options.get("seed") or 0)

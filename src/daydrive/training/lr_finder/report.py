@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from daydrive.charts import COLOURS, FAINT, drawn, dress, new_figure
-from daydrive.training.logging.progress import clock_text
+from daydrive.progress import Display, Pace, clock_text
 from daydrive.training.lr_finder.suggestion import rate_text
 from daydrive.training.lr_finder.sweep import Sweep
 from daydrive.types import Image
@@ -25,34 +23,17 @@ _SMOOTHED, _MARK, *_ = COLOURS
 _RAW = "#9CC7E3"
 
 
-class SweepProgress:
-    """Rate, loss and time left: live on a terminal, plain lines elsewhere; a context manager."""
+class SweepProgress(Display):
+    """Rate, loss and time left of the sweep of `part`."""
 
     def __init__(self, console: Console, part: str, steps: int) -> None:
-        self._console, self._part, self._steps = console, part, steps
-        self._began = time.monotonic()
-        self._live: Progress | None = None
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> SweepProgress:
-        if self._console.is_terminal:
-            columns = (TextColumn(self._part), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-            self._live = Progress(*columns, console=self._console, transient=True)
-            self._task = self._live.add_task("", total=self._steps)
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
+        super().__init__(console)
+        self._part, self._steps, self._pace = part, steps, Pace(self._clock, 0)
 
     def step(self, done: int, rate: float, loss: float) -> None:
-        left = (time.monotonic() - self._began) / done * (self._steps - done)
-        told = f"rate {rate_text(rate)}  loss {loss:.4f}  left {clock_text(left)}"
-        if self._live is not None and self._task is not None:
-            self._live.update(self._task, completed=done, description=told)
-        elif done % max(1, self._steps // PLAIN_LINES) == 0:
-            self._console.print(f"{self._part} {done}/{self._steps}  {told}")
+        left = clock_text(self._pace.seconds_left(done, self._steps) or 0)
+        line = f"{self._counted(self._part, done, self._steps)}  rate {rate_text(rate)}  loss {loss:.4f}  left {left}"
+        self._show(lambda: line, done % max(1, self._steps // PLAIN_LINES) == 0)
 
 
 def curves(sweeps: Mapping[str, Sweep]) -> Image:
