@@ -21,12 +21,13 @@ from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation import run, subject
 from daydrive.evaluation.horizon import Dream, Rollout, dreamt, other_clips
-from daydrive.evaluation.output import check_writable, filling, finite
+from daydrive.evaluation.output import check_writable, finite
 from daydrive.evaluation.predictions import Predictions, bytes_needed
 from daydrive.evaluation.report import margins_markdown, margins_table
 from daydrive.evaluation.run import choose_clips, evaluate
 from daydrive.metrics import PSNR_CAP, psnr
 from daydrive.types import Clip
+from daydrive.workspace import filling
 from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, figures, scene_store, steerer
 
 

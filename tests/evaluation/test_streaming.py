@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -26,7 +27,7 @@ from daydrive.evaluation.compare import FIGURES
 from daydrive.evaluation.floors import mean_picture
 from daydrive.evaluation.horizon import TOGETHER, Dream, Rollout, dreamt, frame_figures, other_clips
 from daydrive.evaluation.keeping import WORST, Kept, read_cached, worst
-from daydrive.evaluation.output import partial, workspace
+from daydrive.evaluation.output import evaluation_workspace, partial
 from daydrive.evaluation.subject import bind
 from daydrive.types import Clip
 from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, scene_store, steerer
@@ -212,7 +213,10 @@ def test_an_error_of_the_users_leaves_nothing(scene: Store, tmp_path: Path, weig
 
 
 def test_one_evaluation_at_a_time_fills_a_folder(scene: Store, tmp_path: Path) -> None:
-    with workspace(tmp_path / "out", None), pytest.raises(UserError, match="another process is filling"):
+    with (
+        evaluation_workspace(tmp_path / "out", None),
+        pytest.raises(UserError, match=rf"process {os.getpid()} on .* is filling"),
+    ):
         evaluated(copier, scene, tmp_path / "out")
     evaluated(copier, scene, tmp_path / "out")
 

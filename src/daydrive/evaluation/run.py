@@ -27,13 +27,14 @@ from daydrive.evaluation.lpips import find_lpips
 from daydrive.evaluation.manifest import manifest
 from daydrive.evaluation.measuring import Progress, Task, measure, measured_files
 from daydrive.evaluation.modelcard import Training, training_of
-from daydrive.evaluation.output import check_writable, filling, finite, partial, workspace
+from daydrive.evaluation.output import check_writable, evaluation_workspace, finite, partial
 from daydrive.evaluation.predictions import bytes_needed
 from daydrive.evaluation.results import write_images, write_predictions, write_reports
 from daydrive.evaluation.slices import slices
 from daydrive.evaluation.subject import find_subject
 from daydrive.evaluation.usable import usable
 from daydrive.perceptual import Distance
+from daydrive.workspace import filling
 
 SHOWN_CLIPS = 3
 """Clips in the strip and the film."""
@@ -169,7 +170,8 @@ def evaluate_dream(
         "batches": len(task.batches),
     }
     plan |= {"lpips": lpips_of, "features": [each.name for each in features], "kept": sorted(kept)}
-    with workspace(output, plan if weights else None) if dist.is_main else nullcontext(partial(output)) as work:
+    working = evaluation_workspace(output, plan if weights else None) if dist.is_main else nullcontext(partial(output))
+    with working as work:
         dist.barrier()
         measure(dream, task, work, dist, progress)
         dist.barrier()
