@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import pynvml
 import pytest
 import torch
 
@@ -18,6 +19,8 @@ from daydrive.config import load_config
 from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
+from daydrive.evaluation.benchmark import energy
+from daydrive.measure import gpu
 from daydrive.measure.clock import QUICK, least, peak_bytes, race
 from daydrive.measure.findings import Findings, outcomes
 from daydrive.training.benchmark import benchmark_training, steps, throughput
@@ -165,15 +168,40 @@ def test_mixed_precision_takes_less_memory(tiny_config: Path, road_store: Path, 
     assert found.ratios["amp_memory"] < 1 and found.ratios["amp_speed"] > 0
 
 
-def test_a_gpus_use_is_what_nvidia_smi_says_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 40\necho '[N/A]'\necho 60\ntouch $(dirname $0)/told\nexec sleep 60\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+def test_a_gpus_use_is_what_its_library_says_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+    told = threading.Event()
+
+    def utilization(device: torch.device) -> int:
+        asked.append(device)
+        if len(asked) == 2:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        if len(asked) == 3:
+            told.set()
+        return 40 if len(asked) == 1 else 60
+
+    monkeypatch.setattr(torch.cuda, "utilization", utilization)
+    monkeypatch.setattr(gpu, "SECONDS_BETWEEN", 0.0)
     with throughput.gpu_use(torch.device("cuda")) as used:
-        while not (tmp_path / "told").exists():
-            assert used == []
-    assert used == [0.4, 0.6]
+        assert told.wait(60) and used == []
+    assert used[:2] == [0.4, 0.6] and set(asked) == {torch.device("cuda")}
     with throughput.gpu_use(CPU) as used:
         pass
     assert used == []
+
+
+def test_a_gpu_without_a_driver_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_library() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", no_library)
+    monkeypatch.setattr(torch.cuda, "power_draw", lambda device: no_library())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    assert gpu.driver_cuda_version() is None
+    assert "NVML tells no power" in energy.energy_of(list, 0.0, torch.device("cuda")).reason
+
+
+def test_the_drivers_cuda_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, answer in (("nvmlInit", None), ("nvmlShutdown", None), ("nvmlSystemGetCudaDriverVersion", 12080)):
+        monkeypatch.setattr(pynvml, name, lambda answer=answer: answer)
+    assert gpu.driver_cuda_version() == 12080

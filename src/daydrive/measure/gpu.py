@@ -1,32 +1,54 @@
-"""What nvidia-smi tells of a GPU while something runs on it."""
+"""What NVIDIA's management library (NVML) tells of a GPU and its driver."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+import pynvml
 import torch
 
-GPU_LOOK_MILLISECONDS = 200
+SECONDS_BETWEEN = 0.2
+
+FAILS = (pynvml.NVMLError, RuntimeError)
+"""What torch raises where there is no library, no driver, or a GPU that doesn't tell."""
 
 
 @contextmanager
-def watch_gpu(device: torch.device, quantity: str) -> Iterator[list[float]]:
-    """`quantity` (of `nvidia-smi --help-query-gpu`) again and again; filled in at the end, else empty."""
-    told: list[float] = []
-    if device.type != "cuda" or shutil.which("nvidia-smi") is None:
-        yield told
+def watch_gpu(device: torch.device, read: Callable[[torch.device], float]) -> Iterator[list[float]]:
+    """What `read`, such as `torch.cuda.utilization`, tells of a GPU again and again; empty where it tells nothing."""
+    readings: list[float] = []
+    if device.type != "cuda":
+        yield readings
         return
-    command = ["nvidia-smi", f"--query-gpu={quantity}", "--format=csv,noheader,nounits"]
-    command += [f"--id={device.index or 0}", f"--loop-ms={GPU_LOOK_MILLISECONDS}"]
-    watcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    ended = threading.Event()
+
+    def watch() -> None:
+        while True:
+            with suppress(*FAILS):
+                readings.append(float(read(device)))
+            if ended.wait(SECONDS_BETWEEN):
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
-        yield told
+        yield readings
     finally:
-        watcher.terminate()
-        said, _ = watcher.communicate()
-        for line in said.splitlines():
-            with suppress(ValueError):
-                told.append(float(line))
+        ended.set()
+        watcher.join()
+
+
+def driver_cuda_version() -> int | None:
+    """The newest CUDA version that the driver knows, 12080 for 12.8; None where there is no driver."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        return int(pynvml.nvmlSystemGetCudaDriverVersion())
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()

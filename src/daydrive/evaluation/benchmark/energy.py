@@ -46,13 +46,14 @@ def _of_processor(run: Callable[[], object], seconds: float) -> Energy:
 
 def _of_gpu(run: Callable[[], object], seconds: float, device: torch.device) -> Energy:
     began = time.perf_counter()
-    with watch_gpu(device, "power.draw") as watts:
+    with watch_gpu(device, torch.cuda.power_draw) as milliwatts:
         runs = _repeat(run, seconds)
         torch.cuda.synchronize(device)
         took = time.perf_counter() - began
-    if not watts:
-        return Energy(None, reason="nvidia-smi tells no power of this GPU")
-    return Energy(sum(watts) / len(watts) * took / runs, "nvidia-smi, mean power of the whole GPU")
+    if not milliwatts:
+        return Energy(None, reason="NVML tells no power of this GPU")
+    watts = sum(milliwatts) / len(milliwatts) / 1000
+    return Energy(watts * took / runs, "NVML, mean power of the whole GPU")
 
 
 def _repeat(run: Callable[[], object], seconds: float) -> int:

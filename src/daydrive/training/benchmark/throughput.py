@@ -60,8 +60,8 @@ def with_loader(workload: Workload) -> Findings:
 
 @contextmanager
 def gpu_use(device: torch.device) -> Iterator[list[float]]:
-    """How busy nvidia-smi finds the GPU, [0, 1], again and again; filled in at the end, empty where it is not there."""
-    with watch_gpu(device, "utilization.gpu") as percent:
+    """How busy NVML finds the GPU, [0, 1], again and again; filled in at the end, empty where it is not there."""
+    with watch_gpu(device, torch.cuda.utilization) as percent:
         used: list[float] = []
         yield used
     used += [value / 100 for value in percent]
