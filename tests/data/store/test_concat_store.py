@@ -22,9 +22,9 @@ from daydrive.data.quality.scores import add_score
 from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.data.sampling.loader import ClipLoader
 from daydrive.data.sampling.sample_order import build_sample_order
-from daydrive.data.store.concat import ConcatStore, merge
+from daydrive.data.store.concat import merge
 from daydrive.data.store.resplit import resplit
-from daydrive.data.store.store import Store
+from daydrive.data.store.store import ConcatStore, Store
 
 LENGTH = 4
 
