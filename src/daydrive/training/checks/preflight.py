@@ -24,7 +24,7 @@ from daydrive.errors import UserError
 from daydrive.measure.machine import processors
 from daydrive.training.checks import memory, static_checks
 from daydrive.training.checks.static_checks import Check, report
-from daydrive.training.checks.wandb_access import check_wandb
+from daydrive.training.logging.wandb_access import check_wandb
 from daydrive.training.optim.ema import local
 from daydrive.training.optim.schedule import unroll_steps
 from daydrive.training.step import clips_per_pass
