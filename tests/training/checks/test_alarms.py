@@ -21,7 +21,7 @@ from daydrive.training import validation
 from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
 from daydrive.training.logging.alarms import RULES, Alarm, AlarmMonitor, planned_changes, rises, swing
-from daydrive.training.logging.throughput import ThroughputMeter
+from daydrive.training.logging.meter import ThroughputMeter
 from daydrive.training.prefetch import DevicePrefetcher
 from daydrive.training.resume import fit_to_store
 from daydrive.types import Batch

@@ -13,7 +13,7 @@ from rich.console import Console
 from daydrive.progress import KNOTS, CountProgress, Display, Pace, TimeLeft, clock_text, memory_line
 from daydrive.training.logging import run_reporter
 from daydrive.training.logging.run_reporter import TrainingProgress, scientific, seconds_text
-from daydrive.training.lr_finder.report import SweepProgress
+from daydrive.training.lr_finder.finder import SweepProgress
 
 CPU = torch.device("cpu")
 FIGURES = {"train/loss": 0.2344, "train/psnr": 24.52, "train/ssim": 0.821, "val/psnr": 24.08, "lr": 8.5e-5}

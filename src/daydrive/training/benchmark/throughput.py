@@ -13,7 +13,7 @@ from daydrive.measure.clock import seconds_of
 from daydrive.measure.findings import Findings
 from daydrive.measure.gpu import watch_gpu
 from daydrive.training.benchmark.workload import Workload
-from daydrive.training.logging.throughput import ThroughputMeter
+from daydrive.training.logging.meter import ThroughputMeter
 
 
 def with_loader(workload: Workload) -> Findings:
