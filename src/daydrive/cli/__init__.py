@@ -10,14 +10,13 @@ import sys
 
 import typer
 
-from daydrive.cli import benchmarks, dashcam, data, measuring, recording, stores, training, visualizing
+from daydrive.cli import benchmarks, data, measuring, recording, stores, training, visualizing
 from daydrive.cli.options import app
 from daydrive.errors import UserError
 
 __all__ = [
     "app",
     "benchmarks",
-    "dashcam",
     "data",
     "main",
     "measuring",
