@@ -46,7 +46,7 @@ def refuse(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: p
     def run(*arguments: object, said: str) -> None:
         before = listing(tmp_path)
         monkeypatch.setattr(sys, "argv", ["daydrive", *map(str, arguments)])
-        monkeypatch.setattr("daydrive.data.progress.PLAIN_INTERVAL", 1e9)
+        monkeypatch.setattr("daydrive.progress.PLAIN_INTERVAL", 1e9)
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
             cli.main()

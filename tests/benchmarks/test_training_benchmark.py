@@ -9,23 +9,22 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pynvml
 import pytest
 import torch
 
-from daydrive.benchmarks import gpu
+from daydrive import gpu
 from daydrive.benchmarks.findings import Findings, outcomes
 from daydrive.benchmarks.interleaved_timing import QUICK, least, peak_bytes, time_interleaved
-from daydrive.benchmarks.training import benchmark_training, steps
+from daydrive.benchmarks.model import energy
+from daydrive.benchmarks.training import benchmark_training, steps, throughput
 from daydrive.benchmarks.training.plain import PlainLoop, newton_schulz
 from daydrive.benchmarks.training.suite import sum_up, targets_on
 from daydrive.benchmarks.training.workload import build_workload
 from daydrive.cli import app
 from daydrive.config import load_config
-from daydrive.data.sampling.clips import read_clips
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.training.distributed import DistributedContext
@@ -169,25 +168,40 @@ def test_mixed_precision_takes_less_memory(tiny_config: Path, road_store: Path, 
     assert found.ratios["amp_memory"] < 1 and found.ratios["amp_speed"] > 0
 
 
-def test_a_gpus_use_is_what_nvml_says_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers: list[int | None] = [40, None, 60]
+def test_a_gpus_use_is_what_its_library_says_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
     told = threading.Event()
 
-    def rates(handle: object) -> SimpleNamespace:
-        answer = answers.pop(0) if answers else None
-        if not answers:
-            told.set()
-        if answer is None:
+    def utilization(device: torch.device) -> int:
+        asked.append(device)
+        if len(asked) == 2:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-        return SimpleNamespace(gpu=answer)
+        if len(asked) == 3:
+            told.set()
+        return 40 if len(asked) == 1 else 60
 
-    monkeypatch.setattr(gpu, "SAMPLE_SECONDS", 0.001)
-    monkeypatch.setattr(gpu.pynvml, "nvmlDeviceGetUtilizationRates", rates)
-    with monkeypatch.context() as there, gpu.sampled(CPU, gpu.utilization) as used:
-        there.setattr(gpu, "_handle", lambda device: device)
-        with gpu.sampled(torch.device("cuda"), gpu.utilization) as busy:
-            assert told.wait(10)
-        assert busy == [0.4, 0.6] and used == []
-    with gpu.sampled(torch.device("cuda"), gpu.utilization) as absent:
+    monkeypatch.setattr(torch.cuda, "utilization", utilization)
+    monkeypatch.setattr(gpu, "SECONDS_BETWEEN", 0.0)
+    with throughput.gpu_use(torch.device("cuda")) as used:
+        assert told.wait(60) and used == []
+    assert used[:2] == [0.4, 0.6] and set(asked) == {torch.device("cuda")}
+    with throughput.gpu_use(CPU) as used:
         pass
-    assert absent == [] or torch.cuda.is_available()
+    assert used == []
+
+
+def test_a_gpu_without_a_driver_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_library() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", no_library)
+    monkeypatch.setattr(torch.cuda, "power_draw", lambda device: no_library())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    assert gpu.driver_cuda_version() is None
+    assert "NVML tells no power" in energy.energy_of(list, 0.0, torch.device("cuda")).reason
+
+
+def test_the_drivers_cuda_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, answer in (("nvmlInit", None), ("nvmlShutdown", None), ("nvmlSystemGetCudaDriverVersion", 12080)):
+        monkeypatch.setattr(pynvml, name, lambda answer=answer: answer)
+    assert gpu.driver_cuda_version() == 12080

@@ -20,12 +20,13 @@ from PIL import Image as Pillow
 from daydrive import cli
 from daydrive.config import Config, load_config
 from daydrive.data.prepare.prepare import prepare
-from daydrive.data.progress import PrepareProgress
 from daydrive.data.quality.check import BadRows, find_bad_rows
 from daydrive.data.sampling.augment import DrivingAugmentation
+from daydrive.data.sampling.clips import ClipIndex
 from daydrive.data.sampling.loader import ClipLoader
 from daydrive.data.store.store import METADATA_FILE, TABLE, Store
 from daydrive.errors import UserError
+from daydrive.progress import DriveProgress
 from daydrive.types import Batch, to_signed
 from daydrive.viz.images import show_batch
 from helpers.paths import REPO, SHARED
@@ -64,7 +65,7 @@ def written(path: Path) -> np.ndarray:
 
 class TestSheet:
     def test_the_guides_snippets(self, road_store: Path) -> None:
-        dataloader = ClipLoader(road_store, "train", batch_size=2, sequence_length=4)
+        dataloader = ClipLoader(ClipIndex(Store.open(road_store), "train", 4), batch_size=2)
 
         batch = next(iter(dataloader))
         sheet = show_batch(batch["images"])
@@ -145,15 +146,8 @@ AUGMENTED = (
 
 
 def as_trained(config: Config, store: Path, clips: int, first: int) -> Batch:
-    loader = ClipLoader(
-        store,
-        "train",
-        batch_size=clips,
-        sequence_length=config.data.sequence_length,
-        frame_skip=config.data.frame_skip,
-        seed=config.training.seed,
-        first_sample=first,
-    )
+    index = ClipIndex(Store.open(store), "train", config.data.sequence_length, config.data.frame_skip)
+    loader = ClipLoader(index, batch_size=clips, seed=config.training.seed, first_sample=first)
     return DrivingAugmentation.from_config(config.data.augmentation, config.training.seed)(next(iter(loader)))
 
 
@@ -309,10 +303,10 @@ class TestFindNan:
     def test_progress_says_rate_and_time_left(
         self, road_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr("daydrive.data.progress.PLAIN_INTERVAL", 0.0)
+        monkeypatch.setattr("daydrive.progress.PLAIN_INTERVAL", 0.0)
         store = Store.open(road_store)
         lengths = [drive.frames for drive in store.drives]
-        with PrepareProgress(lengths, lengths) as progress:
+        with DriveProgress(lengths, lengths) as progress:
             find_bad_rows(store, progress)
         last = capsys.readouterr().err.splitlines()[-1]
         assert re.fullmatch(r"drives 8/8, \d+ frames/s, 0:00 left", last), last

@@ -19,7 +19,8 @@ import pytest
 import torch
 
 from daydrive.evaluation import EvaluateConfig, evaluate
-from daydrive.evaluation.output import PLAN, partial
+from daydrive.evaluation.output import partial
+from daydrive.workspace import PLAN
 from helpers.paths import REPO
 from helpers.refusals import damage_pictures
 

@@ -16,18 +16,18 @@ from PIL import Image as Pillow
 from rich.console import Console
 from torch import Tensor
 
-from daydrive.data.sampling.clips import read_clips
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation import EvaluateConfig, model_loading, pipeline
 from daydrive.evaluation.metrics.frame_metrics import Dream, other_clips, predict_clips
-from daydrive.evaluation.output import check_writable, filling, finite
+from daydrive.evaluation.output import check_writable, finite
 from daydrive.evaluation.pipeline import choose_clips, evaluate
 from daydrive.metrics import PSNR_CAP, psnr
 from daydrive.report.artifacts import Predictions, bytes_needed
 from daydrive.report.text import margins_markdown, margins_table
 from daydrive.types import Clip, Rollout
+from daydrive.workspace import filling
 from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, figures, scene_store, steerer
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -17,8 +18,7 @@ from torch import Tensor
 
 from daydrive.benchmarks.model.metrics_speed import measures_ratio
 from daydrive.checkpoint import load
-from daydrive.data.sampling.clips import read_actions, read_clips
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips, read_actions, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation import runner
@@ -27,7 +27,7 @@ from daydrive.evaluation.compare import METRICS
 from daydrive.evaluation.metrics.baselines import mean_image
 from daydrive.evaluation.metrics.frame_metrics import FIXED_BATCH_SIZE, Dream, frame_metrics, other_clips, predict_clips
 from daydrive.evaluation.model_loading import bind
-from daydrive.evaluation.output import partial, workspace
+from daydrive.evaluation.output import evaluation_workspace, partial
 from daydrive.evaluation.rollout_cache import WORST, RolloutCache, read_cached, worst
 from daydrive.types import Clip, Rollout
 from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, scene_store, steerer
@@ -213,7 +213,10 @@ def test_an_error_of_the_users_leaves_nothing(scene: Store, tmp_path: Path, weig
 
 
 def test_one_evaluation_at_a_time_fills_a_folder(scene: Store, tmp_path: Path) -> None:
-    with workspace(tmp_path / "out", None), pytest.raises(UserError, match="another process is filling"):
+    with (
+        evaluation_workspace(tmp_path / "out", None),
+        pytest.raises(UserError, match=rf"process {os.getpid()} on .* is filling"),
+    ):
         evaluated(copier, scene, tmp_path / "out")
     evaluated(copier, scene, tmp_path / "out")
 

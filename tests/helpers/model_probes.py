@@ -10,8 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from daydrive.config import Config
-from daydrive.data.sampling.clips import read_clips
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.models import build_world_model
 from daydrive.models.texture.model import TextureWorldModel

@@ -39,6 +39,12 @@ class Training:
         self.optimizers = build_optimizers(self.model, self.config.optimizer)
         self.seen: list[Batch] = []
 
+    def clips(self) -> tuple[ClipIndex, ClipIndex]:
+        """Of training and validation."""
+        data = self.config.data
+        indices = (ClipIndex(self.store, split, data.sequence_length, data.frame_skip) for split in ("train", "val"))
+        return next(indices), next(indices)
+
     def batch(self, length: int = 5) -> Batch:
         index = ClipIndex(self.store, "train", self.config.data.sequence_length)
         return read_clips(self.store, [index.clip(i, length) for i in range(self.config.training.batch_size)])
@@ -56,7 +62,7 @@ class Training:
         self, batch: Batch | None = None, step: Callable[[Batch], Result] | None = None
     ) -> list[static_checks.Check]:
         return preflight.preflight(
-            self.config, self.store, self.run, self.model, self.optimizers, batch or self.batch(), step or self.step,
+            self.config, *self.clips(), self.run, self.model, self.optimizers, batch or self.batch(), step or self.step,
             total_steps=12, steps_per_epoch=10.0, device=CPU, resumed=False,
         )  # fmt: skip
 

@@ -7,8 +7,7 @@ import torch
 
 from daydrive import metrics
 from daydrive.config import load_config
-from daydrive.data.sampling.clips import read_clips
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.models import build_world_model
 from daydrive.training.distributed import DistributedContext

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from daydrive.config import load_config
-from daydrive.data.sampling.clips import read_clips
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.training import step as step_module
 from daydrive.training.compiled import compile_parts

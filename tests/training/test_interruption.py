@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from daydrive import checkpoint
 from daydrive.errors import UserError
-from daydrive.training.lock import held
+from daydrive.workspace import exclusive_lock
 from helpers.runs import logged, run_training, same, start, wait_for_step, weights
 from helpers.tiny_training import TINY_TRAINING
 
@@ -99,17 +99,18 @@ def test_a_second_process_is_refused_with_the_holder(config: Path, road_store: P
 
 
 def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
     code = (
-        "import sys, time; from pathlib import Path; from daydrive.training.lock import held\n"
-        "with held(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from daydrive.workspace import exclusive_lock\n"
+        "with exclusive_lock(Path(sys.argv[1]), str): print('held', flush=True); time.sleep(60)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == b"held\n"
-    with pytest.raises(UserError, match=f"process {process.pid} on"), held(tmp_path):
+    with pytest.raises(UserError, match=f"process {process.pid} on"), exclusive_lock(lock, str):
         pass
     process.kill()
     process.wait()
-    with held(tmp_path):
+    with exclusive_lock(lock, str):
         pass
 
 

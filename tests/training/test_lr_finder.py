@@ -19,6 +19,7 @@ from PIL import Image
 from daydrive import cli
 from daydrive.config import Config, load_config
 from daydrive.data.prepare.prepare import prepare
+from daydrive.data.sampling.clips import ClipIndex
 from daydrive.data.sampling.loader import ClipLoader
 from daydrive.data.store.store import Store
 from daydrive.models import build_world_model
@@ -135,7 +136,7 @@ def test_the_sweep_sees_the_clips_that_the_training_begins_with(
 
     monkeypatch.setattr(sweep.Engine, "accumulate", note)
     run_sweep(config, road_store, steps=20)
-    loader = iter(ClipLoader(road_store, "train", batch_size=2, sequence_length=6, clip_length=_five))
+    loader = iter(ClipLoader(ClipIndex(Store.open(road_store), "train", 6), batch_size=2, clip_length=_five))
     assert len(seen) == 2 * 20
     for clips, frames, _ in seen[:8]:
         assert clips == next(loader).clips and frames == 5

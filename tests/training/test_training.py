@@ -3,8 +3,10 @@
 import itertools
 import json
 import math
+import pickle
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from daydrive import checkpoint
 from daydrive.config import LossConfig, SchedulerConfig, UnrollPhase, load_config
+from daydrive.data.sampling.clips import ClipIndex
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.models import build_world_model
@@ -46,6 +49,23 @@ def test_a_run_folder_says_what_it_was_made_from(finished: tuple[Path, Path], ro
     resolved = load_config(run / "config.yaml")
     assert resolved.optimizer == load_config(config).optimizer
     assert resolved.model.image_size == (64, 64)
+
+
+def test_the_clip_index_of_each_split_is_built_once_a_run(
+    tiny_config: Path, road_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[ClipIndex] = []
+    build = ClipIndex.__init__
+
+    def counting(index: ClipIndex, *arguments: Any, **more: Any) -> None:
+        built.append(index)
+        build(index, *arguments, **more)
+
+    monkeypatch.setattr(ClipIndex, "__init__", counting)
+    assert run_training(tiny_config, road_store, tmp_path / "run", "training.max_steps=4") == 0
+    assert [index.split for index in built] == ["train", "val"]
+    there = pickle.loads(pickle.dumps(built[0]))
+    assert len(built) == 2 and there.starts().tolist() == built[0].starts().tolist() and there.hz == built[0].hz
 
 
 def test_tensorboard_has_the_guides_names(finished: tuple[Path, Path]) -> None:
@@ -202,8 +222,7 @@ def test_muon_makes_updates_orthogonal_and_descends() -> None:
 
 @pytest.mark.parametrize("key", ["recon", "pred", "perceptual", "latent_reg", "temporal"])
 def test_each_loss_weight_weighs_its_part(tiny_config: Path, road_store: Path, key: str) -> None:
-    from daydrive.data.sampling.clips import read_clips
-    from daydrive.data.sampling.loader import fixed_clips
+    from daydrive.data.sampling.clips import fixed_clips, read_clips
     from daydrive.losses import structure_loss
 
     store = Store.open(road_store)

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from daydrive.cli import benchmarks, configs, dashcam, data, measuring, recording, stores, training, visualizing
+from daydrive.cli import benchmarks, configs, data, measuring, recording, stores, training, visualizing
 from daydrive.cli.options import app
 from daydrive.errors import UserError
 from daydrive.renamed import current_names
@@ -19,7 +19,6 @@ __all__ = [
     "app",
     "benchmarks",
     "configs",
-    "dashcam",
     "data",
     "main",
     "measuring",

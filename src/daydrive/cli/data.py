@@ -137,10 +137,11 @@ def show_batch(
     store = Store.open(root)
     index = ClipIndex(store, split, data.sequence_length, data.frame_skip, where=data.filter)
     loader = ClipLoader(
-        root, split, batch_size=min(clips, len(index)), sequence_length=data.sequence_length,
-        frame_skip=data.frame_skip, where=data.filter, order=build_sample_order(store, index, data, draw),
+        index,
+        batch_size=min(clips, len(index)),
+        order=build_sample_order(store, index, data, draw),
         first_sample=first_sample,
-    )  # fmt: skip
+    )
     augment = DrivingAugmentation.from_config(data.augmentation, draw)
     batch = augment(next(iter(loader)))
     labels = []
@@ -149,7 +150,7 @@ def show_batch(
         drawn = augment.draw(sample)
         labels.append(f"{sample}: {clip.drive}, {frame}" + (" ↔" if drawn.mirrored else ""))
         print(f"sample {sample}: drive '{clip.drive}' from frame {frame}" + (f", {drawn}" if data.augmentation else ""))
-    title = f"{split}, {len(index)} clips of {data.sequence_length} frames, {data.frame_skip / store.hz:.2g} s apart"
+    title = f"{split}, {len(index)} clips of {data.sequence_length} frames, {1 / index.hz:.2g} s apart"
     pixels.show_batch(
         batch.images[:, :shown], batch.actions[:, : shown - 1], output,
         labels=labels, title=title, pixel_aspect=store.pixel_aspect,
@@ -163,13 +164,13 @@ def find_nan(store: Annotated[Path, typer.Argument(help="the store")]) -> None:
 
     Exit code 0 where nothing is, else 1.
     """
-    from daydrive.data.progress import PrepareProgress
     from daydrive.data.quality.check import find_bad_rows
     from daydrive.data.store.store import Store
+    from daydrive.progress import DriveProgress
 
     opened = Store.open(store)
     lengths = [drive.frames for drive in opened.drives]
-    with PrepareProgress(lengths, lengths) as progress:
+    with DriveProgress(lengths, lengths) as progress:
         found = find_bad_rows(opened, progress)
     for bad in found:
         print(bad)

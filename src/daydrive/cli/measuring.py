@@ -45,12 +45,12 @@ def evaluate(
 
     Interrupted it goes on where it was. The processes of torchrun share the clips.
     """
-    from daydrive.cli.counting import Counting
     from daydrive.devices import find_device
     from daydrive.distributed import first_process
     from daydrive.evaluation import EvaluateConfig
     from daydrive.evaluation import evaluate as run
     from daydrive.evaluation.output import partial
+    from daydrive.progress import CountProgress
     from daydrive.report.sentences import long_sentence, usable_sentence, verdict_sentence
     from daydrive.report.text import margins_table
 
@@ -63,7 +63,7 @@ def evaluate(
     console = Console(quiet=not first_process())
     where = find_device(device)
     try:
-        with Counting(console, "clips") as progress:
+        with CountProgress(console, "clips") as progress:
             result = run(checkpoint, data_root, output, config, adapter=adapter, device=where, progress=progress)
     except KeyboardInterrupt:
         left = f"; the same command goes on from {partial(output)}" if partial(output).is_dir() else ""

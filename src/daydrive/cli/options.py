@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+from daydrive.errors import UserError
 
 app = typer.Typer(
     add_completion=False,
@@ -14,7 +18,33 @@ app = typer.Typer(
     help="World models of driving: prepare drives, train, measure, dream. --debug shows tracebacks.",
 )
 
+NUMBER = re.compile(r"-?\d+(\.\d*)?([eE]-?\d+)?|-?\.\d+")
+
 ConfigFile = Annotated[Path, typer.Option("--config", help="YAML file of settings, or a name of `daydrive configs`")]
 Checkpoint = Annotated[Path, typer.Option(help="run folder, checkpoint folder or model.safetensors")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …, or auto: a GPU where there is one")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]…", help="settings to change")]
+
+
+class ManyNumbers(TyperCommand):
+    """`--weights 2 1` is taken as `--weights "2 1"`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        joined: list[str] = []
+        open_ended = False
+        for word in args:
+            if open_ended and NUMBER.fullmatch(word) and joined[-1] != "--weights":
+                joined[-1] += f" {word}"
+                continue
+            open_ended = word == "--weights" or (open_ended and joined[-1] == "--weights")
+            joined.append(word)
+        return super().parse_args(ctx, joined)
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """UserError for what is no number."""
+    words = text.replace(",", " ").split()
+    for word in words:
+        if not NUMBER.fullmatch(word):
+            raise UserError(f"{option} {text}: '{word}' is no number")
+    return [float(word) for word in words]

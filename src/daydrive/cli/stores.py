@@ -1,4 +1,4 @@
-"""`daydrive data …`: what is in a store, what is wrong with it, and stores made from stores."""
+"""`daydrive data …`: what is in a store, what is wrong with it, stores made from stores, actions for videos."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from daydrive.cli.numbers import ManyNumbers, numbers
-from daydrive.cli.options import app
+from daydrive.cli.options import ManyNumbers, app, numbers
 from daydrive.errors import UserError
 
 stores = typer.Typer(no_args_is_help=True, help="Look into stores, find what is wrong with them, divide and join them.")
@@ -123,12 +122,12 @@ def doctor(
 
     Exit code 0 where nothing is worse than a note, 1 with warnings, 3 where something is fatal to a training.
     """
-    from daydrive.data.progress import PrepareProgress
     from daydrive.data.quality.doctor import finding as findings
     from daydrive.data.quality.doctor.cache import diagnosis, keep
     from daydrive.data.quality.doctor.examine import examine
     from daydrive.data.store.store import Store
     from daydrive.files import check_folder, write_text
+    from daydrive.progress import DriveProgress
     from daydrive.viz.gallery.diagnosis import diagnosis_page
 
     opened = Store.open(store)
@@ -137,7 +136,7 @@ def doctor(
     if isinstance(folder, Path):
         check_folder(folder, "folder of the report")
     lengths = [drive.frames for drive in opened.drives]
-    with PrepareProgress(lengths, lengths) as progress:
+    with DriveProgress(lengths, lengths) as progress:
         found = examine(opened, progress)
     for fault in found:
         print(f"{fault.severity}  {fault.code}: {fault.says}\n    fix: {fault.fix}")
@@ -155,3 +154,18 @@ def doctor(
     verdict = f"{len(found)} findings, the gravest a {told['worst']}" if found else "nothing was found"
     print(f"{store}: {opened.rows} frames of {len(opened.drives)} drives, {verdict}; see {folder / 'doctor.html'}")
     raise typer.Exit(findings.EXIT_CODES[told["worst"]] if found else 0)
+
+
+@stores.command()
+def actions(
+    folder: Annotated[Path, typer.Argument(help="a drive's folder with its video, or a folder of such")],
+    fov: Annotated[float, typer.Option(min=20, max=170, help="degrees that the camera sees across")] = 70.0,
+    offset: Annotated[
+        float | None, typer.Option(help="s on the track's clock at the first frame; default: when the video was made")
+    ] = None,
+) -> None:
+    """Videos without an actions.csv → one beside each: the wheel from how the picture turns, pedals from a *.gpx."""
+    from daydrive.data.kinematics.dashcam import drives_without_actions, write_actions
+
+    for file in drives_without_actions(folder):
+        print(write_actions(file, fov, offset))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation.metrics.frame_metrics import other_clips

@@ -27,7 +27,7 @@ def manifest(
         "store": store.fingerprint,
         "split": split,
         "image_size": list(store.image_size),
-        "hz": store.hz / skip,
+        "hz": store.clip_hz(skip),
         "frame_skip": skip,
         "context": context,
         "horizon": clips[0].length - context,

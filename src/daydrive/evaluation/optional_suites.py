@@ -28,7 +28,7 @@ def run_optional_suites(
     """For `evaluation.json`; their images go into the folder. shown: rollouts whose nearest training clips are told."""
     found: dict[str, Any] = {}
     dream, context, skip, seed = model.dream, model.context, model.frame_skip, config.seed
-    hz = store.hz / skip
+    hz = store.clip_hz(skip)
     if config.counterfactual:
         found["counterfactual"] = counterfactual(
             dream, store.image_size, context, frame_skip=skip, output=folder, seed=seed

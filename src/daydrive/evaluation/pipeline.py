@@ -28,13 +28,14 @@ from daydrive.evaluation.metrics.slices import slices
 from daydrive.evaluation.metrics.usable import usable
 from daydrive.evaluation.model_loading import EvaluatedModel, find_model
 from daydrive.evaluation.optional_suites import run_optional_suites
-from daydrive.evaluation.output import check_writable, filling, finite, partial, workspace
+from daydrive.evaluation.output import check_writable, evaluation_workspace, finite, partial
 from daydrive.evaluation.rollout_cache import bytes_cached, read_cached, worst
 from daydrive.evaluation.runner import Progress, Task, measure, measured_files
 from daydrive.perceptual import Distance
 from daydrive.report.artifacts import bytes_needed, write_images, write_predictions, write_reports
 from daydrive.report.model_card import training_of
 from daydrive.types import Clip
+from daydrive.workspace import filling
 
 SHOWN_CLIPS = 3
 """Clips in the strip and the video."""
@@ -128,7 +129,8 @@ def evaluate_model(
         "cached": sorted(task.cached),
     }
     resumable = unchanged if model.weights else None
-    with workspace(output, resumable) if dist.is_main else nullcontext(partial(output)) as work:
+    working = evaluation_workspace(output, resumable) if dist.is_main else nullcontext(partial(output))
+    with working as work:
         dist.barrier()
         measure(model.dream, task, work, dist, progress)
         dist.barrier()
@@ -167,7 +169,7 @@ def _plan(model: EvaluatedModel, store: Store, output: Path, config: EvaluateCon
         store, clips, reference_clips, context, config.seed, config.batch_size, average, networks.lpips,
         tuple(networks.features), cached,
     )  # fmt: skip
-    return _Plan(task, horizon, store.hz / skip, notes, shown, with_images, other_split, made_from)
+    return _Plan(task, horizon, store.clip_hz(skip), notes, shown, with_images, other_split, made_from)
 
 
 def _evaluation(

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -19,10 +18,11 @@ from typing import Any
 
 from daydrive import __version__
 from daydrive.data.images import encode
-from daydrive.data.progress import PrepareProgress
 from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made, read_json, replacing, write_json
+from daydrive.progress import DriveProgress
 from daydrive.types import ACTION_NAMES, Frame
+from daydrive.workspace import exclusive_lock
 
 TABLE, NOTE, IMAGES = "actions.csv", "drive.json", "images"
 
@@ -50,7 +50,7 @@ def record(takes: Sequence[Take], output: Path, settings: Mapping[str, Any]) -> 
         there = {take.name for take in takes if (output / take.name).exists()}
         to_do = [take for take in takes if take.name not in there]
         _check_settings(sorted(there), output, settings)
-        with PrepareProgress([take.length for take in takes], [take.length for take in to_do]) as progress:
+        with DriveProgress([take.length for take in takes], [take.length for take in to_do]) as progress:
             for take in to_do:
                 write(take, output / take.name, settings, progress.frames_done)
                 progress.drive_done()
@@ -89,14 +89,10 @@ def _driven(take: Take) -> Generator[Frame, None, None]:
 def _folder(output: Path) -> Iterator[None]:
     """`output`, locked for this process; gone again where it was not there and is empty in the end."""
     output.mkdir(exist_ok=True)
-    handle = os.open(output, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise UserError(f"another process is recording to {output} at this moment") from error
+        with exclusive_lock(output, lambda holder: f"{holder} is recording to {output} at this moment"):
+            yield
     finally:
-        os.close(handle)
         with suppress(OSError):
             output.rmdir()
 

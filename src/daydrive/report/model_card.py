@@ -152,7 +152,7 @@ def _what(store: Store, training: Training) -> str:
     context, skip = training.config.training.context_frames, training.config.data.frame_skip
     return (
         f"A world model of driving: from {context} images of {height}x{width} pixels and what the driver does "
-        f"({', '.join(ACTION_NAMES)}) it shows what the car will see, {store.hz / skip:g} times a second. "
+        f"({', '.join(ACTION_NAMES)}) it shows what the car will see, {store.clip_hz(skip):g} times a second. "
         f"{training.parameters:,} parameters, made with daydrive."
     )
 

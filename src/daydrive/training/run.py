@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -14,10 +15,10 @@ from daydrive.data.defaults import find_store
 from daydrive.distributed import DistributedContext
 from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made
-from daydrive.training import lock
 from daydrive.training.distributed import join_wanted, joined
 from daydrive.training.setup import TrainOptions
 from daydrive.training.trainer import train
+from daydrive.workspace import LOCK, exclusive_lock
 
 RUNS = Path("runs")
 
@@ -51,7 +52,7 @@ def train_run(
         with parents_made(run):
             try:
                 run.mkdir(exist_ok=True)
-                with lock.held(run):
+                with exclusive_lock(run / LOCK, functools.partial(_busy, run)):
                     checkpoint.remove_leftovers(run)
                     dist.barrier()
                     code = train(config, store, run, dist, options)
@@ -78,6 +79,10 @@ def about_data_parallel(wanted: bool, dist: DistributedContext) -> str | None:
     gpus = torch.cuda.device_count() if dist.device.type == "cuda" else 0
     better = "'torchrun --nproc_per_node=N scripts/train.py --config configs/training/distributed.yaml' is faster"
     return f"DataParallel over {gpus} GPUs; {better}" if gpus > 1 else f"DataParallel has {gpus} GPUs here; {better}"
+
+
+def _busy(run: Path, holder: str) -> str:
+    return f"{run} is being trained by {holder}; wait for it, or name another folder"
 
 
 def _remove_untrained(run: Path) -> None:

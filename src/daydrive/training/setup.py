@@ -39,13 +39,15 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """config: fitted to the store and the processes. clips: of an epoch; total_steps: of the whole training."""
+    """config: fitted to the store and the processes. clips: of the train split; validation_clips: of val;
+    total_steps: of the whole training."""
 
     config: Config
     dist: DistributedContext
     store: Store
     start: ResumeState
-    clips: int
+    clips: ClipIndex
+    validation_clips: ClipIndex
     total_steps: int
     order: SampleOrder
     augment: DrivingAugmentation
@@ -55,7 +57,7 @@ class TrainingContext:
 
     @property
     def steps_per_epoch(self) -> float:
-        return self.clips / self.start.clips_per_step
+        return len(self.clips) / self.start.clips_per_step
 
     def length_at(self, step: int) -> int:
         """Frames of the clips of `step` (0-based): the context and its unroll."""
@@ -80,7 +82,8 @@ class TrainingContext:
         if self.config.training.compile:
             said.append(compile_parts(engine.model, functools.partial(_warmup, engine, batch)))
         checks = preflight(
-            self.config, self.store, run, engine.model, engine.optimizers, batch, engine.evaluate, self.total_steps,
+            self.config, self.clips, self.validation_clips, run, engine.model, engine.optimizers, batch,
+            engine.evaluate, self.total_steps,
             self.steps_per_epoch, self.dist.device, self.start.folder is not None, self.allow_faults,
         )  # fmt: skip
         return checks, said
@@ -88,12 +91,8 @@ class TrainingContext:
     def _loader(self, **more: object) -> ClipLoader:
         training, data = self.config.training, self.config.data
         return ClipLoader(
-            self.store.path,
-            "train",
+            self.clips,
             batch_size=training.batch_size,
-            sequence_length=data.sequence_length,
-            frame_skip=data.frame_skip,
-            where=data.filter,
             pin_memory=data.pin_memory,
             order=self.order,
             first_sample=self.start.sample,
@@ -111,18 +110,21 @@ def set_up(
     store = Store.open(store_path)
     config, start = prepare_run(config, store, run, options.resume, options.allow_change, dist.world)
     training, data = config.training, config.data
-    index = ClipIndex(store, "train", data.sequence_length, data.frame_skip, where=data.filter)
+    clips, validation_clips = (
+        ClipIndex(store, split, data.sequence_length, data.frame_skip, where=data.filter) for split in ("train", "val")
+    )
     setup = TrainingContext(
         config=config,
         dist=dist,
         store=store,
         start=start,
-        clips=len(index),
-        total_steps=total_steps(training, len(index), start),
-        order=build_sample_order(store, index, data, training.seed),
+        clips=clips,
+        validation_clips=validation_clips,
+        total_steps=total_steps(training, len(clips), start),
+        order=build_sample_order(store, clips, data, training.seed),
         augment=DrivingAugmentation.from_config(data.augmentation, training.seed),
         engine=Engine(config, dist, options.data_parallel),
-        validation=Validation(store, config, dist),
+        validation=Validation(validation_clips, clips, config, dist),
         allow_faults=options.allow_faults,
     )
     if start.folder is not None:

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import torch
 
-from daydrive import checkpoint
+from daydrive import checkpoint, provenance
 from daydrive.config import Config
 from daydrive.distributed import DistributedContext
-from daydrive.training import provenance
 from daydrive.training.checks import static_checks
 from daydrive.training.interruption import exit_code, interruptions
-from daydrive.training.logging.meter import Meter
+from daydrive.training.logging.meter import Meter, ThroughputMeter
 from daydrive.training.logging.run_reporter import Report
-from daydrive.training.logging.throughput import ThroughputMeter
 from daydrive.training.nonfinite import nonfinite_error
 from daydrive.training.optim.param_groups import learning_rates, set_learning_rates
 from daydrive.training.setup import TrainingContext, TrainOptions, set_up

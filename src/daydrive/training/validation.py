@@ -11,8 +11,7 @@ from torch import Tensor
 
 from daydrive import metrics
 from daydrive.config import Config
-from daydrive.data.sampling.clips import read_clips
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.data.store.store import Store
 from daydrive.distributed import DistributedContext
 from daydrive.training.engine import Engine
@@ -40,18 +39,17 @@ class _Piece(NamedTuple):
 
 
 class Validation:
-    """Fixed clips of the `val` split, dreamed over the whole clip, and fewer of `train`, to see what was learned by
-    heart. Several processes share the clips; each counts once."""
+    """Fixed clips of `clips`, dreamed over the whole clip, and of `known` ones, to see what was learned by heart.
+    Several processes share the clips; each counts once."""
 
-    def __init__(self, store: Store, config: Config, dist: DistributedContext) -> None:
-        length, skip = config.data.sequence_length, config.data.frame_skip
+    def __init__(self, clips: ClipIndex, known: ClipIndex, config: Config, dist: DistributedContext) -> None:
         self._config, self._dist = config, dist
         size = config.training.batch_size
-        clips = fixed_clips(store, "val", length, VALIDATION_CLIPS, skip, config.data.filter)
-        known = fixed_clips(store, "train", length, TRAINING_CLIPS, skip, config.data.filter)
-        self._clips, self._known_clips = len(clips), len(known)
-        self._pieces = _pieces(store, clips, config.training.context_frames, dist, size)
-        self._known = _pieces(store, known, config.training.context_frames, dist, size)
+        context = config.training.context_frames
+        held_out, trained = clips.spread(VALIDATION_CLIPS), known.spread(TRAINING_CLIPS)
+        self._clips, self._known_clips = len(held_out), len(trained)
+        self._pieces = _pieces(clips.store, held_out, context, dist, size)
+        self._known = _pieces(known.store, trained, context, dist, size)
 
     @torch.no_grad()
     def run(self, engine: Engine) -> Validated:

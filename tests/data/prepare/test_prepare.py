@@ -23,8 +23,8 @@ from daydrive.data import sources
 from daydrive.data.prepare import prepare as module
 from daydrive.data.prepare import shards, split
 from daydrive.data.prepare.prepare import prepare
-from daydrive.data.progress import PrepareProgress
 from daydrive.data.store.store import Store
+from daydrive.progress import DriveProgress
 
 SCRIPT = """
 from pathlib import Path
@@ -211,8 +211,8 @@ def test_a_drive_of_several_batches_keeps_its_order(tmp_path: Path) -> None:
 
 
 def test_progress_in_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daydrive.data.progress.PLAIN_INTERVAL", -1.0)
-    with PrepareProgress([10, 10, 10, 10], [10, 10]) as progress:
+    monkeypatch.setattr("daydrive.progress.PLAIN_INTERVAL", -1.0)
+    with DriveProgress([10, 10, 10, 10], [10, 10]) as progress:
         progress.frames_done(10)
         progress.drive_done()
     last = capsys.readouterr().err.splitlines()[-1]

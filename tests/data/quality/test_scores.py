@@ -121,7 +121,7 @@ def test_scoring_again_replaces_and_the_store_stays_what_it_was(store: Store) ->
 
 
 def test_a_reader_that_was_there_before_goes_on(store: Store) -> None:
-    loader = iter(ClipLoader(store.path, "train", batch_size=2, sequence_length=5))
+    loader = iter(ClipLoader(ClipIndex(store, "train", 5), batch_size=2))
     next(loader)
     for value in (1.0, 2.0):
         scores.add_score(Store.open(store.path), "motion", "planted", partial(plant, value))
@@ -134,7 +134,7 @@ def test_training_takes_its_order_from_a_scored_store(store: Store) -> None:
     data = DataConfig(balance=BalanceConfig(), curriculum=CurriculumConfig(by="motion", phases=2, cumulative=False))
     index = ClipIndex(opened, "train", 6)
     order = build_sample_order(opened, index, data, 0)
-    batch = next(iter(ClipLoader(store.path, "train", batch_size=8, sequence_length=6, order=order)))
+    batch = next(iter(ClipLoader(index, batch_size=8, order=order)))
     motion = index.means(column(store.path, "motion"))
     easy, hard = motion[order.clips(0, 8)], motion[order.clips(data.curriculum.epochs_per_phase * (len(index) // 2), 8)]
     assert len(batch.samples) == 8 and easy.max() <= hard.min()

@@ -37,8 +37,8 @@ def grow(sample: int) -> int:
 
 
 def take(path: Path, count: int, **more: object) -> list[Batch]:
-    settings = {"batch_size": 4, "sequence_length": 5, "seed": 7, **more}
-    return list(itertools.islice(ClipLoader(path, "train", **settings), count))
+    index = ClipIndex(Store.open(path), "train", 5)
+    return list(itertools.islice(ClipLoader(index, **{"batch_size": 4, "seed": 7, **more}), count))
 
 
 def demanding(path: Path, mode: str) -> SampleOrder:
@@ -82,13 +82,14 @@ def test_resume_at_any_sample(path: Path, num_workers: int) -> None:
 
 
 def test_epochs_are_permutations_and_batches_lie_across_them(path: Path) -> None:
-    loader = ClipLoader(path, "train", batch_size=4, sequence_length=5, seed=7)
-    assert loader.clips % 4, "else no batch lies across two epochs"
-    batches = list(itertools.islice(loader, loader.clips))
-    assert [n for batch in batches for n in batch.samples] == list(range(4 * loader.clips))
+    index = ClipIndex(Store.open(path), "train", 5)
+    loader = ClipLoader(index, batch_size=4, seed=7)
+    assert len(index) % 4, "else no batch lies across two epochs"
+    batches = list(itertools.islice(loader, len(index)))
+    assert [n for batch in batches for n in batch.samples] == list(range(4 * len(index)))
     clips = [clip for batch in batches for clip in batch.clips]
-    epochs = [clips[i : i + loader.clips] for i in range(0, len(clips), loader.clips)]
-    assert len(epochs) == 4 and all(len(set(epoch)) == loader.clips for epoch in epochs) and epochs[0] != epochs[1]
+    epochs = [clips[i : i + len(index)] for i in range(0, len(clips), len(index))]
+    assert len(epochs) == 4 and all(len(set(epoch)) == len(index) for epoch in epochs) and epochs[0] != epochs[1]
     assert next(iter(loader)).clips == clips[:4]
     assert all(batch.weights is None for batch in batches)
 
@@ -151,7 +152,8 @@ def test_a_damaged_picture_is_one_sentence_from_a_worker_too(
 
 def test_what_is_held_is_not_written_over_and_what_is_let_go_is_used_again(path: Path) -> None:
     expected = take(path, 12, clip_length=grow)
-    batches = iter(ClipLoader(path, "train", batch_size=4, sequence_length=5, seed=7, num_workers=1, clip_length=grow))
+    index = ClipIndex(Store.open(path), "train", 5)
+    batches = iter(ClipLoader(index, batch_size=4, seed=7, num_workers=1, clip_length=grow))
     held = [next(batches) for _ in range(12)]
     assert same(held, expected)
     kept = held[3].images[1, 2:]
@@ -191,9 +193,12 @@ def test_workers_end_with_a_training_that_is_killed(road_store: Path, tmp_path: 
     script = tmp_path / "training.py"
     script.write_text(
         "import sys, time\n"
+        "from daydrive.data.sampling.clips import ClipIndex\n"
         "from daydrive.data.sampling.loader import ClipLoader\n"
+        "from daydrive.data.store.store import Store\n"
         "if __name__ == '__main__':\n"
-        "    loader = ClipLoader(sys.argv[1], 'train', batch_size=2, sequence_length=5, num_workers=2)\n"
+        "    index = ClipIndex(Store.open(sys.argv[1]), 'train', 5)\n"
+        "    loader = ClipLoader(index, batch_size=2, num_workers=2)\n"
         "    batches = iter(loader)\n"
         "    next(batches)\n"
         "    print('began', flush=True)\n"

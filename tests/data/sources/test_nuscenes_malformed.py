@@ -206,7 +206,7 @@ def test_the_command_line_exits_with_2(
     monkeypatch.setattr(
         sys, "argv", ["daydrive", *arguments, "--workers", str(workers), "--output", str(tmp_path / "s")]
     )
-    monkeypatch.setattr("daydrive.data.progress.PLAIN_INTERVAL", 1e9)
+    monkeypatch.setattr("daydrive.progress.PLAIN_INTERVAL", 1e9)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SystemExit) as ended:
         cli.main()

@@ -21,7 +21,7 @@ from daydrive.data.kinematics import clock
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.prepare.split import GAP_SECONDS
 from daydrive.data.sources.base import read_options
-from daydrive.data.sources.policies import random_policy
+from daydrive.data.sources.gym import random_policy
 from daydrive.data.store.store import Store
 from daydrive.types import ACTION_HIGH, ACTION_LOW
 

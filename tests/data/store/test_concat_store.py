@@ -22,9 +22,9 @@ from daydrive.data.quality.scores import add_score
 from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.data.sampling.loader import ClipLoader
 from daydrive.data.sampling.sample_order import build_sample_order
-from daydrive.data.store.concat import ConcatStore, merge
+from daydrive.data.store.concat import merge
 from daydrive.data.store.resplit import resplit
-from daydrive.data.store.store import Store
+from daydrive.data.store.store import ConcatStore, Store
 
 LENGTH = 4
 
@@ -120,10 +120,11 @@ def test_weights_are_how_often_clips_come_relative_to_their_number(
 
 
 def test_the_order_of_a_mix_is_resumed_and_shared_by_ranks(mix: ConcatStore) -> None:
-    order = build_sample_order(mix, ClipIndex(mix, "train", LENGTH), DataConfig(), 5)
+    index = ClipIndex(mix, "train", LENGTH)
+    order = build_sample_order(mix, index, DataConfig(), 5)
 
     def take(count: int, **more: object) -> dict[int, tuple[str, int]]:
-        loader = ClipLoader(mix.path, "train", sequence_length=LENGTH, order=order, **more)  # type: ignore[arg-type]
+        loader = ClipLoader(index, order=order, **more)  # type: ignore[arg-type]
         batches = list(itertools.islice(loader, count))
         return {n: (c.drive, c.start) for b in batches for n, c in zip(b.samples, b.clips, strict=True)}
 

@@ -94,7 +94,7 @@ def test_a_mix_is_filtered_member_by_member(path: Path, tmp_path: Path) -> None:
 
 def test_workers_and_ranks_see_the_same_filtered_clips(path: Path) -> None:
     def clips(**more: object) -> list[int]:
-        loader = ClipLoader(path, "train", batch_size=3, sequence_length=3, where="speed > 2", **more)  # type: ignore[arg-type]
+        loader = ClipLoader(ClipIndex(Store.open(path), "train", 3, where="speed > 2"), batch_size=3, **more)  # type: ignore[arg-type]
         batches = iter(loader)
         return [clip.start for _ in range(3) for clip in next(batches).clips]
 

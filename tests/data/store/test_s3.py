@@ -28,6 +28,7 @@ from daydrive.data import sources
 from daydrive.data.prepare import prepare as module
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.quality.scores import MOTION, add_score, motion
+from daydrive.data.sampling.clips import ClipIndex
 from daydrive.data.sampling.loader import ClipLoader
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
@@ -110,7 +111,7 @@ def copied(small_store: Path, bucket: str) -> str:
 def test_a_loader_in_another_process(bucket: str, small_store: Path) -> None:
     forkserver._forkserver._stop()  # else the worker has the environment of whoever started it
     ours, theirs = (
-        next(iter(ClipLoader(place, "train", batch_size=2, sequence_length=6, num_workers=workers)))
+        next(iter(ClipLoader(ClipIndex(Store.open(place), "train", 6), batch_size=2, num_workers=workers)))
         for place, workers in ((copied(small_store, bucket), 1), (small_store, 0))
     )
     forkserver._forkserver._stop()

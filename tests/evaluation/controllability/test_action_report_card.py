@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from daydrive.data.sampling.clips import read_clips
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.errors import UserError
 from daydrive.evaluation.controllability import (
     Estimators,

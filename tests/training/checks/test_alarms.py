@@ -21,7 +21,7 @@ from daydrive.training import validation
 from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
 from daydrive.training.logging.alarms import RULES, Alarm, AlarmMonitor, planned_changes, rises, swing
-from daydrive.training.logging.throughput import ThroughputMeter
+from daydrive.training.logging.meter import ThroughputMeter
 from daydrive.training.prefetch import DevicePrefetcher
 from daydrive.training.resume import fit_to_store
 from daydrive.types import Batch
@@ -88,6 +88,12 @@ def only(alarms: list[Alarm], name: str) -> Alarm:
 def tiny(road_store: Path) -> tuple[Config, Store]:
     store = Store.open(road_store)
     return fit_to_store(parse_config(TINY_TRAINING), store), store
+
+
+def validated(config: Config, store: Store) -> validation.Validation:
+    data = config.data
+    held_out, trained = (ClipIndex(store, split, data.sequence_length, data.frame_skip) for split in ("val", "train"))
+    return validation.Validation(held_out, trained, config, ALONE)
 
 
 @pytest.fixture
@@ -173,7 +179,7 @@ def test_low_psnr_is_said_after_half_of_the_training(tiny: tuple[Config, Store],
     config, store = tiny
     with torch.no_grad():
         engine.model.decoder.motion_head.conv.bias.fill_(1.0)  # paints over everything
-    figures = validation.Validation(store, config, ALONE).run(engine).metrics
+    figures = validated(config, store).run(engine).metrics
     early, late = AlarmMonitor(config, 100, 50), AlarmMonitor(config, 100, 50)
     assert "low_psnr" not in [alarm.name for alarm in early.observe(49, figures)]
     found = {alarm.name: alarm for alarm in late.observe(50, figures)}
@@ -287,7 +293,7 @@ def test_pictures_outside_their_range(
     tiny: tuple[Config, Store], engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, store = tiny
-    validate = validation.Validation(store, config, ALONE).run
+    validate = validated(config, store).run
     healthy = validate(engine).metrics
     assert healthy["val/output_max"] <= 1 + 1e-6
     assert "output_range" not in [alarm.name for alarm in AlarmMonitor(config, 100, 50).observe(10, healthy)]
@@ -304,7 +310,7 @@ def test_a_model_that_ignores_the_actions(tiny: tuple[Config, Store], engine: En
     config, store = tiny
     with torch.no_grad():
         engine.model.dynamics.embed[0].weight.zero_()
-    figures = validation.Validation(store, config, ALONE).run(engine).metrics
+    figures = validated(config, store).run(engine).metrics
     assert figures["val/shuffled_actions_psnr"] == pytest.approx(figures["val/psnr"], abs=1e-4)
     found = {alarm.name: alarm for alarm in AlarmMonitor(config, 100, 50).observe(50, figures)}
     assert "cost the dream" in found["actions_ignored"].seen

@@ -294,7 +294,7 @@ def test_shared_memory_too_small_for_the_workers(make: Make, monkeypatch: pytest
 def test_a_resumed_training_hears_of_its_plan_no_more(make: Make) -> None:
     training = make("scheduler.warmup_steps=99")
     arguments = (
-        training.config, training.store, training.run, training.model, training.optimizers, training.batch(),
+        training.config, *training.clips(), training.run, training.model, training.optimizers, training.batch(),
         training.step, 12, 10.0, CPU,
     )  # fmt: skip
     assert "schedule" in {check.name for check in preflight.preflight(*arguments, resumed=False)}

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from daydrive.errors import UserError
-from daydrive.training.checks import static_checks, wandb_access
+from daydrive.training.checks import static_checks
+from daydrive.training.logging import wandb_access
 from helpers.training_setup import Make, Training, one_sentence
 
 CUDA = torch.device("cuda")
@@ -37,7 +38,12 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPat
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(wandb_access.importlib.util, "find_spec", lambda name: object())
+    find_spec = wandb_access.importlib.util.find_spec
+    monkeypatch.setattr(
+        wandb_access.importlib.util,
+        "find_spec",
+        lambda name, package=None: object() if name == "wandb" else find_spec(name, package),
+    )
     return monkeypatch
 
 

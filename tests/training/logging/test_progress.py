@@ -10,8 +10,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from daydrive.training.logging import progress as room
-from daydrive.training.logging.progress import Progress, TimeLeft, clock_text, memory_line, scientific, seconds_text
+from daydrive.progress import KNOTS, CountProgress, Display, Pace, TimeLeft, clock_text, memory_line
+from daydrive.training.logging import run_reporter
+from daydrive.training.logging.run_reporter import TrainingProgress, scientific, seconds_text
+from daydrive.training.lr_finder.finder import SweepProgress
 
 CPU = torch.device("cpu")
 FIGURES = {"train/loss": 0.2344, "train/psnr": 24.52, "train/ssim": 0.821, "val/psnr": 24.08, "lr": 8.5e-5}
@@ -27,14 +29,14 @@ class Clock:
         return self.now
 
 
-def shown(terminal: bool, file: io.StringIO, clock: Clock) -> Progress:
+def shown(terminal: bool, file: io.StringIO, clock: Clock) -> TrainingProgress:
     console = Console(file=file, force_terminal=terminal, width=100, soft_wrap=True)
-    return Progress(0, 10_000, 100.0, CPU, clock=clock, console=console)
+    return TrainingProgress(0, 10_000, 100.0, CPU, clock=clock, console=console)
 
 
 @pytest.fixture(autouse=True)
 def known_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "memory_line", lambda device: "GPU: 3.2GB / 11GB")
+    monkeypatch.setattr(run_reporter, "memory_line", lambda device: "GPU: 3.2GB / 11GB")
 
 
 def test_a_terminal_shows_the_guides_block() -> None:
@@ -94,7 +96,7 @@ def test_skipped_steps_show_when_there_are_any() -> None:
 
 def test_the_time_of_a_batch_is_the_usual_one() -> None:
     clock = Clock()
-    progress = Progress(0, 100, 10.0, CPU, batches_per_step=4, clock=clock)
+    progress = TrainingProgress(0, 100, 10.0, CPU, batches_per_step=4, clock=clock)
     for step, seconds in enumerate([60.0, 2.0, 2.0, 2.0, 30.0, 2.0], start=1):  # compiles, validates
         clock.now += seconds
         progress.advance(step)
@@ -107,7 +109,7 @@ def test_the_time_of_a_batch_is_the_usual_one() -> None:
 )
 def test_epochs_where_a_step_takes_clips_of_two(step: int, steps_per_epoch: float, epoch: int) -> None:
     """Step n begins with clip (n - 1) / steps_per_epoch epochs in."""
-    line = Progress(0, 10, steps_per_epoch, CPU).line(step)
+    line = TrainingProgress(0, 10, steps_per_epoch, CPU).line(step)
     assert line.startswith(f"Epoch {epoch}/{round(10 / steps_per_epoch)} [")
 
 
@@ -149,7 +151,7 @@ def test_the_costs_of_a_long_training_are_asked_for_sparingly() -> None:
     left.seconds(1)
     clock.now += 999.0
     assert left.seconds(1000) == pytest.approx(2 * total - 1000, rel=0.002)
-    assert len(asked) <= room.KNOTS
+    assert len(asked) <= KNOTS
 
 
 def test_figures_in_the_guides_style() -> None:
@@ -160,3 +162,39 @@ def test_figures_in_the_guides_style() -> None:
 
 def test_memory_of_this_process() -> None:
     assert re.fullmatch(r"Memory: \d+\.\dGB / \d+GB", memory_line(CPU))
+
+
+def test_clips_are_counted_from_where_an_interrupted_evaluation_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, file = Clock(), io.StringIO()
+    progress = CountProgress(Console(file=file), "clips")
+    monkeypatch.setattr(progress, "_clock", clock)
+    progress._pace, progress._said = Pace(clock), clock()
+    for done in (40, 50, 60, 80):
+        progress(done, 100)
+        clock.now += 20
+    (line,) = file.getvalue().splitlines()
+    assert re.fullmatch(r"clips 60/100, 0.5 a second, 1:20 left, memory \d+\.\d GiB", line), line
+
+
+@pytest.mark.parametrize("display", [CountProgress, SweepProgress])
+def test_a_terminal_is_given_back_clean(display: type[Display]) -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=100)
+    progress = CountProgress(console, "all") if display is CountProgress else SweepProgress(console, "all", 10)
+    with progress:
+        if isinstance(progress, SweepProgress):
+            progress.step(5, 1e-4, 0.25)
+        else:
+            progress(5, 10)
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
+    assert "all [======>     ] 5/10" in drawn
+    assert file.getvalue().rstrip().endswith("\x1b[2K"), "the drawing vanishes"
+
+
+def test_a_sweep_says_ten_plain_lines() -> None:
+    file = io.StringIO()
+    with SweepProgress(Console(file=file, width=100), "decoder", 50) as progress:
+        for step in range(1, 51):
+            progress.step(step, 1e-4, 0.25)
+    lines = file.getvalue().splitlines()
+    assert len(lines) == 10 and lines[-1] == "decoder 50/50  rate 1e-4  loss 0.2500  left 0:00"

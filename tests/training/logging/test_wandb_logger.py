@@ -25,7 +25,7 @@ from torch import nn
 from daydrive.config import as_tree, load_config
 from daydrive.errors import UserError
 from daydrive.training.logging import RunLogger
-from daydrive.training.logging.wandb_files import last_step, read_records
+from daydrive.training.logging.wandb import last_step, read_records
 from helpers.logs import (
     OFFLINE,
     PLAIN,

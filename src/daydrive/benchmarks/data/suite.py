@@ -64,7 +64,7 @@ def _of_size(store: Store, size: int, effort: Effort, folder: Path) -> Findings:
     index = ClipIndex(store, "train", LENGTH)
     numbers = SampleOrder.plain(len(index), 0).clips(0, CLIPS)
     clips = [index.clip(int(number)) for number in numbers]
-    meters = _meters(store, clips, size, folder)
+    meters = _meters(index, clips, size, folder)
     jpegs, _ = store.read(_rows(clips[:BATCH]))
     decoded = np.empty((len(jpegs), size, size, 3), dtype=np.uint8)
     seconds: dict[str, list[float]] = {name: [] for name in (*meters, "decoding")}
@@ -92,9 +92,10 @@ def _of_size(store: Store, size: int, effort: Effort, folder: Path) -> Findings:
     return found
 
 
-def _meters(store: Store, clips: list[Clip], size: int, folder: Path) -> dict[str, Meter]:
+def _meters(index: ClipIndex, clips: list[Clip], size: int, folder: Path) -> dict[str, Meter]:
+    store = index.store
     loaders: dict[str, Any] = {
-        "ours": ClipLoader(store.path, "train", batch_size=BATCH, sequence_length=LENGTH, num_workers=1),
+        "ours": ClipLoader(index, batch_size=BATCH, num_workers=1),
         "folder": in_torch(JpegFolder.write(store, clips, folder / f"jpegs-{size}"), BATCH, len(clips)),
     }
     if size == 256:

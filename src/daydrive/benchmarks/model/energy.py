@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from daydrive.benchmarks.gpu import sampled, watts
+from daydrive.gpu import watch_gpu
 
 POWERCAP = Path("/sys/class/powercap")
 
@@ -46,13 +46,14 @@ def _of_processor(run: Callable[[], object], seconds: float) -> Energy:
 
 def _of_gpu(run: Callable[[], object], seconds: float, device: torch.device) -> Energy:
     began = time.perf_counter()
-    with sampled(device, watts) as power:
+    with watch_gpu(device, torch.cuda.power_draw) as milliwatts:
         runs = _repeat(run, seconds)
         torch.cuda.synchronize(device)
         took = time.perf_counter() - began
-    if not power:
+    if not milliwatts:
         return Energy(None, reason="NVML tells no power of this GPU")
-    return Energy(sum(power) / len(power) * took / runs, "NVML, mean power of the whole GPU")
+    watts = sum(milliwatts) / len(milliwatts) / 1000
+    return Energy(watts * took / runs, "NVML, mean power of the whole GPU")
 
 
 def _repeat(run: Callable[[], object], seconds: float) -> int:

@@ -40,7 +40,7 @@ def of_store(store: Store, frames: int, frame_skip: int) -> Scene | None:
         if drive.frames > (frames - 1) * frame_skip:
             found, _ = read_images(store, np.arange(frames) * frame_skip + drive.start)
             images = torch.from_numpy(np.ascontiguousarray(found)).movedim(-1, 1)[None]
-            return Scene(images.contiguous(), store.hz / frame_skip, f"drive '{drive.name}' of {store.path}")
+            return Scene(images.contiguous(), store.clip_hz(frame_skip), f"drive '{drive.name}' of {store.path}")
     return None
 
 

@@ -16,7 +16,6 @@ from daydrive.benchmarks.findings import Findings
 from daydrive.benchmarks.interleaved_timing import least, seconds_of, time_interleaved
 from daydrive.benchmarks.training.workload import Workload
 from daydrive.data.sampling.clips import read_clips
-from daydrive.data.sampling.loader import fixed_clips
 from daydrive.training.logging.run_reporter import Report
 from daydrive.training.step import ClipFrames
 from daydrive.training.validation import Validated, image_metrics, sample_sheet, sample_video
@@ -127,8 +126,7 @@ def _trained(workload: Workload) -> tuple[dict[str, Tensor], ClipFrames]:
 def _validated(workload: Workload) -> ClipFrames:
     """Whole validation clips, predicted a frame late: images of drives, for content decides what a GIF costs."""
     setup, context = workload.setup, workload.config.training.context_frames
-    data, count = workload.config.data, workload.config.logging.num_samples
-    clips = fixed_clips(setup.store, "val", data.sequence_length, count, data.frame_skip, data.filter)
+    clips = setup.validation_clips.spread(workload.config.logging.num_samples)
     images = to_signed(read_clips(setup.store, clips).images.to(workload.device))
     every = torch.arange(images.shape[1], device=images.device).expand(len(images), -1)
     return ClipFrames(images, images[:, context - 1 : -1], images, every)

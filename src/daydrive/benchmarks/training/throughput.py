@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from daydrive.benchmarks.findings import Findings
-from daydrive.benchmarks.gpu import sampled, utilization
 from daydrive.benchmarks.interleaved_timing import seconds_of
 from daydrive.benchmarks.training.workload import Workload
 from daydrive.data.sampling.clips import read_clips
-from daydrive.training.logging.throughput import ThroughputMeter
+from daydrive.gpu import watch_gpu
+from daydrive.training.logging.meter import ThroughputMeter
 
 
 def with_loader(workload: Workload) -> Findings:
@@ -36,7 +38,7 @@ def with_loader(workload: Workload) -> Findings:
     speed.take(prefetcher.waited)
     if workload.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(workload.device)
-    with sampled(workload.device, utilization) as used:
+    with gpu_use(workload.device) as used:
         for _ in range(steps):
             step()
         if workload.device.type == "cuda":
@@ -54,3 +56,12 @@ def with_loader(workload: Workload) -> Findings:
     if workload.device.type == "cuda":
         raw["gpu_peak_bytes"] = torch.cuda.max_memory_allocated(workload.device)
     return Findings({f"loader_wait_{name}": metrics["speed/data_wait"]}, {f"loading_{name}": raw})
+
+
+@contextmanager
+def gpu_use(device: torch.device) -> Iterator[list[float]]:
+    """How busy NVML finds the GPU, [0, 1], again and again; filled in at the end, empty where it is not there."""
+    with watch_gpu(device, torch.cuda.utilization) as percent:
+        used: list[float] = []
+        yield used
+    used += [value / 100 for value in percent]

@@ -27,10 +27,10 @@ import simplejpeg
 from daydrive import __version__
 from daydrive.data.export.stats import ImageStats, Stats, of_rows, sampled, together
 from daydrive.data.export.video import VideoFiles
-from daydrive.data.progress import PrepareProgress
 from daydrive.data.store.store import SPLITS, DriveInfo, Store
 from daydrive.errors import UserError
 from daydrive.files import parents_made, replacing, write_json
+from daydrive.progress import DriveProgress
 from daydrive.types import ACTION_NAMES
 
 CAMERA = "observation.images.front"
@@ -83,7 +83,7 @@ def _write(store: Store, drives: Sequence[DriveInfo], folder: Path) -> None:
     fps = Fraction(store.hz).limit_denominator(1000)
     data, episodes = _DataFiles(folder, tuple(store.metadata["values"])), []
     stats: list[dict[str, Stats]] = []
-    with VideoFiles(folder, CAMERA, fps, store.image_size) as videos, PrepareProgress(lengths, lengths) as progress:
+    with VideoFiles(folder, CAMERA, fps, store.image_size) as videos, DriveProgress(lengths, lengths) as progress:
         try:
             for number, drive in enumerate(drives):
                 images, seen = sampled(drive.frames), ImageStats()

@@ -7,6 +7,9 @@ goes on with the drives that were finished.
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import json
 import os
 import shutil
 import time
@@ -23,17 +26,19 @@ from daydrive.data.prepare import append, shards
 from daydrive.data.prepare.disk_space import check_space
 from daydrive.data.prepare.engines import Engine, build_engine
 from daydrive.data.prepare.split_assignment import pieces
-from daydrive.data.prepare.workspace import FINISHED, alone, holds_store, is_prepared, partial, publish, workspace
 from daydrive.data.prepare.writer import append_to_store, write_store
-from daydrive.data.progress import PrepareProgress
 from daydrive.data.sources import Options, Source, get, read_options
+from daydrive.data.sources.base import flag
 from daydrive.data.sources.lerobot import local_copy
-from daydrive.data.store.store import FORMAT_VERSION, SPLITS, Store
+from daydrive.data.store.store import FORMAT_VERSION, METADATA_FILE, SPLITS, Store, read_metadata
 from daydrive.errors import UserError, did_you_mean
-from daydrive.locations import Location, UnreachableError, check_writable, is_remote, location
+from daydrive.locations import Location, UnreachableError, check_writable, exists, is_remote, location
+from daydrive.progress import DriveProgress
 from daydrive.types import Drive
+from daydrive.workspace import exclusive_lock, publish, workspace
 
 SMALLEST, LARGEST = 8, 4096
+FINISHED = "store"
 
 
 def prepare(
@@ -118,7 +123,7 @@ def prepare(
         reason = error.strerror or str(error).split("\n")[0][:200]
         raise UserError(f"the store {target} cannot be written ({reason}){_goes_on(target)}") from error
     except KeyboardInterrupt:
-        print(f"Stopped; the next run goes on with the drives that are finished in {partial(target)}.")
+        print(f"Stopped{_goes_on(target)}.")
         raise
     return target
 
@@ -147,21 +152,28 @@ def _prepare(work: _Work, engine: Engine) -> None:
     values = tuple(description["values"])
     planned = [[drive.name, drive.split, drive.hz, drive.length, drive.made_from] for drive in drives]
     plan = {"request": work.request, "drives": planned, "added_to": there.fingerprint if there else None}
-    with workspace(work.target, plan) as folder:
+    preparing = workspace(
+        partial(work.target),
+        plan,
+        results="*.arrow",
+        busy=lambda holder: f"{holder} is preparing {work.target} at this moment",
+        resumable=_may_work_later,
+    )
+    with preparing as folder:
         jobs = [
             shards.Job(drive, work.size, values, folder / f"{i:06d}.arrow", work.fit, work.quality)
             for i, drive in enumerate(drives)
         ]
         to_do = [job for job in jobs if not job.file.exists()]
         check_space(jobs, to_do, folder, table_here=not is_remote(work.target))
-        with PrepareProgress([drive.length for drive in drives], [job.drive.length for job in to_do]) as progress:
+        with DriveProgress([drive.length for drive in drives], [job.drive.length for job in to_do]) as progress:
             engine.write_parts(to_do, progress)
         read = [shards.read_part(job.file) for job in jobs]
         seed = int(work.options.get("seed") or 0)
         origins, origin = append.with_origin(there, append.origin_of(work.request)) if there else ([], 0)
         rows = pieces(work.source, jobs, [frames for frames, _ in read], seed, there, origin)
         if there is not None:
-            with alone(there.path, "writing"):
+            with exclusive_lock(there.path, lambda holder: f"{holder} is writing {work.target} at this moment"):
                 written = append_to_store(there, rows, {"origins": origins})
         else:
             recorded = Counter(size for _, size in read).most_common(1)[0][0]
@@ -169,11 +181,69 @@ def _prepare(work: _Work, engine: Engine) -> None:
             remote = is_remote(work.target)
             written = write_store(work.target if remote else folder / FINISHED, rows, values, metadata)
             if not remote:
-                publish(folder, work.target)
+                publish(folder / FINISHED, work.target, folder / "replaced")
     if there is not None and there.metadata.get("scores"):
         lacking = ", ".join(f"'{name}'" for name in there.metadata["scores"])
         print(f"The new drives have no numbers in the columns {lacking}; `daydrive score` fills them.")
     print(_summary(work.target, written, time.monotonic() - began))
+
+
+def is_prepared(target: Location, request: dict[str, Any], overwrite: bool) -> bool:
+    """Whether the store that `request` describes is at `target` already; with `overwrite` it never counts.
+
+    UserError where something else is there and may not be replaced.
+    """
+    if not holds_store(target) or overwrite:
+        return False
+    there, wanted = _flat({"fit": "stretch", **read_metadata(target).get("request", {})}), _flat(request)
+    differing = [
+        f"its {key} is {_short(there.get(key))}, not {_short(wanted[key])}"
+        for key in wanted
+        if there.get(key) != wanted[key]
+    ]
+    if differing:
+        raise UserError(
+            f"there is another store at {target}: {'; '.join(differing)}; give another --output or --overwrite"
+        )
+    return True
+
+
+def holds_store(target: Location) -> bool:
+    """Whether a store is at `target`; UserError where something else is."""
+    if is_remote(target):
+        return exists(target) and exists(target / METADATA_FILE)
+    if not target.exists() and not target.is_symlink():
+        return False
+    if not target.is_dir():
+        raise UserError(f"the output {target} is a file; give a folder")
+    if not any(target.iterdir()):
+        return False
+    if not (target / METADATA_FILE).is_file():
+        raise UserError(f"the output {target} is a folder of something else; give one that is empty or not there yet")
+    return True
+
+
+def partial(target: Location) -> Path:
+    """Beside a folder; for an object store below `data/processed`, named after it."""
+    if is_remote(target):
+        digest = hashlib.sha256(str(target).encode()).hexdigest()[:8]
+        return Path("data") / "processed" / f"{target.name}-{digest}.partial"
+    return target.with_name(target.name + ".partial")
+
+
+def _may_work_later(error: BaseException) -> bool:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or isinstance(error, (KeyboardInterrupt, shards.UnfinishedError, UnreachableError))
+
+
+def _flat(request: dict[str, Any]) -> dict[str, Any]:
+    options = {flag(name): value for name, value in request.get("options", {}).items()}
+    return {key.replace("_", " "): value for key, value in request.items() if key != "options"} | options
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _metadata(work: _Work, recorded: tuple[int, int], description: dict[str, Any]) -> dict[str, Any]:

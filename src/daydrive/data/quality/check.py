@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from daydrive.data.images import decode_all
-from daydrive.data.progress import PrepareProgress
 from daydrive.data.store.store import DriveInfo, Store
+from daydrive.progress import DriveProgress
 from daydrive.types import ACTION_HIGH, ACTION_LOW, ACTION_NAMES
 
 CHUNK = 256
@@ -33,7 +33,7 @@ class BadRows(NamedTuple):
         return f"drive '{self.drive}', {frames}: {self.what}"
 
 
-def find_bad_rows(store: Store, progress: PrepareProgress | None = None) -> list[BadRows]:
+def find_bad_rows(store: Store, progress: DriveProgress | None = None) -> list[BadRows]:
     """Reads all rows, some at a time, and decodes all pictures; what is bad, in the order of the rows.
 
     Bad are pictures that don't decode to the store's size, actions that are not finite or out of range, and other

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data.prepare.workspace import alone
 from daydrive.data.prepare.writer import KEPT, current_table
-from daydrive.data.progress import PrepareProgress
 from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import DriveInfo, Store, read_metadata, write_metadata
 from daydrive.errors import UserError
+from daydrive.progress import DriveProgress
+from daydrive.workspace import exclusive_lock
 
 Scores = npt.NDArray[np.float32]
 
@@ -45,8 +45,8 @@ def add_score(store: Store, name: str, meaning: str, score: Callable[[DriveInfo]
     store.refuse_mix("has no columns of its own; score each of them")
     scores = np.full(store.rows, np.nan, dtype=np.float32)
     lengths = [drive.frames for drive in store.drives]
-    with alone(store.path, "scoring"):
-        with PrepareProgress(lengths, lengths) as progress:
+    with exclusive_lock(store.path, lambda holder: f"{holder} is scoring {store.path} at this moment"):
+        with DriveProgress(lengths, lengths) as progress:
             for drive in store.drives:
                 place = drive.start
                 for some in score(drive):

@@ -27,7 +27,8 @@ class ClipIndex:
     """All clips of a split by number: `sequence_length` frames, `frame_skip` apart, a new one every `stride` frames.
 
     where: a condition, see `filters.runs`, that all rows from a clip's first to its last satisfy. Clips never cross
-    from one drive to the next. Finding one takes the logarithm of the number of drives.
+    from one drive to the next. Finding one takes the logarithm of the number of drives. Another process gets the
+    index as it is, without building it again.
     """
 
     def __init__(
@@ -44,8 +45,8 @@ class ClipIndex:
                 raise UserError(f"{key} has to be at least 1, not {value}")
         if split not in SPLITS:
             raise UserError(f"there is no split '{split}'{did_you_mean(split, SPLITS)}")
+        self.store, self.split = store, split
         self.sequence_length, self.frame_skip, self.stride = sequence_length, frame_skip, stride
-        self._store = store
         self._span = (sequence_length - 1) * frame_skip + 1
         starts, frames = segments(store, split, where)
         counts = np.maximum((frames - self._span) // stride + 1, 0)
@@ -57,6 +58,11 @@ class ClipIndex:
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
+    @property
+    def hz(self) -> float:
+        """Frames a second of its clips."""
+        return self.store.clip_hz(self.frame_skip)
+
     def clip(self, index: int, length: int | None = None) -> Clip:
         """Clip number `index`, 0 <= index < len, or its first `length` frames."""
         if not 0 <= index < len(self):
@@ -66,8 +72,13 @@ class ClipIndex:
         place = int(np.searchsorted(self._ends, index, side="right"))
         before = int(self._ends[place - 1]) if place else 0
         start = int(self._starts[place]) + (index - before) * self.stride
-        drive, _ = self._store.locate(start)
+        drive, _ = self.store.locate(start)
         return Clip(drive.name, start, length or self.sequence_length, self.frame_skip)
+
+    def spread(self, count: int) -> list[Clip]:
+        """Up to `count` different clips, evenly over all of them, the same ones every time; for evaluation."""
+        chosen = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64))
+        return [self.clip(int(i)) for i in chosen]
 
     def counts(self, edges: npt.ArrayLike) -> Rows:
         """How many clips begin in each of the ranges of rows between `edges` (K + 1,), which drives don't cross."""
@@ -155,10 +166,8 @@ def combine(actions: Actions, skip: int) -> Actions:
 def fixed_clips(
     store: Store, split: str, length: int, count: int, frame_skip: int = 1, where: str | None = None
 ) -> list[Clip]:
-    """Up to `count` different clips spread evenly over a split, the same ones every time; for evaluation."""
-    index = ClipIndex(store, split, length, frame_skip, where=where)
-    chosen = np.unique(np.linspace(0, len(index) - 1, min(count, len(index))).round().astype(np.int64))
-    return [index.clip(int(i)) for i in chosen]
+    """`ClipIndex.spread` of an index that nothing else needs."""
+    return ClipIndex(store, split, length, frame_skip, where=where).spread(count)
 
 
 def _none_long_enough(store: Store, split: str, longest: int, length: int, skip: int, where: str | None) -> str:

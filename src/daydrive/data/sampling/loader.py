@@ -10,7 +10,6 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,37 +17,29 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from daydrive.data.parent_watch import end_with_parent
-from daydrive.data.sampling.clips import ClipIndex, fixed_clips, read_clips
+from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.data.sampling.sample_order import SampleOrder
 from daydrive.data.sampling.shared_memory import BufferPool, SharedBatch, forget, keep_memory
-from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.types import Batch
 
-__all__ = ["ClipLoader", "fixed_clips"]
-
 
 class ClipLoader:
-    """Batches of a split from sample `first_sample` on, forever; each iteration begins there again.
+    """Batches of the clips of an index from sample `first_sample` on, forever; each iteration begins there again.
 
     batch_size: clips a batch on this rank; the `world` ranks share the same `world * batch_size` samples, and
-    `accumulation` of these make a step. sequence_length, frame_skip, where: see `ClipIndex`. order: which clip a
-    sample is; every clip once an epoch without it, in an order given by `seed`. first_sample: where a step begins.
+    `accumulation` of these make a step. order: which clip a sample is; every clip once an epoch without it, in an order
+    given by `seed`. first_sample: where a step begins.
     clip_length: frames of the clips of a batch, at most `sequence_length`, by the first sample of the batch on all
     ranks (for unrolls that grow); it has to be picklable.
-    Attribute `clips`: clips of an epoch. The batches are the same for any number of workers. UserError for a split
-    without clips or with fewer than a batch.
+    The batches are the same for any number of workers. UserError for fewer clips than a batch.
     """
 
     def __init__(
         self,
-        store_path: str | Path,
-        split: str,
+        index: ClipIndex,
         *,
         batch_size: int,
-        sequence_length: int,
-        frame_skip: int = 1,
-        where: str | None = None,
         num_workers: int = 0,
         pin_memory: bool = False,
         order: SampleOrder | None = None,
@@ -59,23 +50,20 @@ class ClipLoader:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        store = Store.open(store_path)
-        index = ClipIndex(store, split, sequence_length, frame_skip, where=where)
         order = order or SampleOrder.plain(len(index), seed)
         assert order.clip_count == len(index), "the order is that of other clips"
-        self.clips = len(index)
         together = batch_size * world
-        if self.clips < together:
+        if len(index) < together:
             ranks = f" on each of {world} ranks" if world > 1 else ""
             raise UserError(
-                f"a batch of {batch_size} clips{ranks} is more than the {self.clips} clips there are in the split "
-                f"'{split}' of {store.path}; lower training.batch_size"
+                f"a batch of {batch_size} clips{ranks} is more than the {len(index)} clips there are in the split "
+                f"'{index.split}' of {index.store.path}; lower training.batch_size"
             )
         several = num_workers > 0
         name = uuid.uuid4().hex
         weakref.finalize(self, forget, name)
         self._loader = DataLoader(
-            _Batches(store, index, order, first_sample, batch_size, accumulation, clip_length, rank, world, name),
+            _Batches(index, order, first_sample, batch_size, accumulation, clip_length, rank, world, name),
             batch_size=None,
             sampler=_Every(first_sample, together),
             collate_fn=_unchanged,
@@ -103,7 +91,6 @@ class _Batches(Dataset[Batch | SharedBatch | UserError]):
     """First sample of all ranks' batch → this rank's batch. A UserError is handed over as a value, so that it crosses
     from a worker unchanged; a worker's batch lies in memory that it shares with the training."""
 
-    store: Store
     index: ClipIndex
     order: SampleOrder
     first_sample: int
@@ -123,10 +110,10 @@ class _Batches(Dataset[Batch | SharedBatch | UserError]):
         try:
             worker = get_worker_info()
             if worker is None:
-                return replace(read_clips(self.store, clips), samples=samples, weights=weights)
-            shape = (len(clips) * length, *self.store.image_size, 3)
+                return replace(read_clips(self.index.store, clips), samples=samples, weights=weights)
+            shape = (len(clips) * length, *self.index.store.image_size, 3)
             slot = _slots.lend(math.prod(shape))
-            batch = replace(read_clips(self.store, clips, slot.pixels), samples=samples, weights=weights)
+            batch = replace(read_clips(self.index.store, clips, slot.pixels), samples=samples, weights=weights)
             return SharedBatch(batch, slot, shape, (self.loader, worker.id))
         except UserError as error:
             return error

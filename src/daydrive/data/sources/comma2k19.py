@@ -14,6 +14,8 @@ speed. A segment is a drive; segments of a route stay in one split.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +40,6 @@ from daydrive.data.kinematics.signals import covered, means_between, smooth
 from daydrive.data.sources.base import Option, Options, action
 from daydrive.data.sources.derived import describe_pedals
 from daydrive.data.sources.files import find_folders, inside
-from daydrive.data.sources.npy import read_npy, read_times
 from daydrive.errors import UserError
 from daydrive.types import Drive, Frame
 
@@ -61,6 +62,12 @@ VALUES = {
     "longitude": "degrees (WGS 84)",
     "video_frame": f"number of the frame in {VIDEO}, from 0",
 }
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+"""Of NumPy's files, by version."""
 
 
 @dataclass(frozen=True)
@@ -219,3 +226,56 @@ def _geodetic(ecef: Array) -> Array:
     parametric = np.arctan2(z * a, p * b)
     latitude = np.arctan2(z + e2 / (1 - e2) * b * np.sin(parametric) ** 3, p - e2 * a * np.cos(parametric) ** 3)
     return np.degrees(np.column_stack([latitude, np.arctan2(y, x)]))
+
+
+def read_npy(file: Path, root: Path, columns: int | None = None) -> npt.NDArray[np.float64]:
+    """The numbers in a .npy file below `root`, (N, columns), or (N,) without `columns`; a single column counts as (N,).
+
+    UserError for pickled objects, a truncated file, another shape, and, with its row (from 0), what is not finite.
+    """
+    values = _read_array(inside(file, root))
+    if columns is None and values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    wanted = "(N,)" if columns is None else f"(N, {columns})"
+    if values.ndim != (1 if columns is None else 2) or (columns is not None and values.shape[1] != columns):
+        raise UserError(f"{file} has the shape {values.shape} where {wanted} belongs")
+    numbers = np.array(values, dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(numbers).reshape(len(numbers), columns or 1).all(axis=1))
+    if len(bad):
+        raise UserError(f"{file}, row {bad[0]}: {numbers[bad[0]]} is not finite")
+    return numbers
+
+
+def read_times(file: Path, root: Path) -> npt.NDArray[np.float64]:
+    """Seconds (N,) that do not decrease; UserError with the row where they do."""
+    times = read_npy(file, root)
+    back = np.flatnonzero(np.diff(times) < 0.0)
+    if len(back):
+        row = int(back[0]) + 1
+        raise UserError(f"{file}, row {row}: the time {times[row]:.6f} comes before {times[row - 1]:.6f}")
+    return times
+
+
+def _read_array(file: Path) -> npt.NDArray[Any]:
+    try:
+        with file.open("rb") as stream:
+            version = np.lib.format.read_magic(stream)
+            if version not in _HEADERS:
+                raise ValueError(f"its version is {version}")
+            shape, fortran, dtype = _HEADERS[version](stream)
+            if dtype.hasobject:
+                raise UserError(f"{file} holds pickled Python objects, which are never read; save plain numbers")
+            if dtype.kind not in "fiu":
+                raise UserError(f"{file} holds {dtype} where numbers belong")
+            told, there = math.prod(shape) * dtype.itemsize, os.fstat(stream.fileno()).st_size - stream.tell()
+            if there < told:
+                raise UserError(f"{file} is truncated: {there} bytes of numbers where its header says {told}")
+            values = np.frombuffer(stream.read(told), dtype=dtype)
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror or error})") from error
+    except UserError:
+        raise
+    except ValueError as error:
+        reason = str(error).split("\n")[0].split(";")[0].strip().rstrip(".")
+        raise UserError(f"{file} is not a NumPy file ({reason})") from error
+    return values.reshape(shape, order="F" if fortran else "C")

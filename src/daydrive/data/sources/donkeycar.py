@@ -25,8 +25,7 @@ import numpy.typing as npt
 from daydrive.data.images import read_image
 from daydrive.data.kinematics import clock
 from daydrive.data.sources.base import Option, Options, action
-from daydrive.data.sources.files import find_folders, inside, natural
-from daydrive.data.sources.jsons import json_object
+from daydrive.data.sources.files import find_folders, inside, json_object, natural
 from daydrive.data.sources.mapping import pedals, up_to_next
 from daydrive.errors import UserError
 from daydrive.types import Drive, Frame

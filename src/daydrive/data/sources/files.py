@@ -1,10 +1,12 @@
-"""Folders of a raw data set: in natural order, never outside the data root."""
+"""Files and folders of a raw data set: in natural order, never outside the data root; text and JSON in them."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from daydrive.errors import UserError
 
@@ -56,3 +58,14 @@ def read_text(file: Path, root: Path) -> str:
         return inside(file, root).read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror or error})") from error
+
+
+def json_object(text: str | bytes, where: str) -> dict[str, Any]:
+    """The JSON object in `text`; UserError naming `where` for anything else."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not JSON ({str(error).splitlines()[0]})") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{where}: a {type(found).__name__} where a JSON object belongs")
+    return found

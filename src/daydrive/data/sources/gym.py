@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,12 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from daydrive.data.sources.base import Option, Options, action
-from daydrive.data.sources.policies import Action, Policy, car_racing_policy, random_policy
 from daydrive.data.sources.road import drive_seed
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import ACTION_HIGH, ACTION_LOW, ACTION_NAMES, Drive, Frame
+
+Action = npt.NDArray[np.float32]
+Policy = Callable[[], Action]
 
 DEFAULT_HZ = 10.0
 CAR_RACING_ZOOM = 1.0
@@ -167,3 +171,64 @@ def _advance(env: Any, act: Any, repeat: int) -> tuple[Any, float, bool]:
         if terminated or truncated:
             return image, total, True
     return image, total, False
+
+
+class OrnsteinUhlenbeck:
+    """Mean-reverting noise of unit variance that forgets within `seconds`."""
+
+    def __init__(self, rng: np.random.Generator, seconds: float, hz: float) -> None:
+        self.rng, self.keep = rng, math.exp(-1.0 / (seconds * hz))
+        self.value = float(rng.standard_normal())
+
+    def __call__(self) -> float:
+        fresh = math.sqrt(1.0 - self.keep**2) * float(self.rng.standard_normal())
+        self.value = self.keep * self.value + fresh
+        return self.value
+
+
+def random_policy(rng: np.random.Generator, hz: float) -> Policy:
+    """Smooth random driving forwards: steering around 0, mostly throttle, now and then the brake."""
+    steering, pedal = OrnsteinUhlenbeck(rng, 0.8, hz), OrnsteinUhlenbeck(rng, 1.5, hz)
+
+    def act() -> Action:
+        push = 0.4 + 0.5 * pedal()
+        action = [np.clip(0.5 * steering(), -1, 1), np.clip(push, 0, 1), np.clip(-push, 0, 1), 1.0]
+        return np.array(action, dtype=np.float32)
+
+    return act
+
+
+def car_racing_policy(env: Any, rng: np.random.Generator, hz: float) -> Policy:
+    """Follows the track of CarRacing at a speed that the next bend allows, off the middle by a wandering offset and
+    with sudden swerves, so that the drives show what steering does."""
+    inner = env.unwrapped
+    offset, haste, swerve = (
+        OrnsteinUhlenbeck(rng, 3.0, hz),
+        OrnsteinUhlenbeck(rng, 4.0, hz),
+        OrnsteinUhlenbeck(rng, 0.5, hz),
+    )
+    track = np.array([point[2:4] for point in inner.track])
+    ahead, middle = 6, 2.0
+
+    def act() -> Action:
+        place = np.array(inner.car.hull.position)
+        nearest = int(np.argmin(((track - place) ** 2).sum(axis=1)))
+        count = len(track)
+        target, before = track[(nearest + ahead) % count], track[(nearest + ahead - 1) % count]
+        along = (target - before) / np.linalg.norm(target - before)
+        aim = target + middle * offset() * np.array([along[1], -along[0]]) - place
+        error = _wrapped(math.atan2(-aim[0], aim[1]) - inner.car.hull.angle)
+        far = track[(nearest + 3 * ahead) % count] - target
+        bend = abs(_wrapped(math.atan2(-far[0], far[1]) - math.atan2(-along[0], along[1])))
+        wished = np.clip(42.0 + 8.0 * haste() - 40.0 * bend, 12.0, 60.0)
+        speed = float(np.linalg.norm(inner.car.hull.linearVelocity))
+        steering = np.clip(-0.7 * error + 0.1 * swerve(), -1, 1)
+        throttle = np.clip(0.06 * (wished - speed), 0, 1) * (1.0 - 0.5 * abs(steering))
+        brake = np.clip(0.03 * (speed - wished - 5.0), 0, 0.8)
+        return np.array([steering, throttle, brake, 1.0], dtype=np.float32)
+
+    return act
+
+
+def _wrapped(angle: float) -> float:
+    return math.remainder(angle, 2.0 * math.pi)

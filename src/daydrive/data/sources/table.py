@@ -1,11 +1,13 @@
-"""Numbers in CSV files, checked."""
+"""CSV files, checked: tables of actions, and wanted columns of any other."""
 
 from __future__ import annotations
 
 import csv
 import difflib
 import math
+from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -16,14 +18,16 @@ import numpy.typing as npt
 from daydrive.errors import UserError
 from daydrive.types import ACTION_HIGH, ACTION_LOW, ACTION_NAMES
 
+Array = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class ActionTable:
     """actions (N, 4) in the range of `Frame.action`; times (N,) s, strictly increasing; speed (N,) in any unit."""
 
-    actions: npt.NDArray[np.float64]
-    times: npt.NDArray[np.float64] | None
-    speed: npt.NDArray[np.float64] | None
+    actions: Array
+    times: Array | None
+    speed: Array | None
 
 
 def read_actions(file: Path) -> ActionTable:
@@ -90,3 +94,50 @@ def _cell(text: str, column: str, where: str) -> float:
     if column == "gear" and not value.is_integer():
         raise UserError(f"{where}: gear is {value:g}, not one of -1, 0, 1")
     return value
+
+
+def read_header(file: Path) -> list[str]:
+    """Names of the columns; UserError where there are none, or two of one name."""
+    with _rows(file) as rows:
+        header = [cell.strip() for cell in next(rows, [])]
+    if not any(header):
+        raise UserError(f"{file} is empty; its first row has to name the columns")
+    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+        raise UserError(f"{file}, row 1: the columns '{header[0][:40]}' are not separated by commas")
+    twice = next((name for k, name in enumerate(header) if name and name in header[:k]), None)
+    if twice is not None:
+        raise UserError(f"{file}, row 1: there are two columns '{twice}'")
+    return header
+
+
+def read_columns(file: Path, names: Sequence[str]) -> dict[str, Array]:
+    """The named columns, (N,) each, N >= 2; UserError with the row (the header is row 1) for what is no number."""
+    header = read_header(file)
+    places = [header.index(name) for name in names]
+    columns = [array("d") for _ in names]
+    blank = 0
+    with _rows(file) as rows:
+        next(rows)
+        for row, cells in enumerate(rows, start=2):
+            if not cells:
+                blank = blank or row
+                continue
+            where = f"{file}, row {row}"
+            if blank:
+                raise UserError(f"{file}, row {blank}: it is empty, and others follow")
+            if len(cells) != len(header):
+                raise UserError(f"{where}: there are {len(cells)} cells where the header has {len(header)}")
+            for column, place, name in zip(columns, places, names, strict=True):
+                column.append(number(cells[place], name, where))
+    if names and len(columns[0]) < 2:
+        raise UserError(f"{file} has {len(columns[0])} rows below its header; a drive needs at least 2")
+    return {name: np.frombuffer(column, dtype=np.float64) for name, column in zip(names, columns, strict=True)}
+
+
+@contextmanager
+def _rows(file: Path) -> Iterator[Iterator[list[str]]]:
+    try:
+        with file.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
+            yield cells_of(stream, file)
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror or error})") from error

@@ -21,7 +21,6 @@ from daydrive.data import video
 from daydrive.data.kinematics import clock
 from daydrive.data.kinematics.signals import covered, means_between
 from daydrive.data.sources.base import Option, Options
-from daydrive.data.sources.columns import read_columns, read_header
 from daydrive.data.sources.files import inside, natural, subfolders
 from daydrive.data.sources.mapping import (
     NEUTRAL,
@@ -33,6 +32,7 @@ from daydrive.data.sources.mapping import (
     own_values,
     up_to_next,
 )
+from daydrive.data.sources.table import read_columns, read_header
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import ACTION_NAMES, Drive, Frame
 

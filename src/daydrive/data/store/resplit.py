@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from daydrive.data.prepare.split import by_share, by_time
-from daydrive.data.prepare.workspace import alone
 from daydrive.data.store.store import METADATA_FILE, SPLITS, UNUSED, Store, write_metadata
 from daydrive.errors import UserError, did_you_mean
 from daydrive.files import check_folder, parents_made, replacing
 from daydrive.locations import is_remote
+from daydrive.workspace import exclusive_lock
 
 WAYS = ("drive", "time")
 
@@ -80,7 +80,7 @@ def resplit(
         "drives": entries,
     }
     if output is None:
-        with alone(path, "splitting"):
+        with exclusive_lock(path, lambda holder: f"{holder} is splitting {path} at this moment"):
             write_metadata(path, metadata)
         return Store.open(path)
     _copy(path, Path(output), metadata)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import lance
     import pyarrow as pa
 
-__all__ = ["SPLITS", "UNUSED", "DriveInfo", "Store", "read_metadata", "write_metadata"]
+__all__ = ["SPLITS", "UNUSED", "ConcatStore", "DriveInfo", "Store", "read_metadata", "write_metadata"]
 
 FORMAT_VERSION = 1
 NEWEST_VERSION = 2
@@ -39,6 +39,7 @@ NEWEST_VERSION = 2
 METADATA_FILE = "store.json"
 TABLE = "frames.lance"
 AGAIN = "prepare it again with --overwrite"
+MIX_AGAIN = "make it again with `daydrive data merge`"
 
 Rows = npt.NDArray[np.int64]
 Actions = npt.NDArray[np.float32]
@@ -81,8 +82,6 @@ class Store:
         path = location(path)
         metadata = read_metadata(path)
         if "members" in metadata:
-            from daydrive.data.store.concat import ConcatStore
-
             return ConcatStore.of(path, metadata)
         if not is_remote(path) and not (path / TABLE).is_dir():
             raise UserError(f"the store {path} has lost its table {TABLE}; {AGAIN}")
@@ -112,6 +111,10 @@ class Store:
         if name not in SPLITS:
             raise UserError(f"there is no split '{name}'{did_you_mean(name, SPLITS)}")
         return [self.drives[int(place)] for place in self.drives.of_split(name)]
+
+    def clip_hz(self, frame_skip: int) -> float:
+        """Frames a second of clips whose frames are `frame_skip` apart."""
+        return self.hz / frame_skip
 
     def locate(self, row: int) -> tuple[DriveInfo, int]:
         """The drive that a row belongs to, and its frame's index in that drive."""
@@ -177,6 +180,107 @@ class Store:
             if is_remote(self.path):
                 raise UnreachableError(f"the table of the store {self.path} cannot be read ({reason})") from error
             raise UserError(f"the table of the store {self.path} is damaged ({reason}); {AGAIN}") from error
+
+
+class ConcatStore(Store):
+    """Several stores as one: a folder whose `store.json` names them, with a weight for each.
+
+        {"format_version": 2, "fingerprint": …, "members": [{"name": …, "path": …, "fingerprint": …, "weight": 1.0}, …]}
+
+    Nothing is copied. The rows are those of the members one after the other; the columns are those that all of them
+    have. names: of the members, which prefix those of their drives.
+    """
+
+    def __init__(self, path: Path, metadata: dict[str, Any], members: list[Store]) -> None:
+        first = members[0]
+        self.names = [str(member["name"]) for member in metadata["members"]]
+        drives = Drives.joined([(name, member.drives) for name, member in zip(self.names, members, strict=True)])
+        common = {"hz": first.hz, "image_size": first.image_size, "pixel_aspect": first.pixel_aspect}
+        sources = ", ".join(dict.fromkeys(member.source for member in members))
+        super().__init__(path, {**common, "source": sources, **metadata}, drives)
+        self.members = members
+        self.weights = [float(member["weight"]) for member in metadata["members"]]
+        self._offsets = np.cumsum([0, *(member.rows for member in members)])
+        if not all(0 < weight < math.inf for weight in self.weights):
+            raise ValueError("weights are positive")
+
+    @classmethod
+    def of(cls, path: Path, metadata: dict[str, Any]) -> ConcatStore:
+        """The mix that `store.json` at `path` describes; UserError where a member is gone or another than it was."""
+        try:
+            told = [(str(m["name"]), str(m["path"]), str(m["fingerprint"])) for m in metadata["members"]]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path / METADATA_FILE} is not the metadata of a mix ({error!r}); {MIX_AGAIN}") from error
+        members = []
+        for name, place, fingerprint in told:
+            try:
+                member = Store.open(place)
+            except UserError as error:
+                raise UserError(f"the mix {path} can't open its member '{name}': {error}") from error
+            if member.fingerprint != fingerprint:
+                raise UserError(f"the store {place} is another than when the mix {path} was made of it; {MIX_AGAIN}")
+            members.append(member)
+        try:
+            return cls(path, metadata, members)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise UserError(f"{path / METADATA_FILE} is not the metadata of a mix ({error!r}); {MIX_AGAIN}") from error
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """That of the mix; `values` and `scores` of the members; all drives."""
+        told: dict[str, Any] = {**self._metadata}
+        for key in ("values", "scores"):
+            told[key] = {n: said for member in self.members for n, said in member.metadata.get(key, {}).items()}
+        told["drives"] = [
+            {**entry, "name": f"{name}/{entry['name']}", "start": entry["start"] + int(offset)}
+            for name, member, offset in zip(self.names, self.members, self._offsets[:-1], strict=True)
+            for entry in member.metadata["drives"]
+        ]
+        return told
+
+    @property
+    def dataset(self) -> lance.LanceDataset:
+        raise self._error("has no table of its own; name one of its stores")
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns that all members have, of a type that holds the numbers of all."""
+        import pyarrow as pa
+
+        first, *others = [member.schema for member in self.members]
+        fields = []
+        for field in first:
+            if all(field.name in other.names for other in others):
+                same = [pa.schema([pa.field(field.name, s.field(field.name).type)]) for s in (first, *others)]
+                try:
+                    fields.append(pa.unify_schemas(same, promote_options="permissive").field(0))
+                except (pa.ArrowTypeError, pa.ArrowInvalid):
+                    continue
+        return pa.schema(fields)
+
+    def _read_rows(self, rows: Rows, columns: list[str]) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        parts = []
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        edges = np.searchsorted(rows, self._offsets)
+        for k, member in enumerate(self.members):
+            mine = rows[edges[k] : edges[k + 1]] - self._offsets[k]
+            if len(mine):
+                part = member._read_rows(mine, columns).cast(schema)
+                if "drive" in columns:
+                    place = columns.index("drive")
+                    names = pc.binary_join_element_wise(self.names[k], part.column(place), "/")
+                    part = part.set_column(place, schema.field(place), names)
+                parts.append(part)
+        return pa.concat_tables(parts) if parts else schema.empty_table()
+
+    def refuse_mix(self, why: str) -> NoReturn:
+        raise self._error(why)
+
+    def _error(self, why: str) -> UserError:
+        return UserError(f"{self.path} is a mix of {len(self.members)} stores, which {why}")
 
 
 def read_metadata(path: Location) -> dict[str, Any]:

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daydrive.data.sampling.clips import read_clips
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.evaluation.controllability.flow import Array, Greys, greys, motions
 from daydrive.evaluation.controllability.inverse_dynamics import STEPS, InverseDynamics, infer, train_inverse

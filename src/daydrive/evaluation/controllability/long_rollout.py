@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from daydrive.data.sampling.clips import combine, read_images
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import combine, fixed_clips, read_images
 from daydrive.data.store.store import Store
 from daydrive.evaluation.controllability.flow import Array
 from daydrive.evaluation.metrics.frame_metrics import Dream

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daydrive.data.sampling.clips import read_clips
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation.controllability.action_response import response
@@ -147,7 +146,7 @@ def score_controllability(
         "steps": steps,
         "context": context,
         "frame_skip": frame_skip,
-        "hz": store.hz / frame_skip,
+        "hz": store.clip_hz(frame_skip),
         "drives": len({clip.drive for clip in chosen}),
         "psnr": _rounded(metrics["psnr true"].mean()),
         "costs": {name: _cost(metrics, name, draws) for name in VARIANTS if name != "true"},

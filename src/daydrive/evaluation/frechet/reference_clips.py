@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips
 from daydrive.data.store.store import SPLITS, Store
 from daydrive.evaluation.frechet.accumulator import FrechetAccumulator
 from daydrive.evaluation.metrics.frame_metrics import Read

@@ -24,7 +24,7 @@ from daydrive.errors import UserError
 from daydrive.machine import processors
 from daydrive.training.checks import memory, static_checks
 from daydrive.training.checks.static_checks import Check, report
-from daydrive.training.checks.wandb_access import check_wandb
+from daydrive.training.logging.wandb_access import check_wandb
 from daydrive.training.optim.ema import local
 from daydrive.training.optim.schedule import unroll_steps
 from daydrive.training.step import clips_per_pass
@@ -46,7 +46,8 @@ class Result(Protocol):
 
 def preflight(
     config: Config,
-    store: Store,
+    clips: ClipIndex,
+    validation_clips: ClipIndex,
     run: Path,
     model: nn.Module,
     optimizers: Sequence[Optimizer],
@@ -60,14 +61,15 @@ def preflight(
 ) -> list[Check]:
     """Look at data, shapes, disk, W&B and machine, then run one whole forward and backward pass and forget it.
 
-    batch: the first one of the training. run_step: batch on the device → its loss, with all that a step does before
-    the backward pass. resumed: checkpoints are there already, and the plan has been looked at. allow_faults: train
-    although the store has faults that the doctor calls fatal.
+    clips, validation_clips: those of the training. batch: its first one. run_step: batch on the device → its loss, with
+    all that a step does before the backward pass. resumed: checkpoints are there already, and the plan has been looked
+    at. allow_faults: train although the store has faults that the doctor calls fatal.
     Every process of a training calls it, for the pass is one of all of them. Afterwards weights, moments, gradients
     and random numbers are as before. Raises UserError for what would end the training.
     """
     rank, world = _place()
-    checks = [_check_data(config, store, batch), _check_shapes(config, store, batch)]
+    store = clips.store
+    checks = [_check_data(clips, validation_clips, batch), _check_shapes(config, store, batch)]
     checks.append(check_disk(config, run, model, optimizers))
     checks += static_checks.check_size(config, store)
     checks += static_checks.check_faults(store, allow_faults)
@@ -79,9 +81,9 @@ def preflight(
     checks += static_checks.check_machine(config, device, processors())
     checks += static_checks.check_shared_memory(config, longest.images.nbytes)
     if not resumed:
-        clips = {split: len(_index(config, store, split)) for split in ("train", "val")}
-        drives = {split: [drive.name for drive in store.split(split)] for split in clips}
-        checks += static_checks.check_data(config, clips, drives, world)
+        counts = {"train": len(clips), "val": len(validation_clips)}
+        drives = {split: [drive.name for drive in store.split(split)] for split in counts}
+        checks += static_checks.check_data(config, counts, drives, world)
         checks += static_checks.check_plan(config, total_steps, steps_per_epoch)
     return checks
 
@@ -93,15 +95,11 @@ def _place() -> tuple[int, int]:
     return 0, 1
 
 
-def _index(config: Config, store: Store, split: str) -> ClipIndex:
-    return ClipIndex(store, split, config.data.sequence_length, config.data.frame_skip, where=config.data.filter)
-
-
-def _check_data(config: Config, store: Store, batch: Batch) -> Check:
+def _check_data(clips: ClipIndex, validation_clips: ClipIndex, batch: Batch) -> Check:
     """Read validation clips as training clips were read, and see that the actions are numbers."""
-    index = _index(config, store, "val")
-    clips = [index.clip(i) for i in range(min(config.training.batch_size, len(index)))]
-    for read in (batch, read_clips(store, clips[:4])):
+    store = clips.store
+    first = [validation_clips.clip(i) for i in range(min(4, len(validation_clips)))]
+    for read in (batch, read_clips(store, first)):
         bad = (~local(read.actions).isfinite()).flatten(1).any(dim=1).nonzero()
         if len(bad):
             where = f", drive '{read.clips[int(bad[0])].drive}'" if read.clips else ""
@@ -109,9 +107,10 @@ def _check_data(config: Config, store: Store, batch: Batch) -> Check:
                 f"the store {store.path} has actions that are no finite numbers{where}; prepare it again with "
                 f"--overwrite from a source without them"
             )
-    counts = {split: len(_index(config, store, split)) for split in ("train", "val")}
-    drives = {split: len(store.split(split)) for split in counts}
-    told = " and ".join(f"{counts[s]} {s} clips of {drives[s]} drives" for s in counts)
+    told = " and ".join(
+        f"{len(index)} {index.split} clips of {len(store.split(index.split))} drives"
+        for index in (clips, validation_clips)
+    )
     return Check("data", "ok", f"{store.path}: {told}")
 
 

@@ -16,6 +16,7 @@ from daydrive.data.quality.doctor.cache import kept
 from daydrive.data.quality.doctor.examine import examine_quickly
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
+from daydrive.gpu import driver_cuda_version
 from daydrive.training.checks.memory import local_processes, size_text
 
 FEW_CLIPS = 500
@@ -159,7 +160,7 @@ def check_gpu(device: torch.device) -> Iterator[Check]:
     present = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
     said = None
     if present and not hidden and torch.version.hip is None:
-        said = driver_advice(torch.version.cuda, _driver(), torch.cuda.is_available())
+        said = driver_advice(torch.version.cuda, driver_cuda_version(), torch.cuda.is_available())
     if said:
         yield _warning("driver", said)
     elif device.type == "cuda":
@@ -185,14 +186,6 @@ def driver_advice(built: str | None, driver: int | None, usable: bool) -> str | 
     if not usable:
         return "this machine has an NVIDIA GPU, but PyTorch can't use it; see what 'nvidia-smi' says"
     return None
-
-
-def _driver() -> int | None:
-    ask = getattr(torch._C, "_cuda_getDriverVersion", None)
-    try:
-        return int(ask()) if ask else None
-    except RuntimeError:
-        return None
 
 
 def _warning(name: str, said: str) -> Check:

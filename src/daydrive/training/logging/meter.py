@@ -1,10 +1,22 @@
-"""Means of what was seen since the last log line."""
+"""Means of what was seen since the last log line; how fast the training was, and what it waited for."""
 
 from __future__ import annotations
 
-from torch import Tensor
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from daydrive.devices import memory_used
 from daydrive.distributed import DistributedContext
+
+PEAK_FLOPS = {
+    "H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12, "3090": 71e12,
+}  # fmt: skip
+"""Dense bfloat16 with float32 sums, per second, as the maker states it for the GPU whose name holds the key."""
 
 
 class Meter:
@@ -32,3 +44,50 @@ class Meter:
     def state(self, dist: DistributedContext) -> dict[str, float]:
         """Of all processes together."""
         return dist.sum({"count": self._count, **{name: float(total) for name, total in self._sums.items()}})
+
+
+class ThroughputMeter:
+    """Figures of the steps since the last log line, without the time that logging, validation and saving took."""
+
+    def __init__(self, dist: DistributedContext, clips_per_step: int) -> None:
+        self._dist, self._clips_per_step = dist, clips_per_step
+        self._steps, self._seconds, self._waited = 0, 0.0, 0.0
+        self._flops: float | None = None
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Around all that belongs to a step."""
+        began = time.perf_counter()
+        if self._flops is None and peak_flops(self._dist.device) is not None:
+            with FlopCounterMode(display=False) as counter:
+                yield
+            self._flops = float(counter.get_total_flops())
+        else:
+            yield
+        self._seconds += time.perf_counter() - began
+        self._steps += 1
+
+    def take(self, waited: float) -> dict[str, float]:
+        """Figures by name (`speed/…`), and a fresh start; waited: seconds for data since the training began."""
+        waiting, self._waited = waited - self._waited, waited
+        steps, seconds = max(1, self._steps), max(1e-9, self._seconds)
+        self._steps, self._seconds = 0, 0.0
+        metrics = {
+            "speed/step_seconds": seconds / steps,
+            "speed/samples_per_second": self._clips_per_step * steps / seconds,
+            "speed/data_wait": min(1.0, waiting / seconds),
+            "speed/device_use": max(0.0, 1 - waiting / seconds),
+            "speed/memory_gb": memory_used(self._dist.device)[0] / 2**30,
+        }
+        peak = peak_flops(self._dist.device)
+        if self._flops is not None and peak is not None:
+            metrics["speed/mfu"] = self._flops * steps / seconds / peak
+        return self._dist.mean(metrics)
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """None where it is not known."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((flops for key, flops in PEAK_FLOPS.items() if key in name), None)

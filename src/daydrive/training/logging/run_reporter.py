@@ -1,20 +1,31 @@
-"""What a training says of itself: figures and pictures to the loggers, the progress, alarms. Rank 0 writes."""
+"""What a training says of itself: figures and pictures to the loggers, its progress, alarms. Rank 0 writes."""
 
 from __future__ import annotations
 
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
+from rich.console import Console
+from rich.text import Text
 from torch import nn
 
 from daydrive.checkpoint import Best
+from daydrive.progress import Display, TimeLeft, bar, clock_text, memory_line
 from daydrive.training.logging import RunLogger
 from daydrive.training.logging.alarms import AlarmMonitor
-from daydrive.training.logging.progress import Progress
 from daydrive.training.setup import TrainingContext
 from daydrive.training.step import ClipFrames
 from daydrive.training.validation import Validated, reconstruction_sheet, sample_sheet
+
+RECENT = 25
+"""Steps whose median is the time of a batch: validating and saving don't show in it."""
 
 
 class Report:
@@ -23,14 +34,14 @@ class Report:
     def __init__(self, run: Path, setup: TrainingContext) -> None:
         start, dist, total = setup.start, setup.dist, setup.total_steps
         self._config = setup.config
-        self._hz = setup.store.hz / setup.config.data.frame_skip
+        self._hz = setup.clips.hz
         self._steps_per_epoch = setup.steps_per_epoch
         self._watch = AlarmMonitor(setup.config, total, setup.steps_per_epoch, start.state.get("alarms"))
         self._logger = RunLogger(run, start.step, setup.config) if dist.is_main else None
-        self._progress: Progress | None = None
+        self._progress: TrainingProgress | None = None
         if dist.is_main:
             accumulation = setup.config.training.gradient_accumulation
-            self._progress = Progress(
+            self._progress = TrainingProgress(
                 start.step, total, setup.steps_per_epoch, dist.device, cost=setup.length_at,
                 batches_per_step=accumulation,
             )  # fmt: skip
@@ -91,3 +102,91 @@ class Report:
     def state(self) -> dict[str, Any]:
         """Plain JSON for the checkpoint."""
         return {"alarms": self._watch.state(), "loggers": {} if self._logger is None else self._logger.state()}
+
+
+class TrainingProgress(Display):
+    """Step, loss, metrics, rate, memory and time left: lines in place on a terminal, a line for each log elsewhere.
+
+    start: steps done before this process; total: of the whole training. cost: see TimeLeft. batches_per_step: micro-
+    batches that are accumulated.
+    """
+
+    def __init__(
+        self,
+        start: int,
+        total: int,
+        steps_per_epoch: float,
+        device: torch.device,
+        *,
+        cost: Callable[[int], float] = lambda step: 1.0,
+        batches_per_step: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+        console: Console | None = None,
+    ) -> None:
+        super().__init__(console or Console(soft_wrap=True), transient=False, clock=clock)
+        self._total, self._steps_per_epoch, self._batches_per_step = total, steps_per_epoch, batches_per_step
+        self._device = device
+        self._left = TimeLeft(start, total, cost, clock)
+        self._seconds_left: float | None = None
+        self._last = clock()
+        self._seconds: deque[float] = deque(maxlen=RECENT)
+        self._values: dict[str, float] = {}
+        self._best = ""
+
+    def best(self, psnr: float, epoch: int) -> None:
+        self._best = f"Best val: {psnr:.1f} dB (epoch {epoch})"
+
+    def advance(self, step: int, values: dict[str, float] | None = None) -> None:
+        """`step` updates are done; `values` are the newest figures, when there are any."""
+        now = self._clock()
+        self._seconds.append((now - self._last) / self._batches_per_step)
+        self._last = now
+        self._seconds_left = self._left.seconds(step)
+        self._values.update(values or {})
+        due = bool(values) or (self._live is not None and step == self._total)
+        self._show(lambda: self.line(step), due, lambda: self._block(step))
+
+    def line(self, step: int) -> str:
+        """All of it in one line."""
+        return "  ".join([self._header(step), *self._details()])
+
+    def _block(self, step: int) -> Text:
+        block = Text(self._header(step), style="bold", no_wrap=True, overflow="ellipsis")
+        for detail in self._details():
+            block.append(f"\n  {detail}", style="not bold")
+        return block
+
+    def _header(self, step: int) -> str:
+        epoch = int((max(1, step) - 1) / self._steps_per_epoch + 1e-9) + 1
+        epochs = math.ceil(self._total / self._steps_per_epoch - 1e-9)
+        return f"Epoch {epoch}/{epochs} {bar(step, self._total)} Step {step}/{self._total}"
+
+    def _details(self) -> list[str]:
+        shown = {
+            "train/loss": "train/loss: {:#.3g}",
+            "train/psnr": "train/psnr: {:.1f} dB",
+            "train/ssim": "train/ssim: {:.2f}",
+            "val/psnr": "val/psnr: {:.1f} dB",
+        }
+        details = [text.format(self._values[name]) for name, text in shown.items() if name in self._values]
+        if "lr" in self._values:
+            details.append(f"Learning rate: {scientific(self._values['lr'])}")
+        if self._values.get("train/skipped_steps"):
+            details.append(f"Skipped steps: {self._values['train/skipped_steps']:.0f} (float16 overflow)")
+        details.append(memory_line(self._device))
+        if self._seconds:
+            details.append(f"Time: {seconds_text(statistics.median(self._seconds))}/batch")
+        if self._seconds_left is not None:
+            details.append(f"Left: {clock_text(self._seconds_left)}")
+        return [*details, self._best] if self._best else details
+
+
+def scientific(value: float) -> str:
+    """`8.5e-5`."""
+    digits, exponent = f"{value:.1e}".split("e")
+    return f"{digits}e{int(exponent)}"
+
+
+def seconds_text(seconds: float) -> str:
+    """`2.3s`, `0.034s`."""
+    return f"{seconds:.1f}s" if seconds >= 1 else f"{seconds:.2g}s"

@@ -81,7 +81,7 @@ def view_rollouts(
     evaluated = find_model(checkpoint, adapter, store, device)
     clips = find_clips(store, query, evaluated.context, evaluated.frame_skip)
     shown = dream_clips(evaluated.dream, store, clips, evaluated.context)
-    return RolloutView(shown, store.hz / evaluated.frame_skip, store.pixel_aspect)
+    return RolloutView(shown, store.clip_hz(evaluated.frame_skip), store.pixel_aspect)
 
 
 class Inside(NamedTuple):
@@ -108,7 +108,7 @@ def view_inside(checkpoint: Path, data_root: Path, query: ClipQuery, device: tor
     batch = read_clips(store, [clip])
     images, actions, name = batch.images[0], batch.actions[0], moment_name(store, clip, context)
     kind = f"the model {loaded.path}" + (f" (model.type = {loaded.config.model.type})" if loaded.config else "")
-    seen, real, hz = images[:context], images[context:], store.hz / skip
+    seen, real, hz = images[:context], images[context:], store.clip_hz(skip)
     return Inside(loaded.model, kind, name, seen, real, actions, hz, store.pixel_aspect)
 
 

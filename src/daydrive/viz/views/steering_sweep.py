@@ -74,7 +74,7 @@ def of_drive(
     model = find_model(checkpoint, adapter, store, device)
     (clip,) = find_clips(store, query, model.context, model.frame_skip)
     sweep = sweep_drive(model.dream, store, clip, model.context)
-    return SweepView(sweep, store.hz / model.frame_skip, store.pixel_aspect)
+    return SweepView(sweep, store.clip_hz(model.frame_skip), store.pixel_aspect)
 
 
 def sweep_world(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from daydrive.data.progress import PrepareProgress
 from daydrive.data.quality.check import BadRows, find_bad_rows
 from daydrive.data.quality.doctor.clocks import examine_clocks
 from daydrive.data.quality.doctor.features import DriveFeatures, look
@@ -18,13 +17,14 @@ from daydrive.data.quality.doctor.scale import examine_scale
 from daydrive.data.quality.doctor.split_leakage import examine_leaks
 from daydrive.data.quality.doctor.steering import correlograms, examine_steering
 from daydrive.data.store.store import Store
+from daydrive.progress import DriveProgress
 from daydrive.types import ACTION_NAMES
 
 SAMPLED_DRIVES, SAMPLED_FRAMES = 64, 512
 """that a quick examination reads"""
 
 
-def examine(store: Store, progress: PrepareProgress | None = None) -> list[Finding]:
+def examine(store: Store, progress: DriveProgress | None = None) -> list[Finding]:
     """Reads every row and picture of a store; what is wrong, the gravest first. Memory grows by 300 bytes a frame."""
     drives = []
     for drive in store.drives:

@@ -17,9 +17,8 @@ import numpy as np
 from daydrive.data.images import read_image
 from daydrive.data.sources import files
 from daydrive.data.sources.carla.readings import Array, Readings, read_json_object
-from daydrive.data.sources.columns import read_columns, read_header
 from daydrive.data.sources.files import inside
-from daydrive.data.sources.table import read_actions
+from daydrive.data.sources.table import read_actions, read_columns, read_header
 from daydrive.errors import UserError
 from daydrive.types import Image
 

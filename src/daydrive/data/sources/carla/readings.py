@@ -12,8 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data.sources.files import inside
-from daydrive.data.sources.jsons import json_object
+from daydrive.data.sources.files import inside, json_object
 from daydrive.errors import UserError
 from daydrive.types import Image
 

@@ -19,8 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from daydrive.data.sources.files import inside, read_text
-from daydrive.data.sources.jsons import json_object
+from daydrive.data.sources.files import inside, json_object, read_text
 from daydrive.data.sources.lerobot.info import Feature, Info
 from daydrive.errors import UserError
 

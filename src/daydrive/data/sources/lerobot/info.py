@@ -10,8 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from daydrive.data.sources.files import inside, read_text
-from daydrive.data.sources.jsons import json_object
+from daydrive.data.sources.files import inside, json_object, read_text
 from daydrive.data.store.store import SPLITS
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import ACTION_NAMES

@@ -1,0 +1,179 @@
+"""How far something long is: drawn in place on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from daydrive.devices import memory_used
+
+PLAIN_INTERVAL = 10.0
+"""Seconds between plain lines."""
+
+REDRAW = 0.25
+"""Seconds that pass at least between two drawings on a terminal."""
+
+BAR = 12
+KNOTS = 1024
+CPU = torch.device("cpu")
+
+
+class Pace:
+    """How fast something goes. before: what is done now, which does not count; None: what is at the first call."""
+
+    def __init__(self, clock: Callable[[], float], before: float | None = None) -> None:
+        self._clock = clock
+        self._began = None if before is None else (clock(), before)
+
+    def rate(self, done: float) -> float | None:
+        """How much is done a second; None until something is."""
+        now = self._clock()
+        began, before = self._began = self._began or (now, done)
+        return (done - before) / max(now - began, 1e-9) if done > before else None
+
+    def seconds_left(self, done: float, total: float) -> float | None:
+        rate = self.rate(done)
+        return None if rate is None else max(0.0, total - done) / rate
+
+
+class TimeLeft:
+    """How long the rest of a training takes, measured on what is done; steps may cost more or less than others.
+
+    cost(n): what step n (from 0) costs beside other steps. The first step is not counted: it compiles and warms up.
+    """
+
+    def __init__(self, start: int, total: int, cost: Callable[[int], float], clock: Callable[[], float]) -> None:
+        self._pace = Pace(clock)
+        self._knots = np.unique(np.linspace(start, max(start + 1, total), KNOTS + 1).astype(int))
+        costs = [cost(int(n)) for n in self._knots[:-1]]
+        self._spent = np.concatenate([[0.0], np.cumsum(costs * np.diff(self._knots))])
+
+    def seconds(self, step: int) -> float | None:
+        """`step` steps are done, one more than at the last call. None until two of this process are."""
+        return self._pace.seconds_left(float(np.interp(step, self._knots, self._spent)), float(self._spent[-1]))
+
+
+class Display:
+    """What all progress has in common; a context manager that gives the terminal back.
+
+    interval: seconds between plain lines. transient: whether the drawing vanishes in the end.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        interval: float = math.inf,
+        transient: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console, self._clock, self._interval, self._said = console, clock, interval, clock()
+        self._live = Live(console=console, auto_refresh=False, transient=transient) if console.is_terminal else None
+        self._drawn = -math.inf
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, sentence: str, style: str = "") -> None:
+        """style: rich's, such as 'bold yellow'. The sentence is taken as it is, brackets too."""
+        self._console.print(sentence, style=style or None, markup=False, emoji=False, highlight=False)
+
+    def _counted(self, what: str, done: int, total: int) -> str:
+        """`clips 3/10`, with a bar where it is drawn in place."""
+        return f"{what} {done}/{total}" if self._live is None else f"{what} {bar(done, total)} {done}/{total}"
+
+    def _show(self, line: Callable[[], str], due: bool = False, drawing: Callable[[], Text] | None = None) -> None:
+        """due: whether a line is printed or drawn at once, however long ago the last one was. drawing: what a terminal
+        shows, by default the line."""
+        now = self._clock()
+        if self._live is None:
+            if due or now - self._said > self._interval:
+                self._said = now
+                self.say(line())
+        elif due or now - self._drawn >= REDRAW:
+            self._drawn = now
+            text = drawing() if drawing else Text(line(), no_wrap=True, overflow="ellipsis")
+            self._live.update(text, refresh=True)
+
+
+class CountProgress(Display):
+    """Told how many are done, of how many; says the rate, the time left and the memory of this process."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        super().__init__(console, interval=3 * PLAIN_INTERVAL)
+        self._what, self._pace = what, Pace(self._clock)
+
+    def __call__(self, done: int, total: int) -> None:
+        rate, left = self._pace.rate(done), self._pace.seconds_left(done, total)
+        self._show(lambda: f"{self._counted(self._what, done, total)}, {self._state(rate, left)}")
+
+    def _state(self, rate: float | None, left: float | None) -> str:
+        state = f"memory {memory_used(CPU)[0] / 2**30:.1f} GiB"
+        return state if rate is None or left is None else f"{rate:.3g} a second, {clock_text(left)} left, {state}"
+
+
+class DriveProgress(Display):
+    """Counts drives and frames; says frames a second and the time left.
+
+    lengths: frames of all drives, and of those still to do; None where a drive does not say beforehand, and then the
+    drives are the measure.
+    """
+
+    def __init__(self, all_lengths: Sequence[int | None], lengths: Sequence[int | None]) -> None:
+        super().__init__(Console(stderr=True), interval=PLAIN_INTERVAL)
+        self._drives, self._to_do = len(all_lengths), len(lengths)
+        self._frames = None if None in lengths else sum(length or 0 for length in lengths)
+        self._before = self._done = self._drives - self._to_do
+        self._seen = 0
+        self._speed, self._pace = Pace(self._clock, 0), Pace(self._clock, 0)
+
+    def drive_done(self) -> None:
+        self._done += 1
+        self._update()
+
+    def frames_done(self, frames: int) -> None:
+        self._seen += frames
+        self._update()
+
+    def _update(self) -> None:
+        self._show(lambda: f"{self._counted('drives', self._done, self._drives)}, {self._state()}")
+
+    def _state(self) -> str:
+        done, total = (self._seen, self._frames) if self._frames else (self._done - self._before, self._to_do)
+        left = self._pace.seconds_left(done, total)
+        text = f"{self._speed.rate(self._seen) or 0:.0f} frames/s"
+        return text if left is None else f"{text}, {clock_text(left)} left"
+
+
+def bar(done: int, total: int) -> str:
+    """`[=====>      ]`"""
+    filled = BAR * done // max(1, total)
+    return "[" + "=" * filled + (">" if filled < BAR else "") + " " * (BAR - filled - 1) + "]"
+
+
+def memory_line(device: torch.device) -> str:
+    """Memory used and there: of the GPU where the training runs on one, else of this process and the machine."""
+    used, total = memory_used(device)
+    name = "GPU" if device.type == "cuda" else "Memory"
+    return f"{name}: {used / 2**30:.1f}GB / {total / 2**30:.0f}GB"
+
+
+def clock_text(seconds: float) -> str:
+    """`1:02:03` or `2:03`."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
