@@ -37,7 +37,7 @@ def parts(exercise: str, *languages: str) -> list[str]:
 def carry_out(exercise: str, tree: Path) -> list[Path]:
     """Write its files and make its changes; each place that a change names has to be there exactly once."""
     touched = []
-    for text in parts(exercise, "python"):
+    for text in parts(exercise, "python", "yaml"):
         name, _, body = text.partition("\n")
         file = tree / name.removeprefix("# ")
         assert not file.exists(), file
@@ -75,7 +75,7 @@ def copy_of_the_repository(folder: Path) -> Path:
 
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_an_exercise_is_short(exercise: str) -> None:
-    written = [line for text in parts(exercise, "python", "diff") for line in text.splitlines()[1:]]
+    written = [line for text in parts(exercise, "python", "yaml", "diff") for line in text.splitlines()[1:]]
     assert 0 < len(written) < LONGEST
 
 
