@@ -65,7 +65,7 @@ RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
 WORKDIR /daydrive
 COPY scripts scripts
-COPY configs configs
+COPY src/daydrive/configs configs
 USER ${UID}:${GID}
 VOLUME ["/data", "/runs"]
 ENTRYPOINT ["daydrive"]

@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader
 import daydrive
 from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.models.rollout import rollout_uint8
+from helpers.guide import blocks
+from helpers.paths import REPO
 
 SOURCE = Path(daydrive.__file__).parent
 
@@ -103,6 +105,15 @@ def test_a_rollout_says_what_it_expects(trained: Path, images: torch.Tensor, act
     with pytest.raises(daydrive.UserError, match=said) as caught:
         daydrive.rollout(daydrive.load(trained), images, actions)
     assert "\n" not in str(caught.value)
+
+
+def test_the_readmes_example_runs(trained: Path, road_store: Path, here: Path) -> None:
+    shutil.copytree(road_store, here / "data/processed/road")
+    shutil.copytree(trained, here / "runs/demo")
+    (block,) = blocks("python", REPO / "README.md")
+    found: dict[str, torch.Tensor] = {}
+    exec(compile(block.text, "README.md", "exec"), found)
+    assert found["frames"].shape == (1, 16, 3, 64, 64)
 
 
 USES_ALL = """

@@ -73,7 +73,9 @@ def sides(hunk: str) -> tuple[str, str]:
 def copy_of_the_repository(folder: Path) -> Path:
     for name in COPIED:
         source = REPO / name
-        if source.is_dir():
+        if source.is_symlink():
+            (folder / name).symlink_to(source.readlink())
+        elif source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "images"))
         elif source.exists():
             shutil.copy(source, folder / name)

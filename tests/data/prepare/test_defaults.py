@@ -11,6 +11,7 @@ from helpers.refusals import Refuse
 from helpers.drives import write_drive
 
 from daydrive.config import DataConfig, load_config
+from daydrive.config_files import config_names
 from daydrive.data.defaults import defaults_of, find_store
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.sources import SOURCES
@@ -44,7 +45,9 @@ def test_the_store_that_was_prepared_last(small_store: Path, here: Path) -> None
 
 
 def test_every_dataset_has_a_config_that_says_how_it_is_prepared(here: Path) -> None:
-    for name in SOURCES:
+    configured = {name.removeprefix("data/") for name in config_names() if name.startswith("data/")}
+    assert configured == set(SOURCES)
+    for name in configured:
         data = load_config(f"data/{name}").data
         size = 64 if name in SMALL else 256
         assert data.image_size == (size, size) and data.root == Path(f"data/processed/{name}"), name
