@@ -17,7 +17,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy examples/peers examples/adapters
+	$(BIN)/mypy examples/adapters
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.installed-dev

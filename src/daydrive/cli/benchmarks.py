@@ -29,7 +29,8 @@ OF_A_TRAINING = (Path("configs/training/demo.yaml"), Path("configs/training/base
 def benchmark(
     suite: Annotated[str, typer.Argument(help="what to measure: model, data, training or all")],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="model, all: run folder, checkpoint folder or model.safetensors")
+        list[Path] | None,
+        typer.Option(help="model, all: run folder, checkpoint folder or model.safetensors; more of them to compare"),
     ] = None,
     adapter: Annotated[
         list[str] | None, typer.Option(help="model, all: another model in the same table, FILE.py:NAME@CHECKPOINT")
@@ -66,7 +67,7 @@ def benchmark(
     where = _devices(device)
 
     def of_model(file: Path) -> tuple[Findings, dict[str, Target]]:
-        assert checkpoint is not None
+        assert checkpoint
         return benchmark_model(file, checkpoint, adapter or [], data_root, where, quick, console.print)
 
     def of_data(file: Path) -> tuple[Findings, dict[str, Target]]:
@@ -90,10 +91,14 @@ def benchmark(
 
 
 def _check_options(
-    suite: str, checkpoint: Path | None, adapter: list[str] | None, config: list[Path] | None, data_root: Path | None
+    suite: str,
+    checkpoint: list[Path] | None,
+    adapter: list[str] | None,
+    config: list[Path] | None,
+    data_root: Path | None,
 ) -> None:
     of_a_model = suite in ("model", "all")
-    if of_a_model and checkpoint is None:
+    if of_a_model and not checkpoint:
         raise UserError(f"the suite '{suite}' needs --checkpoint, the model to measure")
     if not of_a_model and (checkpoint or adapter):
         raise UserError(f"--checkpoint and --adapter are for the suites 'model' and 'all', not for '{suite}'")

@@ -6,8 +6,6 @@ from helpers.recordings import columns
 from helpers.recordings import intervals
 from helpers.recordings import prepared
 from helpers.recordings import shown
-from helpers.recordings import prepared
-from helpers.recordings import intervals
 
 from helpers.paths import REPO
 from helpers.paths import SHARED

@@ -59,11 +59,14 @@ class ConstantFlow:
         return state, to_signed(torch.stack([next(clip) for clip in state]))
 
 
-def find_candidates(loaded: LoadedModel, adapters: Sequence[str]) -> list[Candidate]:
-    """adapters: `FILE.py:NAME@CHECKPOINT` each. UserError where two have the same name or one can't be loaded."""
-    name, moved = loaded.path.parent.parent.name or "model", ConstantFlow.context_frames
+def find_candidates(own: Sequence[LoadedModel], adapters: Sequence[str]) -> list[Candidate]:
+    """own: of daydrive's, the first of which the others are compared with; adapters: `FILE.py:NAME@CHECKPOINT` each.
+
+    UserError where two have the same name or one can't be loaded.
+    """
+    moved = ConstantFlow.context_frames
     candidates = [
-        Candidate(name, "model", loaded.context_frames, partial(_own, loaded.path), str(loaded.path)),
+        *(_candidate(loaded, "model" if loaded is own[0] else "peer") for loaded in own),
         *(_peer(text) for text in adapters),
         Candidate("copy_last", "baseline", 1, partial(_baseline, CopyLast), "the last frame, copied"),
         Candidate("constant_flow", "baseline", moved, partial(_baseline, ConstantFlow), "the last frame, moved"),
@@ -74,7 +77,7 @@ def find_candidates(loaded: LoadedModel, adapters: Sequence[str]) -> list[Candid
         if other is not candidate:
             raise UserError(
                 f"two models of this benchmark are called '{candidate.name}', {other.made_from} and "
-                f"{candidate.made_from}; give the adapter another `name`"
+                f"{candidate.made_from}; rename a run's folder, or give the adapter another `name`"
             )
     return candidates
 
@@ -93,6 +96,11 @@ def modules(model: Predictor) -> list[nn.Module]:
         return [model]
     held = model.adapter if isinstance(model, AdaptedModel) else model
     return [value for value in getattr(held, "__dict__", {}).values() if isinstance(value, nn.Module)]
+
+
+def _candidate(loaded: LoadedModel, kind: Kind) -> Candidate:
+    name = loaded.path.parent.parent.name or "model"
+    return Candidate(name, kind, loaded.context_frames, partial(_own, loaded.path), str(loaded.path))
 
 
 def _own(path: Path, device: torch.device) -> Predictor:

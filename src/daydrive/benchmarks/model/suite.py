@@ -40,14 +40,15 @@ ENERGY_SECONDS = 5.0
 
 def benchmark_model(
     output: Path,
-    checkpoint: Path,
+    checkpoints: Sequence[Path],
     adapters: Sequence[str],
     data_root: Path | None,
     devices: Sequence[torch.device],
     quick: bool,
     say: Callable[[str], None],
 ) -> tuple[Findings, dict[str, Target]]:
-    """Measure a checkpoint's model and write JSON: `ratios`, `targets`, `not_measured`, `machine`, `raw`.
+    """Measure the first checkpoint's model beside those of the others, and write JSON: `ratios`, `targets`,
+    `not_measured`, `machine`, `raw`.
 
     adapters: other models in the same table, `FILE.py:NAME@CHECKPOINT` each. data_root: a store to see a drive of, at
     its own rate; without it noise at 10 Hz. Ratios go by `RATIO_NAME_DEVICE`; `raw.dreams` has a row for each model and
@@ -55,8 +56,14 @@ def benchmark_model(
     """
     if output.is_dir():
         raise UserError(f"--output {output} is a folder; give a file")
-    loaded = load(checkpoint)
-    candidates = find_candidates(loaded, adapters)
+    loaded, *others = (load(checkpoint) for checkpoint in checkpoints)
+    for other in others:
+        if other.image_size != loaded.image_size:
+            raise UserError(
+                f"the models {loaded.path} and {other.path} see images of {loaded.image_size} and {other.image_size}; "
+                "what is compared has to see the same"
+            )
+    candidates = find_candidates([loaded, *others], adapters)
     scene = _scene(loaded, data_root, max(candidate.context_frames for candidate in candidates))
     check_folder(output.absolute().parent, "output folder")
     machine = describe_machine(devices[-1])
