@@ -51,7 +51,7 @@ def write_racer(root: Path, drives: int = 3, frames: int = 30, skipped: range = 
     for drive in range(drives):
         folder = root / f"lap {drive}"
         folder.mkdir(parents=True)
-        lines = ["picture,time,degrees,pedal"]
+        lines = ["image,time,degrees,pedal"]
         for k in range(frames):
             if drive == 0 and k in skipped:
                 continue

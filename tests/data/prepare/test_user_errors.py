@@ -113,7 +113,7 @@ def test_folder_layouts(tmp_path: Path) -> None:
     (tmp_path / "raw" / "val").mkdir()
     assert "val has no drives" in refused("folder", tmp_path)
     write_drive(tmp_path / "raw" / "extra", 3)
-    assert "mixes splits" in refused("folder", tmp_path)
+    assert "mixes split folders" in refused("folder", tmp_path)
     shutil.rmtree(tmp_path / "raw")
     drive = write_drive(tmp_path / "raw" / "d", 3)
     (drive / "road.mp4").write_bytes(b"not a video")
@@ -147,7 +147,7 @@ def change(line: int, old: str, new: str) -> Callable[[list[str]], None]:
         (change(2, "0.5,0.0", "fast,0.0"), "row 3: throttle is 'fast', expected a number"),
         (change(2, "0.5,0.0", "nan,0.0"), "row 3: throttle is nan"),
         (change(1, ",0.0,0.5", ",-7,0.5"), "row 2: steering is -7, outside [-1, 1]"),
-        (change(3, ",10.0", ""), "row 4: there are 6 columns where"),
+        (change(3, ",10.0", ""), "row 4: there are 6 columns, expected 7"),
         (lambda lines: lines.reverse(), "is not after that of the previous row"),
         (lambda lines: lines.clear(), "0 rows"),
         (change(0, "center_2020", "center_20x0"), "row 1: "),

@@ -84,7 +84,7 @@ def test_errors_of_the_source(installed: None, tmp_path: Path) -> None:
     log.write_text(log.read_text().replace(",0.1,", ",soon,", 1))
     said = refuses(lambda: prepare("racer", tmp_path / "raw", tmp_path / "s", workers=1), tmp_path)
     assert said.endswith("log.csv, row 3: time is 'soon', expected a number")
-    log.write_text("picture,when\n0.jpg,0\n")
+    log.write_text("image,when\n0.jpg,0\n")
     said = refuses(lambda: prepare("racer", tmp_path / "raw", tmp_path / "s", workers=1), tmp_path)
     assert said == "the dataset 'racer' of the package 'racer-drives' failed (KeyError: 'time'); --debug shows where"
 
