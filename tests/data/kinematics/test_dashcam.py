@@ -119,7 +119,7 @@ def test_video_is_aligned_with_its_track(here: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "expected"),
     [
         (lambda drive: (drive / "drive.mp4").unlink(), "contains no videos"),
         (lambda drive: (drive / "actions.csv").touch(), "beside every video"),
@@ -133,11 +133,11 @@ def test_video_is_aligned_with_its_track(here: Path, monkeypatch: pytest.MonkeyP
         (lambda drive: [write_gpx(drive / f"{k}.gpx", np.arange(9.0), *np.zeros((2, 9))) for k in "ab"], "2 GPS track"),
     ],
 )  # fmt: skip
-def test_malformed_input(tmp_path: Path, refuse: Refuse, spoil, said: str) -> None:
+def test_malformed_input(tmp_path: Path, refuse: Refuse, spoil, expected: str) -> None:
     drive = tmp_path / "drives/monday"
     write_video(drive / "drive.mp4", 100 * np.arange(12))
     spoil(drive)
-    refuse("data", "actions", tmp_path / "drives", said=said)
+    refuse("data", "actions", tmp_path / "drives", said=expected)
 
 
 def test_video_outside_its_track(tmp_path: Path, refuse: Refuse) -> None:

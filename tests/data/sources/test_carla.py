@@ -175,7 +175,7 @@ def link(name: str) -> Spoil:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "expected"),
     [
         (write(MEASUREMENT, b""), "0007.json: not JSON"),
         (write(MEASUREMENT, b'{"steer": 0.1, '), "0007.json: not JSON"),
@@ -209,11 +209,11 @@ def link(name: str) -> Spoil:
         (lambda r: write_bench2drive(r.parent / CLIP, Truth(12, hz=10.0)), "mixes layouts, "),
     ],
 )
-def test_malformed(spoil: Spoil, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malformed(spoil: Spoil, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readings, "LARGEST_JSON", 2 << 20)
     spoil(write_transfuser(tmp_path / "raw" / "déjà vu", Truth(30, hz=10.0), (8, 8)))
     message = refused("carla", tmp_path)
-    assert said in message, message
+    assert expected in message, message
 
 
 def write_own_recording(root: Path) -> Path:
@@ -224,7 +224,7 @@ def write_own_recording(root: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "expected"),
     [
         (write("drive.json", b"{"), "drive.json: not JSON"),
         (lambda d: (d / "drive.json").write_text("{}"), "drive_00000 is unknown; use by-route"),
@@ -243,7 +243,7 @@ def write_own_recording(root: Path) -> Path:
         (lambda d: write_bench2drive(d.parent / CLIP, Truth(12, hz=10.0)), "mixes layouts, Bench2Drive"),
     ],
 )
-def test_malformed_own_recordings(spoil: Spoil, said: str, tmp_path: Path) -> None:
+def test_malformed_own_recordings(spoil: Spoil, expected: str, tmp_path: Path) -> None:
     spoil(write_own_recording(tmp_path / "raw"))
     message = refused("carla", tmp_path, split="by-town")
-    assert said in message, message
+    assert expected in message, message

@@ -71,7 +71,7 @@ ANGLE, SPEED = "processed_log/CAN/steering_angle", "processed_log/CAN/speed"
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "expected"),
     [
         (change(TIMES, swapped), "frame_times, row 11: time 46000.500000 is before 46000.550000"),
         (change(TIMES, lambda t: put(t, 7, t[6])), "frame_times, row 7: two frames have the time"),
@@ -108,12 +108,12 @@ ANGLE, SPEED = "processed_log/CAN/steering_angle", "processed_log/CAN/speed"
         (linked_out("global_pose"), "is a link out of the data root, to"),
     ],
 )  # fmt: skip
-def test_comma2k19(spoil: Spoil, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comma2k19(spoil: Spoil, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     segment = write_comma2k19(tmp_path / "raw" / "déjà vu|x" / "0", Truth(40))
     spoil(segment)
     message = refused("comma2k19", tmp_path)
-    assert said in message and ("raw" in message) and not (tmp_path / "unpickled").exists()
+    assert expected in message and ("raw" in message) and not (tmp_path / "unpickled").exists()
 
 
 def test_duplicate_segment(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ POSES, SEQUENCE = "poses/00.txt", "sequences/00"
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "expected"),
     [
         (line(POSES, 4, lambda text: " ".join(text.split()[:11])), "00.txt, row 5: there are 11 numbers, but a 3x4"),
         (line(POSES, 4, words(3, "nan")), "00.txt, row 5: a 3x4 matrix is nan, which is not a finite number"),
@@ -178,13 +178,13 @@ POSES, SEQUENCE = "poses/00.txt", "sequences/00"
         (lambda root: (root / "loop").symlink_to(root / "loop"), None),
     ],
 )
-def test_kitti_odometry(spoil: Spoil, said: str | None, tmp_path: Path) -> None:
+def test_kitti_odometry(spoil: Spoil, expected: str | None, tmp_path: Path) -> None:
     write_odometry(tmp_path / "raw", "00", Truth(20, hz=10), (8, 24), cameras=(2,))
     spoil(tmp_path / "raw")
-    if said is None:
+    if expected is None:
         assert prepare("kitti", tmp_path / "raw", tmp_path / "store", (16, 16), workers=1).exists()
     else:
-        assert said in refused("kitti", tmp_path)
+        assert expected in refused("kitti", tmp_path)
 
 
 DRIVE = "2011_09_26/2011_09_26_drive_0001_sync"
@@ -192,7 +192,7 @@ STAMPS, READING = f"{DRIVE}/image_02/timestamps.txt", f"{DRIVE}/oxts/data/000000
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "expected"),
     [
         (line(STAMPS, 2, lambda _: "13:02:25.5"), "timestamps.txt, row 3: '13:02:25.5' is not a time"),
         (line(STAMPS, 2, lambda _: ""), "timestamps.txt, row 3: '' is not a time"),
@@ -209,14 +209,14 @@ STAMPS, READING = f"{DRIVE}/image_02/timestamps.txt", f"{DRIVE}/oxts/data/000000
         (lambda root: (root / STAMPS).unlink(), "image_02/timestamps.txt cannot be read"),
     ],
 )
-def test_kitti_raw(spoil: Spoil, said: str, tmp_path: Path) -> None:
+def test_kitti_raw(spoil: Spoil, expected: str, tmp_path: Path) -> None:
     write_raw(tmp_path / "raw", 1, Truth(20, hz=10), (8, 24))
     spoil(tmp_path / "raw")
-    assert said in refused("kitti", tmp_path)
+    assert expected in refused("kitti", tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         ({"camera": "4"}, "--camera 4: the cameras are 0 and 1 (grayscale), 2 and 3 (color)"),
         ({"camera": "3"}, "image_3 does not exist, but all drives are read from one camera"),
@@ -225,9 +225,9 @@ def test_kitti_raw(spoil: Spoil, said: str, tmp_path: Path) -> None:
         ({"fit": "squeeze"}, "--fit squeeze: there is no such fit"),
     ],
 )
-def test_options(options: dict[str, object], said: str, tmp_path: Path) -> None:
+def test_options(options: dict[str, object], expected: str, tmp_path: Path) -> None:
     write_odometry(tmp_path / "raw", "00", Truth(20, hz=10), (8, 24), cameras=(2,))
-    assert said in refused("kitti", tmp_path, **options)
+    assert expected in refused("kitti", tmp_path, **options)
 
 
 @pytest.mark.parametrize("dataset", ["comma2k19", "kitti"])
@@ -247,6 +247,6 @@ def test_the_command_line_exits_with_2(
     monkeypatch.setattr(sys, "argv", ["daydrive", *arguments, "--fit", "crop", "--output", str(tmp_path / "store")])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    said = capfd.readouterr().err
-    assert ended.value.code == cli.BAD_INPUT and said.startswith("error: ") and "frame_times is truncated" in said
+    message = capfd.readouterr().err
+    assert ended.value.code == cli.BAD_INPUT and message.startswith("error: ") and "frame_times is truncated" in message
     assert os.listdir(tmp_path) == ["raw"]

@@ -45,7 +45,7 @@ def moved_out(name: str) -> Spoil:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "expected"),
     [
         (put(CATALOG, 4, user_angle=1.5), "catalog_0.catalog, row 4: user/angle is 1.5, outside [-1, 1]"),
         (
@@ -80,16 +80,16 @@ def moved_out(name: str) -> Spoil:
         (moved_out("images"), "_cam_image_array_.jpg is a link out of the data root"),
     ],
 )
-def test_tubs(spoil: Spoil, said: str, tmp_path: Path) -> None:
+def test_tubs(spoil: Spoil, expected: str, tmp_path: Path) -> None:
     spoil(write_tub(tmp_path / "raw" / "déjà vu", (25,)))
     message = refuses(
         lambda: prepare("donkeycar", tmp_path / "raw", tmp_path / "out" / "store", (16, 16), workers=1), tmp_path
     )
-    assert any(part in message for part in said.split("|")), message
+    assert any(part in message for part in expected.split("|")), message
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "expected"),
     [
         (lambda tub: (tub / "record_3.json").write_text("{"), "record_3.json: not JSON"),
         (lambda tub: (tub / "record_3.json").rename(tub / "record_x.json"), "record files are named record_N.json"),
@@ -102,10 +102,10 @@ def test_tubs(spoil: Spoil, said: str, tmp_path: Path) -> None:
         (lambda tub: shutil.rmtree(tub), "is empty"),
     ],
 )
-def test_old_tubs(spoil: Spoil, said: str, tmp_path: Path) -> None:
+def test_old_tubs(spoil: Spoil, expected: str, tmp_path: Path) -> None:
     spoil(write_old_tub(tmp_path / "raw" / "tub", range(30), "timestamp"))
     message = refuses(lambda: prepare("donkeycar", tmp_path / "raw", tmp_path / "store", (16, 16), workers=1), tmp_path)
-    assert said in message, message
+    assert expected in message, message
 
 
 def test_the_command_line_exits_with_2(tmp_path: Path, refuse: Refuse) -> None:

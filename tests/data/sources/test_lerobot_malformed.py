@@ -90,7 +90,7 @@ def refused(root: Path, tmp_path: Path, **options: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "expected"),
     [
         (lambda root: (root / INFO).unlink(), "is not a LeRobot dataset: it has no meta/info.json"),
         (lambda root: (root / INFO).write_text("{"), "meta/info.json: not JSON"),
@@ -134,18 +134,18 @@ def refused(root: Path, tmp_path: Path, **options: object) -> str:
         (moved_out("meta"), "is a link out of the data root"),
     ],
 )  # fmt: skip
-def test_version_2(spoil: Spoil, said: str | None, tmp_path: Path) -> None:
+def test_version_2(spoil: Spoil, expected: str | None, tmp_path: Path) -> None:
     root = write_lerobot(tmp_path / "déjà vu", (12, 12, 12))
     spoil(root)
-    if said is None:
+    if expected is None:
         assert prepare("lerobot", root, tmp_path / "store", (16, 16), workers=1).exists()
     else:
-        message = refused(root, tmp_path, camera="front" if "images" not in said else None)
-        assert said in message, message
+        message = refused(root, tmp_path, camera="front" if "images" not in expected else None)
+        assert expected in message, message
 
 
 @pytest.mark.parametrize(
-    ("edit", "said"),
+    ("edit", "expected"),
     [
         (put(3, {"bytes": b"", "path": None}), "frame 3: the picture observation.images.front is empty (0 bytes)"),
         (put(3, {"bytes": b"GIF89a", "path": None}), "observation.images.front is not a picture that can be read"),
@@ -155,14 +155,14 @@ def test_version_2(spoil: Spoil, said: str | None, tmp_path: Path) -> None:
         (put(3, {"bytes": None, "path": None}), "frame 3: observation.images.front has no image"),
     ],
 )
-def test_images_in_parquet(edit: Callable[[list[Any]], Any], said: str, tmp_path: Path) -> None:
+def test_images_in_parquet(edit: Callable[[list[Any]], Any], expected: str, tmp_path: Path) -> None:
     root = write_lerobot(tmp_path / "raw", (12, 12), image_dtype="image")
     column(DATA, "observation.images.front", edit)(root)
-    assert said in refused(root, tmp_path)
+    assert expected in refused(root, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "expected"),
     [
         (
             lambda root: shutil.rmtree(root / "meta/episodes"),
@@ -185,17 +185,17 @@ def test_images_in_parquet(edit: Callable[[list[Any]], Any], said: str, tmp_path
         (cut(f"{KEY}/chunk-000/file-000.mp4", 0.5), "file-000.mp4 cannot be read"),
     ],
 )
-def test_version_3(spoil: Spoil, said: str | None, small_store: Path, tmp_path: Path) -> None:
+def test_version_3(spoil: Spoil, expected: str | None, small_store: Path, tmp_path: Path) -> None:
     root = export_lerobot(small_store, tmp_path / "raw")
     spoil(root)
-    if said is None:
+    if expected is None:
         assert prepare("lerobot", root, tmp_path / "store", (16, 16), workers=1).exists()
     else:
-        assert said in refused(root, tmp_path)
+        assert expected in refused(root, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         ({"camera": "rear"}, "--camera rear: there is no such camera in"),
         ({"hz": 20}, "has 10 frames per second, too few for --hz 20"),
@@ -205,14 +205,14 @@ def test_version_3(spoil: Spoil, said: str | None, small_store: Path, tmp_path: 
         ({"brake_scale": float("inf")}, "--set brake_scale=inf has to be finite and not 0"),
     ],
 )
-def test_options(options: dict[str, object], said: str, tmp_path: Path) -> None:
-    assert said in refused(write_lerobot(tmp_path / "raw", (12, 12)), tmp_path, **options)
+def test_options(options: dict[str, object], expected: str, tmp_path: Path) -> None:
+    assert expected in refused(write_lerobot(tmp_path / "raw", (12, 12)), tmp_path, **options)
 
 
 def test_exports(small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuse: Refuse) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "file").touch()
-    for arguments, said in (
+    for arguments, message in (
         ((small_store, "--output", tmp_path / "there"), "there is there already; give a folder that is empty"),
         ((tmp_path / "none", "--output", tmp_path / "out"), "there is no store at"),
         (
@@ -220,16 +220,16 @@ def test_exports(small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             "there is no split 'vall'; did you mean 'val'",
         ),
     ):
-        refuse("data", "export", *arguments, said=said)
+        refuse("data", "export", *arguments, said=message)
     write_drive(tmp_path / "raw" / "d", 40)
     odd = prepare("folder", tmp_path / "raw", tmp_path / "odd", (15, 16), workers=1)
-    said = refuses(lambda: export_lerobot(odd, tmp_path / "out"), tmp_path)
-    assert "has pictures of 15x16 and H.264 takes even sizes only; prepare one with --image-size 16 16" in said
+    message = refuses(lambda: export_lerobot(odd, tmp_path / "out"), tmp_path)
+    assert "has pictures of 15x16 and H.264 takes even sizes only; prepare one with --image-size 16 16" in message
     with monkeypatch.context() as patch:
         read = Store.read
         patch.setattr(Store, "read", lambda self, rows: ([jpeg[:99] for jpeg in read(self, rows)[0]], None))
-        said = refuses(lambda: export_lerobot(small_store, tmp_path / "more" / "out"), tmp_path)
-    assert "is damaged: the picture of drive" in said
+        message = refuses(lambda: export_lerobot(small_store, tmp_path / "more" / "out"), tmp_path)
+    assert "is damaged: the picture of drive" in message
 
     def full(self: VideoFiles, image: np.ndarray) -> None:
         raise OSError(28, "No space left on device")

@@ -142,18 +142,18 @@ CASES: list[tuple[Spoil, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("spoil", "said"), CASES)
-def test_refused(spoil: Spoil, said: str, good: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("spoil", "expected"), CASES)
+def test_refused(spoil: Spoil, expected: str, good: Path, tmp_path: Path) -> None:
     shutil.copytree(good, tmp_path / "raw")
     spoil(tmp_path / "raw")
     message = refuses(
         lambda: prepare("nuscenes", tmp_path / "raw", tmp_path / "out" / "store", (16, 16), workers=1), tmp_path
     )
-    assert said in message and str(tmp_path) in message
+    assert expected in message and str(tmp_path) in message
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         ({"camera": "CAM_FRONTAL"}, "v1.0-mini has no such camera; did you mean 'CAM_FRONT'?"),
         ({"camera": "LIDAR_TOP"}, "v1.0-mini has no such camera; "),
@@ -163,29 +163,31 @@ def test_refused(spoil: Spoil, said: str, good: Path, tmp_path: Path) -> None:
         ({"hz": 30}, "v1.0-mini has 12.1 frames per second, too few for --hz 30"),
     ],
 )
-def test_options(options: dict[str, object], said: str, good: Path, tmp_path: Path) -> None:
+def test_options(options: dict[str, object], expected: str, good: Path, tmp_path: Path) -> None:
     (tmp_path / "raw").symlink_to(good)
     call = lambda: prepare("nuscenes", tmp_path / "raw", tmp_path / "store", workers=1, **options)  # noqa: E731
-    assert said in refuses(call, tmp_path)
+    assert expected in refuses(call, tmp_path)
 
 
 def test_official_split_of_an_unknown_scene(good: Path, tmp_path: Path) -> None:
     shutil.copytree(good, tmp_path / "raw")
     put(SCENES, 1, name="custom")(tmp_path / "raw")
-    said = refuses(lambda: prepare("nuscenes", tmp_path / "raw", tmp_path / "s", split="official", workers=1), tmp_path)
-    assert said == "--split official: the scene 'custom' is not in the lists of v1.0-mini; use by-drive"
+    message = refuses(
+        lambda: prepare("nuscenes", tmp_path / "raw", tmp_path / "s", split="official", workers=1), tmp_path
+    )
+    assert message == "--split official: the scene 'custom' is not in the lists of v1.0-mini; use by-drive"
 
 
 def test_folder_of_the_tables_as_root(good: Path, tmp_path: Path) -> None:
-    said = refuses(lambda: prepare("nuscenes", good / MINI, tmp_path / "s", workers=1), tmp_path)
-    assert said.endswith("; use its parent folder")
+    message = refuses(lambda: prepare("nuscenes", good / MINI, tmp_path / "s", workers=1), tmp_path)
+    assert message.endswith("; use its parent folder")
 
 
 def test_split_option_of_other_sources(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "x").touch()
-    said = refuses(lambda: prepare("kitti", tmp_path / "raw", tmp_path / "s", split="official"), tmp_path)
-    assert "does not take --split" in said
+    message = refuses(lambda: prepare("kitti", tmp_path / "raw", tmp_path / "s", split="official"), tmp_path)
+    assert "does not take --split" in message
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -210,6 +212,6 @@ def test_the_command_line_exits_with_2(
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    said = capfd.readouterr().err
-    assert ended.value.code == cli.BAD_INPUT and said.startswith("error: ") and "is empty (0 bytes)" in said
-    assert "sample_data.json, token " in said and sorted(tmp_path.rglob("*")) == before
+    message = capfd.readouterr().err
+    assert ended.value.code == cli.BAD_INPUT and message.startswith("error: ") and "is empty (0 bytes)" in message
+    assert "sample_data.json, token " in message and sorted(tmp_path.rglob("*")) == before

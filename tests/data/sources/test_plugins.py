@@ -82,11 +82,11 @@ def test_options(installed: None, refuse: Refuse, tmp_path: Path) -> None:
 def test_errors_of_the_source(installed: None, tmp_path: Path) -> None:
     log = write_racer(tmp_path / "raw", 1) / "lap 0/log.csv"
     log.write_text(log.read_text().replace(",0.1,", ",soon,", 1))
-    said = refuses(lambda: prepare("racer", tmp_path / "raw", tmp_path / "s", workers=1), tmp_path)
-    assert said.endswith("log.csv, row 3: time is 'soon', expected a number")
+    message = refuses(lambda: prepare("racer", tmp_path / "raw", tmp_path / "s", workers=1), tmp_path)
+    assert message.endswith("log.csv, row 3: time is 'soon', expected a number")
     log.write_text("image,when\n0.jpg,0\n")
-    said = refuses(lambda: prepare("racer", tmp_path / "raw", tmp_path / "s", workers=1), tmp_path)
-    assert said == "the dataset 'racer' of the package 'racer-drives' failed (KeyError: 'time'); --debug shows where"
+    message = refuses(lambda: prepare("racer", tmp_path / "raw", tmp_path / "s", workers=1), tmp_path)
+    assert message == "the dataset 'racer' of the package 'racer-drives' failed (KeyError: 'time'); --debug shows where"
 
 
 FAULTS = {

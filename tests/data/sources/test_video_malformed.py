@@ -49,7 +49,7 @@ def both(*spoils: Spoil) -> Spoil:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "options", "said"),
+    ("spoil", "options", "expected"),
     [
         (write("a b.mp4", b""), {}, "a b.mp4 cannot be read"),
         (write("a b.mp4", b"no video" * 99), {}, "a b.mp4 cannot be read"),
@@ -97,7 +97,7 @@ def both(*spoils: Spoil) -> Spoil:
         ),
     ],
 )
-def test_videos(spoil: Spoil, options: dict[str, object], said: str, tmp_path: Path) -> None:
+def test_videos(spoil: Spoil, options: dict[str, object], expected: str, tmp_path: Path) -> None:
     root = tmp_path / "déjà vu"
     write_video(root / "a b.mp4", 100 * np.arange(30))
     csv()(root)
@@ -105,7 +105,7 @@ def test_videos(spoil: Spoil, options: dict[str, object], said: str, tmp_path: P
     message = refuses(
         lambda: prepare("video", root, tmp_path / "out" / "store", (16, 16), workers=1, **options), tmp_path
     )
-    assert said in message, message
+    assert expected in message, message
 
 
 def test_missing_and_too_large_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,8 +114,8 @@ def test_missing_and_too_large_frames(tmp_path: Path, monkeypatch: pytest.Monkey
         lambda: list(video.frames_at(file, np.array([3.0]), 0.1)), tmp_path
     )
     monkeypatch.setattr(video, "LARGEST", 700)
-    said = refuses(lambda: list(video.frames_at(file, np.array([0.0]), 0.1)), tmp_path)
-    assert "says its pictures are 24x32, too large to decode" in said
+    message = refuses(lambda: list(video.frames_at(file, np.array([0.0]), 0.1)), tmp_path)
+    assert "says its pictures are 24x32, too large to decode" in message
 
 
 def test_the_command_line_exits_with_2(tmp_path: Path, refuse: Refuse) -> None:

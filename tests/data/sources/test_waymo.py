@@ -149,7 +149,7 @@ def huge(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "expected"),
     [
         (truncated(IMAGES, 0.5), "s.parquet cannot be read"),
         (truncated(POSES, 0.0), "vehicle_pose/s.parquet cannot be read"),
@@ -183,23 +183,23 @@ def huge(data: bytes) -> bytes:
         ),
     ],
 )  # fmt: skip
-def test_malformed(spoil: Callable[[Path], object], said: str, tmp_path: Path) -> None:
+def test_malformed(spoil: Callable[[Path], object], expected: str, tmp_path: Path) -> None:
     root = write_waymo(tmp_path / "raw", "s", TRUTH, (8, 8), cameras=1)
     spoil(root)
     message = refused("waymo", tmp_path)
-    assert said in message, message
+    assert expected in message, message
 
 
 def test_links_missing_poses_and_options(tmp_path: Path) -> None:
     root = write_waymo(tmp_path / "raw", "s", TRUTH, (8, 8), cameras=1)
-    for options, said in (
+    for options, expected in (
         ({"camera": "REAR"}, "--camera REAR: there is no such camera"),
         ({"camera": "6"}, "--camera 6: there is no such camera"),
         ({"split": "official"}, "--split official: "),
         ({"split": "random"}, "--split random: has to be official or by-drive"),
         ({"hz": 25}, "has 10 frames per second, too few for --hz 25"),
     ):
-        assert said in refused("waymo", tmp_path, **options)
+        assert expected in refused("waymo", tmp_path, **options)
     write_waymo(tmp_path / "other", "s", Truth(20, hz=10.0, start=77.0), (8, 8), cameras=1)
     os.replace(tmp_path / "other" / POSES, root / POSES)
     assert "has no pose of the frame 0 in" in refused("waymo", tmp_path)
