@@ -85,6 +85,11 @@ class CountedSource:
         return [Drive(f"c{i}", 10.0, CountedFrames(20 * i, 10 + i), length=10 + i) for i in range(options["drives"])]
 
 
+def numbers(store: Store, rows: np.ndarray) -> list[int]:
+    """Which `picture` each row shows."""
+    return [int(simplejpeg.decode_jpeg(jpeg)[:, :, 0].mean().round()) for jpeg in store.read(rows)[0]]
+
+
 @dataclass(frozen=True)
 class GroupedSource(CountedSource):
     """Drives 0 and 1 show one place, 2 and 3 another, …"""
@@ -94,8 +99,3 @@ class GroupedSource(CountedSource):
             return CountedFrames(first, 10)
 
         return [Drive(f"c{i}", 10.0, made(i), length=10, group=f"g{i // 2}") for i in range(options["drives"])]
-
-
-def numbers(store: Store, rows: np.ndarray) -> list[int]:
-    """Which `picture` each row shows."""
-    return [int(simplejpeg.decode_jpeg(jpeg)[:, :, 0].mean().round()) for jpeg in store.read(rows)[0]]

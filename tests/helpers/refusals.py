@@ -70,11 +70,6 @@ def spoil(name: str, text: str | bytes | None) -> Callable[[Path], None]:
     return apply
 
 
-def refused(dataset: str, tmp_path: Path, **more: object) -> str:
-    settings = {"data_root": tmp_path / "raw", "output": tmp_path / "out" / "store", "workers": 1, **more}
-    return refuses(lambda: prepare(dataset, image_size=(16, 16), **settings), tmp_path)
-
-
 def refuses(call: Callable[[], object], below: Path) -> str:
     """The sentence of the UserError that `call` raises; nothing under `below` has changed after it."""
     before = sorted(below.rglob("*"))
@@ -85,3 +80,8 @@ def refuses(call: Callable[[], object], below: Path) -> str:
     assert not message.startswith(("The ", "There ", "A ", "Another "))
     assert sorted(below.rglob("*")) == before
     return message
+
+
+def refused(dataset: str, tmp_path: Path, **more: object) -> str:
+    settings = {"data_root": tmp_path / "raw", "output": tmp_path / "out" / "store", "workers": 1, **more}
+    return refuses(lambda: prepare(dataset, image_size=(16, 16), **settings), tmp_path)

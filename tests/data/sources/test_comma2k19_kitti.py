@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from helpers.recordings import columns
 from helpers.recordings import prepared
-from helpers.recordings import intervals
 from helpers.recordings import shown
+from helpers.recordings import intervals
+from helpers.recordings import columns
 
-from helpers.paths import REPO
 from helpers.paths import SHARED
+from helpers.paths import REPO
 
 import re
 import shutil

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from helpers.drives import numbers
 from helpers.paths import UDACITY
+from helpers.drives import numbers
 
 from helpers.paths import SHARED
 
