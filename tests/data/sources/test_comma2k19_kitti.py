@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from helpers.recordings import prepared
-from helpers.recordings import shown
 from helpers.recordings import intervals
 from helpers.recordings import columns
+from helpers.recordings import shown
 
-from helpers.paths import SHARED
 from helpers.paths import REPO
+from helpers.paths import SHARED
 
 import re
 import shutil
