@@ -52,9 +52,10 @@ def check_size(config: Config, store: Store) -> Iterator[Check]:
             "size", f"{said}, and data.image_size is {wanted[0]}x{wanted[1]}; {remedy.format(*wanted)}"
         )  # fmt: skip
     if min(height, width) != min(meant):
+        settings = config.model.native_image_size_settings
         yield _warning(
-            "size", f"{said}, and the model is meant for {meant[0]}x{meant[1]}; {remedy.format(*meant)}, or train a "
-            "model of its size"
+            "size", f"{said}, and the model is meant for {meant[0]}x{meant[1]}{f' ({settings})' if settings else ''}; "
+            f"{remedy.format(*meant)}, or train a model of its size"
         )  # fmt: skip
 
 
