@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from daydrive.config.files import config_names
-from helpers.guide import SMALL
+from helpers.guide import small_settings
 from helpers.paths import REPO
 
 PATIENCE = 900
@@ -77,7 +77,7 @@ def test_the_wheel_holds_what_is_no_python(wheel: Path) -> None:
 def test_the_demo_and_every_config_by_its_name(environment: Path, tmp_path: Path) -> None:
     where = run(environment, tmp_path, "python", "-c", "import daydrive; print(daydrive.__file__)")
     assert Path(where.strip()).is_relative_to(environment.parent)
-    said = run(environment, tmp_path, "daydrive", "demo", "--drives", "3", "--clips", "2", *SMALL)
+    said = run(environment, tmp_path, "daydrive", "demo", "--drives", "3", "--clips", "2", *small_settings("demo"))
     assert "report, for a browser" in said and (tmp_path / "runs/demo/evaluation/report.html").is_file()
 
     assert [
@@ -86,7 +86,7 @@ def test_the_demo_and_every_config_by_its_name(environment: Path, tmp_path: Path
     for name in config_names():
         if name.startswith("training/"):
             short = name.removeprefix("training/")
-            run(environment, tmp_path, "daydrive", "train", "--config", short, "--dry-run", *SMALL)
+            run(environment, tmp_path, "daydrive", "train", "--config", short, "--dry-run", *small_settings(short))
     train = ("daydrive", "train", "--config", "demo", "--run-dir", "second")
-    assert "store: data/processed/road" in run(environment, tmp_path, *train, *SMALL)
+    assert "store: data/processed/road" in run(environment, tmp_path, *train, *small_settings("demo"))
     assert (tmp_path / "second/checkpoints/last").is_file()

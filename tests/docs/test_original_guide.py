@@ -16,7 +16,7 @@ import pytest
 
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
-from helpers.guide import SMALL, make_room, serves
+from helpers.guide import make_room, serves, small_settings
 from helpers.paths import REPO
 from helpers.training_guide import done, run_here
 
@@ -28,7 +28,7 @@ DATA_PARALLEL = "python scripts/train.py --use-dp"
 FOUR = "torchrun --nproc_per_node=4 scripts/train.py --config configs/training/distributed.yaml"
 FIND_LR = "python scripts/find_lr.py --config configs/training/base.yaml --min-lr 1e-6 --max-lr 1e-2"
 
-OVERRIDES = (*SMALL, "logging.wandb_mode=offline")
+OVERRIDES = (*small_settings("base"), "logging.wandb_mode=offline")
 
 
 @pytest.fixture

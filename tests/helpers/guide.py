@@ -42,8 +42,7 @@ SMALL = (
 """What a training of the guide is given besides; what the command itself sets comes after it and wins."""
 
 ADDED = {
-    "train.py": SMALL,
-    "find_lr.py": ("--steps", "20", *SMALL),
+    "find_lr.py": ("--steps", "20"),
     "prepare_dataset.py": ("--workers", "1"),
     "evaluate.py": ("--clips", "2", "--horizon", "6"),
     "dream_speed.py": ("--frames", "20"),
@@ -108,6 +107,11 @@ def quoted(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
+def small_settings(config: str) -> tuple[str, ...]:
+    """Overrides that make a training with this config file, or the config of this name, small."""
+    return (*SMALL, *SMALL_MODELS.get(Path(config).stem, SMALL_TEXTURE))
+
+
 def small(command: str) -> list[str]:
     """The words of a command, as it is run."""
     for pattern, smaller in REPLACED:
@@ -121,8 +125,7 @@ def small(command: str) -> list[str]:
         name = words[place].removeprefix("scripts/")
     added = ADDED.get(name, ())
     if name in ("train.py", "find_lr.py"):
-        config = Path(words[words.index("--config") + 1]).stem
-        added = (*added, *SMALL_MODELS.get(config, SMALL_TEXTURE))
+        added = (*added, *small_settings(words[words.index("--config") + 1]))
     return [*words[: place + 1], *added, *words[place + 1 :]]
 
 
