@@ -119,7 +119,7 @@ def test_sums_are_the_same_in_any_order_and_division() -> None:
 def test_what_is_not_finite_is_refused(bad: float) -> None:
     features = np.zeros((4, 3))
     features[2, 1] = bad
-    with pytest.raises(UserError, match="features hold NaN or infinity"):
+    with pytest.raises(UserError, match="features contain NaN or infinity"):
         Moments(3, 0.5).add(features)
     with pytest.raises(ValueError, match="finite"):
         gaussian(features[2], np.eye(3))
