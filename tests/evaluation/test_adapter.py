@@ -1,4 +1,4 @@
-"""Any model goes through the same report behind an adapter, and what an adapter gets wrong is one sentence."""
+"""Adapters make any model usable for reports, and invalid adapters give a one-line error."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_steps_become_rollouts() -> None:
 
 
 def test_a_report_of_another_model(tmp_path: Path) -> None:
-    """An adapter that copies has the metrics of the baseline that copies, under its own name."""
+    """An adapter that copies the last frame has the metrics of the copying baseline, under its own name."""
     store = scene_store(tmp_path)
     output = tmp_path / "copied"
     arguments = ["evaluate", "--adapter", COPY_LAST, "--checkpoint", str(store.path / "store.json")]

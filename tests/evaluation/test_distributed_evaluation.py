@@ -1,4 +1,4 @@
-"""An evaluation by several processes: the metrics of one, and the failure of one ends all."""
+"""Evaluation with several processes: the metrics equal those of one process, and a failure in one ends all."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def load(checkpoint, device):
 
 
 def start(arguments: Sequence[object]) -> list[subprocess.Popen[str]]:
-    """Two processes as Slurm starts them, found by variables, one thread each."""
+    """Starts two processes with the environment variables of a distributed launch, one thread each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

@@ -37,7 +37,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def oracle(store: Store, split: str, horizon: int = HORIZON) -> RolloutFunction:
-    """Knows every clip's future by its past, and cares for no action after it."""
+    """Returns the true future of each clip, identified by its context actions; ignores later actions."""
     clips = fixed_clips(store, split, CONTEXT + horizon, 10_000)
     batch = read_clips(store, clips)
     known = {past(a): image[CONTEXT:] for image, a in zip(batch.images, batch.actions, strict=True)}
@@ -45,7 +45,7 @@ def oracle(store: Store, split: str, horizon: int = HORIZON) -> RolloutFunction:
 
 
 def past(actions: Tensor) -> bytes:
-    """What tells a clip from all others: the throttle in its context is a running number."""
+    """Identifies a clip: the throttle in its context is a running number."""
     return actions[: CONTEXT - 1].numpy().tobytes()
 
 

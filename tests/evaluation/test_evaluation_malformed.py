@@ -1,4 +1,4 @@
-"""What an evaluation refuses: checkpoints and stores."""
+"""Errors of the evaluation for invalid options, checkpoints, stores and comparisons."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def resized(folder: Path) -> None:
 
 
 def numbered(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Callable[[Path], None]:
-    """Other weights in a checkpoint."""
+    """Changes the weights of a checkpoint."""
 
     def apply(folder: Path) -> None:
         weights = change(load_file(folder / "model.safetensors"))
@@ -139,7 +139,7 @@ def only_training(store: Path) -> None:
 
 
 def unreachable(store: Path) -> None:
-    """Drives shorter than what the model wants to see."""
+    """Drives shorter than the model's context."""
     drives = json.loads((store / METADATA_FILE).read_text())["drives"]
     of_metadata(drives=[{**drive, "frames": 3} if drive["split"] == "test" else drive for drive in drives])(store)
 
@@ -167,7 +167,7 @@ def test_broken_stores(harm: Callable[[Path], None], message: str, refuse: Refus
 
 
 class Compared(NamedTuple):
-    """command: an evaluation, without what it is compared with; other: a folder to compare it with."""
+    """command: an evaluation with `--compare other`; other: the folder of another evaluation."""
 
     command: tuple[Any, ...]
     other: Path
@@ -175,7 +175,7 @@ class Compared(NamedTuple):
 
 @pytest.fixture(scope="module")
 def evaluated(trained: Path, road_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of two clips and two steps."""
+    """An evaluation with two clips and two steps."""
     folder = tmp_path_factory.mktemp("evaluated") / "first"
     command = ["evaluate", "--checkpoint", trained, "--data-root", road_store, "--output", folder, "--device", "cpu"]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
@@ -187,7 +187,7 @@ def evaluated(trained: Path, road_store: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def compared(evaluated: Path, trained: Path, road_store: Path, tmp_path: Path) -> Compared:
-    """Against a copy of it that may be spoiled."""
+    """A comparison with a copy of it that may be damaged."""
     other = shutil.copytree(evaluated, tmp_path / "other")
     command = ("evaluate", "--checkpoint", trained, "--data-root", road_store, "--output", "new/out")
     return Compared((*command, "--clips", 2, "--horizon", 2, "--device", "cpu", "--compare", other), other)

@@ -1,4 +1,4 @@
-"""Many clips: the same metrics whatever batch, order and device, constant memory, and nothing is measured twice."""
+"""Many clips: metrics independent of batch size, order and device, constant memory, resuming without repeated work."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluate
 
 @pytest.fixture(autouse=True)
 def same_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever edits the code while its tests run changes the manifest."""
+    """Keeps the manifest constant if the code is edited while the tests run."""
     monkeypatch.setattr("daydrive.evaluation.manifest.code_state", dict)
 
 
@@ -61,7 +61,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def metrics_of(rollout_fn: RolloutFunction, store: Store, order: list[int], count: int) -> dict[int, dict[str, Any]]:
-    """Of each clip of the split `val`, measured in this order."""
+    """Metrics of clips of the split `val`, measured in the given order."""
     clips = fixed_clips(store, "val", 4 + 5, count)
     average = mean_image(store, "val")
     rollouts = predict_clips(rollout_fn, store, clips, other_clips(clips, 0), 4, order)
@@ -132,7 +132,7 @@ def test_predictions_are_of_evenly_chosen_clips(scene: Store, tmp_path: Path) ->
 
 
 class Interrupted:
-    """Dreams, and is interrupted at a call. calls: so far."""
+    """A steerer that is interrupted at a given call. calls: the number of calls so far."""
 
     def __init__(self, at: int | None = None) -> None:
         self.at, self.calls = at, 0
@@ -172,7 +172,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(scene: Store, tmp_path: 
 def test_a_kill_loses_what_was_not_saved_only(
     scene: Store, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What lies on the disk at one moment is what a kill leaves."""
+    """A copy of the folder at one moment is what a kill would leave."""
     out, left = tmp_path / "out", tmp_path / "left"
     monkeypatch.setattr(runner, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(runner, "SAVE_SHARE", 1e9)

@@ -1,4 +1,4 @@
-"""The model card: what the Hub reads of it, what people read of it, and that its snippet runs."""
+"""The model card: its metadata for the Hub, its text, and that its snippet runs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def card(evaluated: Path) -> str:
 
 
 def metadata(card: str) -> dict[str, Any]:
-    """What stands between the first two lines of dashes, as the Hub takes it."""
+    """The YAML front matter, as the Hub parses it."""
     head = re.match(r"\A---\n(.*?\n)---\n", card, re.S)
     assert head is not None
     found: dict[str, Any] = yaml.safe_load(head[1])

@@ -1,4 +1,4 @@
-"""The report as a page: what is on it, and how it behaves in a browser."""
+"""The HTML report: its content, and its behaviour in a browser."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ THEMES = ("light", "dark")
 
 
 class Page(HTMLParser):
-    """tags: each with what it was given; text: what stands in one, by its tag."""
+    """tags: with their attributes; text: contents by tag."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """Of a rollout with everything asked for that its store has, and its folder."""
+    """An evaluation with all optional suites that the store supports, and its folder."""
     folder = tmp_path_factory.mktemp("page")
     about = {"name": "a <steerer> & co"}
     store, output = scene_store(folder), folder / "out"

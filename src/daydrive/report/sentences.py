@@ -28,7 +28,7 @@ def usable_sentence(evaluation: Mapping[str, Any]) -> str:
     seconds = len(evaluation["horizons"]) / evaluation["hz"]
     return (
         f"Usable seconds: {evaluation['usable_seconds']:.2f}{interval}. For this time a rollout is better than every "
-        f"baseline; {evaluation['usable_to_the_end']:.0%} of the rollouts are until the end of the {seconds:.1f} s."
+        f"baseline on average; {evaluation['usable_to_the_end']:.0%} of the rollouts are for the whole {seconds:.1f} s."
     )
 
 

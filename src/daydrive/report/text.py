@@ -27,14 +27,14 @@ COLUMNS = {
     "PSNR": "PSNR",
     "copied last frame": "copied",
     "margin": "margin",
-    "loss with another clip's actions": "actions",
+    "cost of another clip's actions": "actions",
     "SSIM": "SSIM",
     "SSIM, copied": "copied",
     "sharpness": "sharp",
 }
 """Column headers: Markdown → terminal."""
 
-_LEGEND = "copied: the last real frame; actions: PSNR loss with another clip's actions."
+_LEGEND = "copied: the last real frame; actions: PSNR cost of another clip's actions."
 
 
 def margins_table(evaluation: dict[str, Any]) -> Table:

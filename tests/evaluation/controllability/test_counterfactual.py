@@ -1,4 +1,4 @@
-"""The counterfactual test sees who steers: an oracle, one that ignores the wheel, one that mixes up left and right."""
+"""The counterfactual suite distinguishes an oracle, a model that ignores the steering, and one that confuses left and right."""
 
 from __future__ import annotations
 

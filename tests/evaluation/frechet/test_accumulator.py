@@ -33,7 +33,7 @@ ImageFunction = Callable[[Tensor], Tensor]
 
 @pytest.fixture(scope="module")
 def clips(road_store: Path) -> Tensor:
-    """uint8 (24, 8, 3, H, W): three of each of eight drives, every other drive's first."""
+    """uint8 (24, 8, 3, H, W): three clips of each of eight drives; the two halves are of different drives."""
     store = Store.open(road_store)
     drives = [*store.drives[::2], *store.drives[1::2]]
     frames = [torch.from_numpy(read_images(store, d.start + np.arange(24))[0]).movedim(-1, 1) for d in drives]
@@ -135,7 +135,7 @@ def test_fewer_samples_are_farther_apart(measured: dict[str, Any]) -> None:
 
 
 def test_carrying_on_takes_most_of_the_bias_away() -> None:
-    """Two sets of noise of one kind are nothing apart, and few samples of them are."""
+    """Two samples of the same noise have distance 0 in the limit, and a bias for few samples."""
     pixels = Features("fid", "pixels", 48, 0.25, True, False, lambda before, frames: frames.flatten(1).float())
     accumulator = FrechetAccumulator(STEPS, [pixels])
     random = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""What images are described by: filters by hand, and the published networks with made-up weights."""
+"""Feature extractors: the filters computed by hand, and the published networks with random weights."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_filters_take_images_of_any_size_one_by_one(size: tuple[int, int]) -> No
 
 
 def by_rule(image: np.ndarray, side: int) -> np.ndarray:
-    """Bilinear, pixel by pixel: i of the result looks at i H / side of the image."""
+    """Bilinear, pixel by pixel: output pixel i samples i H / side."""
     height, width = image.shape
     result = np.empty((side, side))
     for i in range(side):
@@ -137,7 +137,7 @@ def test_networks_have_the_published_names_and_shapes() -> None:
 
 
 class Small(nn.Module):
-    """In the place of a network; uint8 images or clips → (N, 4)."""
+    """Replaces a network; uint8 images or clips → (N, 4)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class Small(nn.Module):
 
 
 def published(file: Path, seed: int = 0, **changes: Tensor | None) -> Path:
-    """The weights of a `Small` as a file, with some tensors left out or other ones."""
+    """Saves the weights of a `Small`, with some tensors removed or replaced."""
     torch.manual_seed(seed)
     state = {name: x for name, x in Small().state_dict().items() if not name.endswith("num_batches_tracked")}
     state |= {"aux.weight": torch.zeros(2)}
@@ -230,7 +230,7 @@ def test_samples_are_frames_and_clips_of_sixteen(tmp_path: Path, monkeypatch: py
 
 
 def lively(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Made-up weights whose features are neither nothing nor without bounds: norms know what they will see."""
+    """Random weights with features of a reasonable scale: the batch norm statistics are those of the images."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
             module.momentum = None

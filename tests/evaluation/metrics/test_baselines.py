@@ -1,4 +1,4 @@
-"""Baselines, intervals, usable seconds and comparisons, against what can be worked out by hand."""
+"""Baselines, intervals, usable seconds and comparisons, checked against values computed by hand."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_mean_image_is_that_of_the_training_drives(store: Store) -> None:
 
 
 def test_an_interval_is_over_drives_not_clips() -> None:
-    """A hundred clips of four drives know no more than four: the interval is that of the drives' means."""
+    """A hundred clips of four drives have the interval of the four drives' means."""
     rng = np.random.default_rng(0)
     means = rng.normal(0, 1, 4)
     drives = np.repeat(list("abcd"), 100)

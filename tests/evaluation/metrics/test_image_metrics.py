@@ -1,4 +1,4 @@
-"""The metrics against scikit-image and torchmetrics, on ordinary and on awkward images."""
+"""Image metrics compared with scikit-image and torchmetrics, on ordinary images and edge cases."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_data_range_is_only_a_unit() -> None:
     assert torch.allclose(ssim(a, b, 255.0).double(), ssim(*unit, 1.0), atol=1e-5)
 
 
-@pytest.mark.parametrize("figure", [psnr, ssim])
+@pytest.mark.parametrize("metric", [psnr, ssim])
 def test_nan_spoils_its_own_frame_only(metric: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     a, b = noise(3, 3, 16, 16).float(), noise(3, 3, 16, 16, seed=1).float()
     b[1, 0, 3, 3] = float("nan")

@@ -1,4 +1,4 @@
-"""The metrics against independent implementations, on identical, black, shifted, spoilt, tiny and extreme images."""
+"""Metrics compared with independent implementations, on identical, black, shifted, invalid, tiny and extreme images."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_what_is_not_finite_is_told_by_the_metric(bad: float) -> None:
 
 
 def by_windows(a: Tensor, b: Tensor, data_range: float) -> float:
-    """SSIM as Wang et al. write it, window by window, each the longest odd one that fits, at most 11."""
+    """SSIM of Wang et al., window by window; the window has the largest odd size that fits, at most 11."""
     sides = [min(11, side if side % 2 else side - 1) for side in a.shape[-2:]]
     weights = np.ones((1, 1))
     for axis, side in enumerate(sides):
@@ -156,7 +156,7 @@ def test_the_range_is_always_told() -> None:
     assert ".max()" not in source and ".min()" not in source
 
 
-@pytest.mark.parametrize("figure", [lambda a, b: psnr(a, b, 1.0), lambda a, b: ssim(a, b, 1.0), change])
+@pytest.mark.parametrize("metric", [lambda a, b: psnr(a, b, 1.0), lambda a, b: ssim(a, b, 1.0), change])
 def test_no_image_is_taken_for_another(metric: Callable[[Tensor, Tensor], Tensor]) -> None:
     for a, b in ((torch.zeros(3, 8, 8), torch.zeros(1, 8, 8)), (torch.zeros(8, 8), torch.zeros(8, 8))):
         with pytest.raises(ValueError, match="one shape"):
@@ -164,7 +164,7 @@ def test_no_image_is_taken_for_another(metric: Callable[[Tensor, Tensor], Tensor
 
 
 def made_up(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Weights under the names that are published: of the network, and of the calibration."""
+    """Random weights with the published names, of the network and of the calibration."""
     generator = torch.Generator().manual_seed(0)
     convolutions = [layer for layer in BACKBONES[kind].layers if not isinstance(layer, str)]
     places = {"alexnet": (0, 3, 6, 8, 10), "vgg16": (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)}[kind]
