@@ -209,7 +209,7 @@ def test_the_model_suite_measures_everything(trained: Path, road_store: Path, tm
         (["model", "--checkpoint", "nowhere"], "there is no checkpoint nowhere"),
         (["model", "--checkpoint", "RUN", "--output", "."], "is a folder; give a file"),
         (["model", "--checkpoint", "RUN", "--output", "a.png"], "the metrics are JSON"),
-        (["model", "--checkpoint", "RUN", "--data-root", "SMALL"], "sees pictures of 64x64 and the store"),
+        (["model", "--checkpoint", "RUN", "--data-root", "SMALL"], "expects images of 64x64 and the store"),
         (["model", "--checkpoint", "RUN", "--adapter", "a.py:load"], "has to be FILE.py:NAME@CHECKPOINT"),
         (["model", "--checkpoint", "RUN", "--adapter", "a.py:load@b"], "there is no file a.py"),
         (

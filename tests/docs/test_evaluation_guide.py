@@ -57,6 +57,6 @@ def test_the_snippets_run(reader: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.chdir(reader)
     card, evaluation = blocks("python", GUIDE)
     exec(compile(card.text, str(GUIDE), "exec"), {})
-    assert capsys.readouterr().out.startswith("copies\n**Copies.** Mark: ")
+    assert capsys.readouterr().out.startswith("copies\n**Copies.** ")
     exec(compile(evaluation.text, str(GUIDE), "exec"), {})
     assert capsys.readouterr().out.split() == ["0.0"] and (reader / "copier/report.html").is_file()

@@ -1,4 +1,4 @@
-"""Any model goes through the same report behind an adapter, and what an adapter gets wrong is one sentence."""
+"""Adapters make any model usable for reports, and invalid adapters give a one-line error."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 from daydrive.cli import app
 from daydrive.errors import UserError
 from daydrive.evaluation.adapter import AdaptedModel, Context, load_adapter
-from daydrive.evaluation.model_loading import bind
+from daydrive.evaluation.model_loading import make_rollout_fn
 from daydrive.files import read_json
 from helpers.paths import REPO
-from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, evaluated, figures, scene_store, steerer
+from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, evaluated, metric_values, scene_store, steerer
 from helpers.refusals import Refuse
 from helpers.runs import CPU
 
@@ -39,13 +39,13 @@ def test_steps_become_rollouts() -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, CONTEXT, 3, *SIZE), dtype=torch.uint8, generator=generator)
     actions = torch.rand((2, CONTEXT - 1 + HORIZON, 4), generator=generator)
-    dream = bind(AdaptedModel("", "", Steered()))
-    assert torch.equal(dream(images, actions), steerer(images, actions))
-    assert torch.equal(dream(images, actions), steerer(images, actions)), "the second begins anew"
+    rollout_fn = make_rollout_fn(AdaptedModel("", "", Steered()))
+    assert torch.equal(rollout_fn(images, actions), steerer(images, actions))
+    assert torch.equal(rollout_fn(images, actions), steerer(images, actions)), "the second rollout starts anew"
 
 
 def test_a_report_of_another_model(tmp_path: Path) -> None:
-    """An adapter that copies has the figures of the floor that copies, under its own name."""
+    """An adapter that copies the last frame has the metrics of the copying baseline, under its own name."""
     store = scene_store(tmp_path)
     output = tmp_path / "copied"
     arguments = ["evaluate", "--adapter", COPY_LAST, "--checkpoint", str(store.path / "store.json")]
@@ -53,11 +53,13 @@ def test_a_report_of_another_model(tmp_path: Path) -> None:
     app([*arguments, "--horizon", "3", "--device", "cpu"], standalone_mode=False)
     result = read_json(output / "evaluation.json", "evaluation")
     assert result["name"] == "copy_last" and result["adapter"] == COPY_LAST and result["context"] == 1
-    assert figures(result, "psnr") == figures(result, "copy_last_psnr")
+    assert metric_values(result, "psnr") == metric_values(result, "copy_last_psnr")
     assert result["manifest"]["checkpoint"].startswith("sha256 ")
     assert (output / "report.html").read_text().count("copy_last")
-    steered = evaluated(bind(AdaptedModel("", "", Steered())), store, tmp_path / "steered", clips=4)
-    assert figures(steered, "psnr") == figures(evaluated(steerer, store, tmp_path / "whole", clips=4), "psnr")
+    steered = evaluated(make_rollout_fn(AdaptedModel("", "", Steered())), store, tmp_path / "steered", clips=4)
+    assert metric_values(steered, "psnr") == metric_values(
+        evaluated(steerer, store, tmp_path / "whole", clips=4), "psnr"
+    )
 
 
 GOOD = """
@@ -83,20 +85,20 @@ def test_a_file_may_import_its_neighbours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
-        ("mine.py", "the adapter 'mine.py' has to be FILE.py:NAME"),
-        ("mine.txt:load", "has to be FILE.py:NAME"),
+        ("mine.py", "the adapter 'mine.py' must be FILE.py:NAME"),
+        ("mine.txt:load", "must be FILE.py:NAME"),
         ("nowhere.py:load", "the adapter 'nowhere.py:load': there is no file nowhere.py"),
-        ("mine.py:lod", "there is no function 'lod' in it; did you mean 'load'?"),
+        ("mine.py:lod", "the file has no function 'lod'; did you mean 'load'?"),
         ("mine.py:broken", r"failed \(RuntimeError: no weights here\); --debug shows where"),
         ("mine.py:told", "weights of another size"),
         ("mine.py:stepless", "returns a Stepless without 'step'; it needs context, reset, step"),
-        ("mine.py:blind", "has the context 0, not a whole number of frames from 1 on"),
+        ("mine.py:blind", "has context 0; it must be an integer of at least 1 frame"),
         ("garbled.py:load", r"'garbled.py:load' failed \(SyntaxError: "),
     ],
 )
-def test_what_is_no_adapter(spec: str, said: str, refuse: Refuse, here: Path, road_store: Path) -> None:
+def test_what_is_no_adapter(spec: str, message: str, refuse: Refuse, here: Path, road_store: Path) -> None:
     (here / "garbled.py").write_text("def load(:\n")
     (here / "mine.py").write_text(
         "from types import SimpleNamespace\n"
@@ -109,20 +111,20 @@ def test_what_is_no_adapter(spec: str, said: str, refuse: Refuse, here: Path, ro
         "def told(checkpoint, device): raise UserError('weights of another size')\n"
     )
     options = ["--checkpoint", "weights", "--data-root", road_store, "--output", "report"]
-    refuse("evaluate", "--adapter", spec, *options, said=said)
+    refuse("evaluate", "--adapter", spec, *options, said=message)
 
 
 @pytest.mark.parametrize(
-    ("frame", "said"),
+    ("frame", "message"),
     [
-        (torch.zeros(1, 3, 8, 8), r"gives frames of torch.float32 \(1, 3, 8, 8\), not of torch.uint8 \(1, 3, 8, 8\)"),
-        (torch.zeros(3, 8, 8, dtype=torch.uint8), r"gives frames of torch.uint8 \(3, 8, 8\)"),
-        (None, "gives frames of NoneType"),
+        (torch.zeros(1, 3, 8, 8), r"returns frames of torch.float32 \(1, 3, 8, 8\), not of torch.uint8 \(1, 3, 8, 8\)"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), r"returns frames of torch.uint8 \(3, 8, 8\)"),
+        (None, "returns frames of NoneType"),
     ],
 )
-def test_what_is_no_frame(frame: object, said: str, tmp_path: Path) -> None:
+def test_what_is_no_frame(frame: object, message: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(NEIGHBOUR + "def load(checkpoint, device): return Still()\n")
     loaded = load_adapter(f"{tmp_path / 'mine.py'}:load", tmp_path, CPU)
     loaded.adapter.step = lambda action: frame  # type: ignore[method-assign,assignment,return-value]
-    with pytest.raises(UserError, match=said):
-        bind(loaded)(torch.zeros(1, 2, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 2, 4))
+    with pytest.raises(UserError, match=message):
+        make_rollout_fn(loaded)(torch.zeros(1, 2, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 2, 4))

@@ -1,4 +1,4 @@
-"""An evaluation by several processes: the figures of one, and the failure of one ends all."""
+"""Evaluation with several processes: the metrics equal those of one process, and a failure in one ends all."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def load(checkpoint, device):
 
 
 def start(arguments: Sequence[object]) -> list[subprocess.Popen[str]]:
-    """Two processes as Slurm starts them, found by variables, one thread each."""
+    """Starts two processes with the environment variables of a distributed launch, one thread each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -61,7 +61,7 @@ def start(arguments: Sequence[object]) -> list[subprocess.Popen[str]]:
 
 
 def finish(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
-    """What they said; those that don't end in time are killed, and the test fails."""
+    """Their output. Processes that don't end in time are killed, and the test fails."""
     try:
         return [process.communicate(timeout=PATIENCE)[0] for process in processes]
     finally:
@@ -69,7 +69,7 @@ def finish(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
             process.kill()
 
 
-def test_two_processes_give_the_figures_of_one(trained: Path, road_store: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_metrics_of_one(trained: Path, road_store: Path, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -79,9 +79,9 @@ def test_two_processes_give_the_figures_of_one(trained: Path, road_store: Path, 
     out = tmp_path / "out"
     options = ("--checkpoint", trained, "--data-root", road_store, "--output", out)
     processes = start([*options, "--split", "val", "--horizon", 5, "--clips", 19])
-    said = finish(processes)
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert str(out / "report.html") in said[0].replace("\n", "") and not said[1].strip()
+    outputs = finish(processes)
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert str(out / "report.html") in outputs[0].replace("\n", "") and not outputs[1].strip()
     together = json.loads((out / "evaluation.json").read_text())
     for evaluation in (alone, together):
         del evaluation["manifest"]["code"]  # someone may be editing it
@@ -101,9 +101,9 @@ def test_bad_data_ends_all_with_one_sentence(trained: Path, road_store: Path, tm
     damage_pictures(store, "val")
     options = ("--checkpoint", trained, "--data-root", store, "--output", tmp_path / "out", "--split", "val")
     processes = start([*options, "--horizon", 5, "--clips", 19])
-    said = finish(processes)
-    assert [process.returncode for process in processes] == [2, 2], said
-    assert "".join(said).count("error: ") == 1 and "damaged picture" in "".join(said)
+    outputs = finish(processes)
+    assert [process.returncode for process in processes] == [2, 2], outputs
+    assert "".join(outputs).count("error: ") == 1 and "damaged picture" in "".join(outputs)
     assert not (tmp_path / "out").exists()
 
 
@@ -126,11 +126,11 @@ def test_one_process_that_ends_ends_all_and_the_same_command_goes_on(
             time.sleep(0.05)
         processes[1].send_signal(number)
     finally:
-        said = finish(processes)
-    assert {process.returncode for process in processes} <= codes, said
-    assert "".join(said).count("error: ") <= 1 and not out.exists()
+        outputs = finish(processes)
+    assert {process.returncode for process in processes} <= codes, outputs
+    assert "".join(outputs).count("error: ") <= 1 and not out.exists()
     assert not any(psutil.pid_exists(process.pid) for process in processes)
     processes = start(command)
-    said = finish(processes)
-    assert [process.returncode for process in processes] == [0, 0], said
+    outputs = finish(processes)
+    assert [process.returncode for process in processes] == [0, 0], outputs
     assert not partial(out).exists() and (out / "evaluation.json").is_file()

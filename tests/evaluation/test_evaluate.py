@@ -1,4 +1,4 @@
-"""Evaluation with planted dreams whose figures are known: an oracle, a copier, a steerer, a blur."""
+"""Evaluation with planted rollouts whose metrics are known: an oracle, a copier, a steerer, a blur."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation import EvaluateConfig, model_loading, pipeline
-from daydrive.evaluation.metrics.frame_metrics import Dream, other_clips, predict_clips
+from daydrive.evaluation.metrics.frame_metrics import RolloutFunction, other_clips, predict_clips
 from daydrive.evaluation.output import check_writable, finite
 from daydrive.evaluation.pipeline import choose_clips, evaluate
 from daydrive.metrics import PSNR_CAP, psnr
-from daydrive.report.artifacts import Predictions, bytes_needed
+from daydrive.report.artifacts import PredictionsWriter, bytes_needed
 from daydrive.report.text import margins_markdown, margins_table
 from daydrive.types import Clip, Rollout
 from daydrive.workspace import filling
-from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, figures, scene_store, steerer
+from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, metric_values, scene_store, steerer
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return scene_store(tmp_path_factory.mktemp("scene"))
 
 
-def oracle(store: Store, split: str, horizon: int = HORIZON) -> Dream:
-    """Knows every clip's future by its past, and cares for no action after it."""
+def oracle(store: Store, split: str, horizon: int = HORIZON) -> RolloutFunction:
+    """Returns the true future of each clip, identified by its context actions; ignores later actions."""
     clips = fixed_clips(store, split, CONTEXT + horizon, 10_000)
     batch = read_clips(store, clips)
     known = {past(a): image[CONTEXT:] for image, a in zip(batch.images, batch.actions, strict=True)}
@@ -45,24 +45,24 @@ def oracle(store: Store, split: str, horizon: int = HORIZON) -> Dream:
 
 
 def past(actions: Tensor) -> bytes:
-    """What tells a clip from all others: the throttle in its context is a running number."""
+    """Identifies a clip: the throttle in its context is a running number."""
     return actions[: CONTEXT - 1].numpy().tobytes()
 
 
 def test_an_oracle_gets_the_cap_and_pays_nothing_for_actions(store: Store, tmp_path: Path) -> None:
     evaluation = evaluated(oracle(store, "val"), store, tmp_path / "out")
-    assert figures(evaluation, "psnr") == [PSNR_CAP] * HORIZON
-    assert figures(evaluation, "shuffled_actions_psnr") == [PSNR_CAP] * HORIZON
-    assert figures(evaluation, "ssim") == pytest.approx([1.0] * HORIZON, abs=1e-6)
-    assert figures(evaluation, "sharpness") == [1.0] * HORIZON
-    assert max(figures(evaluation, "copy_last_psnr")) < PSNR_CAP
+    assert metric_values(evaluation, "psnr") == [PSNR_CAP] * HORIZON
+    assert metric_values(evaluation, "shuffled_actions_psnr") == [PSNR_CAP] * HORIZON
+    assert metric_values(evaluation, "ssim") == pytest.approx([1.0] * HORIZON, abs=1e-6)
+    assert metric_values(evaluation, "sharpness") == [1.0] * HORIZON
+    assert max(metric_values(evaluation, "copy_last_psnr")) < PSNR_CAP
 
 
 def test_a_copier_has_no_margin_at_all(store: Store, tmp_path: Path) -> None:
     evaluation = evaluated(copier, store, tmp_path / "out")
-    assert figures(evaluation, "psnr") == figures(evaluation, "copy_last_psnr")
-    assert figures(evaluation, "psnr") == figures(evaluation, "shuffled_actions_psnr")
-    assert figures(evaluation, "ssim") == figures(evaluation, "copy_last_ssim")
+    assert metric_values(evaluation, "psnr") == metric_values(evaluation, "copy_last_psnr")
+    assert metric_values(evaluation, "psnr") == metric_values(evaluation, "shuffled_actions_psnr")
+    assert metric_values(evaluation, "ssim") == metric_values(evaluation, "copy_last_ssim")
 
 
 def test_a_steerer_beats_copying_and_pays_for_foreign_actions(store: Store, tmp_path: Path) -> None:
@@ -72,20 +72,20 @@ def test_a_steerer_beats_copying_and_pays_for_foreign_actions(store: Store, tmp_
         assert step["psnr"] > step["shuffled_actions_psnr"] + 3
 
 
-def test_a_blurred_dream_loses_sharpness(store: Store, tmp_path: Path) -> None:
+def test_a_blurred_rollout_loses_sharpness(store: Store, tmp_path: Path) -> None:
     def blurred(context: Tensor, actions: Tensor) -> Tensor:
-        pictures = steerer(context, actions)
-        return pictures.float().mean((-2, -1), keepdim=True).expand(pictures.shape).to(torch.uint8)
+        images = steerer(context, actions)
+        return images.float().mean((-2, -1), keepdim=True).expand(images.shape).to(torch.uint8)
 
-    assert figures(evaluated(blurred, store, tmp_path / "out"), "sharpness") == [0.0] * HORIZON
+    assert metric_values(evaluated(blurred, store, tmp_path / "out"), "sharpness") == [0.0] * HORIZON
 
 
-def test_figures_are_means_of_each_frames_own(store: Store, tmp_path: Path) -> None:
+def test_metrics_are_means_of_each_frames_own(store: Store, tmp_path: Path) -> None:
     evaluation = evaluated(steerer, store, tmp_path / "out")
     with np.load(tmp_path / "out" / "predictions.npz", allow_pickle=False) as data:
         real, predicted = (torch.from_numpy(data[name]).movedim(-1, -3) for name in ("real", "predicted"))
     by_hand = torch.stack([psnr(predicted[i], real[i], 255.0) for i in range(len(real))]).double().mean(0)
-    assert figures(evaluation, "psnr") == pytest.approx(by_hand.tolist(), abs=1e-5)
+    assert metric_values(evaluation, "psnr") == pytest.approx(by_hand.tolist(), abs=1e-5)
 
 
 def test_batch_size_changes_nothing(store: Store, tmp_path: Path) -> None:
@@ -127,8 +127,8 @@ def test_files_and_their_layout(store: Store, tmp_path: Path) -> None:
     assert evaluation["held"] == ["val/val0", "val/val1", "val/val2"]
     with np.load(output / "frame_metrics.npz", allow_pickle=False) as data:
         assert data["psnr"].shape == (12, HORIZON)
-        assert data["psnr"].mean(0) == pytest.approx(figures(evaluation, "psnr"), abs=1e-5)
-    assert figures(evaluation, "step") == list(range(1, HORIZON + 1))
+        assert data["psnr"].mean(0) == pytest.approx(metric_values(evaluation, "psnr"), abs=1e-5)
+    assert metric_values(evaluation, "step") == list(range(1, HORIZON + 1))
     with np.load(output / "predictions.npz", allow_pickle=False) as data:
         assert {name: (data[name].shape, data[name].dtype) for name in data} == {
             "real": ((12, HORIZON, *SIZE, 3), np.uint8),
@@ -138,8 +138,8 @@ def test_files_and_their_layout(store: Store, tmp_path: Path) -> None:
         }
         clips = fixed_clips(store, "val", CONTEXT + HORIZON, 12)
         assert (data["real"] == read_clips(store, clips).images[:, CONTEXT:].movedim(-3, -1).numpy()).all()
-    with av.open(str(output / "rollouts.mp4")) as film:
-        assert sum(1 for _ in film.decode(video=0)) == pipeline.SHOWN_CLIPS * (CONTEXT + HORIZON)
+    with av.open(str(output / "rollouts.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == pipeline.SHOWN_CLIPS * (CONTEXT + HORIZON)
     for name in ("horizon.png", "strip.png"):
         assert min(Pillow.open(output / name).size) > 200
 
@@ -153,7 +153,7 @@ def test_a_second_evaluation_replaces_the_files_and_leaves_others(store: Store, 
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_a_dream_that_fails_leaves_nothing(store: Store, tmp_path: Path) -> None:
+def test_a_rollout_that_fails_leaves_nothing(store: Store, tmp_path: Path) -> None:
     calls = []
 
     def failing(context: Tensor, actions: Tensor) -> Tensor:
@@ -222,8 +222,8 @@ def test_frame_skip_slows_the_clock(store: Store, tmp_path: Path) -> None:
 def test_a_shorter_horizon_and_fewer_clips_are_said(store: Store) -> None:
     clips, notes = choose_clips(store, "val", CONTEXT, 100, 64, 1, 0)
     assert {clip.length for clip in clips} == {23} and len(clips) == 2
-    assert notes[0] == "The horizon is 20 steps, not 100: the drives are not longer."
-    assert notes[1] == "There are 2 clips, not 64: the split has no more."
+    assert notes[0] == "The horizon is 20 steps instead of 100: the drives are too short."
+    assert notes[1] == "There are 2 clips instead of 64: the split has no more."
     assert choose_clips(store, "val", CONTEXT, HORIZON, 12, 1, 0)[1] == []
 
 
@@ -234,7 +234,7 @@ def test_a_shorter_horizon_and_fewer_clips_are_said(store: Store) -> None:
         ({"clips": 1}, "--clips has to be at least 2, not 1"),
         ({"batch_size": 0}, "--batch-size has to be at least 1, not 0"),
         ({"split": "vall"}, "no split 'vall'.*did you mean 'val'"),
-        ({"split": "test", "context": 5}, "too short: 5 frames of context and 1 to predict"),
+        ({"split": "test", "context": 5}, "too short for two clips of 5 frames of context and 1 to predict"),
     ],
 )
 def test_what_cannot_be_is_refused(store: Store, tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
@@ -276,9 +276,9 @@ def loaded(image_size: tuple[int, int] | None, action_dim: int = 4) -> Any:
     [
         (
             loaded((64, 64)),
-            "sees pictures of 64x64 and the store .* has 32x48; prepare the store with --image-size 64 64",
+            "expects images of 64x64 and the store .* has 32x48; prepare the store with --image-size 64 64",
         ),
-        (loaded(SIZE, action_dim=2), r"takes actions of 2 numbers and the store .* has 4 \(steering"),
+        (loaded(SIZE, action_dim=2), r"expects actions of 2 numbers and the store .* has 4 \(steering"),
     ],
 )
 def test_a_model_of_another_shape_is_refused(
@@ -314,13 +314,13 @@ def test_evaluate_binds_the_model_to_the_same_path(
 def test_predictions_are_whole_or_absent(tmp_path: Path) -> None:
     frames = torch.zeros(2, 3, *SIZE, dtype=torch.uint8)
     rollout = Rollout(Clip("a", 0, 4, 1), *[frames] * 5, torch.zeros(3, 4))
-    with pytest.raises(KeyError), Predictions(tmp_path / "p.npz", 2, 2, SIZE) as predictions:
-        predictions.put(rollout)
+    with pytest.raises(KeyError), PredictionsWriter(tmp_path / "p.npz", 2, 2, SIZE) as predictions:
+        predictions.write(rollout)
         raise KeyError
     assert list(tmp_path.iterdir()) == []
-    with Predictions(tmp_path / "p.npz", 2, 2, SIZE) as predictions:
-        predictions.put(rollout)
-        predictions.put(rollout)
+    with PredictionsWriter(tmp_path / "p.npz", 2, 2, SIZE) as predictions:
+        predictions.write(rollout)
+        predictions.write(rollout)
     assert [p.name for p in tmp_path.iterdir()] == ["p.npz"]
     arrays = sum(array.nbytes for array in np.load(tmp_path / "p.npz").values())
     assert arrays < bytes_needed(2, 2, SIZE) < 2 * arrays
@@ -347,7 +347,7 @@ def test_the_table_and_its_markdown(store: Store, tmp_path: Path) -> None:
     rows = [line.split("|")[1:-1] for line in markdown.splitlines() if line.startswith("|")]
     assert [row[0].strip() for row in rows[2:]] == ["1", "5", "6"]
     step = evaluation["horizons"][4]
-    for figure in (
+    for metric in (
         f"{step['psnr']:.2f}",
         f"{step['copy_last_psnr']:.2f}",
         f"{step['psnr'] - step['copy_last_psnr']:+.2f}",
@@ -355,5 +355,5 @@ def test_the_table_and_its_markdown(store: Store, tmp_path: Path) -> None:
         f"{step['ssim']:.3f}",
         f"{step['sharpness']:.2f}",
     ):
-        assert figure in shown and figure in markdown
+        assert metric in shown and metric in markdown
     assert "12 clips of split 'val'" in shown and "12 clips of split 'val'" in markdown

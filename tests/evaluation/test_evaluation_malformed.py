@@ -1,4 +1,4 @@
-"""What an evaluation refuses: checkpoints and stores."""
+"""Errors of the evaluation for invalid options, checkpoints, stores and comparisons."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_what_evaluation_is_asked(
     refuse(
         *of_road[:3], "--data-root", road_store, "--output", "/proc/out", said="the output /proc/out can't be written"
     )
-    refuse(*command, "--data-root", small_store, said="sees pictures of 64x64 and the store .* has 32x32")
+    refuse(*command, "--data-root", small_store, said="expects images of 64x64 and the store .* has 32x32")
     refuse(*command, "--data-root", "nowhere", said="there is no store at nowhere")
     refuse(*command, "--data-root", trained, said="is not a prepared store")
 
@@ -82,7 +82,7 @@ def resized(folder: Path) -> None:
 
 
 def numbered(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Callable[[Path], None]:
-    """Other weights in a checkpoint."""
+    """Changes the weights of a checkpoint."""
 
     def apply(folder: Path) -> None:
         weights = change(load_file(folder / "model.safetensors"))
@@ -102,7 +102,7 @@ def newer(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (numbered(broken), "model.safetensors: '.*' holds numbers that are not finite"),
         (numbered(lambda _: {"conv.weight": torch.zeros(3)}), "model.safetensors: weights of another model: '.*' is"),
@@ -119,10 +119,10 @@ def newer(folder: Path) -> None:
     ],
 )
 def test_broken_checkpoints(
-    harm: Callable[[Path], None], said: str, refuse: Refuse, run: Path, road_store: Path
+    harm: Callable[[Path], None], message: str, refuse: Refuse, run: Path, road_store: Path
 ) -> None:
     harm(checkpoint_of(run))
-    refuse("evaluate", "--checkpoint", run, "--data-root", road_store, "--output", "new/out", said=said)
+    refuse("evaluate", "--checkpoint", run, "--data-root", road_store, "--output", "new/out", said=message)
 
 
 def of_metadata(**changes: object) -> Callable[[Path], None]:
@@ -139,17 +139,20 @@ def only_training(store: Path) -> None:
 
 
 def unreachable(store: Path) -> None:
-    """Drives shorter than what the model wants to see."""
+    """Drives shorter than the model's context."""
     drives = json.loads((store / METADATA_FILE).read_text())["drives"]
     of_metadata(drives=[{**drive, "frames": 3} if drive["split"] == "test" else drive for drive in drives])(store)
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (lambda store: damage_pictures(store, "test"), "damaged picture: drive 'road_.*', frame 0"),
         (only_training, "the split 'test' of .* is empty; it has drives in: train"),
-        (unreachable, "the drives of split 'test' of .* are too short: 4 frames of context and 1 to predict"),
+        (
+            unreachable,
+            "the drives of split 'test' of .* are too short for two clips of 4 frames of context and 1 to predict",
+        ),
         (lambda store: shutil.rmtree(store / TABLE), "has lost its table"),
         (lambda store: (store / METADATA_FILE).write_text("{"), "cannot be read as a store's metadata"),
         (of_metadata(format_version=99), "has format version 99"),
@@ -158,13 +161,13 @@ def unreachable(store: Path) -> None:
         (of_metadata(drives=[{"name": "a", "split": "test", "start": 0, "frames": 900}]), "is truncated"),
     ],
 )
-def test_broken_stores(harm: Callable[[Path], None], said: str, refuse: Refuse, trained: Path, store: Path) -> None:
+def test_broken_stores(harm: Callable[[Path], None], message: str, refuse: Refuse, trained: Path, store: Path) -> None:
     harm(store)
-    refuse("evaluate", "--checkpoint", trained, "--data-root", store, "--output", "new/out", said=said)
+    refuse("evaluate", "--checkpoint", trained, "--data-root", store, "--output", "new/out", said=message)
 
 
 class Compared(NamedTuple):
-    """command: an evaluation, without what it is compared with; other: a folder to compare it with."""
+    """command: an evaluation with `--compare other`; other: the folder of another evaluation."""
 
     command: tuple[Any, ...]
     other: Path
@@ -172,7 +175,7 @@ class Compared(NamedTuple):
 
 @pytest.fixture(scope="module")
 def evaluated(trained: Path, road_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of two clips and two steps."""
+    """An evaluation with two clips and two steps."""
     folder = tmp_path_factory.mktemp("evaluated") / "first"
     command = ["evaluate", "--checkpoint", trained, "--data-root", road_store, "--output", folder, "--device", "cpu"]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
@@ -184,7 +187,7 @@ def evaluated(trained: Path, road_store: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def compared(evaluated: Path, trained: Path, road_store: Path, tmp_path: Path) -> Compared:
-    """Against a copy of it that may be spoiled."""
+    """A comparison with a copy of it that may be damaged."""
     other = shutil.copytree(evaluated, tmp_path / "other")
     command = ("evaluate", "--checkpoint", trained, "--data-root", road_store, "--output", "new/out")
     return Compared((*command, "--clips", 2, "--horizon", 2, "--device", "cpu", "--compare", other), other)
@@ -192,10 +195,10 @@ def compared(evaluated: Path, trained: Path, road_store: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("line", COMPARABLE)
 def test_runs_that_differ_in_a_line_of_the_manifest(refuse: Refuse, compared: Compared, line: str) -> None:
-    said = json.loads((compared.other / "evaluation.json").read_text())
-    said["manifest"][line] = "another"
-    (compared.other / "evaluation.json").write_text(json.dumps(said))
-    refuse(*compared.command, said=f'not the same evaluation, its {line} is "another", not')
+    evaluation = json.loads((compared.other / "evaluation.json").read_text())
+    evaluation["manifest"][line] = "another"
+    (compared.other / "evaluation.json").write_text(json.dumps(evaluation))
+    refuse(*compared.command, said=f'not comparable, its {line} is "another", not')
 
 
 def of_figures(change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> Callable[[Path], None]:
@@ -206,12 +209,12 @@ def of_figures(change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]])
     return apply
 
 
-def objects(figures: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return figures | {"psnr": np.array([[pickle.dumps(1), None]] * 2, dtype=object)}
+def objects(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return metrics | {"psnr": np.array([[pickle.dumps(1), None]] * 2, dtype=object)}
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (lambda folder: (folder / "evaluation.json").unlink(), "the evaluation .*evaluation.json can't be read"),
         (spoil("evaluation.json", '{"manifest"'), "evaluation.json:1: the evaluation is not valid JSON"),
@@ -221,19 +224,19 @@ def objects(figures: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         (spoil("frame_metrics.npz", b""), "frame_metrics.npz can't be read"),
         (spoil("frame_metrics.npz", pickle.dumps([1])), "frame_metrics.npz can't be read"),
         (of_figures(objects), "frame_metrics.npz can't be read .*allow_pickle"),
-        (of_figures(lambda figures: {"psnr": figures["psnr"]}), "frame_metrics.npz can't be read .*ssim"),
+        (of_figures(lambda metrics: {"psnr": metrics["psnr"]}), "frame_metrics.npz can't be read .*ssim"),
         (of_figures(lambda f: {name: values[:, :1] for name, values in f.items()}), r"metrics of shape \(2, 1\), not"),
     ],
 )
 def test_evaluations_that_cannot_be_compared_with(
-    harm: Callable[[Path], None], said: str, refuse: Refuse, compared: Compared
+    harm: Callable[[Path], None], message: str, refuse: Refuse, compared: Compared
 ) -> None:
     harm(compared.other)
-    refuse(*compared.command, said=said)
+    refuse(*compared.command, said=message)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--lpips", "alexnat"), "--lpips alexnat: there is no such network; did you mean 'alexnet'"),
         (("--lpips", "vgg16", "--lpips-weights", "nowhere.safetensors"), "needs weights, and there is no nowhere"),
@@ -242,9 +245,9 @@ def test_evaluations_that_cannot_be_compared_with(
     ],
 )
 def test_weights_of_a_metric(
-    arguments: tuple[str, ...], said: str, refuse: Refuse, trained: Path, road_store: Path, here: Path
+    arguments: tuple[str, ...], message: str, refuse: Refuse, trained: Path, road_store: Path, here: Path
 ) -> None:
     (here / "noise.safetensors").write_bytes(os.urandom(1000))
     save_file({"layers.0.0.weight": torch.zeros(3)}, here / "other.safetensors")
     command = ("evaluate", "--checkpoint", trained, "--data-root", road_store, "--output", "new/out")
-    refuse(*command, *arguments, said=said)
+    refuse(*command, *arguments, said=message)

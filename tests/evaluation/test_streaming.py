@@ -1,4 +1,4 @@
-"""Many clips: the same figures whatever batch, order and device, constant memory, and nothing is measured twice."""
+"""Many clips: metrics independent of batch size, order and device, constant memory, resuming without repeated work."""
 
 from __future__ import annotations
 
@@ -25,8 +25,14 @@ from daydrive.evaluation import runner
 from daydrive.evaluation.clip_selection import evenly
 from daydrive.evaluation.compare import METRICS
 from daydrive.evaluation.metrics.baselines import mean_image
-from daydrive.evaluation.metrics.frame_metrics import FIXED_BATCH_SIZE, Dream, frame_metrics, other_clips, predict_clips
-from daydrive.evaluation.model_loading import bind
+from daydrive.evaluation.metrics.frame_metrics import (
+    FIXED_BATCH_SIZE,
+    RolloutFunction,
+    frame_metrics,
+    other_clips,
+    predict_clips,
+)
+from daydrive.evaluation.model_loading import make_rollout_fn
 from daydrive.evaluation.output import evaluation_workspace, partial
 from daydrive.evaluation.rollout_cache import WORST, RolloutCache, read_cached, worst
 from daydrive.types import Clip, Rollout
@@ -35,7 +41,7 @@ from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluate
 
 @pytest.fixture(autouse=True)
 def same_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever edits the code while its tests run changes the manifest."""
+    """Keeps the manifest constant if the code is edited while the tests run."""
     monkeypatch.setattr("daydrive.evaluation.manifest.code_state", dict)
 
 
@@ -54,32 +60,32 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def figures_of(dream: Dream, store: Store, order: list[int], count: int) -> dict[int, dict[str, Any]]:
-    """Of each clip of the split `val`, measured in this order."""
+def metrics_of(rollout_fn: RolloutFunction, store: Store, order: list[int], count: int) -> dict[int, dict[str, Any]]:
+    """Metrics of clips of the split `val`, measured in the given order."""
     clips = fixed_clips(store, "val", 4 + 5, count)
     average = mean_image(store, "val")
-    rollouts = predict_clips(dream, store, clips, other_clips(clips, 0), 4, order)
+    rollouts = predict_clips(rollout_fn, store, clips, other_clips(clips, 0), 4, order)
     return {
         i: {name: values.numpy() for name, values in frame_metrics(rollout, average, None).items()}
         for i, rollout in zip(order, rollouts, strict=True)
     }
 
 
-def test_neither_batch_size_nor_order_changes_a_figure_of_a_model(trained: Path, road_store: Path) -> None:
-    dream, store = bind(load(trained).model), Store.open(road_store)
+def test_neither_batch_size_nor_order_changes_a_metric_of_a_model(trained: Path, road_store: Path) -> None:
+    rollout_fn, store = make_rollout_fn(load(trained).model), Store.open(road_store)
     count = 11
-    whole = figures_of(dream, store, list(range(count)), count)
+    whole = metrics_of(rollout_fn, store, list(range(count)), count)
     for size in (1, 3, FIXED_BATCH_SIZE):
         parts = (list(range(i, min(i + size, count))) for i in range(0, count, size))
-        pieces = {i: figures for part in parts for i, figures in figures_of(dream, store, part, count).items()}
+        pieces = {i: metrics for part in parts for i, metrics in metrics_of(rollout_fn, store, part, count).items()}
         assert all(same(pieces[i], whole[i]) for i in range(count)), size
     order = random.Random(0).sample(range(count), count)
-    shuffled = figures_of(dream, store, order, count)
+    shuffled = metrics_of(rollout_fn, store, order, count)
     assert all(same(shuffled[i], whole[i]) for i in range(count))
 
 
-def test_a_dream_always_has_the_same_company(scene: Store, tmp_path: Path) -> None:
-    """A dream that adds the number of clips it is given to its pictures would give itself away."""
+def test_the_batch_size_of_the_model_is_fixed(scene: Store, tmp_path: Path) -> None:
+    """A rollout function that adds the batch size to its images would reveal a variable batch size."""
 
     def counting(context: Tensor, actions: Tensor) -> Tensor:
         return copier(context, actions) // 2 + len(context)
@@ -90,16 +96,18 @@ def test_a_dream_always_has_the_same_company(scene: Store, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_device_changes_figures_by_rounding_only(trained: Path, road_store: Path) -> None:
+def test_the_device_changes_metrics_by_rounding_only(trained: Path, road_store: Path) -> None:
     store, order = Store.open(road_store), list(range(8))
-    here, there = (figures_of(bind(load(trained, device).model), store, order, 8) for device in ("cpu", "cuda"))
+    here, there = (
+        metrics_of(make_rollout_fn(load(trained, device).model), store, order, 8) for device in ("cpu", "cuda")
+    )
     for i in order:
         assert np.abs(here[i]["psnr"] - there[i]["psnr"]).max() < 0.01
         assert np.abs(here[i]["ssim"] - there[i]["ssim"]).max() < 1e-3
         assert np.array_equal(here[i]["copy_last_psnr"], there[i]["copy_last_psnr"])
 
 
-def test_memory_for_pictures_does_not_grow(scene: Store, tmp_path: Path) -> None:
+def test_memory_for_images_does_not_grow(scene: Store, tmp_path: Path) -> None:
     alive: list[int] = []
 
     def watched(context: Tensor, actions: Tensor) -> Tensor:
@@ -124,7 +132,7 @@ def test_predictions_are_of_evenly_chosen_clips(scene: Store, tmp_path: Path) ->
 
 
 class Interrupted:
-    """Dreams, and is interrupted at a call. calls: so far."""
+    """A steerer that is interrupted at a given call. calls: the number of calls so far."""
 
     def __init__(self, at: int | None = None) -> None:
         self.at, self.calls = at, 0
@@ -149,10 +157,10 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(scene: Store, tmp_path: 
         evaluated(Interrupted(at=8), scene, out, weights=weights, clips=30)
     assert partial(out).is_dir() and not out.exists()
     rest = Interrupted()
-    told: list[tuple[int, int]] = []
-    again = evaluated(rest, scene, out, weights=weights, clips=30, progress=lambda *done: told.append(done))
+    reported: list[tuple[int, int]] = []
+    again = evaluated(rest, scene, out, weights=weights, clips=30, progress=lambda *done: reported.append(done))
     assert rest.calls == 6, "two batches of four were measured before"
-    assert told[0] == (17, 30) and told[-1] == (30, 30)
+    assert reported[0] == (17, 30) and reported[-1] == (30, 30)
     assert again == whole and same(saved(out), saved(tmp_path / "whole"))
     for name in ("strip.png", "worst.png", "rollouts.mp4"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -164,16 +172,16 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(scene: Store, tmp_path: 
 def test_a_kill_loses_what_was_not_saved_only(
     scene: Store, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What lies on the disk at one moment is what a kill leaves."""
+    """A copy of the folder at one moment is what a kill would leave."""
     out, left = tmp_path / "out", tmp_path / "left"
     monkeypatch.setattr(runner, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(runner, "SAVE_SHARE", 1e9)
-    dream = Interrupted()
+    rollout_fn = Interrupted()
 
     def watched(context: Tensor, actions: Tensor) -> Tensor:
-        if dream.calls == 8:
+        if rollout_fn.calls == 8:
             shutil.copytree(partial(out), left)
-        return dream(context, actions)
+        return rollout_fn(context, actions)
 
     whole = evaluated(watched, scene, out, weights=weights, clips=30)
     left.rename(partial(out))
@@ -194,18 +202,18 @@ def test_what_was_measured_of_something_else_is_not_used(
     assert partial(out).exists() == (known is not None)
     if change == "weights":
         weights.write_bytes(b"others")
-    dream = Interrupted()
-    evaluated(dream, scene, out, weights=known, clips=11 if change == "clips" else 12)
-    assert dream.calls == 6, "two batches, three dreams each"
+    rollout_fn = Interrupted()
+    evaluated(rollout_fn, scene, out, weights=known, clips=11 if change == "clips" else 12)
+    assert rollout_fn.calls == 6, "two batches, three rollouts each"
 
 
 def test_an_error_of_the_users_leaves_nothing(scene: Store, tmp_path: Path, weights: Path) -> None:
-    dream = Interrupted()
+    rollout_fn = Interrupted()
 
     def refusing(context: Tensor, actions: Tensor) -> Tensor:
-        if dream.calls == 3:
+        if rollout_fn.calls == 3:
             raise UserError("this picture is damaged")
-        return dream(context, actions)
+        return rollout_fn(context, actions)
 
     with pytest.raises(UserError, match="damaged"):
         evaluated(refusing, scene, tmp_path / "deep/out", weights=weights)
@@ -215,35 +223,35 @@ def test_an_error_of_the_users_leaves_nothing(scene: Store, tmp_path: Path, weig
 def test_one_evaluation_at_a_time_fills_a_folder(scene: Store, tmp_path: Path) -> None:
     with (
         evaluation_workspace(tmp_path / "out", None),
-        pytest.raises(UserError, match=rf"process {os.getpid()} on .* is filling"),
+        pytest.raises(UserError, match=rf"process {os.getpid()} on .* is writing to"),
     ):
         evaluated(copier, scene, tmp_path / "out")
     evaluated(copier, scene, tmp_path / "out")
 
 
-def test_the_worst_of_all_are_kept_by_whoever_sees_them(tmp_path: Path) -> None:
+def test_the_worst_of_all_are_cached(tmp_path: Path) -> None:
     frames = torch.zeros(1, 3, *SIZE, dtype=torch.uint8)
     rollout = Rollout(Clip("a", 0, 2, 1), *[frames] * 5, torch.zeros(1, 4))
     for seed in range(5):
         folder = tmp_path / str(seed)
         folder.mkdir()
         margins = dict(enumerate(np.random.default_rng(seed).normal(size=40).round(1).tolist()))
-        keepers = [RolloutCache(folder, {0, 39}, {}) for _ in range(2)]
-        for begin, keeper in zip(range(0, 20, 4), itertools.cycle(keepers), strict=False):
-            _see(keeper, range(begin, begin + 4), rollout, margins)
+        caches = [RolloutCache(folder, {0, 39}, {}) for _ in range(2)]
+        for start, cache in zip(range(0, 20, 4), itertools.cycle(caches), strict=False):
+            _see(cache, range(start, start + 4), rollout, margins)
         later = RolloutCache(folder, {0, 39}, {number: margins[number] for number in range(20)})
-        for begin in range(20, 40, 4):
-            _see(later, range(begin, begin + 4), rollout, margins)
+        for start in range(20, 40, 4):
+            _see(later, range(start, start + 4), rollout, margins)
         for number in {*worst(margins), 0, 39}:
             assert torch.equal(read_cached(folder, number, rollout.clip).real, frames)
         assert len(list(folder.iterdir())) <= 2 + 3 * WORST
 
 
-def _see(keeper: RolloutCache, numbers: range, rollout: Rollout, margins: dict[int, float]) -> None:
-    keeper.add(numbers, [rollout] * len(numbers), [margins[number] for number in numbers])
+def _see(cache: RolloutCache, numbers: range, rollout: Rollout, margins: dict[int, float]) -> None:
+    cache.add(numbers, [rollout] * len(numbers), [margins[number] for number in numbers])
 
 
-def test_actions_without_pictures_are_those_of_the_clips(scene: Store) -> None:
+def test_actions_without_images_are_those_of_the_clips(scene: Store) -> None:
     for skip in (1, 2):
         clips = fixed_clips(scene, "val", CONTEXT + HORIZON, 5, skip)
         assert torch.equal(read_actions(scene, clips), read_clips(scene, clips).actions)

@@ -1,4 +1,4 @@
-"""A scene that moves as its driver steers, and planted dreams of it whose figures are known."""
+"""A scene that shifts with the steering, and rollout functions for it with known metrics."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from torch import Tensor
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
 from daydrive.evaluation.config import EvaluateConfig
-from daydrive.evaluation.metrics.frame_metrics import Dream
+from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
 from daydrive.evaluation.model_loading import EvaluatedModel
 from daydrive.evaluation.pipeline import Networks, evaluate_model
 
 SIZE, CONTEXT, HORIZON = (32, 48), 3, 6
 PIXELS = 4
-"""columns that the scene moves in a step at full steering"""
+"""Columns by which the scene shifts per step at full steering."""
 
 
 def scene(shift: int) -> Tensor:
-    """uint8 (3, H, W): soft stripes and blobs, moved sideways; the right turn moves the world to the left."""
+    """uint8 (3, H, W): smooth stripes and blobs, shifted horizontally; a right turn shifts the scene to the left."""
     y, x = torch.meshgrid(torch.arange(SIZE[0]), torch.arange(SIZE[1]), indexing="ij")
     turn = 2 * torch.pi / SIZE[1]
     waves = [torch.sin(turn * (k + 1) * x) * torch.cos(0.13 * (k + 1) * y + k) for k in range(3)]
@@ -42,12 +42,12 @@ def make_drive(folder: Path, seed: int, frames: int) -> None:
         writer.writerow(["steering", "throttle", "brake", "gear"])
         for t, turn in enumerate(turns):
             writer.writerow([turn, (37 * seed + t) % 100 / 100, 0, 1])
-            picture = scene(int(position[t])).permute(1, 2, 0).numpy()
-            Pillow.fromarray(picture).save(folder / "images" / f"{t:03d}.png")
+            image = scene(int(position[t])).permute(1, 2, 0).numpy()
+            Pillow.fromarray(image).save(folder / "images" / f"{t:03d}.png")
 
 
 def scene_store(folder: Path) -> Store:
-    """Drives through the scene, long ones for validation."""
+    """A store of drives through the scene, with long ones for validation."""
     root = folder / "raw"
     lengths = {"train": [14, 12], "val": [20, 24, 22], "test": [4, 5]}
     for split, frames in lengths.items():
@@ -66,7 +66,7 @@ def steerer(context: Tensor, actions: Tensor) -> Tensor:
     return torch.stack([torch.stack([context[b, -1].roll(-int(m), -1) for m in moved[b]]) for b in range(len(context))])
 
 
-def evaluated(dream: Dream, store: Store, output: Path, **options: Any) -> dict[str, Any]:
+def evaluated(rollout_fn: RolloutFunction, store: Store, output: Path, **options: Any) -> dict[str, Any]:
     """options: of `EvaluateConfig`, `EvaluatedModel`, `Networks` and `evaluate_model`."""
     settings: dict[str, Any] = {
         "split": "val",
@@ -81,9 +81,9 @@ def evaluated(dream: Dream, store: Store, output: Path, **options: Any) -> dict[
 
     networks = Networks(**given(Networks._fields))
     config = EvaluateConfig(**given({field.name for field in fields(EvaluateConfig)}))
-    model = EvaluatedModel(dream, **given(EvaluatedModel._fields))
+    model = EvaluatedModel(rollout_fn, **given(EvaluatedModel._fields))
     return evaluate_model(model, store, output, config, networks=networks, **settings)
 
 
-def figures(evaluation: dict[str, Any], name: str) -> list[float]:
+def metric_values(evaluation: dict[str, Any], name: str) -> list[float]:
     return [step[name] for step in evaluation["horizons"]]

@@ -1,4 +1,4 @@
-"""The model card: what the Hub reads of it, what people read of it, and that its snippet runs."""
+"""The model card: its metadata for the Hub, its text, and that its snippet runs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def card(evaluated: Path) -> str:
 
 
 def metadata(card: str) -> dict[str, Any]:
-    """What stands between the first two lines of dashes, as the Hub takes it."""
+    """The YAML front matter, as the Hub parses it."""
     head = re.match(r"\A---\n(.*?\n)---\n", card, re.S)
     assert head is not None
     found: dict[str, Any] = yaml.safe_load(head[1])
@@ -57,20 +57,24 @@ def metadata(card: str) -> dict[str, Any]:
 
 def test_the_hub_understands_it(card: str, evaluation: dict[str, Any]) -> None:
     """Keys and types of https://github.com/huggingface/hub-docs/blob/main/modelcard.md."""
-    told = metadata(card)
-    assert told["license"] == "mit" and told["library_name"] == "daydrive" and told["pipeline_tag"] == "image-to-video"
-    assert all(isinstance(entry, str) for name in ("tags", "datasets", "metrics") for entry in told[name])
-    assert told["metrics"] == ["psnr", "ssim"] and "road" in told["tags"]
-    (model,) = told["model-index"]
+    parsed = metadata(card)
+    assert (
+        parsed["license"] == "mit"
+        and parsed["library_name"] == "daydrive"
+        and parsed["pipeline_tag"] == "image-to-video"
+    )
+    assert all(isinstance(entry, str) for name in ("tags", "datasets", "metrics") for entry in parsed[name])
+    assert parsed["metrics"] == ["psnr", "ssim"] and "road" in parsed["tags"]
+    (model,) = parsed["model-index"]
     assert model["name"] == evaluation["name"]
     (result,) = model["results"]
     assert isinstance(result["task"]["type"], str)
     assert {"type", "name", "split"} <= result["dataset"].keys() and result["dataset"]["split"] == "test"
-    figures = {figure["name"]: figure["value"] for figure in result["metrics"]}
-    assert all(isinstance(figure["type"], str) for figure in result["metrics"])
-    assert figures["usable seconds"] == evaluation["usable_seconds"]
-    assert figures["PSNR at step 5"] == evaluation["horizons"][4]["psnr"]
-    assert all(isinstance(value, int | float) for value in figures.values())
+    metrics = {metric["name"]: metric["value"] for metric in result["metrics"]}
+    assert all(isinstance(metric["type"], str) for metric in result["metrics"])
+    assert metrics["usable seconds"] == evaluation["usable_seconds"]
+    assert metrics["PSNR at step 5"] == evaluation["horizons"][4]["psnr"]
+    assert all(isinstance(value, int | float) for value in metrics.values())
 
 
 def test_the_hubs_own_library_reads_it(card: str, evaluation: dict[str, Any]) -> None:
@@ -85,9 +89,11 @@ def test_people_are_told_what_it_is_not_for(card: str, evaluation: dict[str, Any
     assert heads == ["Intended use", "Training data", "Training", "Evaluation", "Limits", "How to load it"]
     assert "**Not for controlling a car**" in card
     assert f"Usable seconds: {evaluation['usable_seconds']:.2f}" in card and "copied last frame" in card
-    assert all(floor in card for floor in BASELINES)
+    assert all(baseline in card for baseline in BASELINES)
     assert "- road: part of daydrive" in card and evaluation["store_fingerprint"] in card
-    assert re.search(r"^- hardware: cpu", card, re.M) and re.search(r"^- minutes of steps: \d+\.\d$", card, re.M)
+    assert re.search(r"^- hardware: cpu", card, re.M) and re.search(
+        r"^- minutes of training steps: \d+\.\d$", card, re.M
+    )
 
 
 def test_its_snippet_runs(card: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,9 +113,9 @@ def test_what_a_run_tells_of_its_training(run: Path) -> None:
     later = {"step": step + 50, "speed/step_seconds": 1e6}
     log = "".join(json.dumps(line) + "\n" for line in [*lines, later])
     (run / "metrics.jsonl").write_text(log + '{"step": 3, "spe')
-    told = training_of(weights)
-    assert told is not None and (told.step, told.minutes) == (step, pytest.approx(2.0))
-    assert told.provenance["seed"] == 0 and told.parameters > 1000
+    training = training_of(weights)
+    assert training is not None and (training.step, training.minutes) == (step, pytest.approx(2.0))
+    assert training.provenance["seed"] == 0 and training.parameters > 1000
     (run / "metrics.jsonl").unlink()
     (run / "provenance.json").write_text("[")
     alone = training_of(weights)
@@ -126,15 +132,15 @@ def test_limits_and_licences(evaluation: dict[str, Any], trained: Path, road_sto
     long = {"lengths": [{"steps": 200, "verdict": "holds"}, {"steps": 1000, "verdict": "collapses"}]}
     text = model_card({**evaluation, "controllability": judged, "long_dreams": long}, store, training)
     assert "it obeys, roughly; not passed: parallax." in text
-    assert "Long dreams: after 20 s it holds, after 100 s it collapses." in text
+    assert "Long rollouts: after 20 s it holds, after 100 s it collapses." in text
     store.source = "udacity"
-    told = metadata(model_card(evaluation, store, training))
-    assert told["license"] == "other" and told["license_name"]
+    parsed = metadata(model_card(evaluation, store, training))
+    assert parsed["license"] == "other" and parsed["license_name"]
 
 
 def test_every_licence_is_that_of_the_guide() -> None:
     rows = re.findall(r"^\| \[`(\w+)`\]\(#[\w-]+\) \| ([^|]+) \|", (REPO / "docs/DATASETS.md").read_text(), re.M)
-    told = {name: licence.strip() for name, licence in rows}
-    assert told.keys() == SOURCES.keys()
-    assert {name: words for name, (_, words) in LICENCES.items()} == {name: told[name] for name in LICENCES}
-    assert all(told[name] == "yours" for name in told.keys() - LICENCES.keys())
+    licences = {name: licence.strip() for name, licence in rows}
+    assert licences.keys() == SOURCES.keys()
+    assert {name: words for name, (_, words) in LICENCES.items()} == {name: licences[name] for name in LICENCES}
+    assert all(licences[name] == "yours" for name in licences.keys() - LICENCES.keys())

@@ -1,4 +1,4 @@
-"""The report as a page: what is on it, and how it behaves in a browser."""
+"""The HTML report: its content, and its behaviour in a browser."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ THEMES = ("light", "dark")
 
 
 class Page(HTMLParser):
-    """tags: each with what it was given; text: what stands in one, by its tag."""
+    """tags: with their attributes; text: contents by tag."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """Of a dream with everything asked for that its store has, and its folder."""
+    """An evaluation with all optional suites that the store supports, and its folder."""
     folder = tmp_path_factory.mktemp("page")
     about = {"name": "a <steerer> & co"}
     store, output = scene_store(folder), folder / "out"
@@ -93,22 +93,22 @@ def test_its_parts_are_told_without_being_seen(page: Page) -> None:
 
 
 def test_what_it_says_is_what_was_measured(page: Page, evaluation: tuple[dict[str, Any], Path]) -> None:
-    figures = evaluation[0]
-    told = {title: n for n, title in enumerate(page.text["h2"])}
+    metrics = evaluation[0]
+    titles = page.text["h2"]
     for title in (
-        "How far ahead", "Real, dream, difference", "The worst clips", "Does it obey its driver?", "Is it a memory?",
-        "Long dreams", "By kind of clip", "Made from",
+        "Prediction accuracy", "Real, predicted, difference", "Worst clips", "Controllability", "Memorization",
+        "Long rollouts", "Metrics by kind of clip", "Provenance",
     ):  # fmt: skip
-        assert title in told
-    ends = figures["long_dreams"]["lengths"][-1]["verdict"]
-    assert page.text["strong"][:3] == [f"{figures['usable_seconds']:.2f}", figures["controllability"]["verdict"], ends]
+        assert title in titles
+    ends = metrics["long_dreams"]["lengths"][-1]["verdict"]
+    assert page.text["strong"][:3] == [f"{metrics['usable_seconds']:.2f}", metrics["controllability"]["verdict"], ends]
     kinds = {cell.partition(":")[0] for cell in page.text["th"] if ": " in cell}
     assert kinds == {"steering", "speed", "light", "source", "drive"}
     data = json.loads(next(text for text in page.text["script"] if text.startswith("{")))
     psnr = data["charts"][0]
-    assert psnr["curves"][0] == [entry["psnr"] for entry in figures["horizons"]]
-    assert psnr["steps"] == [entry["step"] for entry in figures["horizons"]]
-    assert data["charts"][-1]["steps"] == figures["long_dreams"]["curves"]["steps"]
+    assert psnr["curves"][0] == [entry["psnr"] for entry in metrics["horizons"]]
+    assert psnr["steps"] == [entry["step"] for entry in metrics["horizons"]]
+    assert data["charts"][-1]["steps"] == metrics["long_dreams"]["curves"]["steps"]
     sliders = [given for given in page.given("div") if given.get("role") == "slider"]
     assert len(sliders) == len(data["charts"])
 
@@ -174,12 +174,12 @@ def test_it_fits_a_phone_and_a_desk_by_day_and_by_night(browser: Chromium, width
     assert small == 0
 
 
-def test_its_films_play(browser: Chromium) -> None:
+def test_its_videos_play(browser: Chromium) -> None:
     browser.wait("[...document.querySelectorAll('video')].every(v => v.readyState >= 2)")
     assert browser.value("[...document.querySelectorAll('video')].every(v => v.error === null && v.videoWidth > 0)")
     browser.value("document.querySelector('video').play()")
     browser.wait("document.querySelector('video').currentTime > 0.1")
-    browser.value("[...document.querySelectorAll('button')].find(b => b.textContent === 'a frame back').click()")
+    browser.value("[...document.querySelectorAll('button')].find(b => b.textContent === 'previous frame').click()")
     assert browser.value("document.querySelector('video').paused")
     browser.wait("document.querySelector('video').currentTime > 0")
     assert (
@@ -206,5 +206,5 @@ def test_its_curves_are_read_by_keyboard(browser: Chromium) -> None:
     assert int(browser.value(now)) == last - 1
     browser.press("Home")
     assert int(browser.value(now)) == 1
-    assert "dream" in browser.value("document.activeElement.getAttribute('aria-valuetext')")
+    assert "model" in browser.value("document.activeElement.getAttribute('aria-valuetext')")
     assert browser.complaints == []

@@ -15,7 +15,7 @@ from daydrive.data.sampling.clips import read_clips
 from daydrive.data.store.store import Store
 from daydrive.envs.road import Driver, RoadEnv
 from daydrive.errors import UserError
-from daydrive.evaluation.controllability.branches import BranchSet, roll_out
+from daydrive.evaluation.controllability.branches import BranchSet, rollout_branches
 from daydrive.models.rollout import rollout_uint8
 from daydrive.types import Image
 from daydrive.viz import colormaps
@@ -155,7 +155,7 @@ class TestFan:
         assert "; 1 of 5 dreams" in shown.title, "one by chance"
         branches = BranchSet(shown.seen, actions, real)
         for predicted, count in ((real, 5), (real.flip(0), 1)):
-            rollout = roll_out(lambda *_, predicted=predicted: predicted, branches)
+            rollout = rollout_branches(lambda *_, predicted=predicted: predicted, branches)
             assert int((rollout.nearest().diagonal() == 1).sum()) == count
         filmed(steering_sweep.video(shown, HZ), CONTEXT + 4)
         assert min(steering_sweep.sheet(shown, HZ).shape[:2]) > 400

@@ -119,7 +119,7 @@ def test_what_is_refused(
     refuse("visualize", "rollout", "--checkpoint", "x", *road[2:], *to, said="there is no checkpoint x")
     refuse("visualize", "motion", "--checkpoint", road_store, *road[2:], *to, said="is no checkpoint")
     for kind in ("rollout", "motion", "steering-sweep"):
-        refuse("visualize", kind, *model, "--data-root", small_store, *to, said="sees pictures of 64x64 and the store")
+        refuse("visualize", kind, *model, "--data-root", small_store, *to, said="expects images of 64x64 and the store")
     refuse("visualize", "error", *road, *to, "--split", "tset", said="did you mean 'test'")
     near = drive[:-1] + "x"
     refuse(

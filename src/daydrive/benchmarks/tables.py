@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from daydrive.benchmarks.findings import Findings
-from daydrive.report.tables import NOTHING
+from daydrive.report.tables import MISSING
 
 
 def tables(findings: Findings) -> list[Table]:
@@ -71,7 +71,7 @@ def _frames_per_second(entries: list[dict[str, Any]]) -> Table:
         for batch in [entry["batch"]] if "batch" in entry else batches:
             cells[batch] = entry.get("reason") or _short(entry["frames_per_second"])
     for labels, cells in rows.items():
-        shown.add_row(*labels, *(cells.get(batch, NOTHING) for batch in batches))
+        shown.add_row(*labels, *(cells.get(batch, MISSING) for batch in batches))
     return shown
 
 
@@ -82,5 +82,5 @@ def _scaled(value: float | None, unit: float) -> float | None:
 def _short(value: float | None) -> str:
     """Three figures, without an exponent."""
     if value is None:
-        return NOTHING
+        return MISSING
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

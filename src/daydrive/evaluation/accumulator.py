@@ -1,4 +1,4 @@
-"""What is measured, in memory and on disk: a few numbers a frame of each clip, and sums over all of them."""
+"""Accumulates per-clip metrics and Fréchet statistics, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -21,22 +21,25 @@ METRIC, FRECHET = "metric ", "frechet "
 
 
 class _Part(NamedTuple):
-    """numbers: (clips,), which. metrics: float32 (clips, steps), by name."""
+    """indices: (clips,), of the clips. metrics: float32 (clips, steps), by name."""
 
-    numbers: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int64]
     metrics: dict[str, npt.NDArray[np.float32]]
     kinds: list[Kind]
 
 
 class MetricAccumulator:
-    """Metrics and kinds of clips, each known by its number among all; in any order, each once. frechet: of all."""
+    """Metrics and kinds of clips by clip index. Clips may be added in any order, each exactly once.
+
+    frechet: the Fréchet accumulator of all clips.
+    """
 
     def __init__(self, frechet: FrechetAccumulator) -> None:
         self.frechet = frechet
         self._parts: list[_Part] = []
 
     def read(self, files: Iterable[Path]) -> MetricAccumulator:
-        """With all that `save` wrote into some files."""
+        """Adds the contents of files written by `save`; returns itself."""
         for file in files:
             with np.load(file, allow_pickle=False) as data:
                 metrics = {name.removeprefix(METRIC): data[name] for name in data.files if name.startswith(METRIC)}
@@ -47,16 +50,16 @@ class MetricAccumulator:
                 )
         return self
 
-    def add(self, numbers: Sequence[int], metrics: Sequence[Mapping[str, Tensor]], kinds: Sequence[Kind]) -> None:
-        """metrics: of each clip, (steps,) by name."""
+    def add(self, indices: Sequence[int], metrics: Sequence[Mapping[str, Tensor]], kinds: Sequence[Kind]) -> None:
+        """metrics: for each clip, tensors (steps,) by name."""
         stacked = {name: np.stack([of_clip[name].numpy() for of_clip in metrics]) for name in metrics[0]}
-        self._parts.append(_Part(np.array(numbers, dtype=np.int64), stacked, list(kinds)))
+        self._parts.append(_Part(np.array(indices, dtype=np.int64), stacked, list(kinds)))
 
     def save(self, file: Path) -> None:
-        """All of it, in one move."""
+        """Writes everything to `file`, atomically."""
         arrays: dict[str, Any] = {METRIC + name: values for name, values in self._metrics().items()}
         arrays |= {FRECHET + name: values for name, values in self.frechet.arrays().items()}
-        arrays["numbers"] = self.numbers
+        arrays["numbers"] = self.indices
         arrays["kinds"] = np.array([json.dumps(kind) for part in self._parts for kind in part.kinds])
         with replacing(file) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **arrays)
@@ -64,31 +67,32 @@ class MetricAccumulator:
             os.fsync(stream.fileno())
 
     def __len__(self) -> int:
-        return sum(len(part.numbers) for part in self._parts)
+        return sum(len(part.indices) for part in self._parts)
 
     @property
-    def numbers(self) -> npt.NDArray[np.int64]:
-        return np.concatenate([part.numbers for part in self._parts]) if self._parts else np.empty(0, np.int64)
+    def indices(self) -> npt.NDArray[np.int64]:
+        """(clips,), in the order in which they were added."""
+        return np.concatenate([part.indices for part in self._parts]) if self._parts else np.empty(0, np.int64)
 
     @property
     def metrics(self) -> dict[str, Array]:
-        """float64 (clips, steps) by name, in the clips' order; all clips have to be there."""
+        """float64 (clips, steps) by name, sorted by clip index; every clip must have been added."""
         order = self._order()
         return {name: values[order].astype(np.float64) for name, values in self._metrics().items()}
 
     @property
     def kinds(self) -> list[Kind]:
-        """In the clips' order."""
+        """Sorted by clip index."""
         kinds = [kind for part in self._parts for kind in part.kinds]
         return [kinds[i] for i in self._order()]
 
     @property
     def margins(self) -> dict[int, float]:
-        """Of each clip, see `margin`."""
+        """The margin of each clip by its index, see `margin`."""
         return {
-            int(number): margin({name: values[i] for name, values in part.metrics.items()})
+            int(index): margin({name: values[i] for name, values in part.metrics.items()})
             for part in self._parts
-            for i, number in enumerate(part.numbers)
+            for i, index in enumerate(part.indices)
         }
 
     def _metrics(self) -> dict[str, npt.NDArray[np.float32]]:
@@ -96,11 +100,11 @@ class MetricAccumulator:
         return {name: np.concatenate([part.metrics[name] for part in self._parts]) for name in names}
 
     def _order(self) -> npt.NDArray[np.int64]:
-        order = np.argsort(self.numbers)
-        assert np.array_equal(self.numbers[order], np.arange(len(order))), "each clip once"
+        order = np.argsort(self.indices)
+        assert np.array_equal(self.indices[order], np.arange(len(order))), "each clip exactly once"
         return order
 
 
 def margin(metrics: Mapping[str, npt.ArrayLike]) -> float:
-    """dB by which a prediction is above the copied last frame, mean over the steps of one clip."""
+    """PSNR gain in dB of a prediction over copying the last frame, averaged over the steps of one clip."""
     return float(np.mean(np.asarray(metrics["psnr"]) - np.asarray(metrics["copy_last_psnr"]), dtype=np.float64))

@@ -1,4 +1,4 @@
-"""Models of others: a few lines in a Python file make one dream, so that every report and benchmark can be of it.
+"""Adapters: a Python file with a few lines makes any model usable in every report and benchmark.
 
 def load(checkpoint: Path, device: torch.device) -> Adapter: ...     evaluate --adapter FILE.py:load
 """
@@ -18,14 +18,14 @@ from torch import Tensor
 from daydrive.errors import UserError, blamed, did_you_mean
 from daydrive.types import to_signed, to_uint8
 
-NEEDED = ("context", "reset", "step")
+REQUIRED = ("context", "reset", "step")
 
 
 class Context(NamedTuple):
-    """What a model sees before it dreams.
+    """The context that a rollout starts from. Both tensors are on the CPU.
 
-    images: uint8 (B, C, 3, H, W), RGB, the newest last. actions: float32 (B, C-1, 4), between these images; their order
-    and ranges are those of `daydrive.types.ACTION_NAMES`. Both on the processor.
+    images: uint8 (B, C, 3, H, W), RGB, newest last. actions: float32 (B, C-1, 4), between these images, in the order
+    and ranges of `daydrive.types.ACTION_NAMES`.
     """
 
     images: Tensor
@@ -33,73 +33,76 @@ class Context(NamedTuple):
 
 
 class Adapter(Protocol):
-    """A model that dreams step by step. `context`: how many frames it wants to see, at least 1.
+    """A model that predicts one frame at a time. `context`: number of context frames it needs, at least 1.
 
-    It may also have a `name`, for the reports; without one it goes by that of the function that made it.
+    An optional attribute `name` is shown in the reports; by default it is the name of the function that created it.
     """
 
     context: int
 
     def reset(self, context: Context) -> None:
-        """Begin a dream of B clips anew."""
+        """Start a new rollout of B clips."""
 
     def step(self, action: Tensor) -> Tensor:
-        """float32 (B, 4), what the driver does from the newest frame to the next → that frame, uint8 (B, 3, H, W)."""
+        """Action float32 (B, 4) from the newest frame to the next → the next frame, uint8 (B, 3, H, W)."""
 
 
 def load_adapter(spec: str, checkpoint: Path, device: torch.device) -> AdaptedModel:
-    """What the function of `FILE.py:NAME` makes of a checkpoint, which is handed over as it is.
+    """Loads an adapter with the function given as `FILE.py:NAME`, to which the checkpoint path is passed unchanged.
 
-    The file's folder is there to import from while it loads. UserError naming the file for what it lacks, and later
-    for frames that are none.
+    The file's folder is on `sys.path` while it loads. Raises UserError, naming the file, if the file, the function or
+    one of the attributes in `REQUIRED` is missing.
     """
     file, colon, name = spec.rpartition(":")
     path = Path(file)
     if not colon or path.suffix != ".py" or not name:
-        raise UserError(f"the adapter '{spec}' has to be FILE.py:NAME, a Python file and a function in it")
+        raise UserError(f"the adapter '{spec}' must be FILE.py:NAME, a Python file and a function in it")
     if not path.is_file():
         raise UserError(f"the adapter '{spec}': there is no file {path}")
-    who = f"the adapter '{spec}'"
-    with blamed(who), _importable(path.parent):
-        made = _function(who, _module(path), name)(checkpoint, device)
-    missing = [needed for needed in NEEDED if not hasattr(made, needed)]
+    label = f"the adapter '{spec}'"
+    with blamed(label), _importable(path.parent):
+        adapter = _function(label, _module(path), name)(checkpoint, device)
+    missing = [attribute for attribute in REQUIRED if not hasattr(adapter, attribute)]
     if missing:
-        raise UserError(f"{who} returns a {type(made).__name__} without '{missing[0]}'; it needs {', '.join(NEEDED)}")
-    if not isinstance(made.context, int) or made.context < 1:
-        raise UserError(f"{who} has the context {made.context!r}, not a whole number of frames from 1 on")
-    return AdaptedModel(who, str(getattr(made, "name", name)), made)
+        raise UserError(
+            f"{label} returns a {type(adapter).__name__} without '{missing[0]}'; it needs {', '.join(REQUIRED)}"
+        )
+    if not isinstance(adapter.context, int) or adapter.context < 1:
+        raise UserError(f"{label} has context {adapter.context!r}; it must be an integer of at least 1 frame")
+    return AdaptedModel(label, str(getattr(adapter, "name", name)), adapter)
 
 
 class AdaptedModel:
-    """An adapter as a model that can be rolled out, one rollout at a time; its faults are told as its file's.
+    """Wraps an adapter as a model that can be rolled out, one rollout at a time.
 
-    who: the adapter, for the sentence.
+    label: names the adapter in error messages; errors inside it become a UserError with this label.
     """
 
-    def __init__(self, who: str, name: str, adapter: Adapter) -> None:
-        self.who, self.name, self.adapter = who, name, adapter
+    def __init__(self, label: str, name: str, adapter: Adapter) -> None:
+        self.label, self.name, self.adapter = label, name, adapter
         self.context_frames = adapter.context
 
     def init_state(self, images: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> torch.Size:
-        """The shape of a frame: what else there is to know the adapter knows."""
+        """Returns the shape of a batch of frames; the rest of the state is held by the adapter."""
         context = Context(to_uint8(images), actions)
-        with blamed(self.who):
+        with blamed(self.label):
             self.adapter.reset(context)
         return context.images[:, 0].shape
 
     def step(
         self, state: torch.Size, action: Tensor, generator: torch.Generator | None = None
     ) -> tuple[torch.Size, Tensor]:
-        with blamed(self.who):
+        """The next frame, float32 (B, 3, H, W) in [-1, 1]. UserError if the adapter returns anything else."""
+        with blamed(self.label):
             frame = self.adapter.step(action)
         if not isinstance(frame, Tensor) or frame.dtype != torch.uint8 or frame.shape != state:
             given = f"{frame.dtype} {tuple(frame.shape)}" if isinstance(frame, Tensor) else type(frame).__name__
-            raise UserError(f"{self.who} gives frames of {given}, not of torch.uint8 {tuple(state)}")
+            raise UserError(f"{self.label} returns frames of {given}, not of torch.uint8 {tuple(state)}")
         return state, to_signed(frame.cpu())
 
 
 def _module(path: Path) -> ModuleType:
-    """Leaves no compiled file beside it, as importing would."""
+    """Executes the file without writing a `.pyc` next to it, as an import would."""
     module = ModuleType(f"daydrive_adapter_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
@@ -107,11 +110,11 @@ def _module(path: Path) -> ModuleType:
     return module
 
 
-def _function(who: str, module: ModuleType, name: str) -> Callable[[Path, torch.device], Adapter]:
+def _function(label: str, module: ModuleType, name: str) -> Callable[[Path, torch.device], Adapter]:
     function = getattr(module, name, None)
     if not callable(function):
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise UserError(f"{who}: there is no function '{name}' in it{did_you_mean(name, public)}")
+        raise UserError(f"{label}: the file has no function '{name}'{did_you_mean(name, public)}")
     return cast(Callable[[Path, torch.device], Adapter], function)
 
 

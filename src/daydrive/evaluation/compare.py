@@ -1,4 +1,4 @@
-"""Is one model better than another, and by how much: paired differences over the same clips."""
+"""Compares two evaluations by paired differences over the same clips."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ import numpy as np
 from daydrive.errors import UserError
 from daydrive.evaluation.manifest import check_comparable
 from daydrive.evaluation.metrics.intervals import Array, Bootstrap, interval
-from daydrive.evaluation.metrics.usable import BASELINES, drawn_steps, usable_of
+from daydrive.evaluation.metrics.usable import BASELINES, bootstrap_usable_steps, mean_usable_steps
 from daydrive.files import read_json
 
 METRICS = "frame_metrics.npz"
 FORMER_METRICS = "figures.npz"
-"""The same file of earlier evaluations, with `mean_picture_psnr` in place of `mean_image_psnr`."""
+"""The same file in evaluations of earlier versions, with `mean_picture_psnr` in place of `mean_image_psnr`."""
 
 
 def save_frame_metrics(folder: Path, metrics: Mapping[str, Array]) -> None:
-    """The metrics of each clip, for a later comparison; no pickle."""
+    """Saves the metrics (clips, steps) of each clip for a later comparison, without pickle."""
     arrays: dict[str, Any] = {**metrics}
     np.savez(folder / METRICS, **arrays)
 
 
-def read_other(folder: Path, ours: dict[str, Any], shape: tuple[int, int]) -> tuple[dict[str, Any], dict[str, Array]]:
-    """`evaluation.json` and the metrics of each clip of another evaluation; UserError where it can't be compared.
+def read_evaluation(
+    folder: Path, own_manifest: dict[str, Any], shape: tuple[int, int]
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """`evaluation.json` and the per-clip metrics of another evaluation. UserError if the two are not comparable.
 
-    ours: the manifest of the evaluation it is compared with; shape: (clips, steps) of its metrics.
+    own_manifest: of the current evaluation; shape: (clips, steps) of its metrics.
     """
     other = read_json(folder / "evaluation.json", "evaluation")
     if not isinstance(other, dict) or not isinstance(other.get("manifest"), dict):
         raise UserError(f"--compare {folder}: its evaluation.json has no manifest; evaluate that checkpoint again")
-    check_comparable(ours, other["manifest"], str(folder))
+    check_comparable(own_manifest, other["manifest"], str(folder))
     file = folder / METRICS
     if not file.exists() and (folder / FORMER_METRICS).exists():
         file = folder / FORMER_METRICS
@@ -54,21 +56,23 @@ def _current(name: str) -> str:
     return "mean_image_psnr" if name == "mean_picture_psnr" else name
 
 
-def compare(
-    ours: Mapping[str, Array], theirs: Mapping[str, Array], draws: Bootstrap | None, hz: float
-) -> dict[str, Any]:
-    """Ours minus theirs: `psnr` and `ssim` at each step and `usable_seconds`, each with its interval over drives."""
+def compare(own: Mapping[str, Array], other: Mapping[str, Array], draws: Bootstrap | None, hz: float) -> dict[str, Any]:
+    """The first minus the second evaluation: `psnr` and `ssim` at each step and `usable_seconds`, each with its
+    confidence interval over drives.
+
+    own, other: (clips, steps) by name. hz: frames per second. The intervals are None without `draws`.
+    """
     result: dict[str, Any] = {}
     for name in ("psnr", "ssim"):
-        difference = ours[name] - theirs[name]
+        difference = own[name] - other[name]
         result[name] = difference.mean(0).round(6).tolist()
         result[f"{name}_interval"] = None
         if draws is not None:
             low, high = interval(draws.means(difference))
             result[f"{name}_interval"] = np.stack([low, high], axis=1).round(6).tolist()
-    result["usable_seconds"] = round((usable_of(ours) - usable_of(theirs)) / hz, 4)
+    result["usable_seconds"] = round((mean_usable_steps(own) - mean_usable_steps(other)) / hz, 4)
     result["usable_seconds_interval"] = None
     if draws is not None:
-        low, high = interval((drawn_steps(ours, draws) - drawn_steps(theirs, draws)) / hz)
+        low, high = interval((bootstrap_usable_steps(own, draws) - bootstrap_usable_steps(other, draws)) / hz)
         result["usable_seconds_interval"] = [round(float(low), 4), round(float(high), 4)]
     return result

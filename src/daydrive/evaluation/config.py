@@ -1,4 +1,4 @@
-"""What an evaluation measures, checked in one place."""
+"""Settings of an evaluation, with their validation."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from pathlib import Path
 
 from daydrive.errors import UserError
 
-_LEAST = {"horizon": 1, "clips": 2, "predictions": 1, "batch_size": 1, "seed": 0}
+_MINIMUM = {"horizon": 1, "clips": 2, "predictions": 1, "batch_size": 1, "seed": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Which clips are predicted, how far, and what is measured of them.
+    """Which clips are predicted, how far, and what is measured.
 
-    split: of the store. horizon: steps to predict, fewer where no two clips are that long. clips: evenly chosen.
-    predictions: clips whose frames `predictions.npz` holds. batch_size: clips in memory at a time; changes no metric.
-    seed: decides which clip lends its actions to which.
-    counterfactual: also left, straight and right from one moment of the road world. controllability: also the
-    controllability scorecard. long: also rollouts of 200 and 1000 steps.
+    split: of the store. horizon: steps to predict, fewer if no two clips are that long. clips: number of clips, evenly
+    spaced. predictions: number of clips whose frames are saved in `predictions.npz`. batch_size: clips in memory at a
+    time; does not affect the metrics. seed: of the assignment of another clip's actions to each clip.
+    counterfactual: also drive left, straight and right from the same moments of the road world. controllability: also
+    compute the controllability scorecard. long: also evaluate rollouts of 200 and 1000 steps.
     lpips, lpips_weights: see `find_lpips`. fid_weights, fvd_weights: files of the published networks, see
     `find_features`. compare_with: folders of other evaluations of the same clips.
 
-    UserError for a number that is too small.
+    Raises UserError if a number is too small.
 
     >>> EvaluateConfig(split="val", horizon=10).clips
     64
@@ -44,7 +44,7 @@ class EvaluateConfig:
     compare_with: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
+        for name, minimum in _MINIMUM.items():
             value = getattr(self, name)
-            if value < least:
-                raise UserError(f"--{name.replace('_', '-')} has to be at least {least}, not {value}")
+            if value < minimum:
+                raise UserError(f"--{name.replace('_', '-')} has to be at least {minimum}, not {value}")

@@ -1,4 +1,4 @@
-"""What an evaluation was made from, and whether two were made from the same."""
+"""The provenance of an evaluation, and the check that two evaluations are comparable."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from daydrive.provenance import code_state, versions
 from daydrive.types import Clip
 
 COMPARABLE = ("store", "split", "image_size", "hz", "frame_skip", "context", "horizon", "seed", "clips")
-"""Lines that have to agree where two evaluations are compared."""
+"""Entries that must be equal for two evaluations to be compared."""
 
 
 def manifest(
     store: Store, split: str, clips: Sequence[Clip], context: int, seed: int, checkpoint: Path | None
 ) -> dict[str, Any]:
-    """Hashes of what goes in, versions of what works on it. clips: all of one length and frame_skip."""
+    """Hashes of the inputs, the settings, and the versions of the code. clips: all of one length and frame_skip."""
     skip = clips[0].frame_skip
     listed = [[clip.drive, clip.start, clip.length, clip.frame_skip] for clip in clips]
     return {
@@ -44,11 +44,11 @@ def file_hash(file: Path) -> str:
         return f"sha256 {hashlib.file_digest(stream, 'sha256').hexdigest()}"
 
 
-def check_comparable(ours: dict[str, Any], theirs: dict[str, Any], name: str) -> None:
-    """UserError naming the first line of two manifests in which evaluations that are compared may not differ."""
-    for line in COMPARABLE:
-        if ours.get(line) != theirs.get(line):
+def check_comparable(own: dict[str, Any], other: dict[str, Any], name: str) -> None:
+    """Raises UserError, naming the first entry of `COMPARABLE` in which two manifests differ."""
+    for entry in COMPARABLE:
+        if own.get(entry) != other.get(entry):
             raise UserError(
-                f"--compare {name}: not the same evaluation, its {line} is {json.dumps(theirs.get(line))}, not "
-                f"{json.dumps(ours.get(line))}; evaluate both with the same store, split, clips and horizon"
+                f"--compare {name}: not comparable, its {entry} is {json.dumps(other.get(entry))}, not "
+                f"{json.dumps(own.get(entry))}; evaluate both with the same store, split, clips and horizon"
             )

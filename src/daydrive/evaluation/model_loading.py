@@ -1,4 +1,4 @@
-"""What is evaluated: a daydrive checkpoint, or anyone's model behind its adapter."""
+"""Loads the model to evaluate: a daydrive checkpoint, or another model through its adapter."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation.adapter import load_adapter
 from daydrive.evaluation.manifest import file_hash
-from daydrive.evaluation.metrics.frame_metrics import Dream
+from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
 from daydrive.models import Predictor
 from daydrive.models.rollout import rollout_uint8
 from daydrive.types import ACTION_NAMES
 
 
 class EvaluatedModel(NamedTuple):
-    """dream: its frames from `context` ones that are `frame_skip` apart; weights: the file that tells it from others;
-    about: what the report says of it."""
+    """A model as the evaluation uses it.
 
-    dream: Dream
+    rollout_fn: predicts from `context` frames that are `frame_skip` apart. weights: the file that identifies the model,
+    None if there is none. about: entries about the model for `evaluation.json`.
+    """
+
+    rollout_fn: RolloutFunction
     context: int
     frame_skip: int = 1
     weights: Path | None = None
@@ -32,10 +35,10 @@ class EvaluatedModel(NamedTuple):
 def find_model(
     checkpoint: Path, adapter: str | None, store: Store, device: torch.device, seed: int = 0
 ) -> EvaluatedModel:
-    """As `load_model`, ready to be evaluated; seed: of what the model samples."""
+    """Loads a model with `load_model`, ready to be evaluated. seed: of the model's sampling."""
     loaded = load_model(checkpoint, adapter, store, device)
     return EvaluatedModel(
-        bind(loaded.model, seed),
+        make_rollout_fn(loaded.model, seed),
         loaded.context_frames,
         loaded.frame_skip,
         weights_file(loaded),
@@ -44,7 +47,10 @@ def find_model(
 
 
 def load_model(checkpoint: Path, adapter: str | None, store: Store, device: torch.device) -> LoadedModel:
-    """UserError where it can't be loaded or was made for other images or actions than the store's."""
+    """Loads a checkpoint, through the adapter `FILE.py:NAME` if one is given.
+
+    UserError if it can't be loaded, or if it expects other images or actions than the store's.
+    """
     if adapter is not None:
         adapted = load_adapter(adapter, checkpoint, device)
         return LoadedModel(adapted, None, None, checkpoint, adapted.name)
@@ -54,34 +60,34 @@ def load_model(checkpoint: Path, adapter: str | None, store: Store, device: torc
 
 
 def weights_file(loaded: LoadedModel) -> Path | None:
-    """The file that tells a model from others; None where an adapter loads something else."""
+    """The file with the model's weights; None if an adapter loads something else than a file."""
     return next((file for file in (loaded.path, loaded.path / WEIGHTS) if file.is_file()), None)
 
 
 def describe(loaded: LoadedModel, adapter: str | None) -> dict[str, Any]:
-    """What the report says of it."""
+    """Entries about the model for `evaluation.json`."""
     about = {"checkpoint": str(loaded.path), "name": loaded.name}
     if adapter is None:
         return {**about, "training_step": loaded.step}
     return {**about, "adapter": adapter, "adapter_code": file_hash(Path(adapter.rpartition(":")[0]))}
 
 
-def bind(model: Predictor, seed: int = 0) -> Dream:
-    """Its rollouts from and to uint8 on the processor; seed: of what it samples."""
+def make_rollout_fn(model: Predictor, seed: int = 0) -> RolloutFunction:
+    """Binds a model to `rollout_uint8`, with the frames returned on the CPU. seed: of the model's sampling."""
     return lambda context, actions: rollout_uint8(model, context, actions, seed).cpu()
 
 
 def check_fit(loaded: LoadedModel, store: Store) -> None:
-    """UserError where the model was made for other images or actions than the store's."""
+    """Raises UserError if the model expects other images or actions than the store's."""
     size = loaded.image_size
     actions = len(ACTION_NAMES) if loaded.config is None else loaded.config.model.action_dim
     if size is not None and tuple(size) != store.image_size:
         raise UserError(
-            f"the model {loaded.path} sees pictures of {size[0]}x{size[1]} and the store {store.path} has "
+            f"the model {loaded.path} expects images of {size[0]}x{size[1]} and the store {store.path} has "
             f"{store.image_size[0]}x{store.image_size[1]}; prepare the store with --image-size {size[0]} {size[1]}"
         )
     if actions != len(ACTION_NAMES):
         raise UserError(
-            f"the model {loaded.path} takes actions of {actions} numbers and the store {store.path} has "
+            f"the model {loaded.path} expects actions of {actions} numbers and the store {store.path} has "
             f"{len(ACTION_NAMES)} ({', '.join(ACTION_NAMES)})"
         )

@@ -1,4 +1,4 @@
-"""What an evaluation measures only where it is asked for: counterfactuals, controllability, long rollouts."""
+"""The optional parts of an evaluation: counterfactuals, controllability, long rollouts."""
 
 from __future__ import annotations
 
@@ -25,32 +25,35 @@ from daydrive.types import Rollout
 def run_optional_suites(
     config: EvaluateConfig, model: EvaluatedModel, store: Store, folder: Path, shown: Sequence[Rollout]
 ) -> dict[str, Any]:
-    """For `evaluation.json`; their images go into the folder. shown: rollouts whose nearest training clips are told."""
-    found: dict[str, Any] = {}
-    dream, context, skip, seed = model.dream, model.context, model.frame_skip, config.seed
+    """Runs the suites that `config` asks for; returns their entries for `evaluation.json`, writes images to `folder`.
+
+    shown: rollouts for which the nearest training clips are searched.
+    """
+    results: dict[str, Any] = {}
+    rollout_fn, context, skip, seed = model.rollout_fn, model.context, model.frame_skip, config.seed
     hz = store.clip_hz(skip)
     if config.counterfactual:
-        found["counterfactual"] = counterfactual(
-            dream, store.image_size, context, frame_skip=skip, output=folder, seed=seed
+        results["counterfactual"] = counterfactual(
+            rollout_fn, store.image_size, context, frame_skip=skip, output=folder, seed=seed
         )
     if config.controllability:
         moments = road_moments(store.image_size, context, skip, seed=seed) if store.source == "road" else ()
         index = TrainingIndex(store)
         scores = score_controllability(
-            dream, store, config.split, context=context, frame_skip=skip, seed=seed, moments=moments, index=index
+            rollout_fn, store, config.split, context=context, frame_skip=skip, seed=seed, moments=moments, index=index
         )
-        nearest = [each for each in map(index.nearest_to, shown) if each]
-        found["controllability"] = {**scores, "nearest_training_clips": [as_json(each) for each in nearest]}
+        nearest = [match for match in map(index.match_rollout, shown) if match]
+        results["controllability"] = {**scores, "nearest_training_clips": [as_json(match) for match in nearest]}
         if nearest:
             rows = [
-                plots.NearestClip(each.rollout.predicted, each.predicted.frames, each.rollout.real, each.predicted.psnr)
-                for each in nearest
+                plots.NearestClip(m.rollout.predicted, m.predicted.frames, m.rollout.real, m.predicted.psnr)
+                for m in nearest
             ]
             plots.nearest_sheet(folder / "memory.png", rows, hz, store.pixel_aspect)
     if config.long:
         snapshots = Snapshots()
-        found["long_dreams"] = measure_long_rollouts(
-            dream, store, config.split, context, frame_skip=skip, watch=snapshots
+        results["long_dreams"] = measure_long_rollouts(
+            rollout_fn, store, config.split, context, frame_skip=skip, callback=snapshots
         )
         plots.long_sheet(folder / "long.png", snapshots.shown, hz, store.pixel_aspect)
-    return found
+    return results

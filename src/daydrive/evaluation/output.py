@@ -1,4 +1,4 @@
-"""Where an evaluation works, and what it writes."""
+"""The working folder of an evaluation, and checks of its output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MEASURED = "measured-*.npz"
 
 
 def check_writable(output: Path, size: int = 0) -> None:
-    """UserError where `output` can't become or be a folder with room for `size` bytes; leaves no trace."""
+    """Raises UserError if `output` can't be a folder with `size` bytes of free disk space; creates nothing."""
     free = shutil.disk_usage(check_folder(output, "output")).free
     if free < size:
         raise UserError(
@@ -26,28 +26,28 @@ def check_writable(output: Path, size: int = 0) -> None:
 
 
 def partial(output: Path) -> Path:
-    """Where an evaluation works."""
+    """The working folder of an evaluation."""
     return output.with_name(output.name + ".partial")
 
 
 def evaluation_workspace(output: Path, plan: dict[str, Any] | None) -> AbstractContextManager[Path]:
-    """`<output>.partial`, locked for this process, with what an earlier evaluation of the same plan has measured.
+    """`<output>.partial`, locked for this process, with the results of an interrupted evaluation of the same plan.
 
-    It is removed at the end and after an error of the user's; anything else (Ctrl-C, a kill, a full disk, too little
-    memory) leaves it for the next one. plan: what figures depend on; None where that can't be told, and then nothing is
-    left. UserError where another process works there.
+    It is removed at the end and after a UserError. After any other interruption (Ctrl-C, a kill, a full disk, too
+    little memory) it is kept, and the next evaluation resumes from it. plan: everything that the metrics depend on;
+    None if that is unknown, in which case nothing is kept. UserError if another process uses the folder.
     """
     return workspace.workspace(
         partial(output),
         plan,
         results="*.npz",
-        busy=lambda holder: f"{holder} is filling {output} at this moment; name another --output",
+        busy=lambda holder: f"{holder} is writing to {output}; choose another --output",
         resumable=lambda error: not isinstance(error, UserError),
     )
 
 
 def finite(value: Any) -> Any:
-    """A tree of plain values for strict JSON: a number that is not finite becomes None."""
+    """Copies a tree of plain values for strict JSON, replacing numbers that are not finite by None."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""An evaluation from beginning to end: checks, rollouts, metrics, files."""
+"""Runs an evaluation from start to end: checks, rollouts, metrics, output files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from daydrive.distributed import DistributedContext, joined
 from daydrive.envs.road.camera import check_image_size
 from daydrive.evaluation.accumulator import MetricAccumulator
 from daydrive.evaluation.clip_selection import choose_clips, evenly
-from daydrive.evaluation.compare import compare, read_other, save_frame_metrics
+from daydrive.evaluation.compare import compare, read_evaluation, save_frame_metrics
 from daydrive.evaluation.config import EvaluateConfig
-from daydrive.evaluation.frechet import FILTERS, Features, clips_elsewhere, find_features
+from daydrive.evaluation.frechet import FILTERS, Features, choose_reference_clips, find_features
 from daydrive.evaluation.manifest import manifest
 from daydrive.evaluation.metrics.baselines import mean_image
-from daydrive.evaluation.metrics.frame_metrics import over_clips
+from daydrive.evaluation.metrics.frame_metrics import step_metrics
 from daydrive.evaluation.metrics.intervals import bootstrap
 from daydrive.evaluation.metrics.lpips import find_lpips
 from daydrive.evaluation.metrics.slices import slices
@@ -38,14 +38,14 @@ from daydrive.types import Clip
 from daydrive.workspace import filling
 
 SHOWN_CLIPS = 3
-"""Clips in the strip and the video."""
+"""Number of clips in the strip of frames and in the video."""
 
-PATIENCE = timedelta(days=7)
-"""For how long a process waits for the others, whose clips may take them longer."""
+TIMEOUT = timedelta(days=7)
+"""How long a process waits for the others, whose clips may take longer."""
 
 
 class Networks(NamedTuple):
-    """Pretrained networks that metrics need. lpips_name: the network, or why LPIPS is not measured."""
+    """The feature extractors and networks of the metrics. lpips_name: the LPIPS network, or why it is not measured."""
 
     features: Sequence[Features] = FILTERS
     lpips: Distance | None = None
@@ -53,17 +53,19 @@ class Networks(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """What is decided before anything is measured. hz: of the steps. horizon: in steps. notes: on what differs from
-    what was asked for. shown, with_images: numbers of clips. other_split: of the reference clips. manifest: see there.
+    """Everything that is determined before the first rollout.
+
+    steps: predicted steps per clip. hz: steps per second. notes: deviations from the requested settings. shown,
+    with_images: indices of clips. reference_split: the split of the reference clips. manifest: see `manifest`.
     """
 
     task: Task
-    horizon: int
+    steps: int
     hz: float
     notes: list[str]
     shown: list[int]
     with_images: list[int]
-    other_split: str | None
+    reference_split: str | None
     manifest: dict[str, Any]
 
 
@@ -77,16 +79,16 @@ def evaluate(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Evaluates a checkpoint on a store and fills the folder `output`; returns what `evaluation.json` holds.
+    """Evaluates a checkpoint on a store and writes the folder `output`; returns the contents of `evaluation.json`.
 
-    checkpoint: a run folder, a checkpoint folder or its model file; what another model's adapter (`FILE.py:NAME`, see
-    `load_adapter`) is given. data_root: a prepared store. config: what is measured, by default `EvaluateConfig()`.
-    The processes of torchrun share the clips: rank 0 writes, the others return nothing. What is measured outlives an
-    interruption, see `workspace`.
-    UserError for what doesn't fit together, before anything is computed or written.
+    checkpoint: a run folder, a checkpoint folder or its model file; with `adapter` (`FILE.py:NAME`, see `load_adapter`)
+    the path passed to the adapter. data_root: a prepared store. config: by default `EvaluateConfig()`.
+    Processes started by torchrun share the clips: rank 0 writes the output, the others return an empty dictionary. An
+    interrupted evaluation can be resumed, see `evaluation_workspace`.
+    Raises UserError for incompatible arguments before anything is computed or written.
     """
     config, output = config or EvaluateConfig(), Path(output)
-    with joined(torch.device(device), timeout=PATIENCE) as dist:
+    with joined(torch.device(device), timeout=TIMEOUT) as dist:
         check_writable(output)
         features = find_features(config.fid_weights, config.fvd_weights, dist.device)
         store = Store.open(data_root)
@@ -105,17 +107,17 @@ def evaluate_model(
     dist: DistributedContext | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """The same for anything that predicts frames: other people's models, oracles, cheats.
+    """Like `evaluate`, for any rollout function.
 
-    There is a model card where `model.weights` is the file of a daydrive checkpoint. team: of processes that share the
-    clips. Memory for frames does not grow with the number of clips.
+    A model card is written if `model.weights` belongs to a daydrive checkpoint. dist: the processes that share the
+    clips. The memory used for frames does not depend on the number of clips.
     """
     config, networks = config or EvaluateConfig(), networks or Networks()
     dist = dist or DistributedContext.single(torch.device("cpu"))
     plan = _plan(model, store, output, config, networks)
     task = plan.task
     others = {
-        str(folder): read_other(folder, plan.manifest, (len(task.clips), plan.horizon))
+        str(folder): read_evaluation(folder, plan.manifest, (len(task.clips), plan.steps))
         for folder in config.compare_with
     }
     training = training_of(model.weights)
@@ -125,25 +127,25 @@ def evaluate_model(
         "device": dist.device.type,
         "batches": len(task.batches),
         "lpips": networks.lpips_name,
-        "features": [each.name for each in networks.features],
+        "features": [features.name for features in networks.features],
         "cached": sorted(task.cached),
     }
     resumable = unchanged if model.weights else None
     working = evaluation_workspace(output, resumable) if dist.is_main else nullcontext(partial(output))
     with working as work:
         dist.barrier()
-        measure(model.dream, task, work, dist, progress)
+        measure(model.rollout_fn, task, work, dist, progress)
         dist.barrier()
         if not dist.is_main:
             return {}
-        measured = task.nothing().read(measured_files(work))
+        measured = task.empty_accumulator().read(measured_files(work))
         evaluation = _evaluation(model, store, config, networks, plan, measured, others)
         shown = [read_cached(work, i, task.clips[i]) for i in plan.shown]
         failed = [read_cached(work, i, task.clips[i]) for i in worst(measured.margins)]
         with filling(output, work) as folder:
             save_frame_metrics(folder, measured.metrics)
             rollouts = (read_cached(work, i, task.clips[i]) for i in plan.with_images)
-            write_predictions(folder, rollouts, len(plan.with_images), plan.horizon, store)
+            write_predictions(folder, rollouts, len(plan.with_images), plan.steps, store)
             evaluation |= run_optional_suites(config, model, store, folder, shown)
             evaluation = finite(evaluation)
             write_images(folder, evaluation, store, shown, failed)
@@ -152,24 +154,24 @@ def evaluate_model(
 
 
 def _plan(model: EvaluatedModel, store: Store, output: Path, config: EvaluateConfig, networks: Networks) -> _Plan:
-    """UserError for what doesn't fit together, or doesn't fit onto the disk."""
+    """Raises UserError for incompatible arguments or too little disk space."""
     if config.counterfactual:
         check_image_size(store.image_size)
     context, skip = model.context, model.frame_skip
     clips, notes = choose_clips(store, config.split, context, config.horizon, config.clips, skip, config.seed)
-    horizon = clips[0].length - context
+    steps = clips[0].length - context
     with_images, shown = evenly(config.predictions, len(clips)), evenly(SHOWN_CLIPS, len(clips))
     cached = {*with_images, *shown}
-    size = bytes_needed(len(with_images), horizon, store.image_size)
-    check_writable(output, size + bytes_cached(len(cached), clips[0].length, horizon, store.image_size))
-    made_from = manifest(store, config.split, clips, context, config.seed, model.weights)
-    other_split, reference_clips = clips_elsewhere(store, config.split, context + horizon, len(clips), skip)
+    size = bytes_needed(len(with_images), steps, store.image_size)
+    check_writable(output, size + bytes_cached(len(cached), clips[0].length, steps, store.image_size))
+    provenance = manifest(store, config.split, clips, context, config.seed, model.weights)
+    reference_split, reference_clips = choose_reference_clips(store, config.split, context + steps, len(clips), skip)
     average = mean_image(store, config.split)
     task = Task(
         store, clips, reference_clips, context, config.seed, config.batch_size, average, networks.lpips,
         tuple(networks.features), cached,
     )  # fmt: skip
-    return _Plan(task, horizon, store.clip_hz(skip), notes, shown, with_images, other_split, made_from)
+    return _Plan(task, steps, store.clip_hz(skip), notes, shown, with_images, reference_split, provenance)
 
 
 def _evaluation(
@@ -181,7 +183,7 @@ def _evaluation(
     measured: MetricAccumulator,
     others: dict[str, Any],
 ) -> dict[str, Any]:
-    """What `evaluation.json` says of the clips."""
+    """The entries of `evaluation.json` that come from the clips."""
     clips: Sequence[Clip] = plan.task.clips
     metrics, hz = measured.metrics, plan.hz
     draws = bootstrap([clip.drive for clip in clips], seed=config.seed)
@@ -203,17 +205,17 @@ def _evaluation(
         **usable(metrics, draws, hz),
         "lpips": networks.lpips_name,
         "distribution": {
-            "other_split": plan.other_split,
+            "other_split": plan.reference_split,
             "other_clips": reference_clips,
             **measured.frechet.metrics(),
         },
-        "horizons": over_clips(metrics, draws),
+        "horizons": step_metrics(metrics, draws),
         "slices": slices(metrics, measured.kinds, hz),
         "manifest": plan.manifest,
     }
     if others:
         evaluation["compared"] = {
-            folder: {"name": about.get("name"), **compare(metrics, theirs, draws, hz)}
-            for folder, (about, theirs) in others.items()
+            folder: {"name": other.get("name"), **compare(metrics, other_metrics, draws, hz)}
+            for folder, (other, other_metrics) in others.items()
         }
     return evaluation

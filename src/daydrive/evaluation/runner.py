@@ -1,4 +1,4 @@
-"""The long part of an evaluation: clips are predicted and measured, by one process or by several, once each."""
+"""Predicts and measures each clip once, in one or several processes, resumably."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from daydrive.data.store.store import Store
 from daydrive.devices import give_memory_back
 from daydrive.distributed import DistributedContext
 from daydrive.evaluation.accumulator import MetricAccumulator, margin
-from daydrive.evaluation.frechet import Features, FrechetAccumulator, add_others
+from daydrive.evaluation.frechet import Features, FrechetAccumulator, add_reference_clips
 from daydrive.evaluation.metrics.frame_metrics import (
     FIXED_BATCH_SIZE,
-    Dream,
+    RolloutFunction,
     frame_metrics,
     other_clips,
     predict_clips,
@@ -30,18 +30,19 @@ from daydrive.types import Clip, Rollout
 
 SAVE_SECONDS = 30.0
 SAVE_SHARE = 0.05
-"""What is measured is saved so often, and not more often than takes this share of the time."""
+"""Interval between saves, lengthened if saving would take more than this share of the time."""
 
 Progress = Callable[[int, int], None]
-"""Called with how many clips are done, and of how many."""
+"""Called with the number of finished clips and the total."""
 
 
 class Task(NamedTuple):
-    """Clips of a store, predicted after `context` frames, also with the actions that `seed` lends them.
+    """What to predict and measure.
 
-    reference_clips: of another split, for the Fréchet distances. batch_size: clips in memory at a time, as a multiple
-    of `FIXED_BATCH_SIZE`. average: the mean image. cached: the numbers of clips whose frames are kept on disk, besides
-    the worst.
+    clips: predicted after `context` frames, also with another clip's actions, assigned by `seed`. reference_clips: of
+    another split, for the Fréchet distances. batch_size: clips in memory at a time, rounded up to a multiple of
+    `FIXED_BATCH_SIZE`. average: the mean image, uint8 (3, H, W). cached: indices of the clips whose rollouts are
+    cached on disk, besides the worst ones.
     """
 
     store: Store
@@ -57,85 +58,90 @@ class Task(NamedTuple):
 
     @property
     def batches(self) -> list[range]:
+        """Ranges of clip indices."""
         size = -(-self.batch_size // FIXED_BATCH_SIZE) * FIXED_BATCH_SIZE
         return [range(i, min(i + size, len(self.clips))) for i in range(0, len(self.clips), size)]
 
-    def nothing(self) -> MetricAccumulator:
+    def empty_accumulator(self) -> MetricAccumulator:
         return MetricAccumulator(FrechetAccumulator(self.clips[0].length - self.context, self.features))
 
 
-def measure(dream: Dream, task: Task, folder: Path, dist: DistributedContext, progress: Progress | None) -> None:
-    """This process's share of the batches that nothing in `folder` has yet; all processes call it.
+def measure(
+    rollout_fn: RolloutFunction, task: Task, folder: Path, dist: DistributedContext, progress: Progress | None
+) -> None:
+    """Measures this process's share of the batches that are not yet in `folder`; all processes call it.
 
-    Each process has one file for all it measures, replaced now and then and at the end, whatever ends it.
+    Each process writes its results to one file, which is replaced from time to time and at the end, also after an
+    error.
     """
     files = measured_files(folder)
-    before = task.nothing().read(files)
-    done = set(before.numbers.tolist())
+    previous = task.empty_accumulator().read(files)
+    done = set(previous.indices.tolist())
     missing = [batch for batch in task.batches if batch.start not in done]
     number = dist.rank + (int(files[-1].stem.partition("-")[2]) + 1 if files else 0)
-    cache = RolloutCache(folder, task.cached, before.margins)
-    work = _Work(dream, task, cache, folder / MEASURED.replace("*", f"{number:06d}"))
-    del before
-    dist.barrier()  # nobody writes before all have looked
-    ahead = sum(len(batch) for batch in missing)
+    cache = RolloutCache(folder, task.cached, previous.margins)
+    worker = _Worker(rollout_fn, task, cache, folder / MEASURED.replace("*", f"{number:06d}"))
+    del previous
+    dist.barrier()  # no process writes before all have read the folder
+    remaining = sum(len(batch) for batch in missing)
 
-    def report(count: int) -> None:
-        """count: clips of this process; the others are about as far."""
+    def on_progress(count: int) -> None:
+        """count: clips of this process; the others are assumed to be equally far."""
         if progress:
-            progress(len(done) + min(dist.world * count, ahead), len(task.clips))
+            progress(len(done) + min(dist.world * count, remaining), len(task.clips))
 
     try:
         for batch in missing[dist.rank :: dist.world]:
-            work.do(batch, report)
+            worker.process(batch, on_progress)
     finally:
-        work.save()
+        worker.save()
 
 
-class _Work:
-    """A process's share. file: what `save` replaces."""
+class _Worker:
+    """Measures batches in one process. file: written by `save`."""
 
-    def __init__(self, dream: Dream, task: Task, cache: RolloutCache, file: Path) -> None:
-        self._dream, self._task, self._cache, self._file = dream, task, cache, file
+    def __init__(self, rollout_fn: RolloutFunction, task: Task, cache: RolloutCache, file: Path) -> None:
+        self._rollout_fn, self._task, self._cache, self._file = rollout_fn, task, cache, file
         self._partner = other_clips(task.clips, task.seed)
         self._speeds = speeds(task.store, task.clips, task.context)
-        self._measured = task.nothing()
-        self._whole = True
+        self._measured = task.empty_accumulator()
+        self._consistent = True
         self._next_save = time.monotonic() + SAVE_SECONDS
 
-    def do(self, batch: range, report: Callable[[int], None]) -> None:
-        task, before = self._task, len(self._measured)
+    def process(self, batch: range, on_progress: Callable[[int], None]) -> None:
+        """Predicts and measures the clips with these indices."""
+        task, previous = self._task, len(self._measured)
         rollouts, metrics = list[Rollout](), list[dict[str, Tensor]]()
-        for rollout in predict_clips(self._dream, task.store, task.clips, self._partner, task.context, batch):
+        for rollout in predict_clips(self._rollout_fn, task.store, task.clips, self._partner, task.context, batch):
             rollouts.append(rollout)
             metrics.append(frame_metrics(rollout, task.average, task.lpips))
-            report(before + len(metrics))
+            on_progress(previous + len(metrics))
         self._cache.add(batch, rollouts, [margin(of_clip) for of_clip in metrics])
         kinds = [kind_of(task.store, rollout, self._speeds[i]) for i, rollout in zip(batch, rollouts, strict=True)]
-        self._whole = False
+        self._consistent = False
         for i, rollout in zip(batch, rollouts, strict=True):
             self._measured.frechet.add(i, rollout)
-        others = range(batch.start, min(batch.stop, len(task.reference_clips)))
-        add_others(self._measured.frechet, self._read, task.reference_clips, others, task.context)
+        references = range(batch.start, min(batch.stop, len(task.reference_clips)))
+        add_reference_clips(self._measured.frechet, self._read, task.reference_clips, references, task.context)
         self._measured.add(batch, metrics, kinds)
-        self._whole = True
+        self._consistent = True
         if time.monotonic() > self._next_save:
             self.save()
 
     def save(self) -> None:
-        """Nothing where a batch was interrupted when half of it was added."""
-        if not self._whole or not len(self._measured):
+        """Saves the results, unless the last batch was interrupted while it was being added."""
+        if not self._consistent or not len(self._measured):
             return
-        began = time.monotonic()
+        started = time.monotonic()
         self._measured.save(self._file)
         give_memory_back()
         now = time.monotonic()
-        self._next_save = now + max(SAVE_SECONDS, (now - began) / SAVE_SHARE)
+        self._next_save = now + max(SAVE_SECONDS, (now - started) / SAVE_SHARE)
 
     def _read(self, clips: Sequence[Clip]) -> Any:
         return read_clips(self._task.store, clips)
 
 
 def measured_files(folder: Path) -> list[Path]:
-    """Those of all processes so far."""
+    """The result files of all processes so far."""
     return sorted(folder.glob(MEASURED))

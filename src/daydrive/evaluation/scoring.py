@@ -1,4 +1,4 @@
-"""How wrong a model is about each frame of a store."""
+"""Scores each frame of a store by a model's prediction error."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from daydrive.data.store.store import DriveInfo, Store
 from daydrive.models.rollout import rollout_uint8
 
 BATCH = 32
-"""Frames predicted at a time."""
+"""Number of frames predicted at a time."""
 
 
 def meaning(loaded: LoadedModel) -> str:
-    """What the store's metadata says about such a column."""
+    """The description of the score column in the store's metadata."""
     return f"mean absolute error of {loaded.name} one frame ahead, 0 to 255"
 
 
 def prediction_error(store: Store, loaded: LoadedModel, drive: DriveInfo) -> Iterator[Scores]:
-    """Mean absolute error of each frame predicted from the real ones before it, levels 0 to 255.
+    """Yields the mean absolute error, 0 to 255, of each frame predicted one step ahead from the real frames before it.
 
-    Context and frame_skip are those of the model's training; NaN for the first frames, which have no whole context.
+    Context and frame_skip are those of the model's training. The first frames, without a full context, get NaN.
     """
     context, skip = loaded.context_frames, loaded.frame_skip
     before = context * skip

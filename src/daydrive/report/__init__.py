@@ -1,1 +1,1 @@
-"""An evaluation for people: tables, sentences, plots, a page for a browser, a model card."""
+"""Reports of an evaluation: tables, sentences, plots, an HTML page, a model card."""

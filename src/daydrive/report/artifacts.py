@@ -1,4 +1,4 @@
-"""The files of an evaluation. `predictions.npz` is written clip by clip, so that memory does not grow."""
+"""Writes the output files of an evaluation. `predictions.npz` is written clip by clip to bound memory."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from daydrive.viz.images import to_images, write_video
 
 
 def write_predictions(folder: Path, rollouts: Iterable[Rollout], clips: int, steps: int, store: Store) -> None:
-    """Holds one rollout at a time."""
-    with Predictions(folder / "predictions.npz", clips, steps, store.image_size) as predictions:
+    """Writes `predictions.npz` with one rollout in memory at a time."""
+    with PredictionsWriter(folder / "predictions.npz", clips, steps, store.image_size) as writer:
         for rollout in rollouts:
-            predictions.put(rollout)
+            writer.write(rollout)
 
 
 def write_images(
     folder: Path, evaluation: dict[str, Any], store: Store, shown: Sequence[Rollout], worst: Sequence[Rollout]
 ) -> None:
-    """Curves, a strip of the clips shown and one of the worst, and a video."""
+    """Writes the curves, a strip of frames of the clips in `shown` and of the worst ones, and a video."""
     hz, clips = evaluation["hz"], evaluation["clips"]
     plots.horizon_curves(folder / "horizon.png", evaluation)
     plots.strip(folder / "strip.png", shown, hz, clips, store.pixel_aspect)
-    plots.strip(folder / "worst.png", worst, hz, clips, store.pixel_aspect, "with the least margin")
+    plots.strip(folder / "worst.png", worst, hz, clips, store.pixel_aspect, "lowest margin")
     write_video(folder / "rollouts.mp4", plots.video(shown, hz, store.pixel_aspect), hz)
 
 
 def write_reports(folder: Path, evaluation: dict[str, Any], store: Store, training: Training | None) -> None:
-    """evaluation: without NaN, see `finite`. The page holds the images that are in the folder."""
+    """Writes the reports and `evaluation.json`. evaluation: without NaN, see `finite`. The page embeds the folder's
+    images."""
     files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
     write_text(folder / "report.html", report_html(evaluation, files))
     write_text(folder / "report.md", report_markdown(evaluation))
@@ -48,8 +49,8 @@ def write_reports(folder: Path, evaluation: dict[str, Any], store: Store, traini
     write_json(folder / "evaluation.json", evaluation)
 
 
-class Predictions:
-    """Appends rollouts to one file per array beside `path`, and joins these into an uncompressed npz at the end.
+class PredictionsWriter:
+    """Appends rollouts to one temporary file per array beside `path`, and joins them into an uncompressed npz on exit.
 
     Arrays, uint8: `real`, `predicted`, `shuffled` (N, steps, H, W, 3) and `last` (N, H, W, 3); no pickle.
     """
@@ -64,13 +65,13 @@ class Predictions:
             header = {"descr": "|u1", "fortran_order": False, "shape": shapes[name]}
             np.lib.format.write_array_header_1_0(file, header)
 
-    def put(self, rollout: Rollout) -> None:
+    def write(self, rollout: Rollout) -> None:
         """Appends the next clip."""
         for name, file in self._files.items():
             file.write(to_images(getattr(rollout, name)).tobytes())
         self.count += 1
 
-    def __enter__(self) -> Predictions:
+    def __enter__(self) -> PredictionsWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -92,6 +93,6 @@ class Predictions:
 
 
 def bytes_needed(clips: int, steps: int, image_size: tuple[int, int]) -> int:
-    """Disk that writing takes at its fullest: every array in its own file, and one of them in the archive already."""
+    """Peak disk space in bytes: every array in its own file, and the largest one already in the archive."""
     frames = clips * (3 * steps + 1) + clips * steps
     return frames * image_size[0] * image_size[1] * 3

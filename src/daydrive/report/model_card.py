@@ -1,6 +1,6 @@
-"""A model card as the Hugging Face Hub reads it: README.md of a repository with the files of a checkpoint.
+"""Model cards for the Hugging Face Hub: the README.md of a repository with the files of a checkpoint.
 
-Form and metadata: https://huggingface.co/docs/hub/model-cards; what it says: Mitchell et al. 2019.
+Format and metadata: https://huggingface.co/docs/hub/model-cards; content: Mitchell et al. 2019.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from daydrive.config import Config
 from daydrive.data.store.store import Store
 from daydrive.report.rows import shown_steps
 from daydrive.report.sentences import long_sentence, usable_sentence, verdict_sentence
-from daydrive.report.tables import plain
+from daydrive.report.tables import format_value
 from daydrive.report.text import baselines_markdown, margins_markdown
 from daydrive.types import ACTION_NAMES
 
 FILES = (WEIGHTS, "config.json", "state.json")
-"""Of a checkpoint, that a repository needs to be loaded."""
+"""Files of a checkpoint that are needed to load it."""
 TASK = "image-to-video"
-"""The Hub's task that is nearest."""
+"""The closest of the Hub's tasks."""
 LICENCES = {
     "road": ("mit", "part of daydrive"),
     "comma2k19": ("mit", "MIT"),
@@ -38,15 +38,15 @@ LICENCES = {
     "carla": ("other", "by dataset"),
     "lerobot": ("other", "by dataset"),
 }
-"""By source: the Hub's name for the licence of the drives, and the same in words."""
-OWN = ("other", "that of whoever recorded them")
+"""By source: the Hub's identifier of the licence of the drives, and its description."""
+OTHER_LICENCE = ("other", "that of the person who recorded them")
 
 
 class Training(NamedTuple):
-    """What a checkpoint's folder, and the run that it lies in, say of its training.
+    """Details of a training, from a checkpoint's folder and its run.
 
-    minutes: of the steps alone, without validation and saving; None where the run's log is not there. provenance:
-    `provenance.json` of the run, or nothing.
+    minutes: of the training steps alone, without validation and saving; None without the run's log. provenance: the
+    contents of the run's `provenance.json`, empty without one.
     """
 
     config: Config
@@ -57,7 +57,8 @@ class Training(NamedTuple):
 
 
 def training_of(weights: Path | None) -> Training | None:
-    """None for what is not a daydrive checkpoint's file. UserError where it can't be read."""
+    """Reads the details of a training; None if `weights` is not the file of a daydrive checkpoint. UserError if it
+    can't be read."""
     if weights is None or not all((weights.parent / name).is_file() for name in FILES):
         return None
     folder = weights.parent
@@ -65,24 +66,24 @@ def training_of(weights: Path | None) -> Training | None:
     step = int(read_state(folder)["step"])
     with safe_open(weights, framework="pt") as tensors:
         parameters = sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-    note = run / "provenance.json"
-    provenance = _record(note.read_text(encoding="utf-8", errors="replace")) if note.is_file() else {}
+    file = run / "provenance.json"
+    provenance = _parse(file.read_text(encoding="utf-8", errors="replace")) if file.is_file() else {}
     return Training(read_config(folder), step, parameters, _minutes(run / "metrics.jsonl", step), provenance)
 
 
-def _minutes(log: Path, until: int) -> float | None:
-    """Seconds a step times steps, from line to line of a run's log."""
+def _minutes(log: Path, last_step: int) -> float | None:
+    """Minutes up to a step: the seconds per step times the steps between the lines of a run's log."""
     if not log.is_file():
         return None
     seconds, before = 0.0, 0
-    for record in map(_record, log.read_text(encoding="utf-8", errors="replace").splitlines()):
-        step, cost = record.get("step"), record.get("speed/step_seconds")
-        if isinstance(step, int) and isinstance(cost, int | float) and before < step <= until:
-            seconds, before = seconds + cost * (step - before), step
+    for record in map(_parse, log.read_text(encoding="utf-8", errors="replace").splitlines()):
+        step, step_seconds = record.get("step"), record.get("speed/step_seconds")
+        if isinstance(step, int) and isinstance(step_seconds, int | float) and before < step <= last_step:
+            seconds, before = seconds + step_seconds * (step - before), step
     return seconds / 60 if before else None
 
 
-def _record(text: str) -> dict[str, Any]:
+def _parse(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except json.JSONDecodeError:
@@ -91,14 +92,14 @@ def _record(text: str) -> dict[str, Any]:
 
 
 def model_card(evaluation: Mapping[str, Any], store: Store, training: Training) -> str:
-    """The whole text. evaluation: what `evaluate` returns; store: what it was evaluated on."""
+    """The text of the model card. evaluation: the result of `evaluate` on `store`."""
     name = str(evaluation.get("name") or "daydrive world model")
     head = yaml.safe_dump(_metadata(evaluation, store, name), sort_keys=False, allow_unicode=True)
     parts = [
         f"# {name}",
-        _what(store, training),
-        "## Intended use\n\n" + _use(store),
-        "## Training data\n\n" + _data(store, training),
+        _summary(store, training),
+        "## Intended use\n\n" + _intended_use(store),
+        "## Training data\n\n" + _training_data(store, training),
         "## Training\n\n" + _training(training),
         "## Evaluation\n\n" + _evaluation(evaluation),
         "## Limits\n\n" + _limits(evaluation),
@@ -108,8 +109,8 @@ def model_card(evaluation: Mapping[str, Any], store: Store, training: Training) 
 
 
 def _metadata(evaluation: Mapping[str, Any], store: Store, name: str) -> dict[str, Any]:
-    """What the Hub reads: https://github.com/huggingface/hub-docs/blob/main/modelcard.md."""
-    licences = {LICENCES.get(source, OWN)[0] for source in _sources(store)}
+    """The Hub's metadata: https://github.com/huggingface/hub-docs/blob/main/modelcard.md."""
+    licences = {LICENCES.get(source, OTHER_LICENCE)[0] for source in _sources(store)}
     licence = licences.pop() if len(licences) == 1 else "other"
     data = [f"daydrive-{source}" for source in _sources(store)]
     metrics = [metric for metric in ("psnr", "ssim", "lpips") if metric in evaluation["horizons"][0]]
@@ -123,10 +124,14 @@ def _metadata(evaluation: Mapping[str, Any], store: Store, name: str) -> dict[st
     if "controllability" in evaluation:
         mark = evaluation["controllability"]["mark"]["share"]
         values.append(
-            {"type": "controllability", "value": mark, "name": "share of the controllability scorecard's checks passed"}
+            {
+                "type": "controllability",
+                "value": mark,
+                "name": "share of passed checks of the controllability scorecard",
+            }
         )
     result = {
-        "task": {"type": TASK, "name": "driving, frame by frame from actions"},
+        "task": {"type": TASK, "name": "action-conditioned driving video prediction"},
         "dataset": {"type": "-".join(data), "name": store.path.name, "split": evaluation["split"],
                     "revision": store.fingerprint},
         "metrics": values,
@@ -147,67 +152,70 @@ def _sources(store: Store) -> list[str]:
     return list(dict.fromkeys(member.source for member in store.members))
 
 
-def _what(store: Store, training: Training) -> str:
+def _summary(store: Store, training: Training) -> str:
     height, width = store.image_size
     context, skip = training.config.training.context_frames, training.config.data.frame_skip
     return (
-        f"A world model of driving: from {context} images of {height}x{width} pixels and what the driver does "
-        f"({', '.join(ACTION_NAMES)}) it shows what the car will see, {store.clip_hz(skip):g} times a second. "
-        f"{training.parameters:,} parameters, made with daydrive."
+        f"A world model of driving: from {context} images of {height}x{width} pixels and the driver's actions "
+        f"({', '.join(ACTION_NAMES)}) it predicts the camera's next frames, {store.clip_hz(skip):g} per second. "
+        f"{training.parameters:,} parameters, trained with daydrive."
     )
 
 
-def _use(store: Store) -> str:
+def _intended_use(store: Store) -> str:
     return (
-        f"Research into world models: dreaming what a drive like those of its training ({', '.join(_sources(store))}) "
-        "looks like under other actions, comparing models, trying metrics.\n\n"
-        "**Not for controlling a car**, and not for judging whether a way of driving is safe: its images are guesses "
-        "that look right, it invents and forgets what is on the road, and nothing in it knows when it is wrong."
+        "Research on world models: predicting how drives like those of the training data "
+        f"({', '.join(_sources(store))}) would look with other actions, comparing models, testing metrics.\n\n"
+        "**Not for controlling a car**, and not for assessing driving safety: the predicted images are plausible but "
+        "not reliable, objects on the road appear and disappear, and the model does not estimate its uncertainty."
     )
 
 
-def _data(store: Store, training: Training) -> str:
+def _training_data(store: Store, training: Training) -> str:
     drives = {name: store.split(name) for name in ("train", "val", "test")}
     rows = [
         f"- {name}: {len(found)} drives, {sum(d.frames for d in found) / store.hz / 60:.1f} minutes"
         for name, found in drives.items()
     ]
-    licences = [f"- {source}: {LICENCES.get(source, OWN)[1]}" for source in _sources(store)]
+    licences = [f"- {source}: {LICENCES.get(source, OTHER_LICENCE)[1]}" for source in _sources(store)]
     same = training.provenance.get("store", {}).get("fingerprint") == store.fingerprint
     note = (
-        "It was trained on the drives of split 'train' of this store" if same else "The store that it was evaluated on"
+        "The model was trained on the drives of split 'train' of this store"
+        if same
+        else "The store on which the model was evaluated"
     )
     return (
         f"{note} (fingerprint `{store.fingerprint}`, {store.hz:g} Hz):\n\n"
         + "\n".join(rows)
-        + "\n\nLicence of the drives, by source; the model's, above, follows it, and who publishes the model "
-        "decides:\n\n" + "\n".join(licences)
+        + "\n\nLicences of the drives by source. The licence in the metadata follows them; whoever publishes the "
+        "model decides on it:\n\n" + "\n".join(licences)
     )
 
 
 def _training(training: Training) -> str:
-    config, note = training.config, training.provenance
+    config, provenance = training.config, training.provenance
     lines = {
         "steps": training.step,
-        "clips a step, of each process": config.training.batch_size * config.training.gradient_accumulation,
+        "clips per step and process": config.training.batch_size * config.training.gradient_accumulation,
         "optimizer": f"{config.optimizer.type}, learning rate {config.optimizer.lr:g}",
-        "minutes of steps": None if training.minutes is None else f"{training.minutes:.1f}",
-        "hardware": note.get("device"),
-        "began": note.get("began"),
+        "minutes of training steps": None if training.minutes is None else f"{training.minutes:.1f}",
+        "hardware": provenance.get("device"),
+        "started": provenance.get("began"),
         "seed": config.training.seed,
-        "code": note.get("git_commit"),
-        "versions": note.get("versions"),
+        "code": provenance.get("git_commit"),
+        "versions": provenance.get("versions"),
     }
     settings = "All settings are in `config.json`."
     return (
-        "\n".join(f"- {name}: {plain(value)}" for name, value in lines.items() if value is not None) + f"\n\n{settings}"
+        "\n".join(f"- {name}: {format_value(value)}" for name, value in lines.items() if value is not None)
+        + f"\n\n{settings}"
     )
 
 
 def _evaluation(evaluation: Mapping[str, Any]) -> str:
-    held = f"On {len(evaluation['held'])} drives that it never saw. " if evaluation["split"] != "train" else ""
+    drives = f"On {len(evaluation['held'])} held-out drives. " if evaluation["split"] != "train" else ""
     parts = [
-        held + usable_sentence(evaluation),
+        drives + usable_sentence(evaluation),
         margins_markdown(dict(evaluation)),
         baselines_markdown(evaluation),
         verdict_sentence(evaluation),
@@ -217,17 +225,15 @@ def _evaluation(evaluation: Mapping[str, Any]) -> str:
 
 def _limits(evaluation: Mapping[str, Any]) -> str:
     lines = [
-        f"- Its dreams are better than any guess for {evaluation['usable_seconds']:.1f} s; what comes later may be "
-        "worth no more than the last image.",
-        "- It knows the roads, weather and cameras of its training drives, and no others.",
+        f"- Its rollouts are better than every baseline for {evaluation['usable_seconds']:.1f} s; later frames may be "
+        "no better than the last context frame.",
+        "- It was trained only on the roads, weather and cameras of its training drives.",
     ]
     if "controllability" in evaluation:
         scores = evaluation["controllability"]
         failed = [check["name"] for check in scores["checks"] if check["passed"] is False]
         note = f"; not passed: {', '.join(failed)}" if failed else ""
-        lines.append(
-            f"- Asked whether it obeys its driver, the controllability scorecard says: it {scores['verdict']}{note}."
-        )
+        lines.append(f"- Verdict of the controllability scorecard: it {scores['verdict']}{note}.")
     if "long_dreams" in evaluation:
         lines.append(f"- {long_sentence(evaluation)}")
     return "\n".join(lines)
@@ -236,7 +242,7 @@ def _limits(evaluation: Mapping[str, Any]) -> str:
 def _loading(store: Store, training: Training) -> str:
     height, width = store.image_size
     context = training.config.training.context_frames
-    return f"""Install daydrive, and put {", ".join(f"`{name}`" for name in FILES)} of the checkpoint beside this file.
+    return f"""Install daydrive, and put {", ".join(f"`{name}`" for name in FILES)} of the checkpoint next to this file.
 
 ```python
 from pathlib import Path

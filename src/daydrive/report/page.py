@@ -1,4 +1,4 @@
-"""The report as one HTML file that opens without a network."""
+"""The report as a self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import Any, NamedTuple
 
 from daydrive.report import rows, sentences
 from daydrive.report.rows import BASELINES
-from daydrive.report.tables import plain
+from daydrive.report.tables import format_value
 from daydrive.viz.html import environment
 from daydrive.viz.svg import Chart, Curve, chart_data, chart_html
 
 FILES = ("rollouts.mp4", "strip.png", "worst.png", "counterfactual.png", "counterfactual.mp4", "memory.png", "long.png")
-"""What the page shows of an evaluation's folder, as far as it is there."""
+"""Files of an evaluation's folder that the page embeds if they exist."""
 CURVES: dict[str, dict[str, str]] = {
-    "PSNR, dB": {"dream": "psnr", **BASELINES},
-    "SSIM": {"dream": "ssim", "last frame copied": "copy_last_ssim"},
-    "LPIPS, less is nearer": {"dream": "lpips", "last frame copied": "copy_last_lpips"},
-    "Detail and change, real = 1": {"sharpness": "sharpness", "flicker": "flicker"},
+    "PSNR (dB)": {"model": "psnr", **BASELINES},
+    "SSIM": {"model": "ssim", "last frame copied": "copy_last_ssim"},
+    "LPIPS (lower is better)": {"model": "lpips", "last frame copied": "copy_last_lpips"},
+    "Sharpness and flicker relative to real frames": {"sharpness": "sharpness", "flicker": "flicker"},
 }
+"""Charts: the entries of `horizons` by label."""
 
 
 class Tile(NamedTuple):
-    """One of the few things to know first."""
+    """A headline result at the top of the page."""
 
     name: str
     value: str
@@ -31,18 +32,18 @@ class Tile(NamedTuple):
 
 
 def report_html(evaluation: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
-    """The whole text of the page. files: those of `FILES`, by name."""
+    """The text of the page. files: contents of those of `FILES` that exist, by name."""
     hz, horizons = evaluation["hz"], evaluation["horizons"]
     charts = _horizon_charts(horizons)
     long = evaluation.get("long_dreams")
     long_charts = [_long_chart(long)] if long else []
     lpips = [] if "lpips" in horizons[0] else [f"LPIPS: {evaluation['lpips']}."]
     templates = environment(__package__)
-    templates.filters |= {"anchor": _anchor, "plain": plain}
+    templates.filters |= {"anchor": _anchor, "format_value": format_value}
     return templates.get_template("report.html").render(
         evaluation=evaluation,
         title=str(evaluation.get("name") or "Evaluation"),
-        subtitle=f"{sentences.headline(evaluation)}; {len(evaluation['held'])} drives it never saw",
+        subtitle=f"{sentences.headline(evaluation)}; {len(evaluation['held'])} held-out drives",
         tiles=_tiles(evaluation),
         notes=[*evaluation["notes"], *lpips],
         scores=evaluation.get("controllability"),
@@ -59,22 +60,23 @@ def report_html(evaluation: Mapping[str, Any], files: Mapping[str, bytes]) -> st
 
 
 def _anchor(title: str) -> str:
-    """What a link to a section names."""
+    """The id of a section, for links."""
     return re.sub(r"\W+", "-", title.lower()).strip("-")
 
 
 def _tiles(evaluation: Mapping[str, Any]) -> list[Tile]:
     bounds, seconds = evaluation["usable_seconds_interval"], len(evaluation["horizons"]) / evaluation["hz"]
-    sure = f"95 %: {bounds[0]:.2f} to {bounds[1]:.2f}" if bounds else "one drive only, so no interval"
-    tiles = [Tile("usable seconds", f"{evaluation['usable_seconds']:.2f}", f"{sure}; {seconds:.1f} were predicted")]
+    interval = f"95 % CI: {bounds[0]:.2f} to {bounds[1]:.2f}" if bounds else "no interval for a single drive"
+    detail = f"{interval}; {seconds:.1f} s predicted"
+    tiles = [Tile("usable seconds", f"{evaluation['usable_seconds']:.2f}", detail)]
     if "controllability" in evaluation:
         scores = evaluation["controllability"]
         passed = f"{scores['mark']['passed']} of {scores['mark']['of']} checks passed"
-        tiles.append(Tile("does it obey its driver?", scores["verdict"], passed))
+        tiles.append(Tile("controllability", scores["verdict"], passed))
     if "long_dreams" in evaluation:
         last = evaluation["long_dreams"]["lengths"][-1]
-        after = f"after {last['steps'] / evaluation['hz']:.0f} s; {last['ms_per_frame']:.0f} ms a frame"
-        tiles.append(Tile("a long dream of it", last["verdict"], after))
+        detail = f"after {last['steps'] / evaluation['hz']:.0f} s; {last['ms_per_frame']:.0f} ms per frame"
+        tiles.append(Tile("long rollouts", last["verdict"], detail))
     return tiles
 
 
@@ -82,10 +84,10 @@ def _horizon_charts(horizons: Sequence[Mapping[str, Any]]) -> list[Chart]:
     steps = [entry["step"] for entry in horizons]
     charts = []
     for name, labels in CURVES.items():
-        there = {label: entry for label, entry in labels.items() if entry in horizons[0]}
-        curves = [Curve(label, [h[entry] for h in horizons]) for label, entry in there.items()]
+        present = {label: entry for label, entry in labels.items() if entry in horizons[0]}
+        curves = [Curve(label, [h[entry] for h in horizons]) for label, entry in present.items()]
         if curves:
-            first = next(iter(there.values()))
+            first = next(iter(present.values()))
             curves[0] = curves[0]._replace(bounds=[h[f"{first}_interval"] for h in horizons])
             charts.append(Chart(name, steps, curves, 1.0 if first == "sharpness" else None))
     return charts
@@ -93,4 +95,4 @@ def _horizon_charts(horizons: Sequence[Mapping[str, Any]]) -> list[Chart]:
 
 def _long_chart(long: Mapping[str, Any]) -> Chart:
     curves = [Curve(name, values) for name, values in long["curves"].items() if name != "steps"]
-    return Chart("Shares of the real drive's, real = 1", long["curves"]["steps"], curves, 1.0)
+    return Chart("Relative to the real drive", long["curves"]["steps"], curves, 1.0)

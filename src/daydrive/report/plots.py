@@ -1,4 +1,4 @@
-"""The evaluation in images: curves with their baselines, strips of frames, videos."""
+"""Plots of an evaluation: curves with baselines, strips of frames, videos."""
 
 from __future__ import annotations
 
@@ -34,33 +34,33 @@ _STYLES = (
     (_MODEL, "-", "o", 2.2), (_COPY, "--", "s", 1.6), ("#009E73", "-.", "D", 1.4), ("#B0B4BC", (0, (4, 1)), "v", 1.4),
     (_SHUFFLED, ":", "^", 1.6), ("#CC79A7", (0, (1, 3)), "x", 1.4),
 )  # fmt: skip
-"""Colour, dash, marker, width: the colours of Okabe and Ito, told apart in grey by dash and marker."""
+"""Colour, dash, marker, width: the colours of Okabe and Ito, distinguishable in greyscale by dash and marker."""
 
 
 def horizon_curves(path: Path, evaluation: dict[str, Any]) -> None:
-    """PSNR, SSIM, sharpness and flicker over the steps, the model's with their intervals; lines differ in colour,
-    lightness, dash and marker."""
+    """Plots PSNR, SSIM, sharpness and flicker over the steps with the model's confidence intervals. Lines differ in
+    colour, lightness, dash and marker."""
     horizons = evaluation["horizons"]
     steps = [entry["step"] for entry in horizons]
     figure = new_figure(12, 4.2)
     axes = figure.subplots(1, 3)
     _curves(axes[0], "PSNR (dB)", horizons, {"model": "psnr", **BASELINES})
     _curves(axes[1], "SSIM", horizons, {"model": "ssim", "last frame copied": "copy_last_ssim"})
-    _curves(axes[2], "detail and change, real = 1", horizons, {"sharpness": "sharpness", "flicker": "flicker"})
+    _curves(axes[2], "relative to real frames", horizons, {"sharpness": "sharpness", "flicker": "flicker"})
     axes[2].axhline(1.0, color=_SHUFFLED, linewidth=1.2, linestyle=(0, (1, 2)))
     axes[2].annotate("real frames", (steps[0], 1.0), (0, 5), textcoords="offset points", color=_SHUFFLED, fontsize=9)
     axes[2].set_ylim(0, max(1.15, axes[2].get_ylim()[1]))
     for axis in (axes[0], axes[2]):
         axis.legend(*axis.get_legend_handles_labels(), frameon=False, fontsize=8, loc="best")
     for axis in axes:
-        axis.set_xlabel(f"steps ahead ({evaluation['hz']:g} a second)", color=FAINT)
+        axis.set_xlabel(f"steps ahead ({evaluation['hz']:g} per second)", color=FAINT)
     title = f"{evaluation['clips']} clips, split '{evaluation['split']}', {evaluation['context']} frames of context"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     write_png(path, drawn(figure))
 
 
 def _curves(axis: Axes, name: str, horizons: Sequence[dict[str, Any]], curves: dict[str, str]) -> None:
-    """curves: the entry of the horizons by label; the first has its interval."""
+    """Plots entries of `horizons` by label, the first with its interval."""
     from matplotlib.ticker import MaxNLocator
 
     steps = [entry["step"] for entry in horizons]
@@ -80,15 +80,18 @@ def _curves(axis: Axes, name: str, horizons: Sequence[dict[str, Any]], curves: d
 
 
 def step_labels(steps: Sequence[int], hz: float) -> list[str]:
-    """How far ahead, in steps and seconds."""
+    """Labels of steps with their time in seconds."""
     return [f"+{step}  {step / hz:.2f} s" for step in steps]
 
 
 def strip(
-    path: Path, shown: Sequence[Rollout], hz: float, clips: int, pixel_aspect: float = 1.0, which: str = "evenly chosen"
+    path: Path, shown: Sequence[Rollout], hz: float, clips: int, pixel_aspect: float = 1.0, which: str = "evenly spaced"
 ) -> None:
-    """Real, predicted and copied frames at growing distance, for a few clips. pixel_aspect: width / height.
-    which: how they were chosen, for the title."""
+    """Draws real, predicted and copied frames of a few clips at increasing steps.
+
+    clips: number of evaluated clips. pixel_aspect: width / height of a pixel. which: how the clips were selected, for
+    the title.
+    """
     steps = [step for step in STRIP_STEPS if step <= len(shown[0].real)]
     rows, labels = [], []
     for rollout in shown:
@@ -108,7 +111,7 @@ def strip(
 
 
 class NearestClip(NamedTuple):
-    """predicted, training, real: uint8 (N, 3, H, W), `training` nearest to the prediction; psnr in dB."""
+    """predicted, training, real: uint8 (N, 3, H, W), with `training` nearest to the prediction; psnr in dB."""
 
     predicted: Tensor
     training: Tensor
@@ -117,20 +120,21 @@ class NearestClip(NamedTuple):
 
 
 def nearest_sheet(path: Path, shown: Sequence[NearestClip], hz: float, pixel_aspect: float = 1.0) -> None:
-    """Predictions, the training clips nearest to them, and what really came, step by step."""
-    count = min(len(one.training) for one in shown)
+    """Draws rollouts, the nearest training clips, and the real frames."""
+    count = min(len(clip.training) for clip in shown)
     steps = [step for step in STRIP_STEPS if step <= count]
     rows, labels = [], []
-    for one in shown:
-        for frames in (one.predicted, one.training, one.real):
+    for clip in shown:
+        for frames in (clip.predicted, clip.training, clip.real):
             images = widen(to_images(frames[:count]), pixel_aspect)
             rows.append([images[step - 1] for step in steps])
-        labels += ["dream", f"nearest in training, {one.psnr:.1f} dB", "real"]
+        labels += ["predicted", f"nearest in training, {clip.psnr:.1f} dB", "real"]
     write_png(path, contact_sheet(rows, labels, step_labels(steps, hz), height=_height(rows[0][0]), group=3))
 
 
 def long_sheet(path: Path, shown: Mapping[str, Mapping[int, Tensor]], hz: float, pixel_aspect: float = 1.0) -> None:
-    """Long rollouts at a few steps, a row a drive. shown: frames (3, H, W) by drive and step, step 0 the last real."""
+    """Draws long rollouts at a few steps, one row per drive. shown: frames uint8 (3, H, W) by drive and step, where
+    step 0 is the last real frame."""
     steps = list(next(iter(shown.values())))
     rows = [[widen(to_images(frame[None]), pixel_aspect)[0] for frame in frames.values()] for frames in shown.values()]
     columns = ["last real", *(f"+{step}  {step / hz:.1f} s" for step in steps[1:])]
@@ -138,8 +142,8 @@ def long_sheet(path: Path, shown: Mapping[str, Mapping[int, Tensor]], hz: float,
 
 
 class BranchClip(NamedTuple):
-    """A moment driven on in K ways. seen: uint8 (C, 3, H, W); actions: float32 (K, C-1+N, 4); real, predicted: uint8
-    (K, N, 3, H, W), by the world and by the model."""
+    """The K branches of a moment. seen: uint8 (C, 3, H, W); actions: float32 (K, C-1+N, 4); real, predicted: uint8
+    (K, N, 3, H, W), by the simulator and by the model."""
 
     seen: Tensor
     actions: Tensor
@@ -148,16 +152,16 @@ class BranchClip(NamedTuple):
 
 
 def branch_sheet(names: Sequence[str], shown: BranchClip, hz: float) -> Image:
-    """Rows world and prediction for each branch, columns the last frame seen and the steps after it."""
+    """Draws the true and predicted frames of each branch: the last context frame and a few steps."""
     steps = [t for t in BRANCH_STEPS if t <= shown.predicted.shape[1]]
     last = to_images(shown.seen[-1])
     rows, labels = [], []
     for b, name in enumerate(names):
-        for label, frames in (("world", shown.real[b]), ("dream", shown.predicted[b])):
+        for label, frames in (("real", shown.real[b]), ("predicted", shown.predicted[b])):
             images = to_images(frames)
             rows.append([last, *(images[t - 1] for t in steps)])
             labels.append(f"{label}, {name}")
-    heads = ["last seen", *step_labels(steps, hz)]
+    heads = ["last context frame", *step_labels(steps, hz)]
     h, w = last.shape[:2]
     return contact_sheet(
         rows, labels, heads, title="One moment, three commands", height=max(48, min(128, 160 * h // w)), group=2
@@ -165,32 +169,33 @@ def branch_sheet(names: Sequence[str], shown: BranchClip, hz: float) -> Image:
 
 
 def branch_video(names: Sequence[str], shown: Iterable[BranchClip], hz: float, height: int = 224) -> Iterator[Image]:
-    """The branches side by side, the world above, the prediction below with the action that it was given."""
-    for one in shown:
-        seen, real, predicted = to_images(one.seen), to_images(one.real), to_images(one.predicted)
+    """Yields frames with the branches side by side, real above predicted, with the actions given to the model."""
+    for clip in shown:
+        seen, real, predicted = to_images(clip.seen), to_images(clip.real), to_images(clip.predicted)
         context = len(seen)
         for t in range(context + real.shape[1]):
             ahead = t - context + 1
             state = f"+{ahead} ({ahead / hz:.2f} s)" if ahead > 0 else "context"
             rows = []
-            for label, frames in (("world", real), ("dream", predicted)):
+            for label, frames in (("real", real), ("predicted", predicted)):
                 images = [seen[t] if ahead <= 0 else frames[b, ahead - 1] for b in range(len(names))]
                 tiles = [enlarge(image, height) for image in images]
-                if label == "dream":
-                    commands = one.actions[:, max(t - 1, 0)]
+                if label == "predicted":
+                    commands = clip.actions[:, max(t - 1, 0)]
                     tiles = [overlay_action(tile, action) for tile, action in zip(tiles, commands, strict=True)]
                 rows.append(side_by_side(tiles, [f"{label}, {name}   {state}" for name in names], height=height))
             yield np.concatenate(rows)
 
 
 def _height(image: Image) -> int:
-    """Of a tile on a sheet."""
+    """Height of a tile of a contact sheet."""
     h, w = image.shape[:2]
     return max(48, min(112, 160 * h // w))
 
 
 def video(shown: Sequence[Rollout], hz: float, pixel_aspect: float = 1.0, height: int = 288) -> Iterator[Image]:
-    """Each clip's context, then real, predicted and their difference, with what the driver does below."""
+    """Yields frames with real, predicted and difference side by side, for each clip's context and prediction, with the
+    actions below."""
     for number, rollout in enumerate(shown, start=1):
         seen, real, predicted = (
             widen(to_images(x), pixel_aspect) for x in (rollout.seen, rollout.real, rollout.predicted)
@@ -200,16 +205,16 @@ def video(shown: Sequence[Rollout], hz: float, pixel_aspect: float = 1.0, height
         for t in range(context + len(real)):
             ahead = t - context + 1
             truth = seen[t] if ahead <= 0 else real[ahead - 1]
-            dream = truth if ahead <= 0 else predicted[ahead - 1]
+            prediction = truth if ahead <= 0 else predicted[ahead - 1]
             footer = height // 3
             canvas = side_by_side(
-                [truth, dream, difference(truth, dream)],
-                ["real", "dream" if ahead > 0 else "context", "difference ×2"],
+                [truth, prediction, difference(truth, prediction)],
+                ["real", "predicted" if ahead > 0 else "context", "difference ×2"],
                 height=height,
                 footer=footer,
             )
             canvas = overlay_action(canvas, actions[max(t - 1, 0)], footer)
-            state = f"+{ahead} ({ahead / hz:.2f} s)" if ahead > 0 else "context, as recorded"
+            state = f"+{ahead} ({ahead / hz:.2f} s)" if ahead > 0 else "recorded context"
             text = f"{number}/{len(shown)}   {rollout.clip.drive}   {state}"
             where = (canvas.shape[1] - height // 24, canvas.shape[0] - footer / 2)
             yield write_on(canvas, [(text, where, "rm")], size=max(11, height // 16), colour=(196, 200, 208))

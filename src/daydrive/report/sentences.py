@@ -1,4 +1,4 @@
-"""What an evaluation says in words, beside its tables."""
+"""Sentences that describe the results of an evaluation, beside its tables."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from daydrive.report.rows import FEATURES, measured_distances
 
 ABOUT_FRECHET = (
-    "Fréchet distance to the real frames of the same clips; less is nearer. Of few samples it is too large, so that it "
-    "means something beside real frames of other drives with as many, and carried on to infinitely many (∞)."
+    "Fréchet distance to the real frames of the same clips; lower is better. It is biased upwards for few samples: "
+    "compare it with real frames of other drives with as many samples, and with the extrapolation to infinity (∞)."
 )
 
 
 def headline(evaluation: Mapping[str, Any]) -> str:
-    """Which clips, in words."""
+    """The evaluated clips."""
     return (
         f"{evaluation['clips']} clips of split '{evaluation['split']}', "
         f"{evaluation['context']} frames of context, {evaluation['hz']:g} Hz"
@@ -22,76 +22,79 @@ def headline(evaluation: Mapping[str, Any]) -> str:
 
 
 def usable_sentence(evaluation: Mapping[str, Any]) -> str:
-    """The one number to compare models with, in words."""
+    """Usable seconds and their interval."""
     bounds = evaluation["usable_seconds_interval"]
-    sure = f" [{bounds[0]:.2f}, {bounds[1]:.2f}]" if bounds else " (one drive only, so no interval)"
-    horizon = len(evaluation["horizons"]) / evaluation["hz"]
+    interval = f" [{bounds[0]:.2f}, {bounds[1]:.2f}]" if bounds else " (no interval for a single drive)"
+    seconds = len(evaluation["horizons"]) / evaluation["hz"]
     return (
-        f"Usable seconds: {evaluation['usable_seconds']:.2f}{sure}. For so long a dream is better than any guess; "
-        f"{evaluation['usable_to_the_end']:.0%} of them are to the end of the {horizon:.1f} s."
+        f"Usable seconds: {evaluation['usable_seconds']:.2f}{interval}. For this time a rollout is better than every "
+        f"baseline on average; {evaluation['usable_to_the_end']:.0%} of the rollouts are for the whole {seconds:.1f} s."
     )
 
 
 def verdict_sentence(evaluation: Mapping[str, Any]) -> str:
-    """What the controllability scorecard says; nothing without one."""
+    """The verdict of the controllability scorecard; empty without one."""
     if "controllability" not in evaluation:
         return ""
     scores = evaluation["controllability"]
-    return f"Verdict: it {scores['verdict']}; {scores['mark']['passed']} of {scores['mark']['of']} checks passed."
+    mark = scores["mark"]
+    return f"Controllability: the model {scores['verdict']}; {mark['passed']} of {mark['of']} checks passed."
 
 
 def long_sentence(evaluation: Mapping[str, Any]) -> str:
-    """What becomes of long rollouts; nothing where there are none."""
+    """The verdicts on long rollouts; empty without any."""
     if "long_dreams" not in evaluation:
         return ""
     hz = evaluation["hz"]
     ends = [
         f"after {entry['steps'] / hz:.0f} s it {entry['verdict']}" for entry in evaluation["long_dreams"]["lengths"]
     ]
-    return f"Long dreams: {', '.join(ends)}."
+    return f"Long rollouts: {', '.join(ends)}."
 
 
 def about_branches(branches: Mapping[str, Any]) -> str:
+    """Explains the table of branches."""
     return (
-        f"One moment driven on in five ways, by the world and by the dream ({branches['moments']} moments). To the "
-        "right: the world's branch that the dream of each was nearest to."
+        f"From {branches['moments']} moments, the simulator and the model continue with five different actions. The "
+        "columns on the right: the true branch that the prediction of each branch is nearest to."
     )
 
 
 def about_nearest(clips: Sequence[Mapping[str, Any]]) -> str:
-    """Whether any of a few predictions is a clip of the training drives."""
-    old = [clip for clip in clips if clip["replayed"]]
-    which = f"{len(old)} of these {len(clips)} dreams are" if old else f"None of these {len(clips)} dreams is"
+    """Whether any of a few rollouts replays a training clip."""
+    replays = [clip for clip in clips if clip["replayed"]]
+    count = f"{len(replays)} of these {len(clips)}" if replays else f"None of these {len(clips)}"
     return (
-        f"{which} a clip of the training drives. PSNR, mean over the first {clips[0]['steps']} frames, against the "
-        "nearest clip of another training drive; what really came has a nearest one too, and a dream that is a memory "
-        "is much nearer to its own."
+        f"{count} rollouts replay a clip of the training drives. PSNR to the nearest clip of another training drive, "
+        f"mean over the first {clips[0]['steps']} frames, for the rollout and for the real frames; a replay "
+        "is much nearer than the real frames."
     )
 
 
-def about_the_end(long: Mapping[str, Any]) -> str:
-    """What the table of long dreams is of, and whether its cost grows."""
+def about_long_rollouts(long: Mapping[str, Any]) -> str:
+    """Explains the table of long rollouts, and whether the cost per frame grows."""
     clips = long["lengths"][0]["clips"]
     message = (
-        f"The last tenth of dreams from the beginnings of {clips} drives, their actions again and again, beside the "
-        "real frames of these drives: brightness in levels of 255 (drift in the real drive's own spreads), the others "
-        "as shares of the real drive's."
+        f"The last tenth of rollouts from the start of {clips} drives, with their actions repeated, compared with the "
+        "real frames: brightness in levels (0 to 255), its drift in standard deviations of the real drive, the "
+        "others relative to the real drive."
     )
     if long["later_cost"] is None:
         return message
-    grows = "flat" if long["cost_is_flat"] else "not flat"
-    return f"{message} A later frame costs {long['later_cost']:.2f} of what an early one does: {grows}."
+    growth = "constant" if long["cost_is_flat"] else "not constant"
+    return f"{message} A late frame takes {long['later_cost']:.2f} times as long as an early one: {growth} cost."
 
 
 def about_features(distribution: Mapping[str, Any]) -> list[str]:
-    """Which Fréchet distances are not measured, and what the others are made of."""
+    """The Fréchet distances that are not measured, and the features and reference clips of the others."""
     absent = [f"{FEATURES[key]}: {distribution[key]}." for key in FEATURES if isinstance(distribution.get(key), str)]
-    named = "; ".join(f"{FEATURES[key]}: {each['features']}" for key, each in measured_distances(distribution).items())
-    other = distribution["other_split"]
-    of = "no other split has clips so long" if other is None else f"{distribution['other_clips']} clips of '{other}'"
-    return [*absent, f"Features: {named}. Other drives: {of}."]
+    distances = measured_distances(distribution)
+    features = "; ".join(f"{FEATURES[key]}: {entry['features']}" for key, entry in distances.items())
+    split = distribution["other_split"]
+    clips = f"{distribution['other_clips']} clips of '{split}'" if split else "no other split has clips this long"
+    return [*absent, f"Features: {features}. Other drives: {clips}."]
 
 
-def made_from(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest, and the drives by name."""
+def provenance(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of the manifest and the names of the held-out drives."""
     return {**evaluation["manifest"], "held-out drives": evaluation["held"]}

@@ -1,4 +1,4 @@
-"""An evaluation as text: a table for the terminal, the same in Markdown, and a report for a pull request."""
+"""Text reports of an evaluation: a table for the terminal and for Markdown, and a Markdown report."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from daydrive.report.sentences import (
     ABOUT_FRECHET,
     about_branches,
     about_features,
+    about_long_rollouts,
     about_nearest,
-    about_the_end,
     headline,
-    made_from,
+    provenance,
     usable_sentence,
 )
-from daydrive.report.tables import RIGHT, markdown_table, number, plain, with_interval
+from daydrive.report.tables import RIGHT, format_number, format_value, format_with_interval, markdown_table
 
 COLUMNS = {
     "steps ahead": "step",
@@ -32,13 +32,13 @@ COLUMNS = {
     "SSIM, copied": "copied",
     "sharpness": "sharp",
 }
-"""In Markdown: on a terminal."""
+"""Column headers: Markdown → terminal."""
 
-_LEGEND = "copied: the last real frame; actions: what another clip's cost."
+_LEGEND = "copied: the last real frame; actions: PSNR cost of another clip's actions."
 
 
 def margins_table(evaluation: dict[str, Any]) -> Table:
-    """A rich table of `evaluate`'s result."""
+    """A rich table of the result of `evaluate`, for the terminal."""
     table = Table(
         title=headline(evaluation),
         caption_justify="left",
@@ -53,52 +53,52 @@ def margins_table(evaluation: dict[str, Any]) -> Table:
 
 
 def margins_markdown(evaluation: dict[str, Any]) -> str:
-    """The same as a Markdown table with its caption below, for a README."""
+    """The same table in Markdown, with its caption below."""
     table = markdown_table(tuple(COLUMNS), _rows(evaluation), RIGHT)
     return f"{table}\n\n{headline(evaluation)}. {_caption(evaluation)}\n"
 
 
 def report_markdown(evaluation: dict[str, Any]) -> str:
-    """Usable seconds, the margins, each baseline with its interval, comparisons, what it was made from."""
+    """The whole report in Markdown: usable seconds, metrics and baselines with intervals, comparisons, provenance."""
     parts = [
         f"# {evaluation.get('name') or 'Evaluation'}",
         usable_sentence(evaluation),
         margins_markdown(evaluation),
-        "## PSNR beside its baselines\n\n" + baselines_markdown(evaluation),
+        "## PSNR and baselines\n\n" + baselines_markdown(evaluation),
     ]
     if isinstance(evaluation["horizons"][0].get("lpips"), float):
         parts.append("## LPIPS\n\n" + _lpips(evaluation))
     else:
         parts.append(f"LPIPS: {evaluation['lpips']}.")
-    parts.append("## As a whole\n\n" + frechet_markdown(evaluation["distribution"]))
+    parts.append("## Distribution\n\n" + frechet_markdown(evaluation["distribution"]))
     if "controllability" in evaluation:
-        parts.append("## Does it obey its driver?\n\n" + controllability_markdown(evaluation["controllability"]))
+        parts.append("## Controllability\n\n" + controllability_markdown(evaluation["controllability"]))
     if "long_dreams" in evaluation:
-        parts.append("## Long dreams\n\n" + long_markdown(evaluation["long_dreams"], evaluation["hz"]))
-    parts.append("## By kind of clip\n\n" + markdown_table(*rows.slices(evaluation["slices"]), RIGHT))
+        parts.append("## Long rollouts\n\n" + long_markdown(evaluation["long_dreams"], evaluation["hz"]))
+    parts.append("## Metrics by kind of clip\n\n" + markdown_table(*rows.slices(evaluation["slices"]), RIGHT))
     for folder, difference in evaluation.get("compared", {}).items():
-        parts.append(f"## Against {difference['name'] or folder}\n\n" + _difference(evaluation, difference))
-    parts.append("## Made from\n\n" + _made_from(evaluation))
+        parts.append(f"## Comparison with {difference['name'] or folder}\n\n" + _difference(evaluation, difference))
+    parts.append("## Provenance\n\n" + _provenance(evaluation))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def baselines_markdown(evaluation: Mapping[str, Any]) -> str:
-    """PSNR of the model and of its baselines, with intervals."""
+    """PSNR of the model and the baselines, with intervals."""
     cells = _with_intervals(evaluation, ("psnr", *BASELINES.values()), ".2f")
-    table = markdown_table(("steps ahead", "dream", *BASELINES), cells, RIGHT)
-    return table + "\n\nPSNR in dB, mean over clips, in brackets 95 % intervals by bootstrap over drives."
+    table = markdown_table(("steps ahead", "model", *BASELINES), cells, RIGHT)
+    return table + "\n\nPSNR in dB, mean over clips; in brackets 95 % confidence intervals (bootstrap over drives)."
 
 
 def controllability_markdown(scores: Mapping[str, Any]) -> str:
-    """Verdict and mark, the checks with their evidence, and the tables behind them."""
+    """The controllability scorecard: verdict, passed checks with their evidence, and the underlying tables."""
     mark = scores["mark"]
     parts = [
-        f"**{scores['verdict'].capitalize()}.** Mark: {mark['passed']} of {mark['of']} checks passed.",
+        f"**{scores['verdict'].capitalize()}.** {mark['passed']} of {mark['of']} checks passed.",
         markdown_table(*rows.checks(scores)),
-        f"PSNR in dB against the true actions, mean over {scores['clips']} clips of {scores['drives']} drives and "
-        f"{scores['steps']} steps:",
+        f"PSNR loss with other actions than the true ones, mean over {scores['clips']} clips of {scores['drives']} "
+        f"drives and {scores['steps']} steps:",
         markdown_table(*rows.costs(scores)),
-        "Motion read back from the frames, against what was commanded:",
+        "Motion estimated from the frames, compared with the commands:",
         markdown_table(*rows.egomotion(scores["egomotion"])),
     ]
     if scores["branches"] is not None:
@@ -110,38 +110,38 @@ def controllability_markdown(scores: Mapping[str, Any]) -> str:
 
 
 def long_markdown(long: Mapping[str, Any], hz: float) -> str:
-    """How very long rollouts end."""
-    return f"{markdown_table(*rows.long_rollouts(long, hz))}\n\n{about_the_end(long)}\n"
+    """The stability of long rollouts."""
+    return f"{markdown_table(*rows.long_rollouts(long, hz))}\n\n{about_long_rollouts(long)}\n"
 
 
 def frechet_markdown(distribution: Mapping[str, Any]) -> str:
-    """The tables, what they are of, and what is not measured."""
+    """The tables of Fréchet distances with explanations."""
     tables = [
-        markdown_table(*found, RIGHT) for found in (rows.frechet_sizes(distribution), rows.frechet_bands(distribution))
+        markdown_table(*table, RIGHT) for table in (rows.frechet_sizes(distribution), rows.frechet_bands(distribution))
     ]
     return "\n\n".join([ABOUT_FRECHET, *tables, *about_features(distribution)]) + "\n"
 
 
 def _lpips(evaluation: dict[str, Any]) -> str:
     cells = _with_intervals(evaluation, ("lpips", "copy_last_lpips"), ".3f")
-    table = markdown_table(("steps ahead", "dream", "last frame copied"), cells, RIGHT)
-    return f"{table}\n\nNetwork: {evaluation['lpips']}; less is nearer."
+    table = markdown_table(("steps ahead", "model", "last frame copied"), cells, RIGHT)
+    return f"{table}\n\nNetwork: {evaluation['lpips']}; lower is better."
 
 
 def _with_intervals(evaluation: Mapping[str, Any], names: Sequence[str], form: str) -> list[list[str]]:
     return [
-        [str(h["step"]), *(with_interval(h[name], h[f"{name}_interval"], form) for name in names)]
+        [str(h["step"]), *(format_with_interval(h[name], h[f"{name}_interval"], form) for name in names)]
         for h in shown_steps(evaluation)
     ]
 
 
 def _difference(evaluation: dict[str, Any], difference: dict[str, Any]) -> str:
     table = markdown_table(*rows.differences(evaluation, difference), RIGHT)
-    return table + "\n\nPaired by clip; an interval without 0 tells them apart."
+    return table + "\n\nThis evaluation minus the other, paired by clip; an interval that excludes 0 is significant."
 
 
-def _made_from(evaluation: dict[str, Any]) -> str:
-    return "\n".join(f"- {name}: {plain(value)}" for name, value in made_from(evaluation).items())
+def _provenance(evaluation: dict[str, Any]) -> str:
+    return "\n".join(f"- {name}: {format_value(value)}" for name, value in provenance(evaluation).items())
 
 
 def _rows(evaluation: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -155,14 +155,14 @@ def _row(metrics: dict[str, Any], hz: float) -> tuple[str, ...]:
         f"{metrics['step'] / hz:.2f}",
         f"{psnr:.2f}",
         f"{metrics['copy_last_psnr']:.2f}",
-        number(psnr - metrics["copy_last_psnr"], "+.2f"),
-        number(psnr - metrics["shuffled_actions_psnr"]),
+        format_number(psnr - metrics["copy_last_psnr"], "+.2f"),
+        format_number(psnr - metrics["shuffled_actions_psnr"]),
         f"{metrics['ssim']:.3f}",
         f"{metrics['copy_last_ssim']:.3f}",
-        number(metrics["sharpness"]),
+        format_number(metrics["sharpness"]),
     )
 
 
 def _caption(evaluation: dict[str, Any]) -> str:
     notes = "".join(f" {note}" for note in evaluation["notes"])
-    return f"PSNR in dB, mean over clips; sharpness against the real frame's.{notes}"
+    return f"PSNR in dB, mean over clips; sharpness relative to the real frames.{notes}"

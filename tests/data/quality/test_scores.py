@@ -249,6 +249,6 @@ def test_a_model_for_other_pictures_is_refused(
     monkeypatch.setattr(
         "daydrive.checkpoint.load", lambda path, device: LoadedModel(loaded.model, other, 1, loaded.path)
     )
-    with pytest.raises(UserError, match="sees pictures of 64x80"):
+    with pytest.raises(UserError, match="expects images of 64x80"):
         score(store.path, "error", Path("anything"), "cpu")
     assert "error" not in Store.open(store.path).dataset.schema.names

@@ -1,4 +1,4 @@
-"""The counterfactual test sees who steers: an oracle, one that ignores the wheel, one that mixes up left and right."""
+"""The counterfactual suite distinguishes an oracle, a model that ignores the steering, and one that confuses left and right."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
-from daydrive.evaluation.controllability.branches import STEPS, BranchSet, roll_out
+from daydrive.evaluation.controllability.branches import STEPS, BranchSet, rollout_branches
 from daydrive.evaluation.controllability.counterfactual import (
     BRANCHES,
     compare,
     counterfactual,
     road_moments,
 )
-from daydrive.evaluation.metrics.frame_metrics import Dream
+from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
 from daydrive.metrics import PSNR_CAP
 
 SIZE, CONTEXT, SEEDS = (64, 64), 3, [9_000_001, 9_000_002]
@@ -30,7 +30,7 @@ def moments() -> list[BranchSet]:
     return list(road_moments(SIZE, CONTEXT, 1, SEEDS))
 
 
-def oracle(moments: list[BranchSet], order: tuple[int, ...] = (0, 1, 2)) -> Dream:
+def oracle(moments: list[BranchSet], order: tuple[int, ...] = (0, 1, 2)) -> RolloutFunction:
     known = {moment.seen.numpy().tobytes(): moment.real for moment in moments}
     return lambda context, actions: known[context[0].contiguous().numpy().tobytes()][list(order)]
 
@@ -39,8 +39,8 @@ def ignorant(context: Tensor, actions: Tensor) -> Tensor:
     return context[:, -1:].expand(-1, STEPS, -1, -1, -1).clone()
 
 
-def compared(dream: Dream, moments: list[BranchSet]) -> dict[str, Any]:
-    return compare(roll_out(dream, moment) for moment in moments)
+def compared(rollout_fn: RolloutFunction, moments: list[BranchSet]) -> dict[str, Any]:
+    return compare(rollout_branches(rollout_fn, moment) for moment in moments)
 
 
 def test_the_branches_part_at_the_wheel_alone(moments: list[BranchSet]) -> None:
@@ -98,9 +98,9 @@ def test_frame_skip_keeps_the_clock(moments: list[BranchSet]) -> None:
     assert torch.equal(moment.real[1, 0], moments[0].real[1, 1])
 
 
-def test_pictures_and_the_result(tmp_path: Path) -> None:
+def test_images_and_the_result(tmp_path: Path) -> None:
     result = counterfactual(ignorant, SIZE, CONTEXT, moments=1, output=tmp_path)
     assert result["hz"] == 10 and result["moments"] == 1
     assert min(Pillow.open(tmp_path / "counterfactual.png").size) > 400
-    with av.open(str(tmp_path / "counterfactual.mp4")) as film:
-        assert sum(1 for _ in film.decode(video=0)) == CONTEXT + STEPS
+    with av.open(str(tmp_path / "counterfactual.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == CONTEXT + STEPS

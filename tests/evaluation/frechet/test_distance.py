@@ -1,4 +1,4 @@
-"""The Fréchet distance against scipy and closed forms, and the sums that it is taken from."""
+"""The Fréchet distance compared with scipy and closed forms, and its accumulated moments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def drawn(seed: int, samples: int, size: int) -> Array:
 
 
 def by_scipy(mean_a: Array, a: Array, mean_b: Array, b: Array) -> float:
-    """The formula as published, by a matrix square root."""
+    """The published formula with a matrix square root."""
     root = scipy.linalg.sqrtm(a @ b)
     return float(np.square(mean_a - mean_b).sum() + np.trace(a + b - 2 * root).real)
 
@@ -119,7 +119,7 @@ def test_sums_are_the_same_in_any_order_and_division() -> None:
 def test_what_is_not_finite_is_refused(bad: float) -> None:
     features = np.zeros((4, 3))
     features[2, 1] = bad
-    with pytest.raises(UserError, match="features hold NaN or infinity"):
+    with pytest.raises(UserError, match="features contain NaN or infinity"):
         Moments(3, 0.5).add(features)
     with pytest.raises(ValueError, match="finite"):
         gaussian(features[2], np.eye(3))

@@ -1,4 +1,4 @@
-"""What pictures are described by: filters by hand, and the published networks with made-up weights."""
+"""Feature extractors: the filters computed by hand, and the published networks with random weights."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from daydrive.errors import UserError
 from daydrive.evaluation.frechet import features as found
 from daydrive.evaluation.frechet import find_features
 from daydrive.evaluation.frechet.filters import COLOUR, DIMENSIONS, EDGE, change_features, image_features
-from daydrive.evaluation.frechet.i3d import I3D, padded
-from daydrive.evaluation.frechet.inception import InceptionV3, enlarged, mean_around
+from daydrive.evaluation.frechet.i3d import I3D, pad_same
+from daydrive.evaluation.frechet.inception import InceptionV3, avg_pool_3x3, resize_tf1
 from daydrive.evaluation.frechet.weights import load_published
 from helpers.refusals import Refuse
 
@@ -58,7 +58,7 @@ def test_changes_by_hand() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 2), (64, 64), (31, 50)])
-def test_filters_take_pictures_of_any_size_one_by_one(size: tuple[int, int]) -> None:
+def test_filters_take_images_of_any_size_one_by_one(size: tuple[int, int]) -> None:
     frames = noise(4, 3, *size)
     whole = image_features(frames)
     assert whole.shape == (4, DIMENSIONS) and whole.dtype == torch.float32 and whole.isfinite().all()
@@ -68,40 +68,40 @@ def test_filters_take_pictures_of_any_size_one_by_one(size: tuple[int, int]) -> 
         assert not whole[:, 27:].any(), "one pixel has no edges"
 
 
-def by_rule(picture: np.ndarray, side: int) -> np.ndarray:
-    """Bilinear, pixel by pixel: i of the result looks at i H / side of the picture."""
-    height, width = picture.shape
+def by_rule(image: np.ndarray, side: int) -> np.ndarray:
+    """Bilinear, pixel by pixel: output pixel i samples i H / side."""
+    height, width = image.shape
     result = np.empty((side, side))
     for i in range(side):
         for j in range(side):
             y, x = i * height / side, j * width / side
             top, left = int(y), int(x)
-            rows = [picture[min(top + k, height - 1)] for k in (0, 1)]
+            rows = [image[min(top + k, height - 1)] for k in (0, 1)]
             upper, lower = (row[left] + (x - left) * (row[min(left + 1, width - 1)] - row[left]) for row in rows)
             result[i, j] = upper + (y - top) * (lower - upper)
     return result
 
 
-def test_pictures_are_enlarged_as_tensorflow_does() -> None:
+def test_images_are_enlarged_as_tensorflow_does() -> None:
     tenths = torch.arange(1.0, 10.0).view(1, 1, 3, 3) / 10
     published = [0.1, 0.1333, 0.1666, 0.2, 0.2333, 0.2666, 0.3, 0.3, 0.3]
-    assert enlarged(tenths, 9)[0, 0, 0].tolist() == pytest.approx(published, abs=1e-3)
+    assert resize_tf1(tenths, 9)[0, 0, 0].tolist() == pytest.approx(published, abs=1e-3)
     for height, width, side in ((5, 8, 13), (20, 7, 11), (1, 1, 4)):
-        picture = torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(0))
-        expected = by_rule(picture[0, 0].double().numpy(), side)
-        assert enlarged(picture, side)[0, 0].numpy() == pytest.approx(expected, abs=1e-5)
+        image = torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(0))
+        expected = by_rule(image[0, 0].double().numpy(), side)
+        assert resize_tf1(image, side)[0, 0].numpy() == pytest.approx(expected, abs=1e-5)
 
 
 def test_means_leave_the_border_out() -> None:
-    assert torch.equal(mean_around(torch.full((1, 2, 4, 5), 3.0)), torch.full((1, 2, 4, 5), 3.0))
-    corner = mean_around(torch.arange(16.0).view(1, 1, 4, 4))[0, 0, 0, 0]
+    assert torch.equal(avg_pool_3x3(torch.full((1, 2, 4, 5), 3.0)), torch.full((1, 2, 4, 5), 3.0))
+    corner = avg_pool_3x3(torch.arange(16.0).view(1, 1, 4, 4))[0, 0, 0, 0]
     assert corner.item() == (0 + 1 + 4 + 5) / 4
 
 
 @pytest.mark.parametrize("length", range(1, 20))
 @pytest.mark.parametrize(("side", "stride"), [(7, 2), (3, 2), (3, 1), (2, 2), (1, 2)])
 def test_borders_are_padded_as_tensorflows_same(length: int, side: int, stride: int) -> None:
-    x = padded(torch.ones(1, 1, length, 1, 1), (side, 1, 1), (stride, 1, 1)).flatten()
+    x = pad_same(torch.ones(1, 1, length, 1, 1), (side, 1, 1), (stride, 1, 1)).flatten()
     assert (len(x) - side) // stride + 1 == math.ceil(length / stride) or side < stride
     before = int(x.argmax())
     assert 0 <= (len(x) - length - before) - before <= 1, "the odd one is behind"
@@ -137,7 +137,7 @@ def test_networks_have_the_published_names_and_shapes() -> None:
 
 
 class Small(nn.Module):
-    """In the place of a network; uint8 pictures or clips → (N, 4)."""
+    """Replaces a network; uint8 images or clips → (N, 4)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class Small(nn.Module):
 
 
 def published(file: Path, seed: int = 0, **changes: Tensor | None) -> Path:
-    """The weights of a `Small` as a file, with some tensors left out or other ones."""
+    """Saves the weights of a `Small`, with some tensors removed or replaced."""
     torch.manual_seed(seed)
     state = {name: x for name, x in Small().state_dict().items() if not name.endswith("num_batches_tracked")}
     state |= {"aux.weight": torch.zeros(2)}
@@ -175,15 +175,18 @@ def test_both_kinds_of_files_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"conv__weight": None}, r"not the weights of a network: 'conv.weight' is not in it"),
+        ({"conv__weight": None}, r"not the weights of a network: 'conv.weight' is missing"),
         ({"conv__weight": torch.zeros(4, 5)}, r"'conv.weight' is 4x5, not 4x3"),
-        ({"bn__running_var": torch.tensor([1.0, math.nan, 1.0])}, r"'bn.running_var' holds values that are not finite"),
+        (
+            {"bn__running_var": torch.tensor([1.0, math.nan, 1.0])},
+            r"'bn.running_var' contains values that are not finite",
+        ),
     ],
 )
-def test_the_first_wrong_tensor_is_named(tmp_path: Path, changes: dict[str, Tensor | None], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_the_first_wrong_tensor_is_named(tmp_path: Path, changes: dict[str, Tensor | None], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         load_published(Small(), published(tmp_path / "w.pth", **changes), "--fid-weights", "a network")
 
 
@@ -202,11 +205,11 @@ def test_files_that_hold_no_weights(refuse: Refuse, here: Path) -> None:
     refuse(*evaluate, "--fid-weights", "no.pth", said="--fid-weights no.pth: there is no such file")
     refuse(*evaluate, "--fid-weights", "noise.pth", said="--fid-weights noise.pth: can't be read as weights")
     refuse(*evaluate, "--fvd-weights", "noise.safetensors", said="--fvd-weights noise.safetensors: can't be read")
-    refuse(*evaluate, "--fvd-weights", "list.pth", said="list.pth: holds no state dict but a list")
+    refuse(*evaluate, "--fvd-weights", "list.pth", said="list.pth: must contain a state dict, not a list")
     refuse(*evaluate, "--fid-weights", "planted.pth", said="planted.pth: can't be read as weights")
     assert not (here / "planted").exists(), "no code in a file is run"
-    said = r"--fvd-weights other.pth: not the weights of FVD's I3D: 'Conv3d_1a_7x7.conv3d.weight' is not in it"
-    refuse(*evaluate, "--fvd-weights", "other.pth", said=said)
+    message = r"--fvd-weights other.pth: not the weights of FVD's I3D: 'Conv3d_1a_7x7.conv3d.weight' is missing"
+    refuse(*evaluate, "--fvd-weights", "other.pth", said=message)
 
 
 def test_samples_are_frames_and_clips_of_sixteen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,19 +223,19 @@ def test_samples_are_frames_and_clips_of_sixteen(tmp_path: Path, monkeypatch: py
     frames = noise(40, 3, 8, 8)
     network = Small()
     load_published(network, file, "--fid-weights", "a network")
-    assert torch.allclose(fid.of(frames[0], frames), network(frames), atol=1e-6)
-    assert not fvd.per_frame and len(fvd.of(frames[0], frames[:15])) == 0
+    assert torch.allclose(fid.extract(frames[0], frames), network(frames), atol=1e-6)
+    assert not fvd.per_frame and len(fvd.extract(frames[0], frames[:15])) == 0
     clips = torch.stack([frames[:16], frames[16:32]])
-    assert torch.allclose(fvd.of(frames[0], frames), network(clips), atol=1e-6)
+    assert torch.allclose(fvd.extract(frames[0], frames), network(clips), atol=1e-6)
 
 
-def lively(network: nn.Module, pictures: Tensor) -> dict[str, Tensor]:
-    """Made-up weights whose features are neither nothing nor without bounds: norms know what they will see."""
+def lively(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Random weights with features of a reasonable scale: the batch norm statistics are those of the images."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
             module.momentum = None
     with torch.no_grad():
-        network.train()(pictures)
+        network.train()(images)
     return network.state_dict()
 
 
@@ -243,11 +246,11 @@ def test_the_networks_themselves(tmp_path: Path) -> None:
     torch.save(lively(InceptionV3(), frames[:4]), tmp_path / "fid.pth")
     save_file(lively(I3D(), frames[None]), tmp_path / "fvd.safetensors")
     *_, fid, fvd = find_features(tmp_path / "fid.pth", tmp_path / "fvd.safetensors", CPU)
-    of_frames, of_clip = fid.of(frames[0], frames[:2]), fvd.of(frames[0], frames)
+    of_frames, of_clip = fid.extract(frames[0], frames[:2]), fvd.extract(frames[0], frames)
     assert of_frames.shape == (2, 2048) and of_clip.shape == (1, 400)
     assert of_frames.isfinite().all() and of_clip.isfinite().all()
-    assert torch.allclose(of_frames[:1], fid.of(frames[0], frames[:1]), atol=1e-4)
+    assert torch.allclose(of_frames[:1], fid.extract(frames[0], frames[:1]), atol=1e-4)
     assert 0.1 < of_frames.mean() < 10 and of_frames.min() >= 0
     assert (of_frames[0] - of_frames[1]).abs().max() > 10 * fid.step
-    turned = fvd.of(frames[0], frames.flip(0))
+    turned = fvd.extract(frames[0], frames.flip(0))
     assert (of_clip - turned).abs().max() > 10 * fvd.step, "the order in time counts"

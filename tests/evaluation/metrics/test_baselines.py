@@ -1,4 +1,4 @@
-"""Floors, intervals, usable seconds and comparisons, against what can be worked out by hand."""
+"""Baselines, intervals, usable seconds and comparisons, checked against values computed by hand."""
 
 from __future__ import annotations
 
@@ -19,13 +19,23 @@ from daydrive.errors import UserError
 from daydrive.evaluation.metrics.baselines import constant_flow, mean_image
 from daydrive.evaluation.metrics.intervals import bootstrap, interval
 from daydrive.evaluation.metrics.lpips import find_lpips
-from daydrive.evaluation.metrics.usable import GUESSES, usable_of, usable_steps
+from daydrive.evaluation.metrics.usable import MODEL_FREE_BASELINES, mean_usable_steps, usable_steps
 from daydrive.metrics import psnr
 from daydrive.perceptual import BACKBONES, LPIPS
 from daydrive.report.sentences import usable_sentence
 from daydrive.report.text import report_markdown
 from daydrive.types import to_signed
-from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, figures, scene, scene_store, steerer
+from helpers.planted_predictions import (
+    CONTEXT,
+    HORIZON,
+    SIZE,
+    copier,
+    evaluated,
+    metric_values,
+    scene,
+    scene_store,
+    steerer,
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +55,14 @@ def test_what_moves_evenly_is_moved_on() -> None:
     assert torch.equal(constant_flow(seen[-1:], 2), seen[-1].expand(2, -1, -1, -1))
 
 
-def test_the_mean_picture_is_that_of_the_training_drives(store: Store) -> None:
+def test_the_mean_image_is_that_of_the_training_drives(store: Store) -> None:
     rows = np.concatenate([drive.start + np.arange(drive.frames) for drive in store.split("train")])
     by_hand = read_images(store, rows)[0].astype(np.float64).mean(0).round()
     assert np.array_equal(mean_image(store, "val").movedim(0, -1).numpy(), by_hand)
 
 
 def test_an_interval_is_over_drives_not_clips() -> None:
-    """A hundred clips of four drives know no more than four: the interval is that of the drives' means."""
+    """A hundred clips of four drives have the interval of the four drives' means."""
     rng = np.random.default_rng(0)
     means = rng.normal(0, 1, 4)
     drives = np.repeat(list("abcd"), 100)
@@ -79,12 +89,12 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.88 <= hits / 200 <= 0.99
 
 
-def test_usable_steps_end_where_the_best_floor_is_met() -> None:
-    floors = np.array([[20.0, 20, 20, 20], [10.0, 10, 10, 24]])
-    assert usable_steps(np.array([30.0, 26, 22, 18]), floors) == pytest.approx(3 + 2 / 8)
-    assert usable_steps(np.array([20.0, 30, 30, 30]), floors) == 0
-    assert usable_steps(np.array([30.0, 30, 30, 30]), floors) == 4
-    several = usable_steps(np.array([[30.0, 30, 19, 30], [30.0, 30, 30, 30]]), np.stack([floors, floors], axis=1))
+def test_usable_steps_end_where_the_best_baseline_is_met() -> None:
+    baselines = np.array([[20.0, 20, 20, 20], [10.0, 10, 10, 24]])
+    assert usable_steps(np.array([30.0, 26, 22, 18]), baselines) == pytest.approx(3 + 2 / 8)
+    assert usable_steps(np.array([20.0, 30, 30, 30]), baselines) == 0
+    assert usable_steps(np.array([30.0, 30, 30, 30]), baselines) == 4
+    several = usable_steps(np.array([[30.0, 30, 19, 30], [30.0, 30, 30, 30]]), np.stack([baselines, baselines], axis=1))
     assert several == pytest.approx([2 + 10 / 11, 4])
 
 
@@ -96,38 +106,38 @@ def test_a_copier_is_of_no_use_and_a_steerer_is(store: Store, tmp_path: Path) ->
     low, high = steered["usable_seconds_interval"]
     assert 0.1 < low < steered["usable_seconds"] < high <= HORIZON / 10
     with np.load(tmp_path / "steerer/frame_metrics.npz") as data:
-        guesses = np.stack([data[name] for name in GUESSES]).max(0)
+        guesses = np.stack([data[name] for name in MODEL_FREE_BASELINES]).max(0)
         better = (data["psnr"] > guesses).cumprod(axis=1).sum(axis=1)
     assert abs(steered["usable_seconds"] * 10 - better.mean()) < 1
     assert steered["usable_to_the_end"] == round((better == HORIZON).mean(), 4)
     assert usable_sentence(steered).startswith(f"Usable seconds: {steered['usable_seconds']:.2f} [")
-    assert figures(steered, "zero_actions_psnr") == pytest.approx(figures(steered, "copy_last_psnr"))
-    assert all(abs(ratio - 1) < 0.05 for ratio in figures(steered, "flicker"))
-    assert all(ratio < 0.02 for ratio in figures(copied, "flicker"))
+    assert metric_values(steered, "zero_actions_psnr") == pytest.approx(metric_values(steered, "copy_last_psnr"))
+    assert all(abs(ratio - 1) < 0.05 for ratio in metric_values(steered, "flicker"))
+    assert all(ratio < 0.02 for ratio in metric_values(copied, "flicker"))
 
 
 def test_one_that_ignores_the_driver_is_of_no_use() -> None:
     shape = (5, 4)
-    figures = {name: np.full(shape, 10.0) for name in GUESSES} | {"psnr": np.full(shape, 30.0)}
+    metrics = {name: np.full(shape, 10.0) for name in MODEL_FREE_BASELINES} | {"psnr": np.full(shape, 30.0)}
     ignoring = {"shuffled_actions_psnr": np.full(shape, 30.0), "zero_actions_psnr": np.full(shape, 30.0)}
-    assert usable_of({**figures, **ignoring}) == 0
-    assert usable_of({**figures, **{name: values - 1 for name, values in ignoring.items()}}) == 4
+    assert mean_usable_steps({**metrics, **ignoring}) == 0
+    assert mean_usable_steps({**metrics, **{name: values - 1 for name, values in ignoring.items()}}) == 4
 
 
-def test_kinds_of_clips_have_figures_of_their_own(store: Store, tmp_path: Path) -> None:
+def test_kinds_of_clips_have_metrics_of_their_own(store: Store, tmp_path: Path) -> None:
     evaluation = evaluated(steerer, store, tmp_path)
     by = {name: [s for s in evaluation["slices"] if s["by"] == name] for name in ("drive", "steering")}
     assert [s["value"] for s in by["drive"]] == evaluation["held"]
     for slices in by.values():
         assert sum(s["clips"] for s in slices) == 12
         mean = sum(s["clips"] * s["psnr"] for s in slices) / 12
-        assert mean == pytest.approx(np.mean(figures(evaluation, "psnr")), abs=1e-3)
+        assert mean == pytest.approx(np.mean(metric_values(evaluation, "psnr")), abs=1e-3)
     page = (tmp_path / "report.html").read_text()
     assert all(f"steering: {s['value']}" in page for s in by["steering"])
     assert "http://" not in page and "https://" not in page and page.count("data:video/mp4;base64,") == 1
 
 
-def test_a_report_has_each_floor_with_its_interval(store: Store, tmp_path: Path) -> None:
+def test_a_report_has_each_baseline_with_its_interval(store: Store, tmp_path: Path) -> None:
     evaluation = evaluated(steerer, store, tmp_path, about={"name": "steerer"})
     report = (tmp_path / "report.md").read_text()
     assert report == report_markdown(evaluation) and report.startswith("# steerer\n\nUsable seconds: 0.")
@@ -138,12 +148,12 @@ def test_a_report_has_each_floor_with_its_interval(store: Store, tmp_path: Path)
     assert "LPIPS: not" in report and "held-out drives: val/val0, val/val1, val/val2" in report
 
 
-def test_two_dreams_are_compared_clip_by_clip(store: Store, tmp_path: Path) -> None:
+def test_two_rollouts_are_compared_clip_by_clip(store: Store, tmp_path: Path) -> None:
     first = evaluated(copier, store, tmp_path / "copier", about={"name": "copier"})
     second = evaluated(steerer, store, tmp_path / "steerer", compare_with=[tmp_path / "copier"])
     (difference,) = second["compared"].values()
     assert difference["name"] == "copier"
-    by_hand = np.array(figures(second, "psnr")) - np.array(figures(first, "psnr"))
+    by_hand = np.array(metric_values(second, "psnr")) - np.array(metric_values(first, "psnr"))
     assert difference["psnr"] == pytest.approx(by_hand.tolist(), abs=1e-5)
     assert (
         all(low > 0 for low, _ in difference["psnr_interval"])
@@ -152,14 +162,14 @@ def test_two_dreams_are_compared_clip_by_clip(store: Store, tmp_path: Path) -> N
     same = evaluated(copier, store, tmp_path / "again", compare_with=[tmp_path / "copier"])
     (none,) = same["compared"].values()
     assert not any(none["psnr"]) and none["psnr_interval"] == [[0, 0]] * HORIZON
-    assert "## Against copier" in (tmp_path / "again/report.md").read_text()
+    assert "## Comparison with copier" in (tmp_path / "again/report.md").read_text()
 
 
 def edit(folder: Path, **lines: Any) -> None:
     file = folder / "evaluation.json"
-    said = json.loads(file.read_text())
-    said["manifest"] |= lines
-    file.write_text(json.dumps(said))
+    evaluation = json.loads(file.read_text())
+    evaluation["manifest"] |= lines
+    file.write_text(json.dumps(evaluation))
 
 
 def test_an_evaluation_with_former_names_is_compared(store: Store, tmp_path: Path) -> None:
@@ -187,7 +197,7 @@ def test_what_cannot_be_compared_is_refused_with_the_line(store: Store, tmp_path
     for line, value in (("image_size", [64, 64]), ("store", "another"), ("clips", "12, sha256 0"), ("hz", 20.0)):
         shutil.copytree(tmp_path / "copier", elsewhere)
         edit(elsewhere, **{line: value})
-        refused(f"not the same evaluation, its {line} is")
+        refused(f"not comparable, its {line} is")
     shutil.copytree(tmp_path / "copier", elsewhere)
     refused("its horizon is 6, not 4", horizon=4)
     shutil.copytree(tmp_path / "copier", elsewhere)

@@ -1,4 +1,4 @@
-"""The figures against scikit-image and torchmetrics, on ordinary and on awkward pictures."""
+"""Image metrics compared with scikit-image and torchmetrics, on ordinary images and edge cases."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_agrees_with_scikit_image_and_torchmetrics(name: str) -> None:
         assert ours_ssim[i] == pytest.approx(similarity[..., 5:-5, 5:-5].mean().item(), abs=1e-5)
 
 
-def test_identical_pictures_get_the_cap_and_one() -> None:
+def test_identical_images_get_the_cap_and_one() -> None:
     for a in (noise(2, 3, 20, 20), torch.zeros(2, 3, 20, 20)):
         assert psnr(a, a, 255.0).tolist() == [PSNR_CAP] * 2
         assert ssim(a, a, 255.0).tolist() == pytest.approx([1.0] * 2, abs=1e-6)
@@ -77,11 +77,11 @@ def test_data_range_is_only_a_unit() -> None:
     assert torch.allclose(ssim(a, b, 255.0).double(), ssim(*unit, 1.0), atol=1e-5)
 
 
-@pytest.mark.parametrize("figure", [psnr, ssim])
-def test_nan_spoils_its_own_frame_only(figure: Callable[[Tensor, Tensor, float], Tensor]) -> None:
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_nan_spoils_its_own_frame_only(metric: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     a, b = noise(3, 3, 16, 16).float(), noise(3, 3, 16, 16, seed=1).float()
     b[1, 0, 3, 3] = float("nan")
-    assert figure(a, b, 255.0).isnan().tolist() == [False, True, False]
+    assert metric(a, b, 255.0).isnan().tolist() == [False, True, False]
     assert sharpness(b).isnan().tolist() == [False, True, False]
 
 
@@ -97,12 +97,12 @@ def test_smaller_than_the_window(size: tuple[int, int]) -> None:
         assert (sharpness(a) > 0).all()
 
 
-def test_batches_do_not_change_a_figure() -> None:
+def test_batches_do_not_change_a_metric() -> None:
     a, b = noise(6, 4, 3, 32, 48), noise(6, 4, 3, 32, 48, seed=1)
-    for figure in (lambda x, y: psnr(x, y, 255.0), lambda x, y: ssim(x, y, 255.0), lambda x, _: sharpness(x)):
-        whole = figure(a, b)
+    for metric in (lambda x, y: psnr(x, y, 255.0), lambda x, y: ssim(x, y, 255.0), lambda x, _: sharpness(x)):
+        whole = metric(a, b)
         assert whole.shape == (6, 4)
-        one_by_one = torch.stack([torch.stack([figure(a[i, t], b[i, t]) for t in range(4)]) for i in range(6)])
+        one_by_one = torch.stack([torch.stack([metric(a[i, t], b[i, t]) for t in range(4)]) for i in range(6)])
         assert torch.allclose(whole, one_by_one, rtol=0, atol=2e-6 * whole.abs().max().item())
 
 

@@ -1,4 +1,4 @@
-"""The figures against independent implementations, on identical, black, shifted, spoilt, tiny and extreme pictures."""
+"""Metrics compared with independent implementations, on identical, black, shifted, invalid, tiny and extreme images."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
-def with_one_pixel(picture: Tensor) -> Tensor:
-    other = picture.clone()
+def with_one_pixel(image: Tensor) -> Tensor:
+    other = image.clone()
     other[..., 7, 9] ^= 1
     return other
 
@@ -36,16 +36,16 @@ def levels(value: int) -> Tensor:
     return torch.full((3, 24, 31), value, dtype=torch.uint8)
 
 
-PICTURE = noise(3, 24, 31)
+IMAGE = noise(3, 24, 31)
 PAIRS: dict[str, tuple[Tensor, Tensor]] = {
-    "identical": (PICTURE, PICTURE),
+    "identical": (IMAGE, IMAGE),
     "both black": (levels(0), levels(0)),
     "black and one level": (levels(0), levels(1)),
     "black and white": (levels(0), levels(255)),
-    "white and picture": (levels(255), PICTURE),
-    "shifted by a pixel": (PICTURE, PICTURE.roll(1, -1)),
-    "one pixel": (PICTURE, with_one_pixel(PICTURE)),
-    "inverted": (PICTURE, 255 - PICTURE),
+    "white and image": (levels(255), IMAGE),
+    "shifted by a pixel": (IMAGE, IMAGE.roll(1, -1)),
+    "one pixel": (IMAGE, with_one_pixel(IMAGE)),
+    "inverted": (IMAGE, 255 - IMAGE),
     "checkerboards": (
         ((levels(0).int() + torch.arange(31)) % 2 * 255),
         ((levels(1).int() + torch.arange(31)) % 2 * 255),
@@ -53,8 +53,8 @@ PAIRS: dict[str, tuple[Tensor, Tensor]] = {
 }
 
 
-def last(picture: Tensor) -> npt.NDArray[np.uint8]:
-    return picture.movedim(0, -1).numpy().astype(np.uint8)
+def last(image: Tensor) -> npt.NDArray[np.uint8]:
+    return image.movedim(0, -1).numpy().astype(np.uint8)
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -95,16 +95,16 @@ def test_extreme_values_are_scikit_images() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_what_is_not_finite_is_told_by_the_figure(bad: float) -> None:
+def test_what_is_not_finite_is_told_by_the_metric(bad: float) -> None:
     a, b = noise(2, 3, 24, 31).double(), noise(2, 3, 24, 31, seed=1).double()
     b[1, 2, 5, 5] = bad
-    for figure in (lambda: ssim(a, b, 255.0), lambda: change(a, b), lambda: sharpness(b), lambda: psnr(a, b, 255.0)):
-        fine, spoilt = figure().tolist()
+    for metric in (lambda: ssim(a, b, 255.0), lambda: change(a, b), lambda: sharpness(b), lambda: psnr(a, b, 255.0)):
+        fine, spoilt = metric().tolist()
         assert math.isfinite(fine) and not math.isfinite(spoilt)
 
 
 def by_windows(a: Tensor, b: Tensor, data_range: float) -> float:
-    """SSIM as Wang et al. write it, window by window, each the longest odd one that fits, at most 11."""
+    """SSIM of Wang et al., window by window; the window has the largest odd size that fits, at most 11."""
     sides = [min(11, side if side % 2 else side - 1) for side in a.shape[-2:]]
     weights = np.ones((1, 1))
     for axis, side in enumerate(sides):
@@ -124,7 +124,7 @@ def by_windows(a: Tensor, b: Tensor, data_range: float) -> float:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 2), (5, 13), (12, 4), (13, 12)])
-def test_pictures_smaller_than_the_window(size: tuple[int, int]) -> None:
+def test_images_smaller_than_the_window(size: tuple[int, int]) -> None:
     a, b = noise(3, *size), noise(3, *size, seed=1)
     assert ssim(a, b, 255.0).item() == pytest.approx(by_windows(a, b, 255.0), abs=1e-5)
     x, y = a.double().numpy(), b.double().numpy()
@@ -134,37 +134,37 @@ def test_pictures_smaller_than_the_window(size: tuple[int, int]) -> None:
 
 def test_sharpness_and_change_by_hand() -> None:
     x, before = noise(3, 24, 31).double(), noise(3, 24, 31, seed=1).double()
-    picture = x.numpy()
-    right, down = np.diff(picture, axis=2)[:, :-1], np.diff(picture, axis=1)[:, :, :-1]
+    image = x.numpy()
+    right, down = np.diff(image, axis=2)[:, :-1], np.diff(image, axis=1)[:, :, :-1]
     assert sharpness(x).item() == pytest.approx(np.sqrt(right**2 + down**2).mean(), rel=1e-12)
-    assert change(x, before).item() == pytest.approx(np.abs(picture - before.numpy()).mean(), rel=1e-12)
+    assert change(x, before).item() == pytest.approx(np.abs(image - before.numpy()).mean(), rel=1e-12)
     assert change(x, x).item() == 0.0
     moved = x.roll(1, -1)
     assert sharpness(moved[..., 1:]).item() == pytest.approx(sharpness(x[..., :-1]).item(), rel=1e-12)
 
 
 def test_the_range_is_always_told() -> None:
-    for figure in (psnr, ssim):
-        assert inspect.signature(figure).parameters["data_range"].default is inspect.Parameter.empty
+    for metric in (psnr, ssim):
+        assert inspect.signature(metric).parameters["data_range"].default is inspect.Parameter.empty
         for wrong in (0.0, -255.0, math.nan, math.inf):
             with pytest.raises(ValueError, match="data_range has to be above 0"):
-                figure(PICTURE, PICTURE, wrong)
+                metric(IMAGE, IMAGE, wrong)
     a, b = noise(1, 3, 16, 16) // 4, noise(1, 3, 16, 16, seed=1) // 4
     doubled = psnr(a, b, 510.0) - psnr(a, b, 255.0)
-    assert doubled.item() == pytest.approx(20 * math.log10(2), abs=1e-4), "the pictures' own extent is not looked at"
+    assert doubled.item() == pytest.approx(20 * math.log10(2), abs=1e-4), "the images' own extent is not looked at"
     source = inspect.getsource(metrics)
     assert ".max()" not in source and ".min()" not in source
 
 
-@pytest.mark.parametrize("figure", [lambda a, b: psnr(a, b, 1.0), lambda a, b: ssim(a, b, 1.0), change])
-def test_no_picture_is_taken_for_another(figure: Callable[[Tensor, Tensor], Tensor]) -> None:
+@pytest.mark.parametrize("metric", [lambda a, b: psnr(a, b, 1.0), lambda a, b: ssim(a, b, 1.0), change])
+def test_no_image_is_taken_for_another(metric: Callable[[Tensor, Tensor], Tensor]) -> None:
     for a, b in ((torch.zeros(3, 8, 8), torch.zeros(1, 8, 8)), (torch.zeros(8, 8), torch.zeros(8, 8))):
         with pytest.raises(ValueError, match="one shape"):
-            figure(a, b)
+            metric(a, b)
 
 
 def made_up(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Weights under the names that are published: of the network, and of the calibration."""
+    """Random weights with the published names, of the network and of the calibration."""
     generator = torch.Generator().manual_seed(0)
     convolutions = [layer for layer in BACKBONES[kind].layers if not isinstance(layer, str)]
     places = {"alexnet": (0, 3, 6, 8, 10), "vgg16": (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)}[kind]
@@ -200,7 +200,7 @@ def convolved(x: Array, weight: Tensor, bias: Tensor, stride: int, padding: int)
 
 
 def by_numpy(kind: str, a: Tensor, b: Tensor) -> float:
-    """Equation 1 of Zhang et al. (2018), of two pictures (3, H, W) in [-1, 1], in float64."""
+    """Equation 1 of Zhang et al. (2018), of two images (3, H, W) in [-1, 1], in float64."""
     published, calibration = made_up(kind)
     shift, scale = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
     both = [(x.double().numpy() - shift[:, None, None]) / scale[:, None, None] for x in (a, b)]
@@ -228,7 +228,7 @@ def test_lpips_is_the_papers_formula(kind: str) -> None:
     assert found.item() == pytest.approx(by_numpy(kind, a, b), rel=1e-4)
 
 
-def test_lpips_is_not_measured_of_pictures_too_small_for_it() -> None:
+def test_lpips_is_not_measured_of_images_too_small_for_it() -> None:
     assert find_lpips(None, None, (16, 64)) == (None, "not measured, the images are 16x64 and it needs 32x32")
     with pytest.raises(UserError, match="--lpips vgg16: the images are 16x64 and it needs 32x32"):
         find_lpips("vgg16", None, (16, 64))
@@ -236,17 +236,17 @@ def test_lpips_is_not_measured_of_pictures_too_small_for_it() -> None:
 
 def test_lpips_on_edge_inputs() -> None:
     lpips = network("alexnet")
-    picture = noise(1, 1, 3, LEAST_SIDE, LEAST_SIDE) / 127.5 - 1
-    black = torch.full_like(picture, -1.0)
-    assert lpips(picture, picture).item() == 0.0 and lpips(black, black).item() == 0.0
-    assert lpips(picture, black).item() == pytest.approx(lpips(black, picture).item(), rel=1e-5)
-    pixel = picture.clone()
+    image = noise(1, 1, 3, LEAST_SIDE, LEAST_SIDE) / 127.5 - 1
+    black = torch.full_like(image, -1.0)
+    assert lpips(image, image).item() == 0.0 and lpips(black, black).item() == 0.0
+    assert lpips(image, black).item() == pytest.approx(lpips(black, image).item(), rel=1e-5)
+    pixel = image.clone()
     pixel[..., 16, 16] += 1 / 127.5
-    shifted = picture.roll(1, -1)
-    assert 0 < lpips(picture, pixel).item() < lpips(picture, shifted).item() < lpips(picture, black).item()
+    shifted = image.roll(1, -1)
+    assert 0 < lpips(image, pixel).item() < lpips(image, shifted).item() < lpips(image, black).item()
     for value in (math.nan, math.inf):
         pixel[..., 16, 16] = value
-        found = lpips(torch.cat((picture, picture)), torch.cat((pixel, shifted)))
+        found = lpips(torch.cat((image, image)), torch.cat((pixel, shifted)))
         assert found.isnan().tolist() == [True, False]
     assert lpips(black, black * -1e3).isfinite()
     for size in ((1, 1), (LEAST_SIDE - 1, 64)):

@@ -1,4 +1,4 @@
-"""Does a model obey its driver, and do long rollouts hold?"""
+"""Controllability: whether rollouts follow the actions, and whether long rollouts stay stable."""
 
 from daydrive.evaluation.controllability.branches import BranchSet, drive_branches, road_branches
 from daydrive.evaluation.controllability.egomotion import Estimators, calibrate

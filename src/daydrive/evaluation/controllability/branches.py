@@ -1,7 +1,7 @@
-"""One moment driven on with several actions, by a world that can return to it and by the model.
+"""Branches: different actions from one moment, driven by a resettable environment and predicted by the model.
 
-Everything that compares a model with what really would have happened is built on this: the counterfactual, the
-scorecard's branches, the steering sweep.
+All comparisons with true counterfactual futures use this: the counterfactual suite, the branches of the scorecard, the
+steering sweep.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from torch import Tensor
 
 from daydrive.data.sampling.clips import combine
 from daydrive.envs.road import Driver, RoadEnv
-from daydrive.evaluation.metrics.frame_metrics import UINT8_RANGE, Dream
+from daydrive.evaluation.metrics.frame_metrics import UINT8_RANGE, RolloutFunction
 from daydrive.metrics import psnr
 from daydrive.types import ACTION_HIGH, ACTION_LOW
 
 Action = npt.NDArray[np.float32]
 """(4,), see `daydrive.types.ACTION_NAMES`."""
 Images = npt.NDArray[np.uint8]
-Act = Callable[[dict[str, Any]], Any]
-"""A driver: `info` of the world → action."""
-Change = Callable[[Action], Action]
-"""From the driver's command at the moment to the one that a branch holds."""
+Policy = Callable[[dict[str, Any]], Any]
+"""`info` of the environment → action."""
+ActionChange = Callable[[Action], Action]
+"""The driver's command at the moment → the command that a branch holds."""
 
 STEPS = 10
-_WARM_UP, _MOST_STEPS, _MIN_SPEED = 40, 300, 4.0
+_WARM_UP_STEPS, _MAX_STEPS, _MIN_SPEED = 40, 300, 4.0
 
 
-def steered_by(offset: float) -> Change:
-    """Further to the right by so much, the pedals as they were."""
+def steered_by(offset: float) -> ActionChange:
+    """Adds `offset` to the steering (positive to the right), with the pedals unchanged."""
     return lambda command: _with(command, {0: command[0] + offset})
 
 
-def steered_to(steering: float) -> Change:
-    """The wheel at that angle, the pedals as they were."""
+def steered_to(steering: float) -> ActionChange:
+    """Sets the steering, with the pedals unchanged."""
     return lambda command: _with(command, {0: steering})
 
 
-def with_pedals(throttle: float, brake: float) -> Change:
-    """The wheel as it was."""
+def with_pedals(throttle: float, brake: float) -> ActionChange:
+    """Sets throttle and brake, with the steering unchanged."""
     return lambda command: _with(command, {1: throttle, 2: brake})
 
 
-def held(command: Action) -> Action:
-    """The driver's command, unchanged."""
+def unchanged(command: Action) -> Action:
+    """The driver's command itself."""
     return _with(command, {})
 
 
@@ -59,8 +59,8 @@ def _with(command: Action, change: dict[int, float]) -> Action:
     return np.clip(changed, ACTION_LOW, ACTION_HIGH)
 
 
-class Drivable(Protocol):
-    """A gymnasium environment with daydrive's action that can return to a moment."""
+class ResettableEnv(Protocol):
+    """A gymnasium environment with daydrive's actions whose state can be saved and restored."""
 
     def reset(self, *, seed: int | None = None) -> tuple[Images, dict[str, Any]]: ...
     def step(self, action: Action, /) -> tuple[Images, Any, bool, bool, dict[str, Any]]: ...
@@ -69,10 +69,10 @@ class Drivable(Protocol):
 
 
 class BranchSet(NamedTuple):
-    """One moment and K ways to drive on.
+    """One moment and K branches from it.
 
-    seen: uint8 (C, 3, H, W). actions: float32 (K, C-1+N, 4), the first C-1 alike. real: uint8 (K, N, 3, H, W), the
-    world's own futures. state: the world's, at the last frame seen.
+    seen: context frames, uint8 (C, 3, H, W). actions: float32 (K, C-1+N, 4), the first C-1 equal. real: the true
+    future of each branch, uint8 (K, N, 3, H, W). state: of the environment at the last context frame.
     """
 
     seen: Tensor
@@ -82,10 +82,10 @@ class BranchSet(NamedTuple):
 
 
 class BranchRollout(NamedTuple):
-    """What a model makes of a `BranchSet`.
+    """A model's predictions for a `BranchSet`.
 
-    predicted: uint8 (K, N, 3, H, W). psnr: float64 (K, K, N) in dB, each prediction against each of the world's
-    futures. copy_last_psnr: float64 (K, N), the last frame seen against each future.
+    predicted: uint8 (K, N, 3, H, W). psnr: float64 (K, K, N) in dB, of each prediction against each true future.
+    copy_last_psnr: float64 (K, N), of the last context frame against each true future.
     """
 
     branches: BranchSet
@@ -95,20 +95,20 @@ class BranchRollout(NamedTuple):
 
     @property
     def own_psnr(self) -> Tensor:
-        """Each prediction against the future of its own actions, (K, N)."""
+        """PSNR of each prediction against the future of its own actions, (K, N)."""
         return self.psnr.diagonal().T
 
     @property
     def other_psnr(self) -> Tensor:
-        """Each prediction against the futures of the other actions, mean over these, (K, N)."""
+        """Mean PSNR of each prediction against the futures of the other actions, (K, N)."""
         count = len(self.psnr)
         others = ~torch.eye(count, dtype=torch.bool)
         return (self.psnr * others[..., None]).sum(1) / (count - 1)
 
     def nearest(self, among: Sequence[int] | None = None) -> Tensor:
-        """(K, K): 1 at the future that each prediction is nearest to at the last step, shared among equals.
+        """(K, K): 1 at the future nearest to each prediction at the last step; ties share the 1 equally.
 
-        among: indices of the branches that count, by default all.
+        among: indices of the branches to consider, by default all.
         """
         last = self.psnr[..., -1]
         if among is not None:
@@ -117,31 +117,31 @@ class BranchRollout(NamedTuple):
         return best.double() / best.sum(1, keepdim=True)
 
 
-def predict_branches(dream: Dream, seen: Tensor, actions: Tensor) -> Tensor:
-    """seen (C, 3, H, W) driven on with each of the actions (K, C-1+N, 4) → uint8 (K, N, 3, H, W)."""
-    return dream(seen.expand(len(actions), *seen.shape).contiguous(), actions)
+def predict_branches(rollout_fn: RolloutFunction, seen: Tensor, actions: Tensor) -> Tensor:
+    """Rolls out context frames (C, 3, H, W) with each of K action sequences (K, C-1+N, 4) → uint8 (K, N, 3, H, W)."""
+    return rollout_fn(seen.expand(len(actions), *seen.shape).contiguous(), actions)
 
 
-def roll_out(dream: Dream, branches: BranchSet) -> BranchRollout:
-    """The model's prediction of each branch, beside the world's own futures."""
+def rollout_branches(rollout_fn: RolloutFunction, branches: BranchSet) -> BranchRollout:
+    """Predicts each branch and compares the predictions with the true futures."""
     seen, real = branches.seen, branches.real
-    predicted = predict_branches(dream, seen, branches.actions)
+    predicted = predict_branches(rollout_fn, seen, branches.actions)
     shape = (len(real), *real.shape)
-    every = psnr(predicted[:, None].expand(shape), real[None].expand(shape), UINT8_RANGE).double()
+    pairwise = psnr(predicted[:, None].expand(shape), real[None].expand(shape), UINT8_RANGE).double()
     copied = psnr(seen[-1].expand_as(real), real, UINT8_RANGE).double()
-    return BranchRollout(branches, predicted, every, copied)
+    return BranchRollout(branches, predicted, pairwise, copied)
 
 
 def road_branches(
     image_size: tuple[int, int],
     context: int,
     seeds: Iterable[int],
-    changes: Sequence[Change],
+    changes: Sequence[ActionChange],
     *,
     frame_skip: int = 1,
     steps: int = STEPS,
 ) -> Iterator[BranchSet]:
-    """Of the road world, driven to the moment by its own driver. UserError for a size it isn't drawn in."""
+    """Branches in the road world, driven to the moment by its own driver. UserError for an unsupported image size."""
     env = RoadEnv(image_size)
     try:
         yield from drive_branches(
@@ -152,27 +152,31 @@ def road_branches(
 
 
 def drive_branches(
-    env: Drivable,
-    driver: Callable[[int], Act],
+    env: ResettableEnv,
+    driver: Callable[[int], Policy],
     seeds: Iterable[int],
     context: int,
-    changes: Sequence[Change],
+    changes: Sequence[ActionChange],
     *,
     frame_skip: int = 1,
     steps: int = STEPS,
 ) -> Iterator[BranchSet]:
-    """One moment of each seed's world: driven there by `driver(seed)`, then driven on for `steps` with each change of
-    its command. Where `info` has a speed, the moment is one at speed."""
+    """Yields the branches of one moment for each seed.
+
+    `driver(seed)` drives to the moment; from there the environment is driven `steps` steps with each of the changes of
+    its command, held constant. If `info` has a `speed`, the moment is one at which the car moves. Seeds whose episode
+    ends before the context is complete are skipped.
+    """
     needed = (context - 1) * frame_skip
     for seed in seeds:
         image, info = env.reset(seed=seed)
-        act = driver(seed)
+        policy = driver(seed)
         images, driven = [image], list[Action]()
         slow = info.get("speed", _MIN_SPEED) < _MIN_SPEED
-        while len(driven) < max(_WARM_UP, needed) or (slow and len(driven) < _MOST_STEPS):
-            action = np.asarray(act(info), dtype=np.float32)
-            image, _, over, _, info = env.step(action)
-            if over:
+        while len(driven) < max(_WARM_UP_STEPS, needed) or (slow and len(driven) < _MAX_STEPS):
+            action = np.asarray(policy(info), dtype=np.float32)
+            image, _, terminated, _, info = env.step(action)
+            if terminated:
                 break
             slow = info.get("speed", _MIN_SPEED) < _MIN_SPEED
             images.append(image)
@@ -181,7 +185,7 @@ def drive_branches(
         if len(images) <= needed:
             continue
         past = np.stack(driven[-needed:]) if needed else np.empty((0, 4), np.float32)
-        state, command = env.get_state(), np.asarray(act(info), dtype=np.float32)
+        state, command = env.get_state(), np.asarray(policy(info), dtype=np.float32)
         futures = [np.tile(change(command), (steps * frame_skip, 1)) for change in changes]
         actions = [combine(np.concatenate((past, future))[None], frame_skip)[0] for future in futures]
         real = [_drive(env, state, future)[frame_skip - 1 :: frame_skip] for future in futures]
@@ -193,7 +197,7 @@ def drive_branches(
         )
 
 
-def _drive(env: Drivable, state: Any, actions: Action) -> Images:
+def _drive(env: ResettableEnv, state: Any, actions: Action) -> Images:
     env.set_state(state)
     return np.stack([env.step(action)[0] for action in actions])
 

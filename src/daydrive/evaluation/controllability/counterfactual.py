@@ -1,8 +1,8 @@
-"""Does the model obey the wheel? Counterfactuals in the road world, where every branch has its true future.
+"""Counterfactual steering in the road world, where the true future of every branch is known.
 
-From the same moment the world itself drives on to the left, as the driver would, and to the right. The model gets the
-same frames and the three commands. One that steers is nearest to its own branch; one that ignores the wheel predicts
-the same future three times and is as near to the others' branches as to its own.
+From the same moment the simulator drives left, as the driver would, and right. The model gets the same frames and the
+three commands. A model that follows the steering is nearest to the branch of its own command; a model that ignores it
+predicts the same future three times and is equally near to all branches.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from daydrive.evaluation.controllability.branches import (
     STEPS,
     BranchRollout,
     BranchSet,
-    held,
     road_branches,
-    roll_out,
+    rollout_branches,
     steered_by,
+    unchanged,
 )
-from daydrive.evaluation.metrics.frame_metrics import Dream
+from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
 from daydrive.report.plots import BranchClip, branch_sheet, branch_video
 from daydrive.viz.images import write_png, write_video
 
 BRANCHES = {"left": -0.5, "straight": 0.0, "right": 0.5}
-"""What is added to the driver's steering, all the way."""
+"""Constant offset added to the driver's steering."""
 
-_CHANGES = [steered_by(offset) if offset else held for offset in BRANCHES.values()]
-_REPORTED = (1, 5, 10)
+_CHANGES = [steered_by(offset) if offset else unchanged for offset in BRANCHES.values()]
+_REPORTED_STEPS = (1, 5, 10)
 _SHOWN = 3
-"""Moments in the video."""
+"""Number of moments in the video."""
 _FIRST_SEED = 1_000_003
-"""Of the worlds: training data is made from small seeds."""
+"""First seed of the roads; training data uses small seeds."""
 
 
 def counterfactual(
-    dream: Dream,
+    rollout_fn: RolloutFunction,
     image_size: tuple[int, int],
     context: int,
     *,
@@ -48,17 +48,17 @@ def counterfactual(
     output: Path | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compares a model with the road world's own branches from `moments` moments on roads it has not seen.
+    """Compares a model with the true branches of `moments` moments on unseen roads of the road world.
 
-    Returns what `compare` does, with the rate in Hz and the seeds; with `output`, a folder, also draws
-    `counterfactual.png` and `counterfactual.mp4` there, from the first moments.
+    Returns the result of `compare` with the rate in Hz and the range of seeds. If a folder `output` is given, also
+    writes `counterfactual.png` and `counterfactual.mp4` there, from the first moments.
     """
     seeds = [_FIRST_SEED + seed * 1000 + i for i in range(moments)]
     shown: list[BranchRollout] = []
 
     def rollouts() -> Iterator[BranchRollout]:
         for branches in road_moments(image_size, context, frame_skip, seeds):
-            rollout = roll_out(dream, branches)
+            rollout = rollout_branches(rollout_fn, branches)
             if len(shown) < _SHOWN:
                 shown.append(rollout)
             yield rollout
@@ -67,18 +67,18 @@ def counterfactual(
     hz = HZ / frame_skip
     if output is not None:
         names = list(BRANCHES)
-        parts = [BranchClip(*each.branches[:3], each.predicted) for each in shown]
-        write_png(output / "counterfactual.png", branch_sheet(names, parts[0], hz))
-        write_video(output / "counterfactual.mp4", branch_video(names, parts, hz), hz)
+        clips = [BranchClip(*rollout.branches[:3], rollout.predicted) for rollout in shown]
+        write_png(output / "counterfactual.png", branch_sheet(names, clips[0], hz))
+        write_video(output / "counterfactual.mp4", branch_video(names, clips, hz), hz)
     return {"hz": hz, "seeds": [seeds[0], seeds[-1]], **result}
 
 
 def compare(rollouts: Iterable[BranchRollout]) -> dict[str, Any]:
-    """PSNR in dB at 1, 5 and 10 steps, means over the moments, one of which is held at a time.
+    """PSNR in dB at 1, 5 and 10 steps, averaged over the moments, of which one is in memory at a time.
 
-    `branches`: for each, `psnr` against its own future, `copy_last_psnr` (the baseline) and `other_branches_psnr`,
-    against the other branches' futures. `told_apart`: the share of predictions nearest, at the last step, to their own
-    branch of the three, with ties shared; chance is 1/3.
+    `branches`: for each branch `psnr` against its own future, `copy_last_psnr` (the baseline) and `other_branches_psnr`
+    against the futures of the other branches. `told_apart`: the branch accuracy, the share of predictions that are
+    nearest to their own branch at the last step, with ties shared; chance is 1/3.
     """
     own, copied, other, nearest = [], [], [], []
     for rollout in rollouts:
@@ -86,7 +86,7 @@ def compare(rollouts: Iterable[BranchRollout]) -> dict[str, Any]:
         other.append(rollout.other_psnr)
         copied.append(rollout.copy_last_psnr)
         nearest.append(rollout.nearest().diagonal())
-    steps = [t for t in _REPORTED if t <= own[0].shape[1]]
+    steps = [t for t in _REPORTED_STEPS if t <= own[0].shape[1]]
     means = {
         name: torch.stack(values).mean(0)
         for name, values in (("psnr", own), ("copy_last_psnr", copied), ("other_branches_psnr", other))
@@ -109,5 +109,5 @@ def compare(rollouts: Iterable[BranchRollout]) -> dict[str, Any]:
 def road_moments(
     image_size: tuple[int, int], context: int, frame_skip: int, seeds: Sequence[int]
 ) -> Iterator[BranchSet]:
-    """One moment for each seed's road: driven there by the world's driver, at speed, then branched `STEPS` ahead."""
+    """The branches of one moment of each seed's road, `STEPS` steps long; the car moves at the moment."""
     return road_branches(image_size, context, seeds, _CHANGES, frame_skip=frame_skip, steps=STEPS)

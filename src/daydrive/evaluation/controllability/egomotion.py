@@ -1,4 +1,4 @@
-"""How the car moved, read from images alone: two estimators, calibrated on real frames, with their errors there."""
+"""Estimates ego motion from images with two estimators, calibrated on real frames, and measures their errors."""
 
 from __future__ import annotations
 
@@ -10,145 +10,158 @@ from torch import Tensor
 
 from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
-from daydrive.evaluation.controllability.flow import Array, Greys, greys, motions
+from daydrive.evaluation.controllability.flow import Array, GreyImages, motions, to_grey
 from daydrive.evaluation.controllability.inverse_dynamics import STEPS, InverseDynamics, infer, train_inverse
 
 CLIPS = 500
-"""Of the training split, evenly chosen, that the estimators learn from: two pairs of frames each."""
+"""Number of evenly spaced training clips for the calibration, with two pairs of frames each."""
 HELD_OUT = 0.2
-"""Share of them, the last ones, that the errors are taken on."""
+"""Share of the clips, the last ones, on which the errors are measured."""
 LAGS = (0, 1, 2)
-"""Steps by which a car may answer its wheel late; the calibration takes the one that fits best."""
+"""Possible delays, in steps, of the car's response to the steering; the calibration selects the best."""
 KINDS = ("flow", "net")
 
 
-class Reading(NamedTuple):
-    """turn: (..., T-1) in the unit of the calibration, to the right. speed: the same in m/s, None where the store does
-    not tell it."""
+class MotionEstimate(NamedTuple):
+    """turn: (..., T-1), in the unit of the calibration, positive to the right. speed: (..., T-1) in m/s, None if the
+    store has no speed."""
 
     turn: Array
     speed: Array | None
 
 
 class Estimators:
-    """Reads motion between neighbouring frames; made by `calibrate`.
+    """Estimates motion between consecutive frames; created by `calibrate`.
 
-    quantity: what `turn` stands for, 'steering' or 'steering x speed'. lag: steps by which it answers. errors: of each
-    estimator on real frames held out, see `_errors`.
+    quantity: what `turn` estimates, 'steering' or 'steering x speed'. lag: delay of the response in steps. errors: of
+    each estimator on held-out real frames, see `_errors`.
     """
 
     def __init__(
-        self, quantity: str, lag: int, slope: float, pace: Array | None, net: InverseDynamics, unit: Array, mean: Array
+        self,
+        quantity: str,
+        lag: int,
+        turn_scale: float,
+        speed_weights: Array | None,
+        net: InverseDynamics,
+        std: Array,
+        mean: Array,
     ) -> None:
         self.quantity, self.lag = quantity, lag
-        self._slope, self._pace = slope, pace
-        self._net, self._unit, self._mean = net, unit, mean
+        self._turn_scale, self._speed_weights = turn_scale, speed_weights
+        self._net, self._std, self._mean = net, std, mean
         self.errors: dict[str, Any] = {}
 
-    def read(self, grey: Greys, moved: Array) -> dict[str, Reading]:
-        """Between neighbours, by the names of `KINDS`. grey: images (..., T, H, W), `moved` their `motions`."""
+    def estimate(self, grey: GreyImages, motion: Array) -> dict[str, MotionEstimate]:
+        """Motion between consecutive frames, by the names of `KINDS`. grey: (..., T, H, W); motion: their `motions`."""
         pairs = np.stack((grey[..., :-1, :, :], grey[..., 1:, :, :]), axis=-3)
-        learnt = infer(self._net, pairs) * self._unit + self._mean
-        speeds = (None, None) if self._pace is None else (_pace(moved) @ self._pace, learnt[..., 1])
+        inferred = infer(self._net, pairs) * self._std + self._mean
+        flow_speed, net_speed = None, None
+        if self._speed_weights is not None:
+            flow_speed, net_speed = _speed_features(motion) @ self._speed_weights, inferred[..., 1]
         return {
-            "flow": Reading(moved[..., 0] * self._slope, speeds[0]),
-            "net": Reading(learnt[..., 0], speeds[1]),
+            "flow": MotionEstimate(motion[..., 0] * self._turn_scale, flow_speed),
+            "net": MotionEstimate(inferred[..., 0], net_speed),
         }
 
 
 def calibrate(store: Store, split: str, frame_skip: int = 1, seed: int = 0, steps: int = STEPS) -> Estimators:
-    """Both estimators from real frames of the training split; of `split` where there are no training drives.
+    """Calibrates both estimators on real frames of the training split, or of `split` if there are no training drives.
 
-    The quantity to read is the steering, or the steering times the speed, at the lag that the turn in the flow goes
-    with best. steps: of training the net.
+    The estimated quantity is the steering or the steering times the speed, at the lag with the highest correlation with
+    the turn in the optical flow. steps: training steps of the net.
     """
     source = "train" if store.split("train") else split
     longest = max(drive.frames for drive in store.split(source))
     past = int(np.clip((longest - 1) // frame_skip - 2, 0, max(LAGS)))
     clips = fixed_clips(store, source, past + 3, CLIPS, frame_skip)
     grey, commands, speeds = [], [], []
-    for begin in range(0, len(clips), 64):
-        part = clips[begin : begin + 64]
+    for start in range(0, len(clips), 64):
+        part = clips[start : start + 64]
         batch = read_clips(store, part)
-        grey.append(greys(batch.images[:, past:]))
+        grey.append(to_grey(batch.images[:, past:]))
         commands.append(batch.actions[..., 0].double().numpy())
         speeds.append(speeds_at(store, [clip.start + frame_skip * np.arange(past, past + 2) for clip in part]))
-    seen, steering, speed = np.concatenate(grey), np.concatenate(commands), np.concatenate(speeds)
-    moved = motions(seen)
+    images, steering, speed = np.concatenate(grey), np.concatenate(commands), np.concatenate(speeds)
+    motion = motions(images)
     has_speed = bool(np.isfinite(speed).all())
-    quantity, lag, turn = _quantity(moved[..., 0], steering, speed if has_speed else None, past)
+    quantity, lag, turn = _select_quantity(motion[..., 0], steering, speed if has_speed else None, past)
 
-    used = max(1, len(clips) - round(HELD_OUT * len(clips)))
+    fitted = max(1, len(clips) - round(HELD_OUT * len(clips)))
     targets = np.stack((turn, speed) if has_speed else (turn,), axis=-1)
-    known = targets[:used].reshape(-1, targets.shape[-1])
-    shift = moved[:used, :, 0].reshape(-1)
-    slope = float(shift @ known[:, 0]) / max(float(shift @ shift), 1e-9)
-    pace: Array | None = None
+    known = targets[:fitted].reshape(-1, targets.shape[-1])
+    shift = motion[:fitted, :, 0].reshape(-1)
+    turn_scale = float(shift @ known[:, 0]) / max(float(shift @ shift), 1e-9)
+    speed_weights: Array | None = None
     if has_speed:
-        pace = np.linalg.lstsq(_pace(moved[:used]).reshape(-1, 3), known[:, 1], rcond=None)[0].astype(np.float64)
-    unit, mean = np.maximum(known.std(0), 1e-6), known.mean(0)
+        features = _speed_features(motion[:fitted]).reshape(-1, 3)
+        speed_weights = np.linalg.lstsq(features, known[:, 1], rcond=None)[0].astype(np.float64)
+    std, mean = np.maximum(known.std(0), 1e-6), known.mean(0)
     mean[0] = 0.0
-    pairs = np.stack((seen[:used, :-1], seen[:used, 1:]), axis=2).reshape(-1, 2, *seen.shape[2:])
-    net = train_inverse(pairs, (known - mean) / unit, seed, steps)
-    estimators = Estimators(quantity, lag, slope, pace, net, unit, mean)
-    held = slice(used, None) if used < len(clips) else slice(None)
-    readings = estimators.read(seen[held], moved[held])
+    pairs = np.stack((images[:fitted, :-1], images[:fitted, 1:]), axis=2).reshape(-1, 2, *images.shape[2:])
+    net = train_inverse(pairs, (known - mean) / std, seed, steps)
+    estimators = Estimators(quantity, lag, turn_scale, speed_weights, net, std, mean)
+    held_out = slice(fitted, None) if fitted < len(clips) else slice(None)
+    estimates = estimators.estimate(images[held_out], motion[held_out])
     estimators.errors = {
         "pairs": int(known.shape[0]),
-        "held_out_pairs": int(turn[held].size),
+        "held_out_pairs": int(turn[held_out].size),
         **{
             kind: {
-                "turn": _errors(reading.turn, turn[held]),
-                "speed": None if reading.speed is None else _errors(reading.speed, speed[held]),
+                "turn": _errors(estimate.turn, turn[held_out]),
+                "speed": None if estimate.speed is None else _errors(estimate.speed, speed[held_out]),
             }
-            for kind, reading in readings.items()
+            for kind, estimate in estimates.items()
         },
     }
     return estimators
 
 
 def speeds_at(store: Store, rows: list[np.ndarray]) -> Array:
-    """The column `speed` of rows, as they lie; NaN where there is none."""
+    """The column `speed` at the given rows, (len(rows), len(rows[0])); NaN if the store has no speed."""
     if "speed" not in store.schema.names:
         return np.full((len(rows), len(rows[0])), np.nan)
     values = store.read_values(np.concatenate(rows), ["speed"])["speed"]
     return np.asarray(values, dtype=np.float64).reshape(len(rows), -1)
 
 
-def _quantity(shift: Array, steering: Array, speed: Array | None, past: int) -> tuple[str, int, Array]:
-    """What the shift (M, 2) goes with best: its name, the lag and its values (M, 2). steering: (M, past + 2)."""
-    found: list[tuple[str, int, Array]] = []
+def _select_quantity(shift: Array, steering: Array, speed: Array | None, past: int) -> tuple[str, int, Array]:
+    """The quantity with the highest correlation with the shift (M, 2): name, lag and values (M, 2).
+
+    steering: (M, past + 2).
+    """
+    candidates: list[tuple[str, int, Array]] = []
     for lag in range(past + 1):
         turn = steering[:, past - lag : past - lag + 2]
-        found.append(("steering", lag, turn))
+        candidates.append(("steering", lag, turn))
         if speed is not None:
-            found.append(("steering x speed", lag, turn * speed))
-    best = int(np.argmax([correlation(shift, turn) for _, _, turn in found]))
-    return found[best]
+            candidates.append(("steering x speed", lag, turn * speed))
+    best = int(np.argmax([correlation(shift, turn) for _, _, turn in candidates]))
+    return candidates[best]
 
 
-def _pace(moved: Array) -> Array:
-    """What speed is a sum of: (..., 3) → (..., 3)."""
-    return np.stack((moved[..., 2], np.abs(moved[..., 0]), np.ones_like(moved[..., 0])), axis=-1)
+def _speed_features(motion: Array) -> Array:
+    """Features for the linear regression of speed: approach, absolute turn and a constant, (..., 3) → (..., 3)."""
+    return np.stack((motion[..., 2], np.abs(motion[..., 0]), np.ones_like(motion[..., 0])), axis=-1)
 
 
 def correlation(a: Array, b: Array) -> float:
-    """Pearson's, over all entries; 0 where one of them never changes."""
+    """Pearson correlation over all entries; 0 if one of the arrays is constant."""
     x, y = a.reshape(-1) - a.mean(), b.reshape(-1) - b.mean()
     size = float(np.sqrt((x @ x) * (y @ y)))
     return float(x @ y) / size if size > 1e-12 else 0.0
 
 
-def _errors(read: Array, true: Array) -> dict[str, float]:
-    """Correlation, bias and root mean square error of a reading, and the spread of what it reads."""
+def _errors(estimate: Array, true: Array) -> dict[str, float]:
+    """Correlation, bias and root mean square error of an estimate, and `spread`, the true standard deviation."""
     return {
-        "correlation": round(correlation(read, true), 4),
-        "bias": round(float((read - true).mean()), 4),
-        "rmse": round(float(np.sqrt(np.square(read - true).mean())), 4),
+        "correlation": round(correlation(estimate, true), 4),
+        "bias": round(float((estimate - true).mean()), 4),
+        "rmse": round(float(np.sqrt(np.square(estimate - true).mean())), 4),
         "spread": round(float(true.std()), 4),
     }
 
 
 def with_last(seen: Tensor, frames: Tensor) -> Tensor:
-    """(B, C, ...), (B, N, ...) → (B, N+1, ...): the last frame seen and those that follow, N pairs."""
+    """Prepends the last context frame: (B, C, ...), (B, N, ...) → (B, N+1, ...)."""
     return torch.cat((seen[:, -1:], frames), dim=1)

@@ -1,4 +1,4 @@
-"""Very long rollouts: do they stay images of a road, or fade, freeze and go round in circles?"""
+"""Stability of very long rollouts: whether they collapse, freeze, repeat or drift in brightness."""
 
 from __future__ import annotations
 
@@ -15,40 +15,41 @@ from torch.nn.functional import adaptive_avg_pool2d
 from daydrive.data.sampling.clips import combine, fixed_clips, read_images
 from daydrive.data.store.store import Store
 from daydrive.evaluation.controllability.flow import Array
-from daydrive.evaluation.metrics.frame_metrics import Dream
+from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
 from daydrive.metrics import change, sharpness
 from daydrive.types import Clip
 
 COLLAPSED = 0.35
-"""Detail or contrast at the end, of that of the real drive, below which a rollout has collapsed."""
+"""Sharpness or contrast at the end, relative to the real drive, below which a rollout has collapsed."""
 FROZEN = 0.05
-"""Change from frame to frame at the end, of the real one's, below which it stands still."""
+"""Change from frame to frame at the end, relative to the real drive, below which a rollout is static."""
 DRIFTED = 3.0
-"""Brightness away from the real drive's mean, in its own standard deviations (of at least `LEAST_DEVIATION` levels)."""
-LEAST_DEVIATION = 8.0
+"""Deviation of the brightness from the real drive's mean, in its standard deviations (at least `MIN_DEVIATION`)."""
+MIN_DEVIATION = 8.0
+"""In levels, 0 to 255."""
 REPEATS = 0.95
-"""Correlation of the frames with those some steps before, above which a rollout goes round in circles."""
+"""Correlation of the frames with those a period earlier above which a rollout repeats itself."""
 LATER = 1.5
-"""Cost of the later frames, of that of the first, above which it is not flat."""
+"""Time per late frame, relative to early frames, above which the cost is not flat."""
 
 STEPS = (200, 1000)
 CLIPS = 2
 SNAPSHOT_STEPS = (1, 50, 200, 500, 1000)
-"""Steps that a sheet of frames shows."""
+"""Steps shown in the contact sheet."""
 POINTS = 50
-"""of a curve at most"""
+"""Maximum number of points of a curve."""
 
-AlarmMonitor = Callable[[Clip, Tensor, Tensor], None]
-"""Called for each rollout: the clip, the last real frame (3, H, W) and the frames (N, 3, H, W), uint8."""
+RolloutCallback = Callable[[Clip, Tensor, Tensor], None]
+"""Called for each rollout with the clip, the last real frame (3, H, W) and the predicted frames (N, 3, H, W), uint8."""
 
 _CODE = (12, 16)
-_SHORTEST_PERIOD = 5
+_MIN_PERIOD = 5
 
 
 class Snapshots:
-    """Keeps the frames of long rollouts at `SNAPSHOT_STEPS`, and the last real one as step 0: a `Watch`.
+    """A `RolloutCallback` that stores the frames at `SNAPSHOT_STEPS`, and the last real frame as step 0.
 
-    shown: by drive and step, uint8 (3, H, W); of the longest rollout of each drive.
+    shown: uint8 (3, H, W) by drive and step, of the longest rollout of each drive.
     """
 
     def __init__(self) -> None:
@@ -60,7 +61,7 @@ class Snapshots:
 
 
 def measure_long_rollouts(
-    dream: Dream,
+    rollout_fn: RolloutFunction,
     store: Store,
     split: str,
     context: int,
@@ -68,54 +69,54 @@ def measure_long_rollouts(
     *,
     frame_skip: int = 1,
     clips: int = CLIPS,
-    watch: AlarmMonitor | None = None,
+    callback: RolloutCallback | None = None,
 ) -> dict[str, Any]:
-    """Predicts from the beginnings of `clips` drives for each number of steps, with their actions again and again.
+    """Rolls out each number of steps from the start of `clips` drives, repeating the drives' actions as needed.
 
-    A `Dream` gives whole rollouts, so one is asked for at a time and held as uint8: 12 kB a frame at 64x64, 200 kB at
-    256x256, for 1000 frames 12 and 200 MB. Cutting it and going on from its own last frames would be another rollout.
+    A `RolloutFunction` returns whole rollouts, so one at a time is in memory as uint8: 12 kB per frame at 64x64, 200 kB
+    at 256x256, for 1000 frames 12 and 200 MB. Restarting from the last predicted frames would be a different rollout.
 
-    `lengths`: for each number, in its last tenth and over the drive's real frames: `brightness` (levels of 255),
-    `contrast`, `sharpness` and `change` as shares of the real, `repetition` (`period` in steps) and `verdict`.
-    `ms_per_frame` of each, and `later_cost`: the cost of a frame beyond the shortest length, of that of one within it.
-    `curves` of the longest: `steps` (the last of each part), and of these parts brightness, contrast, sharpness and
-    change, as shares of the real drive's.
+    Returns `lengths`, for each number of steps: over the last tenth `brightness` (0 to 255), `contrast`, `sharpness`
+    and `change` relative to the real drive, `repetition` (with its `period` in steps), `ms_per_frame` and `verdict`.
+    `later_cost`: time per frame beyond the shortest length, relative to that within it. `curves` of the longest
+    rollouts, in up to `POINTS` segments: `steps` (last step of each segment) and brightness, contrast, sharpness and
+    change relative to the real drive. ValueError if a number of steps is below 1.
     """
     if min(steps) < 1:
-        raise ValueError(f"steps are at least 1, not {min(steps)}")
-    chosen = _beginnings(store, split, context, frame_skip, clips)
+        raise ValueError(f"steps must be at least 1, not {min(steps)}")
+    chosen = _starting_clips(store, split, context, frame_skip, clips)
     lengths: list[dict[str, Any]] = []
     for count in sorted(steps):
-        found, curves, seconds = list[dict[str, float | None]](), list[dict[str, Array]](), 0.0
+        metrics, curves, seconds = list[dict[str, float | None]](), list[dict[str, Array]](), 0.0
         for clip in chosen:
             seen, real, actions = _read(store, clip, context, count)
-            began = time.perf_counter()
-            frames = dream(seen[None], actions[None])[0]
-            seconds += time.perf_counter() - began
-            found.append(_metrics(frames, real, seen[-1]))
+            started = time.perf_counter()
+            frames = rollout_fn(seen[None], actions[None])[0]
+            seconds += time.perf_counter() - started
+            metrics.append(_metrics(frames, real, seen[-1]))
             curves.append(_curves(frames, real, seen[-1]))
-            if watch is not None:
-                watch(clip, seen[-1], frames)
-        means = {name: _mean([entry[name] for entry in found]) for name in found[0]}
+            if callback is not None:
+                callback(clip, seen[-1], frames)
+        means = {name: _mean([entry[name] for entry in metrics]) for name in metrics[0]}
         lengths.append(
             {
                 "steps": count,
                 "clips": len(chosen),
                 **means,
                 "ms_per_frame": round(1000 * seconds / (count * len(chosen)), 4),
-                "verdict": _worst([_word(entry) for entry in found]),
+                "verdict": _worst([_classify(entry) for entry in metrics]),
             }
         )
     first, last = lengths[0], lengths[-1]
-    more = last["steps"] - first["steps"]
-    later = None
-    if more > 0:
-        spent = last["ms_per_frame"] * last["steps"] - first["ms_per_frame"] * first["steps"]
-        later = round(spent / more / max(first["ms_per_frame"], 1e-6), 4)
+    late_frames = last["steps"] - first["steps"]
+    late_cost = None
+    if late_frames > 0:
+        late_ms = last["ms_per_frame"] * last["steps"] - first["ms_per_frame"] * first["steps"]
+        late_cost = round(late_ms / late_frames / max(first["ms_per_frame"], 1e-6), 4)
     return {
         "lengths": lengths,
-        "later_cost": later,
-        "cost_is_flat": None if later is None else later <= LATER,
+        "later_cost": late_cost,
+        "cost_is_flat": None if late_cost is None else late_cost <= LATER,
         "curves": {
             "steps": curves[0].pop("steps").astype(int).tolist(),
             **{name: np.mean([c[name] for c in curves], axis=0).round(4).tolist() for name in curves[0]},
@@ -126,12 +127,12 @@ def measure_long_rollouts(
     }  # fmt: skip
 
 
-def _beginnings(store: Store, split: str, context: int, frame_skip: int, count: int) -> list[Clip]:
-    """Clips from the first frame of different drives to their last, evenly chosen among those long enough."""
-    need = context * frame_skip + 1
-    drives = [drive for drive in store.split(split) if drive.frames >= need]
+def _starting_clips(store: Store, split: str, context: int, frame_skip: int, count: int) -> list[Clip]:
+    """Whole drives as clips, evenly spaced among those that are long enough. UserError if there are none."""
+    min_frames = context * frame_skip + 1
+    drives = [drive for drive in store.split(split) if drive.frames >= min_frames]
     if not drives:
-        fixed_clips(store, split, context + 1, 1, frame_skip)  # says in a sentence what is too short
+        fixed_clips(store, split, context + 1, 1, frame_skip)  # raises the UserError
     indices = np.unique(np.linspace(0, len(drives) - 1, min(count, len(drives))).round().astype(int))
     return [
         Clip(drives[i].name, drives[i].start, (drives[i].frames - 1) // frame_skip + 1, frame_skip) for i in indices
@@ -139,29 +140,29 @@ def _beginnings(store: Store, split: str, context: int, frame_skip: int, count: 
 
 
 def _read(store: Store, clip: Clip, context: int, steps: int) -> tuple[Tensor, Tensor, Tensor]:
-    """seen (C, 3, H, W), up to 300 real frames of the drive (R, 3, H, W), actions (C-1+N, 4) that begin anew at the
-    first one after the context when the drive ends."""
+    """The context (C, 3, H, W), up to 300 real frames of the drive (R, 3, H, W), and actions (C-1+N, 4), which restart
+    after the context when the drive ends."""
     skip = clip.frame_skip
     rows = clip.start + skip * np.arange(min(clip.length, max(context, 300)))
     frames = torch.from_numpy(read_images(store, rows)[0]).movedim(-1, 1).contiguous()
-    every = store.read_actions(clip.start + np.arange(skip * (clip.length - 1)))
-    driven = combine(every[None], skip)[0]
-    again = np.resize(np.arange(context - 1, len(driven)), steps)
-    return frames[:context], frames, torch.from_numpy(np.concatenate((driven[: context - 1], driven[again])))
+    recorded = store.read_actions(clip.start + np.arange(skip * (clip.length - 1)))
+    driven = combine(recorded[None], skip)[0]
+    repeated = np.resize(np.arange(context - 1, len(driven)), steps)
+    return frames[:context], frames, torch.from_numpy(np.concatenate((driven[: context - 1], driven[repeated])))
 
 
 def _metrics(frames: Tensor, real: Tensor, last: Tensor) -> dict[str, float | None]:
-    """Of the last tenth of a rollout, beside the real frames."""
+    """Metrics of the last tenth of a rollout, relative to the real frames."""
     tail = frames[-max(2, len(frames) // 10) :]
-    ours = _appearance(tail, torch.cat((last[None], frames))[-len(tail) - 1 : -1])
-    theirs = _appearance(real[1:], real[:-1])
-    deviation = max(float(real.float().mean((1, 2, 3)).std()), LEAST_DEVIATION)
+    predicted = _appearance(tail, torch.cat((last[None], frames))[-len(tail) - 1 : -1])
+    recorded = _appearance(real[1:], real[:-1])
+    deviation = max(float(real.float().mean((1, 2, 3)).std()), MIN_DEVIATION)
     repetition, period = _repetition(frames)
     return {
-        "brightness": ours["brightness"],
-        "real_brightness": theirs["brightness"],
-        "drift": (ours["brightness"] - theirs["brightness"]) / deviation,
-        **{name: ours[name] / max(theirs[name], 1e-6) for name in ("contrast", "sharpness", "change")},
+        "brightness": predicted["brightness"],
+        "real_brightness": recorded["brightness"],
+        "drift": (predicted["brightness"] - recorded["brightness"]) / deviation,
+        **{name: predicted[name] / max(recorded[name], 1e-6) for name in ("contrast", "sharpness", "change")},
         "repetition": repetition,
         "period": period,
         "real_repetition": _repetition(real)[0],
@@ -169,19 +170,19 @@ def _metrics(frames: Tensor, real: Tensor, last: Tensor) -> dict[str, float | No
 
 
 def _curves(frames: Tensor, real: Tensor, last: Tensor) -> dict[str, Array]:
-    """How the parts of a rollout look, of how the real frames do; `steps`: the last of each part."""
+    """Appearance of the segments of a rollout relative to the real frames; `steps`: the last step of each segment."""
     edges = np.unique(np.linspace(0, len(frames), min(POINTS, len(frames)) + 1).round().astype(int))
     before = torch.cat((last[None], frames[:-1]))
-    parts = [_appearance(frames[begin:end], before[begin:end]) for begin, end in pairwise(edges)]
-    shares = {
-        name: np.array([part[name] for part in parts]) / max(theirs, 1e-6)
-        for name, theirs in _appearance(real[1:], real[:-1]).items()
+    segments = [_appearance(frames[start:end], before[start:end]) for start, end in pairwise(edges)]
+    ratios = {
+        name: np.array([segment[name] for segment in segments]) / max(recorded, 1e-6)
+        for name, recorded in _appearance(real[1:], real[:-1]).items()
     }
-    return {"steps": edges[1:], **shares}
+    return {"steps": edges[1:], **ratios}
 
 
 def _appearance(frames: Tensor, before: Tensor) -> dict[str, float]:
-    """Means over frames, in levels of 255. before: the frame before each."""
+    """Means over the frames, in levels 0 to 255. before: the preceding frame of each."""
     levels = frames.float()
     return {
         "brightness": float(levels.mean()),
@@ -192,50 +193,47 @@ def _appearance(frames: Tensor, before: Tensor) -> dict[str, float]:
 
 
 def _repetition(frames: Tensor) -> tuple[float | None, float | None]:
-    """The strongest correlation of small frames, less their mean over time, with those `period` steps before.
+    """The strongest correlation of downsampled, mean-free frames with those a period earlier, and the period in steps.
 
-    Looked for in the second half, once the beginning is forgotten, from 5 steps to half of it. None where nothing
-    moves or there are too few frames.
+    Searched in the second half of the rollout, for periods from `_MIN_PERIOD` steps to half of its length. None if the
+    frames are static or too few.
     """
     half = frames[len(frames) // 2 :]
-    if len(half) < 4 * _SHORTEST_PERIOD:
+    if len(half) < 4 * _MIN_PERIOD:
         return None, None
     codes: Array = adaptive_avg_pool2d(half.float(), _CODE).flatten(1).double().numpy()
     codes -= codes.mean(axis=0)
     power = np.square(codes).sum(axis=1)
     if power.mean() < 1.0:
         return None, None
-    found = []
+    correlations = []
     for lag in range(1, len(codes) // 2 + 1):
         product = (codes[lag:] * codes[:-lag]).sum()
-        found.append(product / np.sqrt(power[lag:].sum() * power[:-lag].sum() + 1e-12))
-    # What moves slowly is like what was just before; a period is a return, after having been less alike.
-    curve = np.array(found)
-    left = np.minimum.accumulate(curve)
-    returned = np.where((np.arange(1, len(curve) + 1) >= _SHORTEST_PERIOD) & (left < curve - 0.1), curve, -1.0)
-    best = int(returned.argmax())
-    return (float(returned[best]), float(best + 1)) if returned[best] > -1.0 else (0.0, None)
+        correlations.append(product / np.sqrt(power[lag:].sum() * power[:-lag].sum() + 1e-12))
+    # Consecutive frames of slow motion are similar, too; a period is a maximum after the correlation has dropped.
+    curve = np.array(correlations)
+    minimum = np.minimum.accumulate(curve)
+    peaks = np.where((np.arange(1, len(curve) + 1) >= _MIN_PERIOD) & (minimum < curve - 0.1), curve, -1.0)
+    best = int(peaks.argmax())
+    return (float(peaks[best]), float(best + 1)) if peaks[best] > -1.0 else (0.0, None)
 
 
-def _word(found: dict[str, float | None]) -> str:
-    def of(name: str) -> float:
-        value = found[name]
-        return 0.0 if value is None else value
-
-    if of("contrast") < COLLAPSED or of("sharpness") < COLLAPSED:
+def _classify(metrics: dict[str, float | None]) -> str:
+    values = {name: 0.0 if value is None else value for name, value in metrics.items()}
+    if values["contrast"] < COLLAPSED or values["sharpness"] < COLLAPSED:
         return "collapses"
-    if of("change") < FROZEN:
+    if values["change"] < FROZEN:
         return "stands still"
-    if of("repetition") > REPEATS:
+    if values["repetition"] > REPEATS:
         return "repeats itself"
-    if abs(of("drift")) > DRIFTED:
+    if abs(values["drift"]) > DRIFTED:
         return "drifts in brightness"
     return "holds"
 
 
-def _worst(words: Sequence[str]) -> str:
+def _worst(verdicts: Sequence[str]) -> str:
     order = ("collapses", "stands still", "repeats itself", "drifts in brightness", "holds")
-    return min(words, key=order.index)
+    return min(verdicts, key=order.index)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

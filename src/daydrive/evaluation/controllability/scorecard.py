@@ -1,4 +1,4 @@
-"""The controllability scorecard: does a model obey its driver?"""
+"""The controllability scorecard: whether a model's rollouts follow the actions."""
 
 from __future__ import annotations
 
@@ -14,47 +14,46 @@ from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation.controllability.action_response import response
 from daydrive.evaluation.controllability.branches import (
+    ActionChange,
     BranchSet,
-    Change,
-    held,
     road_branches,
-    roll_out,
+    rollout_branches,
     steered_by,
+    unchanged,
     with_pedals,
 )
-from daydrive.evaluation.controllability.criteria import SURE_OF_READING, judge
+from daydrive.evaluation.controllability.criteria import MIN_READ_CORRELATION, judge
 from daydrive.evaluation.controllability.egomotion import KINDS, Estimators, calibrate, speeds_at, with_last
-from daydrive.evaluation.controllability.flow import Array, greys, motions
+from daydrive.evaluation.controllability.flow import Array, motions, to_grey
 from daydrive.evaluation.controllability.training_index import TrainingIndex
-from daydrive.evaluation.metrics.frame_metrics import UINT8_RANGE, Dream, other_clips
+from daydrive.evaluation.metrics.frame_metrics import UINT8_RANGE, RolloutFunction, other_clips
 from daydrive.evaluation.metrics.intervals import Bootstrap, bootstrap, interval
 from daydrive.metrics import change, psnr
 from daydrive.types import Clip
 
-READ = ("true", "wrong")
-"""Rollouts whose motion is read back."""
-
+MOTION_VARIANTS = ("true", "wrong")
+"""Action variants for which the motion in the rollouts is estimated."""
 
 VARIANTS = {
-    "true": "as they were driven",
-    "wrong": "those of another clip",
-    "mirrored": "steering to the other side",
-    "zeroed": "wheel straight, pedals free",
+    "true": "as recorded",
+    "wrong": "of another clip",
+    "mirrored": "steering mirrored",
+    "zeroed": "no steering, no pedals",
     "delayed": "one step late",
     "early": "one step early",
 }
-"""The same clip driven otherwise: which actions the model is given instead of the true ones."""
+"""Action variants given to the model, with their descriptions."""
 
 
 class Branch(NamedTuple):
-    """what: in words. change: of the driver's command."""
+    """description: in words. change: of the driver's command."""
 
-    what: str
-    change: Change
+    description: str
+    change: ActionChange
 
 
 BRANCHES = {
-    "straight on": Branch("the driver's command, held", held),
+    "straight on": Branch("the driver's command, held", unchanged),
     "left": Branch("steering 0.5 further to the left", steered_by(-0.5)),
     "right": Branch("steering 0.5 further to the right", steered_by(0.5)),
     "brake": Branch("no throttle, brake at 0.7", with_pedals(0.0, 0.7)),
@@ -62,13 +61,13 @@ BRANCHES = {
 }
 CHANGES = tuple(branch.change for branch in BRANCHES.values())
 STEERING, PACE = (0, 1, 2), (0, 3, 4)
-"""Which of the branches differ by the wheel, and which by the pedals."""
+"""Indices of the branches that differ in steering, and of those that differ in the pedals."""
 FIRST_SEED = 2_000_003
-"""Of the worlds: training data is made from small seeds."""
+"""First seed of the roads; training data uses small seeds."""
 
 
 def score_controllability(
-    dream: Dream,
+    rollout_fn: RolloutFunction,
     store: Store,
     split: str,
     *,
@@ -82,23 +81,23 @@ def score_controllability(
     moments: Iterable[BranchSet] = (),
     index: TrainingIndex | None = None,
 ) -> dict[str, Any]:
-    """Predicts clips of a split from six kinds of actions and says whether the model obeys; JSON-able.
+    """Predicts clips of a split with six variants of the actions and scores how well the rollouts follow them.
 
-    estimators: see `calibrate`, which makes them where they are not given; index: of the store's training drives; both
-    are the same for every model on a store.
-    moments: of a world that can be driven again, see `road_moments` and `drive_branches`.
+    steps: predicted steps per clip, fewer if the drives are shorter. estimators: from `calibrate`, which is called if
+    they are not given. index: of the store's training drives. Both are the same for every model on a store. moments:
+    branches of a resettable environment, see `road_moments` and `drive_branches`.
 
-    `costs`: for each of `VARIANTS` the PSNR in dB that it costs against the true actions, mean over clips and steps,
-    with its interval over drives and its values `by_step`. `change`: from frame to frame, of that of the real frames.
-    `difference`: of the predictions with true and with another clip's actions, of that of the real frames from the last
-    one seen. `egomotion`: what is read back, see `response`, beside the real frames and the estimators' own errors;
-    `trusted` is the estimator that the verdict is from. `branches`: see `branch_metrics`. `verdict`, `mark`, `checks`,
-    `thresholds`: see `judge`.
-    UserError for a split without two clips.
+    Returns, serializable as JSON, `costs`: for each of `VARIANTS` the loss of PSNR in dB against the true actions, mean
+    over clips and steps, with its confidence interval over drives and the values `by_step`. `change`: from frame to
+    frame, relative to the real frames. `difference`: between predictions with true and another clip's actions, relative
+    to the change of the real frames since the last context frame. `egomotion`: the estimated motion, see `response`,
+    beside that of the real frames and the estimators' errors; `trusted` is the estimator used for the verdict.
+    `branches`: see `branch_metrics`. `verdict`, `mark`, `checks`, `thresholds`: see `judge`.
+    Raises UserError if the split has fewer than two clips.
     """
-    chosen = _choose(store, split, context, steps, clips, frame_skip)
+    chosen = _choose_clips(store, split, context, steps, clips, frame_skip)
     steps = chosen[0].length - context
-    reader = estimators or calibrate(store, split, frame_skip, seed)
+    estimators = estimators or calibrate(store, split, frame_skip, seed)
     index = index or TrainingIndex(store)
     draws = bootstrap([clip.drive for clip in chosen], seed=seed)
     partner = other_clips(chosen, seed)
@@ -107,39 +106,39 @@ def score_controllability(
     def collect(name: str, values: Array) -> None:
         collected.setdefault(name, []).append(values)
 
-    for begin in range(0, len(chosen), batch_size):
-        part = range(begin, min(begin + batch_size, len(chosen)))
+    for start in range(0, len(chosen), batch_size):
+        part = range(start, min(start + batch_size, len(chosen)))
         batch = read_clips(store, [chosen[i] for i in part])
         borrowed = read_clips(store, [chosen[partner[i]] for i in part]).actions
         seen, real = batch.images[:, :context], batch.images[:, context:]
         given = variants(batch.actions, borrowed, context)
-        predicted = {name: dream(seen, actions) for name, actions in given.items()}
+        predicted = {name: rollout_fn(seen, actions) for name, actions in given.items()}
         for name, frames in predicted.items():
             assert frames.shape == real.shape and frames.dtype == torch.uint8, (frames.shape, frames.dtype)
             collect(f"psnr {name}", psnr(frames, real, UINT8_RANGE).double().numpy())
-        for name, frames in {"real": real, **{name: predicted[name] for name in READ}}.items():
-            followed = with_last(seen, frames)
-            collect(f"change {name}", change(followed[:, 1:], followed[:, :-1]).double().numpy())
-            grey = greys(followed)
-            moved = motions(grey)
-            collect(f"approach {name}", moved[..., 2])
-            for kind, reading in reader.read(grey, moved).items():
-                collect(f"{kind} turn {name}", reading.turn)
-                if reading.speed is not None:
-                    collect(f"{kind} speed {name}", reading.speed)
+        for name, frames in {"real": real, **{name: predicted[name] for name in MOTION_VARIANTS}}.items():
+            sequence = with_last(seen, frames)
+            collect(f"change {name}", change(sequence[:, 1:], sequence[:, :-1]).double().numpy())
+            grey = to_grey(sequence)
+            motion = motions(grey)
+            collect(f"approach {name}", motion[..., 2])
+            for kind, estimate in estimators.estimate(grey, motion).items():
+                collect(f"{kind} turn {name}", estimate.turn)
+                if estimate.speed is not None:
+                    collect(f"{kind} speed {name}", estimate.speed)
         collect("difference", change(predicted["true"], predicted["wrong"]).double().numpy())
         collect("distance", change(real, seen[:, -1:].expand_as(real)).double().numpy())
         rows = [chosen[i].start + frame_skip * np.arange(chosen[i].length - 1) for i in part]
         speed = speeds_at(store, rows)
         collect("speed", speed)
-        for name in READ:
-            wheel = given[name][..., 0].double().numpy()
-            collect(f"wheel {name}", wheel if reader.quantity == "steering" else wheel * speed)
+        for name in MOTION_VARIANTS:
+            steering = given[name][..., 0].double().numpy()
+            collect(f"command {name}", steering if estimators.quantity == "steering" else steering * speed)
         for k, i in enumerate(part):
             for name, frames in (("dream", predicted["true"][k]), ("real", real[k])):
-                near = index.nearest(frames, chosen[i].drive)
-                if near is not None:
-                    collect(f"nearest {name}", near[None])
+                nearest = index.nearest(frames, chosen[i].drive)
+                if nearest is not None:
+                    collect(f"nearest {name}", nearest[None])
     metrics = {name: np.concatenate(values) for name, values in collected.items()}
     scores: dict[str, Any] = {
         "clips": len(chosen),
@@ -152,17 +151,17 @@ def score_controllability(
         "costs": {name: _cost(metrics, name, draws) for name in VARIANTS if name != "true"},
         "change": _ratio(metrics["change true"].mean(), metrics["change real"].mean()),
         "difference": _ratio(metrics["difference"].mean(), metrics["distance"].mean()),
-        "nearest_training_frame": _nearness(metrics),
-        "egomotion": _egomotion(metrics, reader, context, draws),
-        "branches": branch_metrics(dream, moments),
+        "nearest_training_frame": _nearest_frames(metrics),
+        "egomotion": _egomotion(metrics, estimators, context, draws),
+        "branches": branch_metrics(rollout_fn, moments),
     }
     return {**judge(scores), **scores}
 
 
 def variants(actions: Tensor, borrowed: Tensor, context: int) -> dict[str, Tensor]:
-    """float32 (B, C-1+N, 4) by the names of `VARIANTS`; what lies between the `context` frames stays as it was.
+    """The actions float32 (B, C-1+N, 4) of each of `VARIANTS`; those between the `context` frames are unchanged.
 
-    borrowed: actions of other clips, of the same shape. The early ones repeat the last action at the end.
+    borrowed: actions of other clips, of the same shape. The early variant repeats the last action at the end.
     """
     first = context - 1
     ahead = actions[:, first:]
@@ -183,37 +182,37 @@ def variants(actions: Tensor, borrowed: Tensor, context: int) -> dict[str, Tenso
 def road_moments(
     image_size: tuple[int, int], context: int, frame_skip: int = 1, count: int = 16, seed: int = 0
 ) -> Iterator[BranchSet]:
-    """Of the road world, on roads that no data set has, driven on in each of the `BRANCHES`."""
+    """Yields the `BRANCHES` of `count` moments in the road world, on roads that no dataset contains."""
     seeds = [FIRST_SEED + 1000 * seed + i for i in range(count)]
     return road_branches(image_size, context, seeds, CHANGES, frame_skip=frame_skip)
 
 
-def branch_metrics(dream: Dream, moments: Iterable[BranchSet]) -> dict[str, Any] | None:
-    """A model beside the world's own futures, mean over the moments, one of which is held at a time; None without any.
+def branch_metrics(rollout_fn: RolloutFunction, moments: Iterable[BranchSet]) -> dict[str, Any] | None:
+    """Compares predicted branches with the true ones, averaged over the moments, of which one is in memory at a time.
 
-    `branches`: for each its `psnr` in dB at 1, 5 and 10 steps, `copy_last_psnr`, and `nearest`: to which branch of the
-    world, at the last step, the prediction was nearest, as shares in the branches' order. `steering_told_apart`,
-    `pace_told_apart`: share nearest to their own branch among the three that differ by the wheel, or by the pedals,
-    with ties shared; chance is 1/3.
+    None without moments. `branches`: for each branch `psnr` in dB at 1, 5 and 10 steps, `copy_last_psnr`, and
+    `nearest`: the shares of predictions nearest to each true branch at the last step, in the order of the branches.
+    `steering_told_apart`, `pace_told_apart`: branch accuracies, the shares of predictions nearest to their own branch
+    among the three that differ in steering, or in the pedals, with ties shared; chance is 1/3.
     """
-    own, copied, nearest, told_apart = [], [], [], []
+    own, copied, nearest, accuracy = [], [], [], []
     for moment in moments:
-        rollout = roll_out(dream, moment)
+        rollout = rollout_branches(rollout_fn, moment)
         own.append(rollout.own_psnr)
         copied.append(rollout.copy_last_psnr)
         nearest.append(rollout.nearest())
-        told_apart.append(torch.stack([rollout.nearest(group).diagonal().mean() for group in (STEERING, PACE)]))
+        accuracy.append(torch.stack([rollout.nearest(group).diagonal().mean() for group in (STEERING, PACE)]))
     if not own:
         return None
     steps = [t for t in (1, 5, 10) if t <= own[0].shape[1]]
     mean, baseline, matrix = (torch.stack(values).mean(0) for values in (own, copied, nearest))
-    steering, pace = torch.stack(told_apart).mean(0).tolist()
+    steering, pace = torch.stack(accuracy).mean(0).tolist()
     return {
         "moments": len(own),
         "steps": steps,
         "branches": {
             name: {
-                "what": branch.what,
+                "what": branch.description,
                 "psnr": [round(mean[b, t - 1].item(), 4) for t in steps],
                 "copy_last_psnr": [round(baseline[b, t - 1].item(), 4) for t in steps],
                 "nearest": [round(share, 4) for share in matrix[b].tolist()],
@@ -226,39 +225,42 @@ def branch_metrics(dream: Dream, moments: Iterable[BranchSet]) -> dict[str, Any]
     }
 
 
-def _choose(store: Store, split: str, context: int, steps: int, count: int, frame_skip: int) -> list[Clip]:
+def _choose_clips(store: Store, split: str, context: int, steps: int, count: int, frame_skip: int) -> list[Clip]:
     longest = max((drive.frames for drive in store.split(split)), default=0)
     available = (longest - 1) // frame_skip + 1 - context
     chosen = fixed_clips(store, split, context + max(1, min(steps, available)), count, frame_skip)
     if len(chosen) < 2:
-        where = f"the split '{split}' of {store.path}"
-        raise UserError(f"the controllability scorecard needs two clips, and {where} has one")
+        raise UserError(
+            f"the controllability scorecard needs at least two clips, but the split '{split}' of {store.path} has one"
+        )
     return chosen
 
 
 def _cost(metrics: dict[str, Array], name: str, draws: Bootstrap | None) -> dict[str, Any]:
-    lost = metrics["psnr true"] - metrics[f"psnr {name}"]
+    cost = metrics["psnr true"] - metrics[f"psnr {name}"]
     bounds = None
     if draws is not None:
-        low, high = interval(draws.means(lost.mean(axis=1)))
+        low, high = interval(draws.means(cost.mean(axis=1)))
         bounds = [_rounded(low), _rounded(high)]
-    by_step = [_rounded(value) for value in lost.mean(axis=0)]
-    return {"what": VARIANTS[name], "cost": _rounded(lost.mean()), "interval": bounds, "by_step": by_step}
+    by_step = [_rounded(value) for value in cost.mean(axis=0)]
+    return {"what": VARIANTS[name], "cost": _rounded(cost.mean()), "interval": bounds, "by_step": by_step}
 
 
-def _nearness(metrics: dict[str, Array]) -> dict[str, float] | None:
-    """Of each clip the frame that is nearest to a training frame; the median clip."""
+def _nearest_frames(metrics: dict[str, Array]) -> dict[str, float] | None:
+    """The median over clips of each clip's highest PSNR to a training frame."""
     if "nearest dream" not in metrics:
         return None
     return {f"{name}_psnr": _rounded(np.median(metrics[f"nearest {name}"].max(axis=1))) for name in ("dream", "real")}
 
 
-def _egomotion(metrics: dict[str, Array], reader: Estimators, context: int, draws: Bootstrap | None) -> dict[str, Any]:
+def _egomotion(
+    metrics: dict[str, Array], estimators: Estimators, context: int, draws: Bootstrap | None
+) -> dict[str, Any]:
     turn: dict[str, Any] = {}
     speed: dict[str, Any] = {}
     for kind in KINDS:
         turn[kind] = {
-            name: response(metrics[f"{kind} turn {name}"], metrics[f"wheel {command}"], context, draws)
+            name: response(metrics[f"{kind} turn {name}"], metrics[f"command {command}"], context, draws)
             for name, command in (("real", "true"), ("true", "true"), ("wrong", "wrong"))
         }
         if f"{kind} speed real" in metrics:
@@ -269,18 +271,18 @@ def _egomotion(metrics: dict[str, Array], reader: Estimators, context: int, draw
     strength = {kind: turn[kind]["real"]["correlation"] or 0.0 for kind in KINDS}
     best = max(KINDS, key=lambda kind: strength[kind])
     return {
-        "turn_is": reader.quantity,
-        "calibrated_at_delay": reader.lag,
-        "errors_on_real_frames": reader.errors,
-        "trusted": best if strength[best] >= SURE_OF_READING else None,
+        "turn_is": estimators.quantity,
+        "calibrated_at_delay": estimators.lag,
+        "errors_on_real_frames": estimators.errors,
+        "trusted": best if strength[best] >= MIN_READ_CORRELATION else None,
         "turn": turn,
         "speed": speed or None,
         "parallax": _ratio(metrics["approach true"].mean(), metrics["approach real"].mean()),
     }
 
 
-def _ratio(ours: float, real: float) -> float | None:
-    return _rounded(ours / real) if real > 1e-3 else None
+def _ratio(predicted: float, real: float) -> float | None:
+    return _rounded(predicted / real) if real > 1e-3 else None
 
 
 def _rounded(value: Any) -> float:

@@ -1,5 +1,4 @@
-"""Is a prediction a copy of the training drives? How near its frames are to their frames, a few seconds of it to a clip
-of theirs."""
+"""Nearest-neighbour search in the training drives, for single frames and clips, to detect replayed training data."""
 
 from __future__ import annotations
 
@@ -13,38 +12,38 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import Store
-from daydrive.evaluation.controllability.criteria import replayed
+from daydrive.evaluation.controllability.criteria import is_replay
 from daydrive.evaluation.metrics.frame_metrics import UINT8_RANGE
 from daydrive.metrics import psnr
 from daydrive.types import Clip, Rollout
 
 FRAMES = 6000
-"""Training frames that are looked through, evenly chosen; all, where there are no more."""
+"""Maximum number of training frames in the index, evenly spaced."""
 _CODE = (12, 16)
 _CANDIDATES = 4
-"""Frames that look nearest when small, of which the nearest at full size is taken."""
+"""Nearest frames at low resolution, among which the nearest at full resolution is selected."""
 STEPS = 15
-"""Of a prediction, that the nearest training clip is looked for."""
+"""Steps of a rollout for which the nearest training clip is searched."""
 
 
-class Found(NamedTuple):
-    """A training clip; frames: uint8 (N, 3, H, W); psnr: in dB against what it was looked for, mean over frames."""
+class ClipMatch(NamedTuple):
+    """A training clip. frames: uint8 (N, 3, H, W). psnr: in dB against the query, mean over the frames."""
 
     clip: Clip
     frames: Tensor
     psnr: float
 
 
-class Nearest(NamedTuple):
-    """The training clips nearest to a prediction, and to what really came."""
+class NearestClips(NamedTuple):
+    """The training clips nearest to the predicted and to the real frames of a rollout."""
 
     rollout: Rollout
-    predicted: Found
-    real: Found
+    predicted: ClipMatch
+    real: ClipMatch
 
 
 class TrainingIndex:
-    """Small copies of the training frames; the frames themselves stay in the store."""
+    """Downsampled training frames in memory; the frames at full resolution are read from the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -58,51 +57,51 @@ class TrainingIndex:
         self._codes = torch.cat(codes) if codes else None
 
     def nearest(self, frames: Tensor, drive: str) -> npt.NDArray[np.float64] | None:
-        """PSNR in dB, (N,), of frames uint8 (N, 3, H, W) against the nearest training frame that is not of `drive`.
+        """PSNR in dB, (N,), of frames uint8 (N, 3, H, W) to the nearest training frame outside `drive`.
 
-        None where there is no other training drive.
+        None if there is no other training drive.
         """
-        rows = self._alike(frames, drive, _CANDIDATES)
+        rows = self._nearest_rows(frames, drive, _CANDIDATES)
         if rows is None:
             return None
-        there = self._read(rows.reshape(-1)).reshape(*rows.shape, *frames.shape[1:])
-        metrics: npt.NDArray[np.float64] = (
-            psnr(frames[:, None].expand_as(there), there, UINT8_RANGE).amax(1).double().numpy()
+        candidates = self._read(rows.reshape(-1)).reshape(*rows.shape, *frames.shape[1:])
+        values: npt.NDArray[np.float64] = (
+            psnr(frames[:, None].expand_as(candidates), candidates, UINT8_RANGE).amax(1).double().numpy()
         )
-        return metrics
+        return values
 
-    def nearest_clip(self, frames: Tensor, drive: str, frame_skip: int) -> Found | None:
-        """The clip of another training drive that is most like frames uint8 (N, 3, H, W), one frame after the other.
+    def nearest_clip(self, frames: Tensor, drive: str, frame_skip: int) -> ClipMatch | None:
+        """The clip outside `drive` with the highest mean PSNR to frames uint8 (N, 3, H, W), frame by frame.
 
-        Looked for among the clips that run through a frame which one of these looks most like. None where no other
-        training drive is as long.
+        The candidates are the clips aligned with the nearest training frame of one of the frames. None if no other
+        training drive is long enough.
         """
-        rows = self._alike(frames, drive, 1)
+        rows = self._nearest_rows(frames, drive, 1)
         if rows is None:
             return None
-        ahead = frame_skip * np.arange(len(frames))
+        offsets = frame_skip * np.arange(len(frames))
         clips: dict[int, str] = {}
-        for row in rows[:, 0] - ahead:
+        for row in rows[:, 0] - offsets:
             for name, (low, high) in self._drives.items():
-                if low <= row and row + ahead[-1] < high:
+                if low <= row and row + offsets[-1] < high:
                     clips[int(row)] = name
-        found: Found | None = None
+        best: ClipMatch | None = None
         for row, name in clips.items():
-            there = self._read(row + ahead)
-            likeness = float(psnr(frames, there, UINT8_RANGE).mean())
-            if found is None or likeness > found.psnr:
-                found = Found(Clip(name, row, len(frames), frame_skip), there, likeness)
-        return found
+            candidate = self._read(row + offsets)
+            similarity = float(psnr(frames, candidate, UINT8_RANGE).mean())
+            if best is None or similarity > best.psnr:
+                best = ClipMatch(Clip(name, row, len(frames), frame_skip), candidate, similarity)
+        return best
 
-    def nearest_to(self, rollout: Rollout) -> Nearest | None:
-        """Of the first `STEPS` of a prediction and of what really came; None where no training drive is as long."""
+    def match_rollout(self, rollout: Rollout) -> NearestClips | None:
+        """The nearest training clips of the first `STEPS` steps; None if no other training drive is long enough."""
         drive, skip = rollout.clip.drive, rollout.clip.frame_skip
         predicted = self.nearest_clip(rollout.predicted[:STEPS], drive, skip)
         real = self.nearest_clip(rollout.real[:STEPS], drive, skip)
-        return Nearest(rollout, predicted, real) if predicted and real else None
+        return NearestClips(rollout, predicted, real) if predicted and real else None
 
-    def _alike(self, frames: Tensor, drive: str, count: int) -> npt.NDArray[np.int64] | None:
-        """Rows (N, up to `count`) of the training frames that are not of `drive` and look most alike when small."""
+    def _nearest_rows(self, frames: Tensor, drive: str, count: int) -> npt.NDArray[np.int64] | None:
+        """Rows (N, up to `count`) of the training frames outside `drive` that are nearest at low resolution."""
         low, high = self._drives.get(drive, (-1, -1))
         others = torch.from_numpy((self.rows < low) | (self.rows >= high))
         if self._codes is None or not others.any():
@@ -115,8 +114,8 @@ class TrainingIndex:
         return torch.from_numpy(read_images(self._store, rows)[0]).movedim(-1, 1)
 
 
-def as_json(nearest: Nearest) -> dict[str, str | int | float | bool]:
-    """Which clip it was, how near (dB, mean over the frames) and whether the prediction is a copy of it."""
+def as_json(nearest: NearestClips) -> dict[str, str | int | float | bool]:
+    """The clips, their PSNR in dB (mean over the frames), and whether the prediction replays the training clip."""
     clip, predicted, real = nearest.rollout.clip, nearest.predicted, nearest.real
     return {
         "drive": clip.drive,
@@ -126,7 +125,7 @@ def as_json(nearest: Nearest) -> dict[str, str | int | float | bool]:
         "nearest_row": predicted.clip.start,
         "dream_psnr": round(predicted.psnr, 4),
         "real_psnr": round(real.psnr, 4),
-        "replayed": replayed(predicted.psnr, real.psnr),
+        "replayed": is_replay(predicted.psnr, real.psnr),
     }
 
 

@@ -1,14 +1,14 @@
-"""Do predictions as a whole look like real drives: Fréchet distances, of filters and of published networks."""
+"""Fréchet distances between predicted and real frames, with filter features and with published networks (FID, FVD)."""
 
 from daydrive.evaluation.frechet.accumulator import FrechetAccumulator
 from daydrive.evaluation.frechet.features import FILTERS, Features, find_features
-from daydrive.evaluation.frechet.reference_clips import add_others, clips_elsewhere
+from daydrive.evaluation.frechet.reference_clips import add_reference_clips, choose_reference_clips
 
 __all__ = [
     "FILTERS",
     "Features",
     "FrechetAccumulator",
-    "add_others",
-    "clips_elsewhere",
+    "add_reference_clips",
+    "choose_reference_clips",
     "find_features",
 ]

@@ -1,4 +1,4 @@
-"""What the images of a clip are described by: the filters, and Inception and I3D where their weights are given."""
+"""Feature extractors for Fréchet distances: the filters, and Inception and I3D if their weights are given."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from daydrive.evaluation.frechet.weights import load_published
 from daydrive.evaluation.manifest import file_hash
 
 BATCH = 16
-"""pictures that Inception sees at a time"""
+"""Number of images in a forward pass of Inception."""
 
 
 class Features(NamedTuple):
-    """key: in `evaluation.json`. name: of the features, with their version or their weights.
+    """A feature extractor.
 
-    of: (the frame before (3, H, W), frames (N, 3, H, W), both uint8) → float32 (samples, dimensions), on the CPU.
-    per_frame: a sample is a frame, in their order. in_bands: near and far steps are also told apart. step: what values
-    are rounded to, see `Moments`.
+    key: in `evaluation.json`. name: of the features, with their version or weights. extract: (preceding frame uint8
+    (3, H, W), frames uint8 (N, 3, H, W)) → float32 (samples, dimensions), on the CPU. per_frame: each frame is one
+    sample, in order. in_bands: distances are also given for bands of steps. step: the values are rounded to multiples
+    of it, see `Moments`.
     """
 
     key: str
@@ -31,7 +32,7 @@ class Features(NamedTuple):
     step: float
     per_frame: bool
     in_bands: bool
-    of: Callable[[Tensor, Tensor], Tensor]
+    extract: Callable[[Tensor, Tensor], Tensor]
 
 
 _FILTERS = f"daydrive-filters-{filters.VERSION}"
@@ -45,23 +46,23 @@ FILTERS = (
         filters.change_features,
     ),
 )  # fmt: skip
-"""What needs no weights."""
+"""Features that need no weights."""
 
 ABSENT = {
     "fid": "not measured: it needs the published weights, --fid-weights FILE",
     "fvd": f"not measured: it needs the published weights, --fvd-weights FILE, and {i3d.FRAMES} steps",
 }
-"""Why a standard distance is not there, by its key."""
+"""The reason why a standard distance is missing, by key."""
 
 
 def find_features(fid_weights: Path | None, fvd_weights: Path | None, device: torch.device) -> tuple[Features, ...]:
-    """The filters, and the networks whose files are given; UserError where a file is not what it should be."""
-    found = list(FILTERS)
+    """The filters, and the networks whose weight files are given. UserError if a file can't be used."""
+    extractors = list(FILTERS)
     if fid_weights is not None:
-        found.append(_fid(fid_weights, device))
+        extractors.append(_fid(fid_weights, device))
     if fvd_weights is not None:
-        found.append(_fvd(fvd_weights, device))
-    return tuple(found)
+        extractors.append(_fvd(fvd_weights, device))
+    return tuple(extractors)
 
 
 def _fid(file: Path, device: torch.device) -> Features:
@@ -70,10 +71,10 @@ def _fid(file: Path, device: torch.device) -> Features:
     network.to(device)
 
     @torch.no_grad()
-    def of(before: Tensor, frames: Tensor) -> Tensor:
+    def extract(before: Tensor, frames: Tensor) -> Tensor:
         return torch.cat([network(part.to(device)).cpu() for part in frames.split(BATCH)])
 
-    return Features("fid", _named(file), inception.DIMENSIONS, 2.0**-12, True, False, of)
+    return Features("fid", _named(file), inception.DIMENSIONS, 2.0**-12, True, False, extract)
 
 
 def _fvd(file: Path, device: torch.device) -> Features:
@@ -82,13 +83,13 @@ def _fvd(file: Path, device: torch.device) -> Features:
     network.to(device)
 
     @torch.no_grad()
-    def of(before: Tensor, frames: Tensor) -> Tensor:
-        """One sample for each 16 frames, from the first on; what is left over is not seen."""
+    def extract(before: Tensor, frames: Tensor) -> Tensor:
+        """One sample for every 16 frames; remaining frames at the end are ignored."""
         clips = [part for part in frames.split(i3d.FRAMES) if len(part) == i3d.FRAMES]
         scores = [network(clip[None].to(device)).cpu() for clip in clips]
         return torch.cat(scores) if scores else torch.empty(0, i3d.DIMENSIONS)
 
-    return Features("fvd", _named(file), i3d.DIMENSIONS, 2.0**-10, False, False, of)
+    return Features("fvd", _named(file), i3d.DIMENSIONS, 2.0**-10, False, False, extract)
 
 
 def _named(file: Path) -> str:

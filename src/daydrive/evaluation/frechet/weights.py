@@ -1,4 +1,4 @@
-"""Published weights, read from the file that a user has."""
+"""Loads published weights from a local file."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from torch import Tensor, nn
 from daydrive.errors import UserError
 
 _COUNTER = "num_batches_tracked"
-"""Of batch norm, which only training needs; older files have none."""
+"""A buffer of batch norm that only training needs; older files do not have it."""
 
 
 def load_published(module: nn.Module, file: Path, option: str, what: str) -> None:
-    """Fill a module from a state dict, safetensors or `torch.save`, of the names and shapes it has.
+    """Loads a state dict (safetensors or `torch.save`) with the names and shapes of the module.
 
-    Further tensors in the file are left alone. option, what: of which the error speaks, as in '--fid-weights', 'the
-    Inception network of FID'. UserError naming the first tensor that is absent, of another shape or not finite.
+    Other tensors in the file are ignored. option, what: for error messages, such as '--fid-weights' and 'the Inception
+    network of FID'. UserError naming the first tensor that is missing, has another shape or is not finite.
     """
     state = _read(file, option)
-    wanted = {name: tensor for name, tensor in module.state_dict().items() if not name.endswith(_COUNTER)}
-    found = {}
-    for name, tensor in wanted.items():
+    expected = {name: tensor for name, tensor in module.state_dict().items() if not name.endswith(_COUNTER)}
+    weights = {}
+    for name, tensor in expected.items():
         try:
-            found[name] = _checked(state.get(name), tensor)
+            weights[name] = _checked(state.get(name), tensor)
         except ValueError as problem:
             raise UserError(f"{option} {file}: not the weights of {what}: '{name}' {problem}") from None
-    module.load_state_dict(found, strict=False)
+    module.load_state_dict(weights, strict=False)
     module.requires_grad_(False).eval()
 
 
-def _checked(found: object, wanted: Tensor) -> Tensor:
-    """ValueError with what is wrong with a tensor."""
-    if not isinstance(found, Tensor):
-        raise ValueError("is not in it")
-    if found.shape != wanted.shape:
-        raise ValueError(f"is {_shape(found)}, not {_shape(wanted)}")
-    if not found.isfinite().all():
-        raise ValueError("holds values that are not finite")
-    return found.float()
+def _checked(tensor: object, expected: Tensor) -> Tensor:
+    """Raises ValueError, saying what is wrong with the tensor."""
+    if not isinstance(tensor, Tensor):
+        raise ValueError("is missing")
+    if tensor.shape != expected.shape:
+        raise ValueError(f"is {_shape(tensor)}, not {_shape(expected)}")
+    if not tensor.isfinite().all():
+        raise ValueError("contains values that are not finite")
+    return tensor.float()
 
 
 def _shape(tensor: Tensor) -> str:
@@ -59,8 +59,8 @@ def _read(file: Path, option: str) -> Mapping[str, object]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
         raise UserError(
-            f"{option} {file}: can't be read as weights; safetensors or tensors alone, saved by torch.save, are needed"
+            f"{option} {file}: can't be read as weights; a safetensors file or a state dict of torch.save is needed"
         ) from None
     if not isinstance(state, Mapping):
-        raise UserError(f"{option} {file}: holds no state dict but a {type(state).__name__}")
+        raise UserError(f"{option} {file}: must contain a state dict, not a {type(state).__name__}")
     return state

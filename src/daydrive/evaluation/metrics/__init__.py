@@ -1,1 +1,1 @@
-"""What is measured of a rollout, beside its baselines, with intervals over drives."""
+"""Metrics of rollouts and their baselines, with confidence intervals over drives."""

@@ -1,8 +1,8 @@
-"""How far ahead predictions stay true: rollouts from fixed clips, each metric beside its baselines.
+"""Frame-level accuracy of rollouts from fixed clips, with the same metrics for baselines.
 
-Baselines that need no model: copying the last real frame, moving it on as it moved last, the mean image. Baselines from
-the model itself: the same rollout with another clip's actions, and with no action. A model that does not beat the first
-has learned nothing about motion; one that does not lose by the others ignores the driver.
+Baselines without a model: copying the last real frame, constant optical flow, the mean image. Baselines from the model
+itself: rollouts with another clip's actions and with no actions. A model that does not beat the former has learned
+nothing about motion; a model that is not better than the latter ignores the actions.
 """
 
 from __future__ import annotations
@@ -22,28 +22,29 @@ from daydrive.metrics import change, psnr, sharpness, ssim
 from daydrive.perceptual import Distance
 from daydrive.types import Batch, Clip, Rollout, to_signed
 
-Dream = Callable[[Tensor, Tensor], Tensor]
+RolloutFunction = Callable[[Tensor, Tensor], Tensor]
 """(context uint8 (B, C, 3, H, W), actions float32 (B, C-1+N, 4)) → uint8 (B, N, 3, H, W).
 
-`actions[:, :C-1]` lie between the context's frames, `actions[:, C-1:]` lead to the N frames predicted."""
+`actions[:, :C-1]` lie between the context frames, `actions[:, C-1:]` lead to the N predicted frames."""
 
-Read = Callable[[Sequence[Clip]], Batch]
-"""Reads clips: `daydrive.data.sampling.clips.read_clips` bound to a store."""
+ClipReader = Callable[[Sequence[Clip]], Batch]
+"""`daydrive.data.sampling.clips.read_clips` bound to a store."""
 
 FIXED_BATCH_SIZE = 8
-"""Clips in a forward pass."""
+"""Number of clips in every forward pass."""
 
 UINT8_RANGE = 255.0
 
 
 def other_clips(clips: Sequence[Clip], seed: int) -> list[int]:
-    """For each clip, the index of the one whose actions it borrows: a permutation in which no clip keeps its own.
+    """For each clip, the index of the clip whose actions it is given: a permutation without fixed points.
 
-    Half way round the clips, with the drives in an order drawn by `seed`: another drive's clip where no drive has more
-    than half of them, and otherwise one far away in the same drive.
+    The drives are put into a random order drawn with `seed`, then the clips are rotated by half their number. The
+    partner is from another drive unless one drive has more than half of the clips, and otherwise far away in the same
+    drive.
     """
     if len(clips) < 2:
-        raise ValueError("another clip's actions need at least two clips")
+        raise ValueError("at least two clips are needed to exchange their actions")
     names = sorted({clip.drive for clip in clips})
     rank = dict(zip(names, np.random.default_rng(seed).permutation(len(names)).tolist(), strict=True))
     order = sorted(range(len(clips)), key=lambda i: (rank[clips[i].drive], clips[i].start))
@@ -55,10 +56,16 @@ def other_clips(clips: Sequence[Clip], seed: int) -> list[int]:
 
 
 def predict_clips(
-    dream: Dream, store: Store, clips: Sequence[Clip], partner: Sequence[int], context: int, chosen: Sequence[int]
+    rollout_fn: RolloutFunction,
+    store: Store,
+    clips: Sequence[Clip],
+    partner: Sequence[int],
+    context: int,
+    chosen: Sequence[int],
 ) -> list[Rollout]:
-    """The clips with these numbers and their rollouts. partner: see `other_clips`."""
-    predict = with_fixed_batch_size(dream)
+    """Rolls out the clips with the indices `chosen`: with true, another clip's and no actions. partner: see
+    `other_clips`."""
+    predict = with_fixed_batch_size(rollout_fn)
     batch = read_clips(store, [clips[i] for i in chosen])
     borrowed = read_actions(store, [clips[partner[i]] for i in chosen])
     seen, real = batch.images[:, :context], batch.images[:, context:]
@@ -74,26 +81,26 @@ def predict_clips(
     ]
 
 
-def with_fixed_batch_size(dream: Dream) -> Dream:
-    """The same model on `FIXED_BATCH_SIZE` clips at a time, neither more nor fewer; the last clip fills a short batch.
+def with_fixed_batch_size(rollout_fn: RolloutFunction) -> RolloutFunction:
+    """Calls a rollout function with exactly `FIXED_BATCH_SIZE` clips at a time; short batches repeat their last clip.
 
-    Convolutions and matrix products of another number of clips round differently, and the digits grow with the steps.
+    Convolutions and matrix products round differently for other batch sizes, and the differences grow with the steps.
     """
 
     def predict(context: Tensor, actions: Tensor) -> Tensor:
         parts = []
-        for begin in range(0, len(context), FIXED_BATCH_SIZE):
-            indices = torch.arange(begin, begin + FIXED_BATCH_SIZE).clamp(max=len(context) - 1)
-            parts.append(dream(context[indices], actions[indices])[: len(context) - begin])
+        for start in range(0, len(context), FIXED_BATCH_SIZE):
+            indices = torch.arange(start, start + FIXED_BATCH_SIZE).clamp(max=len(context) - 1)
+            parts.append(rollout_fn(context[indices], actions[indices])[: len(context) - start])
         return torch.cat(parts)
 
     return predict
 
 
 def frame_metrics(rollout: Rollout, average: Tensor, lpips: Distance | None) -> dict[str, Tensor]:
-    """Metrics of one clip, (N,) each, from uint8 frames; so they don't depend on the batch it came in.
+    """Metrics of one clip by name, (N,) each. Computed from uint8 frames, so they do not depend on the batch.
 
-    average: the mean image, uint8 (3, H, W). lpips: a distance of clips, see `daydrive.perceptual`.
+    average: the mean image, uint8 (3, H, W). lpips: a distance between clips, see `daydrive.perceptual`.
     """
     real, predicted = rollout.real, rollout.predicted
     copied = rollout.last.expand_as(real)
@@ -119,22 +126,23 @@ def frame_metrics(rollout: Rollout, average: Tensor, lpips: Distance | None) -> 
 
 
 RATIOS = {"sharpness": ("predicted_gradient", "real_gradient"), "flicker": ("predicted_change", "real_change")}
-"""Metrics that are a ratio of two means: how much detail, how much change from frame to frame; real = 1."""
+"""Metrics that are ratios of two means: image detail, and change from frame to frame; 1 for real frames."""
 
 
-def over_clips(metrics: Mapping[str, Array], draws: Bootstrap | None) -> list[dict[str, Any]]:
-    """One entry per step: means over the clips and, for each, `NAME_interval` over drives, None without `draws`.
+def step_metrics(metrics: Mapping[str, Array], draws: Bootstrap | None) -> list[dict[str, Any]]:
+    """One entry per step: the mean of each metric over the clips and its `NAME_interval` over drives, None without
+    `draws`.
 
-    `sharpness` and `flicker` are ratios of means, predicted over real; None at a step where the real frames have none.
+    `sharpness` and `flicker` are ratios of means, predicted over real; None at steps where the denominator is zero.
     """
     parts = {name for pair in RATIOS.values() for name in pair}
     mean = {name: values.mean(0) for name, values in metrics.items() if name not in parts}
     bounds_of = {} if draws is None else {name: interval(draws.means(metrics[name])) for name in mean}
     with np.errstate(divide="ignore", invalid="ignore"):
-        for name, (ours, real) in RATIOS.items():
-            mean[name] = metrics[ours].mean(0) / metrics[real].mean(0)
+        for name, (predicted, real) in RATIOS.items():
+            mean[name] = metrics[predicted].mean(0) / metrics[real].mean(0)
             if draws is not None:
-                bounds_of[name] = interval(draws.means(metrics[ours]) / draws.means(metrics[real]))
+                bounds_of[name] = interval(draws.means(metrics[predicted]) / draws.means(metrics[real]))
     steps = len(mean["psnr"])
     entries: list[dict[str, Any]] = [{"step": t + 1} for t in range(steps)]
     for t, entry in enumerate(entries):

@@ -1,4 +1,4 @@
-"""How sure a mean is: bootstrap over drives, since the frames of one drive are no independent witnesses.
+"""Confidence intervals of means by bootstrap over drives, because the frames of one drive are not independent.
 
 Cameron, Gelbach, Miller: Bootstrap-Based Improvements for Inference with Clustered Errors (2008), the pairs form.
 """
@@ -18,13 +18,13 @@ LEVEL = 0.95
 
 
 class Bootstrap(NamedTuple):
-    """drive: (clips,) the number of each clip's drive. counts: (draws, drives) how often each drive was drawn."""
+    """drive: (clips,), index of each clip's drive. counts: (draws, drives), how often each drive was drawn."""
 
     drive: npt.NDArray[np.int64]
     counts: Array
 
     def means(self, values: npt.ArrayLike) -> Array:
-        """Of each draw, (draws, ...), the mean over the clips of the drives that it drew. values: (clips, ...)."""
+        """The mean of values (clips, ...) over the drawn drives' clips for each draw, (draws, ...)."""
         numbers = np.asarray(values, dtype=np.float64)
         drives = self.counts.shape[1]
         sums = np.zeros((drives, *numbers.shape[1:]))
@@ -36,13 +36,13 @@ class Bootstrap(NamedTuple):
 
 
 def bootstrap(drives: Sequence[str], draws: int = DRAWS, seed: int = 0) -> Bootstrap | None:
-    """Draws of as many drives as there are, with replacement; drives: that of each clip. None for a single drive, which
-    says nothing about others.
+    """Resamples the drives with replacement, as many as there are. drives: the drive of each clip. None for a single
+    drive, which has no variance between drives.
 
     >>> draws = bootstrap(["monday", "monday", "tuesday"])
-    >>> draws.means([1.0, 2.0, 6.0]).shape  # of as many draws
+    >>> draws.means([1.0, 2.0, 6.0]).shape
     (2000,)
-    >>> [float(bound) for bound in interval(draws.means([1.0, 2.0, 6.0]))]  # one drive alone, the other alone
+    >>> [float(bound) for bound in interval(draws.means([1.0, 2.0, 6.0]))]  # only the first, only the second drive
     [1.5, 6.0]
     >>> bootstrap(["monday", "monday"]) is None
     True
@@ -55,7 +55,7 @@ def bootstrap(drives: Sequence[str], draws: int = DRAWS, seed: int = 0) -> Boots
 
 
 def interval(draws: Array) -> tuple[Array, Array]:
-    """Lower and upper bound of the middle `LEVEL` of draws (draws, ...)."""
+    """Lower and upper bound of the central `LEVEL` interval of draws (draws, ...)."""
     edge = (1 - LEVEL) / 2
     low, high = np.quantile(draws, [edge, 1 - edge], axis=0)
     return low, high

@@ -1,4 +1,4 @@
-"""Which LPIPS an evaluation reports, or why it reports none."""
+"""Selects the LPIPS network of an evaluation, or the reason why LPIPS is not measured."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ DEFAULT = "alexnet"
 def find_lpips(
     network: str | None, weights: Path | None, image_size: tuple[int, int] = (LEAST_SIDE, LEAST_SIDE)
 ) -> tuple[Distance | None, str]:
-    """The distance and the network's name, or None and the reason.
+    """Returns the distance and the network's name, or None and the reason why there is none.
 
-    network: 'alexnet' or 'vgg16'; None: alexnet. weights: a file of `daydrive fetch-weights`; None: torch's cache. What
-    is asked for has to be there and to fit the images (height, width), else UserError; what is not asked for may be
-    absent.
+    network: 'alexnet' or 'vgg16'; None for alexnet. weights: a file written by `daydrive fetch-weights`; None for
+    torch's cache. image_size: (height, width). UserError if a network or file given explicitly is missing or does not
+    support the image size; without an explicit choice LPIPS is optional.
     """
     name = network or DEFAULT
     if name not in BACKBONES:
@@ -35,11 +35,11 @@ def find_lpips(
         fetch = f"run 'daydrive fetch-weights {name}' once, which downloads them"
         if network is not None or weights is not None:
             raise UserError(f"--lpips {name} needs weights, and there is no {file}; {fetch}")
-        return None, f"not measured, its weights are not there: {fetch}"
+        return None, f"not measured, its weights are missing: {fetch}"
     distance = build_perceptual(name, file, torch.device("cpu"))
 
     @torch.no_grad()
-    def quiet(a: Tensor, b: Tensor) -> Tensor:
+    def without_grad(a: Tensor, b: Tensor) -> Tensor:
         return distance(a, b)
 
-    return quiet, name
+    return without_grad, name

@@ -1,4 +1,4 @@
-"""Where predictions are good and where they are not: the same metrics for clips of one kind."""
+"""Metrics by kind of clip: steering, speed, light, source and drive."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import numpy.typing as npt
 from daydrive.data.sampling.clip_weights import STANDING, TOP, TURN
 from daydrive.data.store.store import Store
 from daydrive.evaluation.metrics.intervals import Array
-from daydrive.evaluation.metrics.usable import usable_of
+from daydrive.evaluation.metrics.usable import mean_usable_steps
 from daydrive.types import Clip, Rollout
 
 DARK, BRIGHT = 80.0, 150.0
-"""mean level of 255 of the last real frame"""
+"""Thresholds of the mean level, 0 to 255, of the last real frame."""
 
 
 class Kind(NamedTuple):
-    """What is known of a clip besides its metrics. light: 0 to 255; steering: mean over the steps, to the right."""
+    """Properties of a clip. light: mean level of the last real frame, 0 to 255. steering: mean over the predicted
+    steps, positive to the right. speed: in the store's unit, None if unknown."""
 
     source: str
     drive: str
@@ -35,13 +36,13 @@ def kind_of(store: Store, rollout: Rollout, speed: float | None) -> Kind:
 
 
 def _source(store: Store, clip: Clip) -> str:
-    """That of the store, or of the one in a mix that the clip is from."""
+    """The source of the store, or of the member of a concatenated store that the clip is from."""
     ends = np.cumsum([member.rows for member in store.members])
     return store.members[int(np.searchsorted(ends, clip.start, side="right"))].source
 
 
 def speeds(store: Store, clips: Sequence[Clip], context: int) -> list[float | None]:
-    """Mean of the column `speed` from the last real frame of each clip to its end; None where there is none."""
+    """Mean of the column `speed` from the last context frame of each clip to its end; None if there is no speed."""
     if "speed" not in store.schema.names:
         return [None] * len(clips)
     rows = [clip.start + clip.frame_skip * np.arange(context - 1, clip.length) for clip in clips]
@@ -51,9 +52,11 @@ def speeds(store: Store, clips: Sequence[Clip], context: int) -> list[float | No
 
 
 def slices(metrics: Mapping[str, Array], kinds: Sequence[Kind], hz: float) -> list[dict[str, Any]]:
-    """By steering and speed as in `daydrive.data.sampling.clip_weights`, by light, source and drive.
+    """Metrics for each kind of clip, with steering and speed classified as in `daydrive.data.sampling.clip_weights`.
 
-    `by`, `value`, `clips`, mean `psnr` over all steps, `margin` over copying, `usable_seconds`; of each kind."""
+    One entry per kind: `by`, `value`, `clips` (number), `psnr` (mean over all steps), `margin` over copying the last
+    frame, both in dB, and `usable_seconds`.
+    """
     turn = TURN * float(np.sqrt(np.mean([kind.steering**2 for kind in kinds])))
     known = [abs(kind.speed) for kind in kinds if kind.speed is not None]
     slowest = STANDING * float(np.percentile(known, TOP)) if known else 0.0
@@ -78,7 +81,7 @@ def _metrics(metrics: Mapping[str, Array], chosen: npt.NDArray[np.bool_], hz: fl
         "clips": int(chosen.sum()),
         "psnr": round(float(psnr.mean()), 4),
         "margin": round(float((psnr - copied).mean()), 4),
-        "usable_seconds": round(usable_of(of_kind) / hz, 4),
+        "usable_seconds": round(mean_usable_steps(of_kind) / hz, 4),
     }
 
 

@@ -15,7 +15,7 @@ from daydrive.data.sampling.clips import read_clips
 from daydrive.data.store.store import DriveInfo, Store
 from daydrive.errors import UserError
 from daydrive.evaluation.clip_selection import choose_clips
-from daydrive.evaluation.metrics.frame_metrics import Dream
+from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
 from daydrive.evaluation.model_loading import check_fit, find_model
 from daydrive.metrics import psnr
 from daydrive.models import Predictor
@@ -80,7 +80,7 @@ def view_rollouts(
     store = Store.open(data_root)
     evaluated = find_model(checkpoint, adapter, store, device)
     clips = find_clips(store, query, evaluated.context, evaluated.frame_skip)
-    shown = dream_clips(evaluated.dream, store, clips, evaluated.context)
+    shown = dream_clips(evaluated.rollout_fn, store, clips, evaluated.context)
     return RolloutView(shown, store.clip_hz(evaluated.frame_skip), store.pixel_aspect)
 
 
@@ -147,7 +147,7 @@ def _place(store: Store, drive: DriveInfo, at: float | None, context: int, frame
     return now
 
 
-def dream_clips(dream: Dream, store: Store, clips: Sequence[Clip], context: int) -> Iterator[PredictedClip]:
+def dream_clips(dream: RolloutFunction, store: Store, clips: Sequence[Clip], context: int) -> Iterator[PredictedClip]:
     """Every clip with its dream, one by one; holds one batch at a time."""
     for begin in range(0, len(clips), BATCH):
         batch = read_clips(store, clips[begin : begin + BATCH])

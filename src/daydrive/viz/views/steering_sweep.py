@@ -14,9 +14,9 @@ from daydrive.checkpoint import load
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.store.store import Store
 from daydrive.envs.road.env import HZ
-from daydrive.evaluation.controllability.branches import predict_branches, road_branches, roll_out, steered_to
-from daydrive.evaluation.metrics.frame_metrics import Dream
-from daydrive.evaluation.model_loading import bind, find_model
+from daydrive.evaluation.controllability.branches import predict_branches, road_branches, rollout_branches, steered_to
+from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
+from daydrive.evaluation.model_loading import find_model, make_rollout_fn
 from daydrive.types import Clip, Image
 from daydrive.viz.colormaps import tile_height, wheel
 from daydrive.viz.images import contact_sheet, to_images, widen
@@ -62,7 +62,7 @@ def of_world(checkpoint: Path, world: int, horizon: int, device: torch.device) -
     loaded = load(checkpoint, device)
     skip, size = loaded.frame_skip, loaded.image_size
     assert size is not None, "a training takes it from its store"
-    sweep = sweep_world(bind(loaded.model), size, loaded.context_frames, skip, horizon, world)
+    sweep = sweep_world(make_rollout_fn(loaded.model), size, loaded.context_frames, skip, horizon, world)
     return SweepView(sweep, HZ / skip, 1.0)
 
 
@@ -73,17 +73,17 @@ def of_drive(
     store = Store.open(data_root)
     model = find_model(checkpoint, adapter, store, device)
     (clip,) = find_clips(store, query, model.context, model.frame_skip)
-    sweep = sweep_drive(model.dream, store, clip, model.context)
+    sweep = sweep_drive(model.rollout_fn, store, clip, model.context)
     return SweepView(sweep, store.clip_hz(model.frame_skip), store.pixel_aspect)
 
 
 def sweep_world(
-    dream: Dream, image_size: tuple[int, int], context: int, frame_skip: int, horizon: int, world: int = 0
+    dream: RolloutFunction, image_size: tuple[int, int], context: int, frame_skip: int, horizon: int, world: int = 0
 ) -> SteeringSweep:
     """A moment at speed in the road world; `world` chooses another road. UserError for a size it isn't drawn in."""
     seeds = [FIRST_WORLD + world]
     (branches,) = road_branches(image_size, context, seeds, CHANGES, frame_skip=frame_skip, steps=horizon)
-    rollout = roll_out(dream, branches)
+    rollout = rollout_branches(dream, branches)
     right = int((rollout.nearest().diagonal() == 1).sum())
     moment, count = f"road world {world}", len(STEERINGS)
     title = f"{moment}, steered five ways; {right} of {count} dreams end nearest to what their own wheel led to"
@@ -92,7 +92,7 @@ def sweep_world(
     return SteeringSweep(moment, title, list(STEERINGS), branches.seen, steering, futures)
 
 
-def sweep_drive(dream: Dream, store: Store, clip: Clip, context: int) -> SteeringSweep:
+def sweep_drive(dream: RolloutFunction, store: Store, clip: Clip, context: int) -> SteeringSweep:
     """A moment of a recorded drive."""
     batch = read_clips(store, [clip])
     seen, real, recorded = batch.images[0, :context], batch.images[0, context:], batch.actions[0]

@@ -1,4 +1,4 @@
-"""The action report card tells six planted cheats from the world itself, and each of its parts reads what is there."""
+"""The controllability scorecard distinguishes planted cheats from the simulator, and each of its parts is correct."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from daydrive.evaluation.controllability.flow import motions
 from daydrive.evaluation.controllability.long_rollout import Snapshots
 from daydrive.evaluation.controllability.scorecard import BRANCHES, CHANGES, VARIANTS, branch_metrics, variants
 from daydrive.evaluation.controllability.training_index import TrainingIndex, as_json
-from daydrive.evaluation.metrics.frame_metrics import Dream
+from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
 from daydrive.evaluation.metrics.intervals import bootstrap
 from daydrive.metrics import PSNR_CAP
 from daydrive.report.sentences import about_nearest
@@ -42,13 +42,13 @@ VERDICTS = {
     "copies": "copies",
     "ignores": "ignores the actions",
     "replays": "replays",
-    "turns": "turns the picture without parallax",
+    "turns": "turns the image without parallax",
     "mirrored": "obeys, mirrored",
     "late": "obeys, 1 step late",
 }
 
 
-def dreams(world: World) -> dict[str, Dream]:
+def rollout_functions(world: World) -> dict[str, RolloutFunction]:
     return {
         "the world": world.simulator(),
         "copies": copier,
@@ -60,12 +60,12 @@ def dreams(world: World) -> dict[str, Dream]:
     }
 
 
-def cards(world: World, estimators: Estimators, **settings: Any) -> dict[str, dict[str, Any]]:
+def scorecards(world: World, estimators: Estimators, **settings: Any) -> dict[str, dict[str, Any]]:
     return {
         name: score_controllability(
-            dream, world.store, "test", context=CONTEXT, estimators=estimators, moments=world.branches, **settings
+            rollout_fn, world.store, "test", context=CONTEXT, estimators=estimators, moments=world.branches, **settings
         )
-        for name, dream in dreams(world).items()
+        for name, rollout_fn in rollout_functions(world).items()
     }
 
 
@@ -81,7 +81,7 @@ def estimators(world: World) -> Estimators:
 
 @pytest.fixture(scope="module")
 def table(world: World, estimators: Estimators) -> dict[str, dict[str, Any]]:
-    return cards(world, estimators, clips=8, steps=12)
+    return scorecards(world, estimators, clips=8, steps=12)
 
 
 @pytest.mark.parametrize("name", VERDICTS)
@@ -114,9 +114,9 @@ def test_the_evidence(table: dict[str, dict[str, Any]]) -> None:
 def test_a_card_is_readable_and_json(table: dict[str, dict[str, Any]]) -> None:
     for card in table.values():
         assert json.loads(json.dumps(card, allow_nan=False)) == card
-        said = controllability_markdown(card)
-        assert said.startswith(f"**{card['verdict'].capitalize()}.**") and "nan" not in said
-        assert all(check["evidence"] in said for check in card["checks"])
+        message = controllability_markdown(card)
+        assert message.startswith(f"**{card['verdict'].capitalize()}.**") and "nan" not in message
+        assert all(check["evidence"] in message for check in card["checks"])
 
 
 def test_estimators_state_their_errors_on_frames_that_they_did_not_learn_from(estimators: Estimators) -> None:
@@ -127,13 +127,13 @@ def test_estimators_state_their_errors_on_frames_that_they_did_not_learn_from(es
         assert errors[kind]["turn"]["rmse"] > 0 and errors[kind]["speed"]["spread"] > 0
 
 
-def test_any_source_has_a_card(tmp_path: Path) -> None:
-    """Without speeds, branches or depth: what can't be judged isn't, and what turns is not taken for a drive."""
+def test_any_source_has_a_scorecard(tmp_path: Path) -> None:
+    """Without speeds, branches or depth: checks that can't be made are not judged."""
     store = scene_store(tmp_path)
     estimators = calibrate(store, "val", steps=20)
     card, copied = (
-        score_controllability(dream, store, "val", context=3, steps=6, clips=6, estimators=estimators)
-        for dream in (steerer, copier)
+        score_controllability(rollout_fn, store, "val", context=3, steps=6, clips=6, estimators=estimators)
+        for rollout_fn in (steerer, copier)
     )
     assert card["branches"] is None and card["egomotion"]["speed"] is None
     assert card["costs"]["wrong"]["cost"] > 3 and card["verdict"].startswith("obeys")
@@ -165,8 +165,8 @@ def test_flow_reads_a_turn_and_an_approach() -> None:
     def seen(shift: float, nearer: float) -> np.ndarray:
         deep = torch.maximum(x.abs(), (y + 0.04).clamp(min=0)) * nearer
         grid = torch.stack((x * (1 - deep) + shift / 64, (y + 0.04) * (1 - deep) - 0.04), dim=-1)[None]
-        picture = torch.nn.functional.grid_sample(scene, grid, align_corners=True)[0, 0]
-        return (picture * 50 + 128).clamp(0, 255).to(torch.uint8).numpy()
+        image = torch.nn.functional.grid_sample(scene, grid, align_corners=True)[0, 0]
+        return (image * 50 + 128).clamp(0, 255).to(torch.uint8).numpy()
 
     turn, pitch, approach = motions(np.stack((seen(0, 0), seen(1.5, 0))))[0]
     assert turn == pytest.approx(1.5, abs=0.3)
@@ -190,18 +190,18 @@ def test_response_reads_strength_and_delay(delay: int, sign: float) -> None:
 
 
 class _Dial:
-    """Anything with daydrive's action and a state: a picture whose level the wheel and the pedals turn."""
+    """Any environment with daydrive's actions and a state: an image whose level depends on steering and pedals."""
 
     def __init__(self) -> None:
         self._level = 0.0
 
     def reset(self, *, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         self._level = 100.0 + (seed or 0)
-        return self._picture(), {}
+        return self._image(), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         self._level += float(2 * action[0] + action[1] - action[2])
-        return self._picture(), 0.0, False, False, {}
+        return self._image(), 0.0, False, False, {}
 
     def get_state(self) -> float:
         return self._level
@@ -209,7 +209,7 @@ class _Dial:
     def set_state(self, state: float) -> None:
         self._level = state
 
-    def _picture(self) -> np.ndarray:
+    def _image(self) -> np.ndarray:
         return np.full((16, 16, 3), round(self._level), np.uint8)
 
 
@@ -231,13 +231,13 @@ def test_any_world_with_a_state_has_branches() -> None:
     assert branch_metrics(copier, []) is None
 
 
-def test_long_dreams(world: World) -> None:
-    def said(dream: Dream, steps: tuple[int, ...] = (60,)) -> dict[str, Any]:
-        return measure_long_rollouts(dream, world.store, "test", CONTEXT, steps, clips=1)
+def test_long_rollouts(world: World) -> None:
+    def measure(rollout_fn: RolloutFunction, steps: tuple[int, ...] = (60,)) -> dict[str, Any]:
+        return measure_long_rollouts(rollout_fn, world.store, "test", CONTEXT, steps, clips=1)
 
     def looped(context: Tensor, actions: Tensor) -> Tensor:
         count = actions.shape[1] - context.shape[1] + 1
-        scenes = world.pictures[torch.arange(8) * 7]
+        scenes = world.images[torch.arange(8) * 7]
         return scenes[torch.arange(count) % 8][None]
 
     def faded(context: Tensor, actions: Tensor) -> Tensor:
@@ -250,44 +250,44 @@ def test_long_dreams(world: World) -> None:
         frames = world.recorded(context, actions[:, : CONTEXT - 1 + 50]).float()
         return (frames + torch.arange(50)[:, None, None, None] * 4).clamp(0, 255).to(torch.uint8)
 
-    assert said(looped)["lengths"][0]["verdict"] == "repeats itself" and said(looped)["lengths"][0]["period"] == 8
-    assert said(faded)["lengths"][0]["verdict"] == "collapses"
-    assert said(copier)["lengths"][0]["verdict"] == "stands still"
-    assert said(brightened, (50,))["lengths"][0]["verdict"] in ("drifts in brightness", "collapses")
-    assert said(world.recorded, (50,))["lengths"][0]["verdict"] == "holds"
-    assert said(world.recorded, (50,))["later_cost"] is None
+    assert measure(looped)["lengths"][0]["verdict"] == "repeats itself" and measure(looped)["lengths"][0]["period"] == 8
+    assert measure(faded)["lengths"][0]["verdict"] == "collapses"
+    assert measure(copier)["lengths"][0]["verdict"] == "stands still"
+    assert measure(brightened, (50,))["lengths"][0]["verdict"] in ("drifts in brightness", "collapses")
+    assert measure(world.recorded, (50,))["lengths"][0]["verdict"] == "holds"
+    assert measure(world.recorded, (50,))["later_cost"] is None
 
 
-def test_a_long_dream_is_looked_at_on_its_way(world: World) -> None:
+def test_snapshots_and_curves_of_a_long_rollout(world: World) -> None:
     moments = Snapshots()
-    curves = measure_long_rollouts(world.recorded, world.store, "test", CONTEXT, (20, 50), clips=1, watch=moments)[
+    curves = measure_long_rollouts(world.recorded, world.store, "test", CONTEXT, (20, 50), clips=1, callback=moments)[
         "curves"
     ]
     (shown,) = moments.shown.values()
-    assert list(shown) == [0, 1, 50] and all(picture.shape == (3, 64, 64) for picture in shown.values())
+    assert list(shown) == [0, 1, 50] and all(image.shape == (3, 64, 64) for image in shown.values())
     assert curves["steps"] == list(range(1, 51))
     assert all(len(curves[name]) == 50 for name in ("brightness", "contrast", "sharpness", "change"))
     assert np.mean(curves["sharpness"]) == pytest.approx(1.0, abs=0.1)
 
 
-def test_the_training_clip_that_a_dream_replays_is_found(world: World) -> None:
-    memory, steps = TrainingIndex(world.store), 8
+def test_the_training_clip_that_a_rollout_replays_is_found(world: World) -> None:
+    index, steps = TrainingIndex(world.store), 8
     clips = fixed_clips(world.store, "test", CONTEXT + steps, 2)
     batch = read_clips(world.store, clips)
     seen, real = batch.images[:, :CONTEXT], batch.images[:, CONTEXT:]
     found = []
-    for dream in (world.replayed, world.recorded):
-        frames = dream(seen, batch.actions)
+    for rollout_fn in (world.replayed, world.recorded):
+        frames = rollout_fn(seen, batch.actions)
         rollouts = [Rollout(c, seen[i], real[i], *[frames[i]] * 3, batch.actions[i]) for i, c in enumerate(clips)]
-        found.append([each for each in map(memory.nearest_to, rollouts) if each is not None])
+        found.append([each for each in map(index.match_rollout, rollouts) if each is not None])
     replayed, recorded = found
     trained = {drive.name for drive in world.store.split("train")}
     for each in replayed:
         assert each.predicted.psnr == PSNR_CAP and each.predicted.clip.drive in trained
         assert torch.equal(each.predicted.frames, each.rollout.predicted)
     assert all(each.predicted.psnr == each.real.psnr < 30 for each in recorded)
-    assert about_nearest([as_json(each) for each in replayed]).startswith("2 of these 2 dreams are a clip")
-    assert about_nearest([as_json(each) for each in recorded]).startswith("None of these 2 dreams is a clip")
+    assert about_nearest([as_json(each) for each in replayed]).startswith("2 of these 2 rollouts replay a clip")
+    assert about_nearest([as_json(each) for each in recorded]).startswith("None of these 2 rollouts replay a clip")
 
 
 def test_the_cost_of_a_frame_is_flat_or_not(world: World) -> None:
@@ -300,7 +300,8 @@ def test_the_cost_of_a_frame_is_flat_or_not(world: World) -> None:
         return copier(context, actions)
 
     flat, grows = (
-        measure_long_rollouts(dream, world.store, "test", CONTEXT, (20, 200), clips=1) for dream in (even, slow)
+        measure_long_rollouts(rollout_fn, world.store, "test", CONTEXT, (20, 200), clips=1)
+        for rollout_fn in (even, slow)
     )
     assert flat["cost_is_flat"] and not grows["cost_is_flat"]
     assert [entry["steps"] for entry in grows["lengths"]] == [20, 200]
@@ -310,6 +311,6 @@ def test_the_cost_of_a_frame_is_flat_or_not(world: World) -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_verdicts_on_other_roads(tmp_path: Path, seed: int) -> None:
     world = World(tmp_path, drives=12, frames=60, branches=4, context=CONTEXT, seed=seed)
-    found = cards(world, calibrate(world.store, "test", seed=seed, steps=150), clips=8, steps=12, seed=seed)
+    found = scorecards(world, calibrate(world.store, "test", seed=seed, steps=150), clips=8, steps=12, seed=seed)
     assert {name: card["verdict"] for name, card in found.items()} == VERDICTS
     assert max(found, key=lambda name: found[name]["mark"]["share"]) == "the world"
