@@ -89,16 +89,16 @@ def test_the_first_frame_waits_for_its_context_and_a_dream_that_slows_down_shows
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])
-    patience = latency.Patience(rounds=3, firsts=2, steps=11, seconds=100)
-    waits = latency.wait_for({"slower": Session(Slower(now))}, SEEN, patience)["slower"]
-    assert waits.first == pytest.approx([0.501] * 9)
-    assert np.allclose(waits.later, np.tile(np.arange(2, 12) / 1000, (3, 1)))
-    told = latency.summary(waits)
+    effort = latency.LatencyEffort(rounds=3, firsts=2, steps=11, seconds=100)
+    latencies = latency.measure_latency({"slower": Session(Slower(now))}, SEEN, effort)["slower"]
+    assert latencies.first == pytest.approx([0.501] * 9)
+    assert np.allclose(latencies.later, np.tile(np.arange(2, 12) / 1000, (3, 1)))
+    told = latency.summary(latencies)
     assert told["next_frame_ms_min"] == pytest.approx(2) and told["next_frame_ms_p50"] == pytest.approx(6.5)
     assert told["next_frame_ms_p99"] > 10.9 and told["later_frames"] == pytest.approx(10.5 / 2.5)
     assert told["first_frames_timed"] == 9 and told["next_frames_timed"] == 30
     assert 0 <= told["next_frame_processor_ms_p50"] < 1000
-    hurried = latency.wait_for({"slower": Session(Slower(now))}, SEEN, patience._replace(seconds=0))["slower"]
+    hurried = latency.measure_latency({"slower": Session(Slower(now))}, SEEN, effort._replace(seconds=0))["slower"]
     assert len(hurried.later) == 2
 
 
@@ -126,7 +126,7 @@ def test_frames_of_all_dreams_count(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_floors_and_our_model_dream_step_by_step_what_they_dream_at_once(trained: Path, road_store: Path) -> None:
     seen = scene.of_store(Store.open(road_store), 4, 1)
     assert seen is not None and seen.image_size == (64, 64) and "drive" in seen.told
-    context, actions = seen.context(4, batch=2), scene.swaying(6)[:, 3:].expand(2, -1, -1)
+    context, actions = seen.context(4, batch=2), scene.swaying_actions(6)[:, 3:].expand(2, -1, -1)
     model = load(trained).model
     for predictor, dreamed in (
         (model, rollout_uint8(model, context.images, torch.cat((context.actions, actions), 1))),

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from daydrive.benchmarks.model import dream_speed
 from daydrive.benchmarks.model import long_rollout as long_dream
+from daydrive.benchmarks.model import rollout_speed
 
 Paint = Callable[[int], Tensor]
 
@@ -54,7 +54,7 @@ class Clock:
 def test_a_flat_dream(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     given = with_dream(monkeypatch, lambda i: clock.after(0.002))
-    result = dream_speed(Anything(), (8, 8), frames=40)  # type: ignore[arg-type]
+    result = rollout_speed(Anything(), (8, 8), frames=40)  # type: ignore[arg-type]
     assert given == [((1, 4, 3, 8, 8), (1, 43, 4))]
     assert (result["frames"], result["finite"], result["in_range"]) == (40, True, True)
     assert result["fps"] == pytest.approx(500) and result["real_time"] == pytest.approx(50)
@@ -66,7 +66,7 @@ def test_a_flat_dream(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_dream_that_slows_down_is_not_flat(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     with_dream(monkeypatch, lambda i: clock.after(0.001 if i < 20 else 0.01))
-    assert dream_speed(Anything(), (8, 8), frames=40)["flatness"] == pytest.approx(0.1)  # type: ignore[arg-type]
+    assert rollout_speed(Anything(), (8, 8), frames=40)["flatness"] == pytest.approx(0.1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def test_a_dream_that_slows_down_is_not_flat(monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_one_bad_frame_is_seen(monkeypatch: pytest.MonkeyPatch, value: float, finite: bool, in_range: bool) -> None:
     with_dream(monkeypatch, lambda i: flat(i) + (value if i == 7 else 0.0))
-    result = dream_speed(Anything(), (8, 8), frames=20)  # type: ignore[arg-type]
+    result = rollout_speed(Anything(), (8, 8), frames=20)  # type: ignore[arg-type]
     assert (result["finite"], result["in_range"]) == (finite, in_range)
 
 
 def test_a_single_frame_is_no_measure() -> None:
     with pytest.raises(ValueError, match="at least 2 frames"):
-        dream_speed(Anything(), (8, 8), frames=1)  # type: ignore[arg-type]
+        rollout_speed(Anything(), (8, 8), frames=1)  # type: ignore[arg-type]

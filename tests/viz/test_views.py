@@ -19,9 +19,9 @@ from daydrive.evaluation.controllability.branches import BranchSet, roll_out
 from daydrive.models.rollout import rollout_uint8
 from daydrive.types import Image
 from daydrive.viz import colormaps
-from daydrive.viz.charts import lines
+from daydrive.viz.charts import line_styles
 from daydrive.viz.views import errors, latents, motion, rollouts, steering_sweep, training_curves
-from daydrive.viz.views.clips import ClipQuery, Inside, PredictedClip, find_clips, shown_steps, view_inside
+from daydrive.viz.views.clips import ClipQuery, ModelClip, PredictedClip, find_clips, load_model_clip, shown_steps
 
 SIZE, CONTEXT, STEPS, HZ = (32, 48), 3, 6, 10.0
 CPU = torch.device("cpu")
@@ -112,12 +112,12 @@ class TestError:
         shown = [one(1), one(2), one(3)]
         found = errors.errors(iter(shown))
         wide = [[x.numpy().astype(float) for x in (c.real, c.predicted, c.copied)] for c in shown]
-        for maps, which in ((found.mean_dream, 1), (found.mean_copied, 2)):
+        for maps, which in ((found.mean_predicted, 1), (found.mean_copied, 2)):
             expected = np.mean([np.abs(clip[0] - clip[which]).mean(1) for clip in wide], axis=0)
             np.testing.assert_allclose(maps, expected, rtol=1e-5)
-        np.testing.assert_allclose(found.dream, np.abs(wide[0][0] - wide[0][1]).mean(1), rtol=1e-5)
-        assert found.clips == 3 and found.first is shown[0] and found.dream.shape == (STEPS, *SIZE)
-        assert np.quantile(found.dream, 0.9) < found.top <= 255
+        np.testing.assert_allclose(found.predicted, np.abs(wide[0][0] - wide[0][1]).mean(1), rtol=1e-5)
+        assert found.clips == 3 and found.first is shown[0] and found.predicted.shape == (STEPS, *SIZE)
+        assert np.quantile(found.predicted, 0.9) < found.top <= 255
 
     def test_drawn(self) -> None:
         alone, several = errors.errors([one(1)]), errors.errors([one(1), one(2)])
@@ -174,57 +174,59 @@ class TestFan:
 
 
 @pytest.fixture(scope="module")
-def inside(trained: Path, road_store: Path) -> Inside:
-    return view_inside(trained, road_store, ClipQuery("test", 4), CPU)
+def model_clip(trained: Path, road_store: Path) -> ModelClip:
+    return load_model_clip(trained, road_store, ClipQuery("test", 4), CPU)
 
 
 class TestInside:
-    def test_motion_is_that_of_the_dream(self, inside: Inside) -> None:
-        shown = motion.paint_rollout(inside)
-        dreamt = rollout_uint8(inside.model, inside.seen[None], inside.actions[None])[0]
+    def test_motion_is_that_of_the_dream(self, model_clip: ModelClip) -> None:
+        shown = motion.view_motion(model_clip)
+        dreamt = rollout_uint8(model_clip.model, model_clip.seen[None], model_clip.actions[None])[0]
         assert np.array_equal(shown.predicted, dreamt.permute(0, 2, 3, 1).numpy())
-        assert shown.motion.shape == (4, 2, 64, 64) and shown.new.shape == shown.left.shape == (4, 64, 64)
-        np.testing.assert_allclose(shown.left[0], 1 - shown.new[0], atol=1e-5)
-        assert (shown.left[1:].mean((1, 2)) < shown.left[:-1].mean((1, 2))).all()
-        filmed(motion.video(shown, inside.name, HZ), 4)
-        assert min(motion.sheet(shown, inside.name, HZ).shape[:2]) > 300
+        assert shown.motion.shape == (4, 2, 64, 64) and shown.new.shape == shown.retained.shape == (4, 64, 64)
+        np.testing.assert_allclose(shown.retained[0], 1 - shown.new[0], atol=1e-5)
+        assert (shown.retained[1:].mean((1, 2)) < shown.retained[:-1].mean((1, 2))).all()
+        filmed(motion.video(shown, model_clip.name, HZ), 4)
+        assert min(motion.sheet(shown, model_clip.name, HZ).shape[:2]) > 300
 
-    def test_latents_of_a_dream_that_comes_true_are_those_of_the_real_frames(self, inside: Inside) -> None:
-        shown = latents.latents(inside)
-        grid = inside.model.encode(torch.zeros(1, 1, 3, 64, 64)).shape[-2:]
-        assert shown.of_real.shape == shown.of_dream.shape == (4, 3, *grid) and shown.memory.shape == (4, 1, *grid)
+    def test_latents_of_a_dream_that_comes_true_are_those_of_the_real_frames(self, model_clip: ModelClip) -> None:
+        shown = latents.latents(model_clip)
+        grid = model_clip.model.encode(torch.zeros(1, 1, 3, 64, 64)).shape[-2:]
+        assert shown.of_real.shape == shown.of_predicted.shape == (4, 3, *grid) and shown.memory.shape == (4, 1, *grid)
         assert shown.of_real.std((0, 2, 3)) == pytest.approx(1.0, abs=1e-3)
         assert shown.memory.std() == pytest.approx(1.0, abs=1e-3)
         dreamt = torch.from_numpy(shown.predicted).movedim(-1, 1)
-        true = latents.latents(inside._replace(real=dreamt))
-        gaps = [np.abs(x.of_real - x.of_dream).mean() for x in (true, shown)]
+        true = latents.latents(model_clip._replace(real=dreamt))
+        gaps = [np.abs(x.of_real - x.of_predicted).mean() for x in (true, shown)]
         assert gaps[0] < 0.05 and gaps[0] < gaps[1] / 2, "pictures were rounded, nothing else"
-        filmed(latents.video(shown, inside.name, HZ), 4)
-        assert min(latents.sheet(shown, inside.name, HZ).shape[:2]) > 300
+        filmed(latents.video(shown, model_clip.name, HZ), 4)
+        assert min(latents.sheet(shown, model_clip.name, HZ).shape[:2]) > 300
 
     def test_principal_components(self) -> None:
         spread = torch.tensor([1.0, 5.0, 0.1, 2.0])[None, :, None, None]
         points = torch.randn(50, 4, 6, 6, generator=torch.Generator().manual_seed(0)) * spread + 3
-        found = latents.principal(points, 3)
+        found = latents.principal_axes(points, 3)
         assert found.mean.tolist() == pytest.approx([3] * 4, abs=0.5)
         assert found.axes.argmax(1).tolist() == [1, 3, 0]
         assert found.axes.norm(dim=1).tolist() == pytest.approx([5, 2, 1], rel=0.1)
         assert found.explained == pytest.approx([25 / 30.01, 4 / 30.01, 1 / 30.01], abs=0.02)
-        few = latents.principal(points[:, :2], 3)
+        few = latents.principal_axes(points[:, :2], 3)
         assert (few.axes[2] == 0).all() and few.explained[2] == 0 and np.isfinite(few.along(points[:, :2])).all()
 
 
 class TestPaint:
     @pytest.mark.parametrize("colours", [colormaps.ERRORS, colormaps.SHARES, colormaps.VALUES])
     def test_maps_read_in_grey(self, colours: int) -> None:
-        ramp = colormaps.coloured(np.linspace(0, 1, 32)[None], 0, 1, colours)[0]
+        ramp = colormaps.apply_colormap(np.linspace(0, 1, 32)[None], 0, 1, colours)[0]
         assert (np.diff(ramp @ [0.299, 0.587, 0.114]) > 0).all()
 
     def test_motion_is_darker_the_faster_and_no_two_ways_look_alike(self) -> None:
         speeds = np.stack([np.linspace(0, 3, 7), np.zeros(7)])[:, None]
-        grey = colormaps.directions(speeds, 3.0)[0] @ [0.299, 0.587, 0.114]
+        grey = colormaps.flow_to_colours(speeds, 3.0)[0] @ [0.299, 0.587, 0.114]
         assert grey[0] > 240 and (np.diff(grey) < 0).all() and grey[-1] > 80
-        left, right, up, down = colormaps.directions(np.array([[[-1, 1, 0, 0]], [[0, 0, -1, 1]]]), 1.0)[0].astype(int)
+        left, right, up, down = colormaps.flow_to_colours(np.array([[[-1, 1, 0, 0]], [[0, 0, -1, 1]]]), 1.0)[0].astype(
+            int
+        )
         assert right[2] - left[2] > 80 and up[1] - down[1] > 40
         assert np.ptp([c @ [0.299, 0.587, 0.114] for c in (left, right, up, down)]) < 30, "equally fast, equally dark"
 
@@ -241,7 +243,7 @@ class TestPaint:
 
     def test_blocks_keep_every_value(self) -> None:
         small = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-        large = colormaps.blocks(small, np.zeros((9, 7, 3), np.uint8))
+        large = colormaps.resize_nearest(small, np.zeros((9, 7, 3), np.uint8))
         assert large.shape == (9, 7, 3) and {tuple(x) for x in large.reshape(-1, 3)} == {
             tuple(x) for x in small.reshape(-1, 3)
         }
@@ -273,7 +275,7 @@ class TestCurves:
         runs = training_curves.read_runs(folders)
         assert [run.name for run in runs] == [f"r{i}/run" for i in range(count)]
         chart, fewer = (training_curves.chart(x) for x in (runs, runs[:2]))
-        for k, style in enumerate(lines(count)):
+        for k, style in enumerate(line_styles(count)):
             colour = np.array([int(style.colour[i : i + 2], 16) for i in (1, 3, 5)])
             pixels = [int((np.abs(picture.astype(int) - colour).max(-1) < 12).sum()) for picture in (chart, fewer)]
             assert pixels[0] > 400 and (pixels[1] > 400) == (k < 2), style
@@ -289,6 +291,6 @@ class TestCurves:
         assert training_curves.smoothed(np.array([1.0, 3.0]), 0.5)[1] == pytest.approx((0.25 * 1 + 0.5 * 3) / 0.75)
 
     def test_lines_differ_in_three_ways(self) -> None:
-        seven = lines(7)
+        seven = line_styles(7)
         assert len({line.colour for line in seven}) == len({line.marker for line in seven}) == 7
-        assert len({str(line) for line in lines(40)}) == 40
+        assert len({str(line) for line in line_styles(40)}) == 40
