@@ -81,7 +81,7 @@ def test_the_data_suite_measures_everything(tmp_path: Path, monkeypatch: pytest.
     assert result["ratios"]["reads_per_clip"] <= 1.3 and result["ratios"]["bytes_vs_payload"] <= 1.1
 
 
-def test_bad_input_is_told_before_anything_is_measured(refuse: Refuse, tmp_path: Path) -> None:
+def test_invalid_input_fails_before_anything_is_measured(refuse: Refuse, tmp_path: Path) -> None:
     refuse("benchmark", "data", "--output", tmp_path, said="is a folder")
     refuse("benchmark", "data", "--output", tmp_path / "a.json", "--data-root", tmp_path, said="draws its own drives")
 
