@@ -10,10 +10,10 @@ Names are loaded on first use, so that `import daydrive` is fast.
 
 from typing import TYPE_CHECKING
 
+from daydrive.version import __version__
+
 if TYPE_CHECKING:
     from daydrive.api import Clips, Store, UserError, build_world_model, evaluate, load, rollout
-
-__version__ = "0.1.0"
 
 __all__ = ["Clips", "Store", "UserError", "__version__", "build_world_model", "evaluate", "load", "rollout"]
 
