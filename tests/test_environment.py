@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from daydrive.data.progress import PrepareProgress
 
 from daydrive import cli, distributed, perceptual
 from daydrive.cli.environment import wandb_overrides

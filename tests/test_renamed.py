@@ -10,7 +10,7 @@ from daydrive import cli
 from daydrive.renamed import COMMANDS, FLAGS, current_names
 
 OLD = [([*old], [*new]) for old, new in COMMANDS.items()]
-OLD += [([command, old], [command, new]) for command, flags in FLAGS.items() for old, new in flags.items()]
+OLD += [([*command, old], [*command, new]) for command, flags in FLAGS.items() for old, new in flags.items()]
 
 
 @pytest.mark.parametrize(("old", "new"), OLD, ids=lambda words: " ".join(words))

@@ -1,19 +1,19 @@
-"""daydrive: world models of driving, trained from recorded drives and measured honestly.
+"""daydrive: world models of driving, trained and evaluated on recorded drives.
 
 >>> import daydrive
 >>> store = daydrive.Store.open("data/processed/road")
 >>> [(drive.start, drive.frames) for drive in store.split("test")]
 [(96, 24), (120, 24), (144, 24), (168, 24)]
 
-Names are loaded when they are first used, so that importing daydrive costs nothing.
+Names are loaded on first use, so that `import daydrive` is fast.
 """
 
 from typing import TYPE_CHECKING
 
+from daydrive.version import __version__
+
 if TYPE_CHECKING:
     from daydrive.api import Clips, Store, UserError, build_world_model, evaluate, load, rollout
-
-__version__ = "0.1.0"
 
 __all__ = ["Clips", "Store", "UserError", "__version__", "build_world_model", "evaluate", "load", "rollout"]
 

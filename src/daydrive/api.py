@@ -1,4 +1,4 @@
-"""What `import daydrive` offers: stores, clips, models, rollouts and evaluations, for scripts and notebooks."""
+"""The public API of `import daydrive`: stores, clips, models, rollouts and evaluation."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["Clips", "Store", "UserError", "build_world_model", "evaluate", "load
 
 
 class Clips(Dataset[tuple[Tensor, Tensor]]):
-    """The clips of a store's split as a data set of PyTorch's, each as its images and actions.
+    """The clips of a split of a store as a PyTorch dataset; an item is a tuple of images and actions.
 
     Images are uint8 (T, 3, H, W), actions float32 (T-1, 4): steering [-1, 1], positive to the right, throttle [0, 1],
-    brake [0, 1], gear -1, 0 or 1; `actions[t]` is what the driver did from frame t to frame t+1.
+    brake [0, 1], gear -1, 0 or 1; `actions[t]` is the driver's action from frame t to frame t+1.
 
-    It can be pickled. Worker processes of a DataLoader are best started by `forkserver` or `spawn`: Lance, which reads
-    the store, promises nothing after a fork.
+    The dataset can be pickled. Start the workers of a DataLoader with `forkserver` or `spawn`, since Lance, which reads
+    the store, does not support fork.
 
     Examples:
         >>> import daydrive
@@ -48,10 +48,10 @@ class Clips(Dataset[tuple[Tensor, Tensor]]):
         self, store: Store | str | Path, split: str = "train", length: int = 10, frame_skip: int = 1,
         where: str | None = None,
     ) -> None:  # fmt: skip
-        """store: open, or its path or URL. length: frames of a clip, T, `frame_skip` apart. where: a condition in SQL
-        over the store's columns and the actions' names, which all frames of a clip satisfy.
+        """store: a Store, or its path or URL. length: number of frames T of a clip, `frame_skip` apart. where: an SQL
+        condition on columns of the store and names of actions that all frames of a clip satisfy.
 
-        UserError where the store can't be read or the split has no clip of this length.
+        Raises UserError if the store can't be read or the split has no clip of this length.
         """
         self.store = store if isinstance(store, Store) else Store.open(store)
         self._index = ClipIndex(self.store, split, length, frame_skip, where=where)
@@ -59,21 +59,21 @@ class Clips(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self._index)
 
-    def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
-        """Clip number `place`, counted from the end where it is negative; IndexError where there is none."""
-        return self.__getitems__([place])[0]
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """The clip with this index, counted from the end if negative; raises IndexError if out of range."""
+        return self.__getitems__([index])[0]
 
-    def __getitems__(self, places: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-        """Several at once, with one read of the store."""
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Several clips with a single read of the store."""
         count = len(self)
-        batch = read_clips(self.store, [self._index.clip(int(k) + count * (k < 0)) for k in places])
+        batch = read_clips(self.store, [self._index.clip(int(k) + count * (k < 0)) for k in indices])
         return list(zip(batch.images.contiguous(), batch.actions, strict=True))
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> WorldModel:
-    """The trained model of a checkpoint, on `device` and in evaluation mode.
+    """Load the model of a checkpoint onto `device`, in evaluation mode.
 
-    path: a run folder, whose best checkpoint it is then, a checkpoint's folder or its `model.safetensors`.
+    path: a run folder (its best checkpoint is loaded), a checkpoint folder or a `model.safetensors`.
 
     Examples:
         >>> import daydrive
@@ -81,7 +81,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> WorldModel:
         >>> model.context_frames, model.image_size, model.training
         (4, (64, 64), False)
 
-    UserError where there is no checkpoint, with the file that is at fault where it can't be read.
+    Raises UserError if there is no checkpoint or if it can't be read.
     """
     model = checkpoint.load(Path(path), device).model
     assert isinstance(model, WorldModel)
@@ -89,11 +89,11 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> WorldModel:
 
 
 def rollout(model: WorldModel, images: Tensor, actions: Tensor, seed: int = 0) -> Tensor:
-    """The frames to come, as the model predicts them from the last real ones and what the driver does.
+    """Predict future frames from context frames and actions.
 
-    images: uint8 (B, C, 3, H, W), the C real frames that the rollout begins with, as `model.context_frames` says.
-    actions: float32 (B, C-1+N, 4), of which the first C-1 lie between those. Returns uint8 (B, N, 3, H, W) on the
-    model's device. The same `seed` gives the same frames; a model that draws no random numbers does not need one.
+    images: uint8 (B, C, 3, H, W), with C = `model.context_frames`. actions: float32 (B, C-1+N, 4), of which the first
+    C-1 lie between the context frames. Returns uint8 (B, N, 3, H, W) on the model's device. The same `seed` gives the
+    same frames; it has no effect on deterministic models.
 
     Examples:
         >>> import daydrive
@@ -103,7 +103,7 @@ def rollout(model: WorldModel, images: Tensor, actions: Tensor, seed: int = 0) -
         >>> frames.shape, frames.dtype
         (torch.Size([1, 8, 3, 64, 64]), torch.uint8)
 
-    UserError where shapes or types are others.
+    Raises UserError for other shapes or dtypes.
     """
     _check(model, images, actions)
     return rollout_uint8(model, images, actions, seed)
@@ -123,12 +123,15 @@ def evaluate(
     long: bool = False,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
-    """Measures a checkpoint on a store's split beside its baselines: what `evaluation.json` holds, and in the folder
-    `output` that file, `report.html`, images and videos.
+    """Evaluate a checkpoint on a split of a store, against baselines.
 
-    horizon: steps to predict, fewer where no two clips are that long. clips: how many, evenly chosen. seed: of which
-    clip lends its actions to which. counterfactual: also left, straight and right from one moment of the road world.
-    controllability: also whether the model obeys its driver. long: also rollouts of 200 and 1000 steps.
+    Returns the contents of `evaluation.json`; this file, `report.html`, images and videos are written to the folder
+    `output`.
+
+    horizon: number of steps to predict; fewer if no two clips are that long. clips: number of clips, evenly spaced.
+    seed: for pairing clips with the actions of other clips. counterfactual: also left, straight and right from one
+    moment of the road world. controllability: also the controllability scorecard. long: also rollouts of 200 and 1000
+    steps.
 
     Examples:
         >>> import daydrive
@@ -136,7 +139,7 @@ def evaluate(
         >>> found["clips"], found["split"]
         (4, 'test')
 
-    UserError for what doesn't fit together, before anything is computed or written.
+    Raises UserError if checkpoint, store and options do not match, before anything is computed or written.
     """
     config = EvaluateConfig(
         split=split,
@@ -151,7 +154,7 @@ def evaluate(
 
 
 def _check(model: WorldModel, images: Tensor, actions: Tensor) -> None:
-    """UserError that says what is given and what is expected."""
+    """Raise UserError if shapes or dtypes do not fit the model."""
     context, (height, width), action = model.context_frames, model.image_size, model.config.action_dim
     if images.ndim != 5 or images.shape[1:] != (context, 3, height, width) or images.dtype != torch.uint8:
         raise UserError(
@@ -165,6 +168,6 @@ def _check(model: WorldModel, images: Tensor, actions: Tensor) -> None:
         )
     if actions.shape[1] < context:
         raise UserError(
-            f"actions hold {actions.shape[1]} of them and {context - 1} lie between the context frames: give at least "
-            f"{context}, one for each frame to predict"
+            f"actions have {actions.shape[1]} steps, {context - 1} of which lie between the context frames; at least "
+            f"{context} are needed, one more for each frame to predict"
         )

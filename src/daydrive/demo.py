@@ -1,4 +1,4 @@
-"""The whole way once: drives are drawn, a store prepared, a model trained and measured on roads it never saw."""
+"""The demo: generate drives, prepare a store, train a model and evaluate it on unseen roads."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def run_demo(
     drives: int = DRIVES,
     clips: int = CLIPS,
 ) -> int:
-    """Each part is done once: a second call skips what is there, one after an interruption goes on. The exit code.
+    """Run the demo and return the exit code; finished steps are skipped, interrupted ones continue.
 
-    overrides: of the config. drives: to draw; clips: to measure.
+    overrides: of the config. drives: number to generate; clips: number to evaluate.
     """
     console = Console(highlight=False, soft_wrap=True)
     began = time.monotonic()
@@ -45,13 +45,13 @@ def run_demo(
 
     console.print("[bold]2/3 training[/bold]")
     if _finished(run):
-        console.print(f"{run} is trained already, nothing to do.")
+        console.print(f"{run} is already trained.")
     else:
         code = train_run(settings, config_file, data_root, run, torch.device("cpu"), TrainOptions(resume=True))
         if code:
             return code
 
-    console.print("[bold]3/3 evaluation on roads it never saw[/bold]")
+    console.print("[bold]3/3 evaluation on unseen roads[/bold]")
     output = run / "evaluation"
     result = _evaluation_of(output, run, data_root)
     if result is None:
@@ -62,10 +62,10 @@ def run_demo(
     console.print(usable_sentence(result))
     console.print(verdict_sentence(result))
     console.print(long_sentence(result))
-    console.print(f"report, for a browser:   {output / 'report.html'}")
+    console.print(f"report (HTML):           {output / 'report.html'}")
     console.print(f"real, predicted, copied: {output / 'strip.png'}")
-    console.print(f"the same as a film:      {output / 'rollouts.mp4'}")
-    console.print(f"curves with floors:      {output / 'horizon.png'}")
+    console.print(f"the same as a video:     {output / 'rollouts.mp4'}")
+    console.print(f"curves with baselines:   {output / 'horizon.png'}")
     console.print(f"left, straight, right:   {output / 'counterfactual.png'}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     console.print(f"{(time.monotonic() - began) / 60:.1f} minutes, peak memory {peak / 2**20:.1f} GiB")
@@ -80,7 +80,7 @@ def _finished(run: Path) -> bool:
 
 
 def _evaluation_of(output: Path, run: Path, data_root: Path) -> dict | None:
-    """The figures that are there, if they are of this checkpoint and this store."""
+    """The existing evaluation if it is of this checkpoint and this store, else None."""
     file = output / "evaluation.json"
     if not file.is_file():
         return None

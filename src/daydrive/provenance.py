@@ -13,16 +13,16 @@ import numpy as np
 import torch
 import yaml
 
-import daydrive
 from daydrive.config import Config, as_tree
 from daydrive.files import write_json, write_text
+from daydrive.version import __version__
 
 
 def git(*arguments: str) -> str | None:
     """What git says about the folder of this code; None where it is in no repository."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(Path(daydrive.__file__).parent), *arguments], capture_output=True, text=True, timeout=30
+            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, timeout=30
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -40,7 +40,7 @@ def code_state() -> dict[str, str | None]:
 
 def versions() -> dict[str, str]:
     return {
-        "daydrive": daydrive.__version__,
+        "daydrive": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

@@ -1,16 +1,21 @@
-"""What had another name before: the old one works for this version, with a warning that names the new one."""
+"""Renamed commands and flags: old names keep working in this version, with a warning that names the new one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {("visualize", "fan"): ("visualize", "steering-sweep")}
-FLAGS: dict[str, dict[str, str]] = {"evaluate": {"--card": "--controllability"}}
-"""By command, the new name by the old one."""
+"""Old command → new command."""
+
+FLAGS: dict[tuple[str, ...], dict[str, str]] = {
+    ("evaluate",): {"--card": "--controllability"},
+    ("data", "show"): {"--pictures": "--images"},
+}
+"""Command → old flag → new flag."""
 
 
 def current_names(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The command line with today's names, and a warning for each that was replaced.
+    """The command line with current names, and a warning for each name that was replaced.
 
     >>> current_names(["evaluate", "--card"])
     (['evaluate', '--controllability'], ['--card is now called --controllability'])
@@ -20,7 +25,10 @@ def current_names(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if tuple(words[: len(old)]) == old:
             words[: len(old)] = new
             warnings.append(f"'{' '.join(old)}' is now called '{' '.join(new)}'")
-    flags = FLAGS.get(words[0], {}) if words else {}
+    flags: dict[str, str] = {}
+    for command, renamed in FLAGS.items():
+        if tuple(words[: len(command)]) == command:
+            flags |= renamed
     for i, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name in flags:

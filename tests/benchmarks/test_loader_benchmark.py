@@ -14,7 +14,7 @@ import torch
 
 from daydrive import cli
 from daydrive.benchmarks.data.cpu_time import Meter, cpu_seconds
-from daydrive.benchmarks.data.loader_baselines import JpegFolder, OursAsFloat, Shard, has_webdataset, in_torch
+from daydrive.benchmarks.data.loader_baselines import FloatBatches, JpegFolder, Shard, has_webdataset, in_torch
 from daydrive.benchmarks.data.suite import TARGETS, _reads
 from daydrive.benchmarks.findings import Findings, outcomes
 from daydrive.data.sampling.clips import ClipIndex, read_clips
@@ -35,7 +35,7 @@ def test_rivals_give_the_clips_that_ours_gives(store: Store, tmp_path: Path) -> 
         torch.stack(parts) for parts in zip(*JpegFolder.write(store, clips, tmp_path / "folder"), strict=True)
     )
     assert (images.int() - ours.images.int()).abs().max() <= 2 and torch.equal(actions, ours.actions)
-    floats, actions = OursAsFloat(store, clips, 2)[1]
+    floats, actions = FloatBatches(store, clips, 2)[1]
     assert floats.dtype == torch.float32 and torch.allclose(floats * 255, ours.images[2:].float())
     assert torch.equal(actions, ours.actions[2:])
     if has_webdataset():
@@ -81,7 +81,7 @@ def test_the_data_suite_measures_everything(tmp_path: Path, monkeypatch: pytest.
     assert result["ratios"]["reads_per_clip"] <= 1.3 and result["ratios"]["bytes_vs_payload"] <= 1.1
 
 
-def test_bad_input_is_told_before_anything_is_measured(refuse: Refuse, tmp_path: Path) -> None:
+def test_invalid_input_fails_before_anything_is_measured(refuse: Refuse, tmp_path: Path) -> None:
     refuse("benchmark", "data", "--output", tmp_path, said="is a folder")
     refuse("benchmark", "data", "--output", tmp_path / "a.json", "--data-root", tmp_path, said="draws its own drives")
 

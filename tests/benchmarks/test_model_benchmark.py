@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from daydrive.benchmarks import interleaved_timing as clock
 from daydrive.benchmarks.findings import Findings, Target
-from daydrive.benchmarks.model import candidates as entrants
-from daydrive.benchmarks.model import cost, energy, latency, scene, throughput
+from daydrive.benchmarks.model import candidates, cost, energy, latency, scene, throughput
 from daydrive.checkpoint import load
 from daydrive.cli import app
 from daydrive.data.store.store import Store
@@ -63,12 +62,12 @@ def test_arithmetic_and_weights_are_counted() -> None:
         "parameters": 3 * 3 * 9 + 3 + 8,
         "weight_bytes": 4 * (3 * 3 * 9 + 3 + 8),
     }
-    still = Session(entrants.CopyLast())
+    still = Session(candidates.CopyLast())
     assert cost.flops(still, SEEN) is None and cost.weights(still) is None
 
 
-class Slower(entrants.CopyLast):
-    """Each frame of a dream takes a millisecond more; the clock is the test's."""
+class Slower(candidates.CopyLast):
+    """Each frame of a rollout takes a millisecond longer, by a fake clock."""
 
     def __init__(self, now: list[float]) -> None:
         self.now = now
@@ -84,25 +83,25 @@ class Slower(entrants.CopyLast):
         return super().step(state, action, generator)
 
 
-def test_the_first_frame_waits_for_its_context_and_a_dream_that_slows_down_shows(
+def test_the_first_frame_includes_the_context_and_a_slowdown_is_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])
-    patience = latency.Patience(rounds=3, firsts=2, steps=11, seconds=100)
-    waits = latency.wait_for({"slower": Session(Slower(now))}, SEEN, patience)["slower"]
-    assert waits.first == pytest.approx([0.501] * 9)
-    assert np.allclose(waits.later, np.tile(np.arange(2, 12) / 1000, (3, 1)))
-    told = latency.summary(waits)
-    assert told["next_frame_ms_min"] == pytest.approx(2) and told["next_frame_ms_p50"] == pytest.approx(6.5)
-    assert told["next_frame_ms_p99"] > 10.9 and told["later_frames"] == pytest.approx(10.5 / 2.5)
-    assert told["first_frames_timed"] == 9 and told["next_frames_timed"] == 30
-    assert 0 <= told["next_frame_processor_ms_p50"] < 1000
-    hurried = latency.wait_for({"slower": Session(Slower(now))}, SEEN, patience._replace(seconds=0))["slower"]
+    effort = latency.LatencyEffort(rounds=3, firsts=2, steps=11, seconds=100)
+    latencies = latency.measure_latency({"slower": Session(Slower(now))}, SEEN, effort)["slower"]
+    assert latencies.first == pytest.approx([0.501] * 9)
+    assert np.allclose(latencies.later, np.tile(np.arange(2, 12) / 1000, (3, 1)))
+    summary = latency.summary(latencies)
+    assert summary["next_frame_ms_min"] == pytest.approx(2) and summary["next_frame_ms_p50"] == pytest.approx(6.5)
+    assert summary["next_frame_ms_p99"] > 10.9 and summary["later_frames"] == pytest.approx(10.5 / 2.5)
+    assert summary["first_frames_timed"] == 9 and summary["next_frames_timed"] == 30
+    assert 0 <= summary["next_frame_processor_ms_p50"] < 1000
+    hurried = latency.measure_latency({"slower": Session(Slower(now))}, SEEN, effort._replace(seconds=0))["slower"]
     assert len(hurried.later) == 2
 
 
-def test_frames_of_all_dreams_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_of_all_clips_count(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
 
@@ -120,22 +119,22 @@ def test_frames_of_all_dreams_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
     one, four, sixteen = throughput.frames_per_second(Session(Greedy(now)), SEEN, (1, 4, 16), clock.QUICK, CPU)
     assert (one["frames_per_second"], four["frames_per_second"]) == (4, 16)
-    assert sixteen == {"batch": 16, "image_size": [8, 8], "reason": "the device has no memory for it"}
+    assert sixteen == {"batch": 16, "image_size": [8, 8], "reason": "the device has not enough memory"}
 
 
-def test_floors_and_our_model_dream_step_by_step_what_they_dream_at_once(trained: Path, road_store: Path) -> None:
+def test_step_by_step_predictions_equal_whole_rollouts(trained: Path, road_store: Path) -> None:
     seen = scene.of_store(Store.open(road_store), 4, 1)
     assert seen is not None and seen.image_size == (64, 64) and "drive" in seen.text
-    context, actions = seen.context(4, batch=2), scene.swaying(6)[:, 3:].expand(2, -1, -1)
+    context, actions = seen.context(4, batch=2), scene.swaying_actions(6)[:, 3:].expand(2, -1, -1)
     model = load(trained).model
-    for predictor, dreamed in (
+    for predictor, predicted in (
         (model, rollout_uint8(model, context.images, torch.cat((context.actions, actions), 1))),
-        (entrants.ConstantFlow(), constant_flow(seen.images[0], 3).expand(2, -1, -1, -1, -1)),
-        (entrants.CopyLast(), context.images[:, -1:].expand(-1, 3, -1, -1, -1)),
+        (candidates.ConstantFlow(), constant_flow(seen.images[0], 3).expand(2, -1, -1, -1, -1)),
+        (candidates.CopyLast(), context.images[:, -1:].expand(-1, 3, -1, -1, -1)),
     ):
         session = Session(predictor)
         session.reset(*context)
-        assert torch.equal(torch.stack([session.step(actions[:, t]) for t in range(3)], 1), dreamed)
+        assert torch.equal(torch.stack([session.step(actions[:, t]) for t in range(3)], 1), predicted)
 
 
 def counter(root: Path, name: str, *readings: int) -> Path:
@@ -177,8 +176,8 @@ def test_the_model_suite_measures_everything(trained: Path, road_store: Path, tm
     result = read_json(output, "benchmark")
     json.dumps(result, allow_nan=False)
     assert result["suite"] == "model" and result["quick"] and result["machine"]["threads"] >= 1
-    run, peer, *floors = result["raw"]["dreams"]
-    assert [row["name"] for row in floors] == ["copy_last", "constant_flow"] and run["name"] == trained.name
+    run, peer, *baselines = result["raw"]["dreams"]
+    assert [row["name"] for row in baselines] == ["copy_last", "constant_flow"] and run["name"] == trained.name
     assert peer["made_from"] == f"{adapter}:load@weights" and peer["kind"] == "peer" and run["device"] == "cpu"
     assert run["parameters"] == sum(p.numel() for p in load(trained).model.parameters())
     assert run["frame_flops"] > 2 * run["parameters"] and "parameters" not in peer and "frame_flops" not in peer
@@ -218,7 +217,7 @@ def test_the_model_suite_measures_everything(trained: Path, road_store: Path, tm
         ),
     ],
 )
-def test_bad_input_is_told_before_anything_is_measured(
+def test_invalid_input_fails_before_anything_is_measured(
     arguments: list[str], said: str, refuse: Refuse, trained: Path, road_store: Path, small_store: Path
 ) -> None:
     paths = {"RUN": trained, "STORE": road_store, "SMALL": small_store}
@@ -229,9 +228,9 @@ def test_all_suites_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def suite(name: str) -> Callable[..., tuple[Findings, dict[str, Target]]]:
         def measure(file: Path, *_: object) -> tuple[Findings, dict[str, Target]]:
             file.write_text("{}")
-            found = Findings({f"{name}_speed": 2.0, f"{name}_told": 1.0}, {name: [1]}, {f"{name}_gpu": "none is there"})
+            found = Findings({f"{name}_speed": 2.0, f"{name}_compared": 1.0}, {name: [1]}, {f"{name}_gpu": "no GPU"})
             targets = {f"{name}_speed": Target(3, True, "more"), f"{name}_gpu": Target(1, True, "")}
-            return found, targets | {f"{name}_told": Target(None, True, "to compare")}
+            return found, targets | {f"{name}_compared": Target(None, True, "to compare")}
 
         return measure
 
@@ -244,6 +243,6 @@ def test_all_suites_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert result["suite"] == "all" and result["raw"] == {name: [1] for name in names}
     assert result["ratios"].keys() == {f"{name}_{kind}" for name in names for kind in ("speed", "told")}
     assert result["targets"]["data_speed"] == {"what": "more", "target": ">= 3", "met": False}
-    assert result["targets"]["data_told"] == {"what": "to compare", "target": "", "met": None}
+    assert result["targets"]["data_compared"] == {"what": "to compare", "target": "", "met": None}
     assert result["not_measured"].keys() == {f"{name}_gpu" for name in names}
     assert sorted(file.name for file in output.parent.iterdir()) == ["all.json", "all.png"]

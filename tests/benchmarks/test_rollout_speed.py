@@ -1,4 +1,4 @@
-"""The speed test tells a flat dream from one that slows down, and a sound one from one that breaks."""
+"""The rollout benchmark detects rollouts that slow down, and frames that are not finite or out of range."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from daydrive.benchmarks.model import dream_speed
-from daydrive.benchmarks.model import long_rollout as long_dream
+from daydrive.benchmarks.model import long_rollout, rollout_speed
 
-Paint = Callable[[int], Tensor]
+FrameOf = Callable[[int], Tensor]
 
 
-def with_dream(monkeypatch: pytest.MonkeyPatch, paint: Paint) -> list[tuple[torch.Size, torch.Size]]:
-    """Dreams what `paint` makes of the frame's number; returns the shapes of the context and actions it was given."""
+def with_rollout(monkeypatch: pytest.MonkeyPatch, frame_of: FrameOf) -> list[tuple[torch.Size, torch.Size]]:
+    """Replaces the rollout by frames from `frame_of`; returns the shapes of context and actions of each call."""
     given = []
 
     def frames(model: Anything, context: Tensor, actions: Tensor) -> Iterator[Tensor]:
         given.append((context.shape, actions.shape))
         assert context.min() >= -1 and context.max() <= 1 and actions[..., 0].abs().max() <= 1
         for i in range(actions.shape[1] - context.shape[1] + 1):
-            yield paint(i)
+            yield frame_of(i)
 
-    monkeypatch.setattr(long_dream, "rollout_frames", frames)
+    monkeypatch.setattr(long_rollout, "rollout_frames", frames)
     return given
 
 
 class Anything:
-    """A model that is never asked."""
+    """A model that is never called."""
 
     context_frames = 4
 
@@ -44,17 +43,17 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(long_dream.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(long_rollout.time, "perf_counter", lambda: self.now)
 
     def after(self, seconds: float) -> Tensor:
         self.now += seconds
         return flat(0)
 
 
-def test_a_flat_dream(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constant_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
-    given = with_dream(monkeypatch, lambda i: clock.after(0.002))
-    result = dream_speed(Anything(), (8, 8), frames=40)  # type: ignore[arg-type]
+    given = with_rollout(monkeypatch, lambda i: clock.after(0.002))
+    result = rollout_speed(Anything(), (8, 8), frames=40)  # type: ignore[arg-type]
     assert given == [((1, 4, 3, 8, 8), (1, 43, 4))]
     assert (result["frames"], result["finite"], result["in_range"]) == (40, True, True)
     assert result["fps"] == pytest.approx(500) and result["real_time"] == pytest.approx(50)
@@ -63,21 +62,21 @@ def test_a_flat_dream(monkeypatch: pytest.MonkeyPatch) -> None:
     json.dumps(result, allow_nan=False)
 
 
-def test_a_dream_that_slows_down_is_not_flat(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slowdown_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
-    with_dream(monkeypatch, lambda i: clock.after(0.001 if i < 20 else 0.01))
-    assert dream_speed(Anything(), (8, 8), frames=40)["flatness"] == pytest.approx(0.1)  # type: ignore[arg-type]
+    with_rollout(monkeypatch, lambda i: clock.after(0.001 if i < 20 else 0.01))
+    assert rollout_speed(Anything(), (8, 8), frames=40)["flatness"] == pytest.approx(0.1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("value", "finite", "in_range"), [(float("nan"), False, False), (float("inf"), False, False), (1.5, True, False)]
 )
 def test_one_bad_frame_is_seen(monkeypatch: pytest.MonkeyPatch, value: float, finite: bool, in_range: bool) -> None:
-    with_dream(monkeypatch, lambda i: flat(i) + (value if i == 7 else 0.0))
-    result = dream_speed(Anything(), (8, 8), frames=20)  # type: ignore[arg-type]
+    with_rollout(monkeypatch, lambda i: flat(i) + (value if i == 7 else 0.0))
+    result = rollout_speed(Anything(), (8, 8), frames=20)  # type: ignore[arg-type]
     assert (result["finite"], result["in_range"]) == (finite, in_range)
 
 
 def test_a_single_frame_is_no_measure() -> None:
     with pytest.raises(ValueError, match="at least 2 frames"):
-        dream_speed(Anything(), (8, 8), frames=1)  # type: ignore[arg-type]
+        rollout_speed(Anything(), (8, 8), frames=1)  # type: ignore[arg-type]

@@ -54,7 +54,7 @@ def test_the_training_suite_measures_everything(tiny_config: Path, road_store: P
     assert sorted(path.name for path in output.parent.iterdir()) == ["training.json", "training.png"]
 
 
-def test_bad_input_is_told_before_anything_is_measured(tiny_config: Path, tmp_path: Path) -> None:
+def test_invalid_input_fails_before_anything_is_measured(tiny_config: Path, tmp_path: Path) -> None:
     def run(output: Path, *configs: Path) -> None:
         benchmark_training(output, configs, None, CPU, True, print)
 
@@ -170,20 +170,20 @@ def test_mixed_precision_takes_less_memory(tiny_config: Path, road_store: Path, 
 
 def test_a_gpus_use_is_what_its_library_says_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[torch.device] = []
-    told = threading.Event()
+    sampled = threading.Event()
 
     def utilization(device: torch.device) -> int:
         asked.append(device)
         if len(asked) == 2:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
         if len(asked) == 3:
-            told.set()
+            sampled.set()
         return 40 if len(asked) == 1 else 60
 
     monkeypatch.setattr(torch.cuda, "utilization", utilization)
     monkeypatch.setattr(gpu, "SECONDS_BETWEEN", 0.0)
     with throughput.gpu_use(torch.device("cuda")) as used:
-        assert told.wait(60) and used == []
+        assert sampled.wait(60) and used == []
     assert used[:2] == [0.4, 0.6] and set(asked) == {torch.device("cuda")}
     with throughput.gpu_use(CPU) as used:
         pass
@@ -198,7 +198,7 @@ def test_a_gpu_without_a_driver_tells_nothing(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "power_draw", lambda device: no_library())
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     assert gpu.driver_cuda_version() is None
-    assert "NVML tells no power" in energy.energy_of(list, 0.0, torch.device("cuda")).reason
+    assert "NVML does not report the power" in energy.energy_of(list, 0.0, torch.device("cuda")).reason
 
 
 def test_the_drivers_cuda_version(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,9 +114,9 @@ class TestSheet:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            (lambda x: x.float(), r"in \[-1, 1\], and these go from 0 to 255; 0 to 255 is uint8"),
-            (lambda x: to_signed(x) * 1.01, r"go from -1\.01 to 1\.01"),
-            (lambda x: to_signed(x).index_fill(1, torch.tensor(2), float("inf")), r"go from -1 to inf"),
+            (lambda x: x.float(), r"in \[-1, 1\], these range from 0 to 255; use uint8 for 0 to 255"),
+            (lambda x: to_signed(x) * 1.01, r"range from -1\.01 to 1\.01"),
+            (lambda x: to_signed(x).index_fill(1, torch.tensor(2), float("inf")), r"range from -1 to inf"),
             (lambda x: to_signed(x).index_fill(1, torch.tensor(2), float("nan")), r"NaN, first in clip 0, frame 2"),
             (lambda x: x.long(), r"uint8 \[0, 255\] or floating point \[-1, 1\], not torch\.int64"),
             (lambda x: x[:, :, :1], r"\(B, T, 3, H, W\) or \(B, 3, H, W\), not \(2, 4, 1, 16, 32\)"),
@@ -124,17 +124,17 @@ class TestSheet:
             (lambda x: x[:0], r"not \(0, 4, 3, 16, 32\)"),
         ],
     )
-    def test_other_pictures_are_refused(
+    def test_other_images_are_refused(
         self, batch: Batch, change: Callable[[torch.Tensor], torch.Tensor], said: str
     ) -> None:
         with pytest.raises(UserError, match=said):
             show_batch(change(batch.images))
 
     def test_other_actions_are_refused(self, batch: Batch) -> None:
-        with pytest.raises(UserError, match=r"2 clips of 4 frames are \(2, 3, 4\), not \(2, 4, 4\)"):
+        with pytest.raises(UserError, match=r"2 clips of 4 frames have the shape \(2, 3, 4\), not \(2, 4, 4\)"):
             show_batch(batch.images, torch.zeros(2, 4, 4))
         batch.actions[1, 2, 3] = float("nan")
-        with pytest.raises(UserError, match="actions hold NaN, first in clip 1, frame 2"):
+        with pytest.raises(UserError, match="actions contain NaN, first in clip 1, frame 2"):
             show_batch(batch.images, batch.actions)
 
 
@@ -267,8 +267,8 @@ class TestFindNan:
             BadRows(names[4], 14, 14, "speed is infinite"),
             BadRows(names[7], 23, 23, "time is NaN"),
         ]
-        pictures = {frame for each in found if "picture" in each.what for frame in range(each.first, each.last + 1)}
-        assert pictures == {0, 1, 2, 4} and {each.drive for each in found if "picture" in each.what} == {names[1]}
+        images = {frame for each in found if "picture" in each.what for frame in range(each.first, each.last + 1)}
+        assert images == {0, 1, 2, 4} and {each.drive for each in found if "picture" in each.what} == {names[1]}
         assert [names.index(each.drive) for each in found] == sorted(names.index(each.drive) for each in found)
 
         code, out, _ = run("find-nan", bad)

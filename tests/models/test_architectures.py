@@ -268,7 +268,7 @@ def test_it_goes_through_the_report(finished: Path, road_store: Path, tmp_path: 
     assert (tmp_path / "a/report.html").is_file()
 
 
-def test_pictures_are_of_every_model_and_others_of_some(finished: Path, road_store: Path, refuse: Refuse) -> None:
+def test_rollout_views_work_for_every_model(finished: Path, road_store: Path, refuse: Refuse) -> None:
     architecture, model = architecture_of(finished), checkpoint.load(finished).model
     arguments = ["--checkpoint", str(finished), "--data-root", str(road_store), "--horizon", "2", "--device", "cpu"]
     for kind in ("rollout", "fan", "error", "sheet"):

@@ -32,7 +32,7 @@ def test_the_base_model_has_the_documented_size_and_shapes() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_base_shaped_model_learns_two_clips_by_heart(road_store: Path) -> None:
-    """A quarter of the base's widths, 64 px: above 25 dB on what it reconstructs and on what it dreams."""
+    """A quarter of the base's widths, 64 px: above 25 dB for reconstructions and for predictions."""
     config = load_config(
         BASE,
         [
@@ -54,6 +54,6 @@ def test_a_base_shaped_model_learns_two_clips_by_heart(road_store: Path) -> None
     engine.model.eval()
     with torch.no_grad():
         frames = engine.frames_of(engine.evaluate(batch))
-    painted = metrics.psnr(frames.reconstructed, frames.images, 2.0).mean()
-    dreamed = metrics.psnr(frames.predicted, frames.real, 2.0).mean()
-    assert painted > 25 and dreamed > 25, f"reconstruction {painted:.1f} dB, prediction {dreamed:.1f} dB"
+    reconstructed = metrics.psnr(frames.reconstructed, frames.images, 2.0).mean()
+    predicted = metrics.psnr(frames.predicted, frames.real, 2.0).mean()
+    assert reconstructed > 25 and predicted > 25, f"{reconstructed:.1f} dB, {predicted:.1f} dB"

@@ -124,7 +124,7 @@ def test_a_reconstruction_sees_the_latent_alone() -> None:
     assert torch.equal(model.decode(torch.zeros_like(latents)), before)
 
 
-def test_the_dream_never_sees_what_it_predicts() -> None:
+def test_the_rollout_does_not_depend_on_future_frames() -> None:
     model = tiny()
     images, actions = clip()
     other = images.clone()
@@ -132,7 +132,7 @@ def test_the_dream_never_sees_what_it_predicts() -> None:
     assert torch.equal(model(images, actions)["predicted"], model(other, actions)["predicted"])
 
 
-def test_the_dream_depends_on_context_and_actions() -> None:
+def test_the_rollout_depends_on_context_and_actions() -> None:
     torch.manual_seed(0)
     model = tiny()
     for parameter in model.parameters():
@@ -171,7 +171,7 @@ def test_every_parameter_learns() -> None:
     assert not silent
 
 
-def picture(frames: int = 1) -> torch.Tensor:
+def image(frames: int = 1) -> torch.Tensor:
     return torch.rand((frames, 3, 12, 16), generator=torch.Generator().manual_seed(2)) * 2 - 1
 
 
@@ -180,14 +180,14 @@ def motion(dx: float, dy: float, mask: float = 0.0, content: float = 0.0) -> Mot
     return Motion(flow, torch.full((1, 1, 12, 16), mask), torch.full((1, 3, 12, 16), content))
 
 
-def test_a_flow_of_whole_pixels_moves_the_picture_exactly() -> None:
-    x = picture()
+def test_a_flow_of_whole_pixels_moves_the_image_exactly() -> None:
+    x = image()
     moved = render(warp(memory.init(x), motion(3, -1)))
     assert torch.allclose(moved[..., 1:, :-3], x[..., :-1, 3:], atol=1e-5)
 
 
 def test_half_steps_add_up_without_blur() -> None:
-    x = picture()
+    x = image()
     texture = memory.init(x)
     for _ in range(4):
         texture = warp(texture, motion(0.5, 0))
@@ -195,13 +195,13 @@ def test_half_steps_add_up_without_blur() -> None:
 
 
 def test_paint_covers_what_moves() -> None:
-    texture = warp(memory.init(picture()), motion(0, 0, mask=1.0, content=0.25))
+    texture = warp(memory.init(image()), motion(0, 0, mask=1.0, content=0.25))
     assert torch.allclose(render(texture), torch.full((1, 3, 12, 16), 0.25))
-    half = warp(memory.init(picture()), motion(0, 0, mask=0.5, content=0.25))
-    assert torch.allclose(render(half), 0.5 * picture() + 0.125, atol=1e-5)
+    half = warp(memory.init(image()), motion(0, 0, mask=0.5, content=0.25))
+    assert torch.allclose(render(half), 0.5 * image() + 0.125, atol=1e-5)
 
 
 def test_sampling_beyond_the_edge_repeats_it() -> None:
-    x = picture()
+    x = image()
     far = sample(x, torch.full((1, 2, 12, 16), 100.0))
     assert torch.allclose(far, x[..., -1:, -1:].expand_as(x), atol=1e-5)

@@ -1,4 +1,4 @@
-"""Sheets, panels and films come out in the right size, in the right place, whole."""
+"""Size and content of sheets, panels, images and videos; writing is atomic."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def decode(path: Path) -> list[Image]:
         return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)]
 
 
-def test_to_pictures_moves_the_channels() -> None:
+def test_to_images_moves_the_channels() -> None:
     frames = torch.randint(0, 256, (2, 5, 3, 4, 6), dtype=torch.uint8)
-    pictures = to_images(frames)
-    assert pictures.shape == (2, 5, 4, 6, 3)
-    assert (pictures[1, 2, 3, 4] == frames[1, 2, :, 3, 4].numpy()).all()
+    images = to_images(frames)
+    assert images.shape == (2, 5, 4, 6, 3)
+    assert (images[1, 2, 3, 4] == frames[1, 2, :, 3, 4].numpy()).all()
 
 
 def test_enlarge_keeps_proportions() -> None:
@@ -63,7 +63,7 @@ def test_contact_sheet_places_every_tile_and_label() -> None:
     assert contact_sheet([[plain(10)]], ["a"], title="a long title " * 20, height=40).shape[1] > 500
 
 
-def test_side_by_side_leaves_room_below() -> None:
+def test_side_by_side_leaves_space_for_the_footer() -> None:
     tall, with_footer = (side_by_side([plain(99)] * 3, ["a", "b", "c"], height=64, footer=f) for f in (0, 30))
     assert with_footer.shape[0] == tall.shape[0] + 30
     assert (tall == 99).all(-1).sum() == 3 * 64 * 96
@@ -84,17 +84,17 @@ def test_action_panel_shows_the_action(height: int) -> None:
 
 
 def test_overlay_is_a_copy_and_touches_one_corner() -> None:
-    picture = plain(128, 120, 160)
-    drawn = overlay_action(picture, (0.2, 0.5, 0.0, 1.0))
-    assert (picture == 128).all() and (drawn[:90] == 128).all() and (drawn[:, 60:] == 128).all()
+    image = plain(128, 120, 160)
+    drawn = overlay_action(image, (0.2, 0.5, 0.0, 1.0))
+    assert (image == 128).all() and (drawn[:90] == 128).all() and (drawn[:, 60:] == 128).all()
     assert (drawn[90:, :60] != 128).any()
     assert overlay_action(plain(128, 8, 8), (0, 0, 0, 0)).shape == (8, 8, 3)
 
 
 def test_png_is_exact(tmp_path: Path) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)
-    write_png(tmp_path / "new" / "a.png", picture)
-    assert (np.asarray(Pillow.open(tmp_path / "new" / "a.png")) == picture).all()
+    image = np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)
+    write_png(tmp_path / "new" / "a.png", image)
+    assert (np.asarray(Pillow.open(tmp_path / "new" / "a.png")) == image).all()
 
 
 @pytest.mark.parametrize(("size", "hz"), [((64, 96), 10.0), ((65, 97), 14.0), ((64, 64), 10 / 3)])
@@ -112,7 +112,7 @@ def test_video_decodes_back(tmp_path: Path, size: tuple[int, int], hz: float) ->
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
 
 
-def test_a_film_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_video_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     write_video(path, [plain(20, 64, 64)], 10.0)
     before = path.read_bytes()
@@ -130,9 +130,9 @@ def test_a_film_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
 
 
 def test_widen_gives_pixels_their_shape() -> None:
-    picture = np.zeros((2, 16, 16, 3), np.uint8)
-    picture[:, :, 8:] = 255
-    (wide, _) = widen(picture, 2.0)
+    image = np.zeros((2, 16, 16, 3), np.uint8)
+    image[:, :, 8:] = 255
+    (wide, _) = widen(image, 2.0)
     assert wide.shape == (16, 32, 3)
     assert wide[0, 4, 0] == 0 and wide[0, 28, 0] == 255
-    assert np.array_equal(widen(picture, 1.0), picture)
+    assert np.array_equal(widen(image, 1.0), image)

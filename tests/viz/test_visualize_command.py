@@ -1,4 +1,4 @@
-"""`daydrive visualize`: files of every kind, and what is refused."""
+"""`daydrive visualize`: files of every kind, and errors for invalid input."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def drive(road_store: Path) -> str:
 
 def frames_of(file: Path) -> int:
     if file.suffix == ".mp4":
-        with av.open(str(file)) as film:
-            return sum(1 for _ in film.decode(video=0))
+        with av.open(str(file)) as video:
+            return sum(1 for _ in video.decode(video=0))
     return getattr(Pillow.open(file), "n_frames", 1)
 
 
@@ -64,7 +64,7 @@ def frames_of(file: Path) -> int:
         ("sheet", "f.png", 1),
     ],
 )
-def test_every_kind_as_what_the_file_is_called(
+def test_every_kind_in_every_format(
     kind: str, name: str, frames: int, trained: Path, road_store: Path, here: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -80,7 +80,7 @@ def test_every_kind_as_what_the_file_is_called(
 
 
 @pytest.mark.parametrize("kind", ["rollout", "steering-sweep", "error", "sheet"])
-def test_models_of_others_are_seen_too(
+def test_external_models_are_supported(
     kind: str, road_store: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (here / "copier.py").write_text(COPIER)
@@ -98,11 +98,11 @@ def test_curves_need_no_checkpoint(trained: Path, here: Path, monkeypatch: pytes
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(REPO / "scripts/visualize.py"), run_name="__main__")
     assert not ended.value.code
-    picture = np.asarray(Pillow.open(here / "c.png"))
-    assert picture.shape[1] > picture.shape[0] > 400
+    image = np.asarray(Pillow.open(here / "c.png"))
+    assert image.shape[1] > image.shape[0] > 400
 
 
-def test_what_is_refused(
+def test_invalid_input(
     refuse: Refuse, trained: Path, road_store: Path, small_store: Path, here: Path, drive: str
 ) -> None:
     (here / "file").write_text("in the way")
@@ -110,10 +110,10 @@ def test_what_is_refused(
     model = ("--checkpoint", trained)
     road = (*model, "--data-root", road_store)
     to = ("--output", "a.png")
-    film = r"drawn as \.png, \.mp4 or \.gif, which the file's name has to end in"
+    suffixes = r"written as \.png, \.mp4 or \.gif, so the file name has to end in that"
     for kind in ("rollout", "steering-sweep", "motion", "latent", "error"):
-        refuse("visualize", kind, *road, "--output", "a.jpg", said=f"--output a.jpg: {kind} is {film}")
-    refuse("visualize", "sheet", *road, "--output", "a.mp4", said=r"sheet is drawn as \.png, which")
+        refuse("visualize", kind, *road, "--output", "a.jpg", said=f"--output a.jpg: {kind} is {suffixes}")
+    refuse("visualize", "sheet", *road, "--output", "a.mp4", said=r"sheet is written as \.png, so")
     refuse("visualize", "rollout", *road, "--output", "folder.png", said="is a folder; name a file in it")
     refuse("visualize", "rollout", *road, "--output", "file/a.png", said="folder of --output file is a file")
     refuse("visualize", "rollout", "--checkpoint", "x", *road[2:], *to, said="there is no checkpoint x")
@@ -129,16 +129,36 @@ def test_what_is_refused(
     refuse("visualize", "steering-sweep", *road, *to, *late, said=r"--at 2.3: in the drive .* from 0.3 s to 2.2 s")
     refuse("visualize", "sheet", *road, *to, "--at", "1", said="name the drive with --drive")
     refuse(
-        "visualize", "steering-sweep", *model, *to, "--drive", drive, said="go with a store: name it with --data-root"
+        "visualize", "steering-sweep", *model, *to, "--drive", drive, said="require a store: name it with --data-root"
     )
     refuse(
-        "visualize", "motion", *road, *to, "--adapter", "a.py:b", said="motion shows what daydrive's own models hold"
+        "visualize",
+        "motion",
+        *road,
+        *to,
+        "--adapter",
+        "a.py:b",
+        said="motion shows the internal state of daydrive's own models",
     )
     refuse(
-        "visualize", "latent", *road, *to, "--adapter", "a.py:b", said="latent shows what daydrive's own models hold"
+        "visualize",
+        "latent",
+        *road,
+        *to,
+        "--adapter",
+        "a.py:b",
+        said="latent shows the internal state of daydrive's own models",
     )
     for kind in ("motion", "latent"):
-        refuse("visualize", kind, *road, *to, "--adapter", "a.py:b", said=f"{kind} shows what daydrive's own models")
+        refuse(
+            "visualize",
+            kind,
+            *road,
+            *to,
+            "--adapter",
+            "a.py:b",
+            said=f"{kind} shows the internal state of daydrive's own models",
+        )
     refuse("visualize", "rollout", *road, *to, "--horizon", 0, said="horizon")
     refuse("visualize", "rollouts", said="rollout")
 
@@ -158,7 +178,7 @@ def test_runs_without_a_log(refuse: Refuse, trained: Path, here: Path) -> None:
     (here / "blank/metrics.jsonl").write_text('{"step": 1, "lr": 0.1}\n')
     to = ("--output", "c.png")
     refuse("visualize", "curves", trained, "empty", *to, said="the run folder empty has no metrics.jsonl; give")
-    refuse("visualize", "curves", "nowhere", *to, said="the run folder nowhere is not there")
-    refuse("visualize", "curves", "blank", *to, said="has neither a train/loss nor a val/psnr")
-    refuse("visualize", "curves", trained, "--output", "c.gif", said="curves is drawn as .png")
+    refuse("visualize", "curves", "nowhere", *to, said="the run folder nowhere does not exist")
+    refuse("visualize", "curves", "blank", *to, said="contains neither train/loss nor val/psnr")
+    refuse("visualize", "curves", trained, "--output", "c.gif", said="curves is written as .png")
     refuse("visualize", "curves", trained, *to, "--smooth", "1", said="smooth")

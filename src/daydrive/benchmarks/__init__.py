@@ -1,1 +1,1 @@
-"""What daydrive itself costs: models, loading and training, timed beside what they are compared with."""
+"""Benchmarks of models, data loading and training against baselines."""

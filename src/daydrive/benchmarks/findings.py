@@ -1,4 +1,4 @@
-"""What was measured, and what it should be."""
+"""Benchmark results with their targets, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from daydrive.files import write_json
 
 
 class Target(NamedTuple):
-    """bound: None for what is only told, to compare with."""
+    """A target for a ratio. bound: None for a ratio without target, reported for comparison only."""
 
     bound: float | None
     at_least: bool
@@ -29,9 +29,10 @@ class Target(NamedTuple):
 
 @dataclass
 class Findings:
-    """ratios: by name, `NAME_CONFIG` where each config has one. raw: seconds and bytes behind them.
+    """Benchmark results.
 
-    not_measured: why, by the name of the ratio.
+    ratios: by name, `NAME_CONFIG` if measured for each config. raw: the seconds and bytes behind them. not_measured:
+    reasons by name of the ratio.
     """
 
     ratios: dict[str, float] = field(default_factory=dict)
@@ -45,15 +46,15 @@ class Findings:
 
 
 def target_of(ratio: str, targets: dict[str, Target]) -> Target:
-    """That of `NAME` or `NAME_CONFIG`."""
+    """The target of the ratio `NAME` or `NAME_CONFIG`."""
     return targets[max((name for name in targets if ratio.startswith(name)), key=len)]
 
 
 def outcomes(findings: Findings, targets: dict[str, Target]) -> dict[str, dict[str, Any]]:
-    """By ratio: what it is, its target, and whether that is met."""
-    of = {name: target_of(name, targets) for name in findings.ratios}
+    """Description, target and whether it is met, by ratio."""
+    found = {name: target_of(name, targets) for name in findings.ratios}
     return {
-        name: {"what": of[name].what, "target": str(of[name]), "met": of[name].met(value)}
+        name: {"what": found[name].what, "target": str(found[name]), "met": found[name].met(value)}
         for name, value in findings.ratios.items()
     }
 
@@ -76,7 +77,7 @@ def table(findings: Findings, targets: dict[str, Target]) -> Table:
 def write(
     output: Path, suite: str, quick: bool, machine: dict[str, Any], findings: Findings, targets: dict[str, Target]
 ) -> None:
-    """The outcome as JSON: `ratios` is flat, everything else says what they are and where they come from."""
+    """Write the results as JSON: `ratios` is flat; the other keys describe them and their origin."""
     text = {"suite": suite, "quick": quick, "machine": machine, "ratios": findings.ratios}
     text |= {"targets": outcomes(findings, targets), "not_measured": findings.not_measured, "raw": findings.raw}
     write_json(output, text)

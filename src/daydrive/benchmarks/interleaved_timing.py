@@ -1,4 +1,4 @@
-"""Seconds and bytes, on a machine that others may use at the same time."""
+"""Interleaved timing and peak memory, robust to other load on the machine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Seconds = dict[str, list[float]]
 
 
 class Effort(NamedTuple):
-    """rounds, seconds: how often what is compared is repeated, and for how long, at least. steps: of a training with
-    its loader. drives, frames: drawn."""
+    """Amount of measurement. rounds, seconds: minimum number of repetitions and minimum duration. steps: training steps
+    with the loader. drives, frames: size of the generated dataset."""
 
     rounds: int
     seconds: float
@@ -30,7 +30,7 @@ QUICK = Effort(rounds=2, seconds=0, steps=3, drives=8, frames=24)
 
 
 def seconds_of(run: Callable[[], object], device: torch.device) -> float:
-    """Until the device is done."""
+    """Duration of `run()`, including pending work of the device."""
     began = time.perf_counter()
     run()
     if device.type == "cuda":
@@ -39,9 +39,9 @@ def seconds_of(run: Callable[[], object], device: torch.device) -> float:
 
 
 def time_interleaved(runs: Mapping[str, Callable[[], object]], effort: Effort, device: torch.device) -> Seconds:
-    """Each once to warm up, then all in turn, again and again: what disturbs the machine for a while hits all of them.
+    """Time callables in turn after one warm-up call each, so that temporary load on the machine affects all of them.
 
-    The least seconds of each are those to compare.
+    Compare the minimum of each (`least`).
     """
     for run in runs.values():
         seconds_of(run, device)
@@ -56,14 +56,15 @@ def time_interleaved(runs: Mapping[str, Callable[[], object]], effort: Effort, d
 
 
 def least(seconds: Seconds) -> dict[str, float]:
+    """The shortest time of each."""
     return {name: min(each) for name, each in seconds.items()}
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
-    """What PyTorch's allocator holds at most while `run` runs, beyond what it held before.
+    """Peak memory of PyTorch's allocator during `run`, beyond the memory allocated before.
 
-    On a processor every allocation is counted: unlike the resident set that does not depend on what the C library
-    keeps for later, and it means the same as on a GPU.
+    On the CPU every allocation is counted by the profiler. Unlike the resident set size this is independent of memory
+    that the C library retains, and comparable with a GPU.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -71,7 +72,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
         before = torch.cuda.memory_allocated(device)
         run()
         return int(torch.cuda.max_memory_allocated(device) - before)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it tells of every beginning and end otherwise
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # otherwise it logs every start and stop
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
     events = profiler.profiler.kineto_results.events()

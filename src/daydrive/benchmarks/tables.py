@@ -1,4 +1,4 @@
-"""What was measured of a model, as tables for a terminal."""
+"""Results of the model benchmark as tables for the terminal."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from daydrive.report.tables import MISSING
 
 
 def tables(findings: Findings) -> list[Table]:
-    """One of the models, one of frames a second; none where no model was measured."""
+    """Tables of costs and of throughput; none if no model was measured."""
     if "dreams" not in findings.raw:
         return []
     return [_models(findings), _frames_per_second(findings.raw["frames_per_second"])]
 
 
 def _models(findings: Findings) -> Table:
-    """A column for each model and device."""
+    """One column per model and device."""
     hz = findings.raw["hz"]
-    shown = Table(title=f"one dream, seeing {findings.raw['seen']}", title_justify="left")
+    shown = Table(title=f"rollout with batch size 1, context from {findings.raw['seen']}", title_justify="left")
     shown.add_column("")
     for row in findings.raw["dreams"]:
         shown.add_column(f"{row['name']}\n{row['device']}", justify="right")
     metrics: list[tuple[str, Callable[[dict[str, Any]], float | None]]] = [
-        ("first frame, ms: least", lambda row: row["first_frame_ms_min"]),
+        ("first frame, ms: minimum", lambda row: row["first_frame_ms_min"]),
         ("  median", lambda row: row["first_frame_ms_p50"]),
         ("  99 of 100 within", lambda row: row["first_frame_ms_p99"]),
-        ("next frames, ms: least", lambda row: row["next_frame_ms_min"]),
+        ("next frames, ms: minimum", lambda row: row["next_frame_ms_min"]),
         ("  median", lambda row: row["next_frame_ms_p50"]),
         ("  99 of 100 within", lambda row: row["next_frame_ms_p99"]),
-        ("  of the processor", lambda row: row["next_frame_processor_ms_p50"]),
-        ("frames a second", lambda row: 1e3 / row["next_frame_ms_p50"]),
+        ("  CPU time", lambda row: row["next_frame_processor_ms_p50"]),
+        ("frames per second", lambda row: 1e3 / row["next_frame_ms_p50"]),
         (f"times real time, {hz:g} Hz", lambda row: 1e3 / row["next_frame_ms_p50"] / hz),
-        ("GFLOP a frame", lambda row: _scaled(row.get("frame_flops"), 1e9)),
+        ("GFLOP per frame", lambda row: _scaled(row.get("frame_flops"), 1e9)),
         ("million parameters", lambda row: _scaled(row.get("parameters"), 1e6)),
         ("memory, MiB", lambda row: _scaled(peak_memory(row), 2**20)),
-        ("energy of a frame, J", lambda row: row.get("joules")),
+        ("energy per frame, J", lambda row: row.get("joules")),
     ]
-    for name, figure in metrics:
-        shown.add_row(name, *(_short(figure(row)) for row in findings.raw["dreams"]))
+    for name, metric in metrics:
+        shown.add_row(name, *(_short(metric(row)) for row in findings.raw["dreams"]))
     return shown
 
 
 def peak_memory(row: dict[str, Any]) -> int | None:
-    """Bytes: of a processor, those of a process of its own; of a GPU, weights and what the dream holds at most."""
+    """Peak memory in bytes: on the CPU of a separate process, on a GPU weights plus peak allocation of a rollout."""
     if "resident_bytes" in row:
         return int(row["resident_bytes"])
     if "working_bytes" in row:
@@ -55,14 +55,14 @@ def peak_memory(row: dict[str, Any]) -> int | None:
 
 
 def _frames_per_second(entries: list[dict[str, Any]]) -> Table:
-    """A row for each model, device and size, a column for each batch."""
+    """One row per model, device and image size, one column per batch size."""
     batches = sorted({entry["batch"] for entry in entries if "batch" in entry})
-    shown = Table(title="frames a second, all dreams together", title_justify="left")
+    shown = Table(title="frames per second, all clips of a batch together", title_justify="left")
     shown.add_column("model")
     shown.add_column("device")
     shown.add_column("images")
     for batch in batches:
-        shown.add_column(f"{batch} at once", justify="right")
+        shown.add_column(f"batch {batch}", justify="right")
     rows: dict[tuple[str, str, str], dict[int, str]] = {}
     for entry in entries:
         height, width = entry["image_size"]
@@ -80,7 +80,7 @@ def _scaled(value: float | None, unit: float) -> float | None:
 
 
 def _short(value: float | None) -> str:
-    """Three figures, without an exponent."""
+    """Three significant digits without an exponent."""
     if value is None:
         return MISSING
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,6 +1,6 @@
-"""The command line: `daydrive COMMAND`, and the same commands as `python scripts/COMMAND.py`.
+"""The command line: `daydrive COMMAND`, also available as `python scripts/COMMAND.py`.
 
-Bad input ends with one sentence and exit code 2; `--debug` shows the traceback.
+Invalid input prints a one-sentence error and exits with code 2; `--debug` shows the traceback.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from daydrive.cli import benchmarks, configs, data, measuring, recording, stores, training, visualizing
+from daydrive.cli import benchmarks, configs, data, evaluation, recording, stores, training, visualizing
 from daydrive.cli.options import app
 from daydrive.errors import UserError
 from daydrive.renamed import current_names
@@ -20,8 +20,8 @@ __all__ = [
     "benchmarks",
     "configs",
     "data",
+    "evaluation",
     "main",
-    "measuring",
     "recording",
     "stores",
     "training",
@@ -31,17 +31,17 @@ __all__ = [
 BAD_INPUT, INTERRUPTED = 2, 130
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
-"""What typer raises for a wrong command line; some versions bring their own copy of click, without a public name."""
+"""Click's usage error as typer raises it; some versions of typer bundle click without a public name for it."""
 
 
 def main(command: str | None = None) -> None:
-    """Run the command line, or one command of it; exits with the code of the outcome."""
+    """Run the command line, or a single command, and exit with its exit code."""
     arguments = ([command] if command else []) + sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
     arguments, warnings = current_names(arguments)
     for warning in warnings:
-        print(f"warning: {warning}; the old name goes with the next version", file=sys.stderr)
+        print(f"warning: {warning}; the old name will be removed in the next version", file=sys.stderr)
     try:
         code = app(arguments, standalone_mode=False, prog_name="daydrive")
     except KeyboardInterrupt:
@@ -58,7 +58,7 @@ def main(command: str | None = None) -> None:
 
 
 def _sentence(error: Exception) -> str:
-    """What went wrong, on one line."""
+    """The error message on one line."""
     if isinstance(error, UserError):
         text = str(error)
     elif isinstance(error, OSError):

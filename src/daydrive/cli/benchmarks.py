@@ -1,4 +1,4 @@
-"""Commands that time: suites against their targets, and a dream of a thousand frames."""
+"""The benchmark commands: suites with targets, and the speed of a long rollout."""
 
 from __future__ import annotations
 
@@ -19,38 +19,39 @@ if TYPE_CHECKING:
     from daydrive.benchmarks.findings import Findings, Target
 
     Measure = Callable[[Path], tuple[Findings, dict[str, Target]]]
-    """Writes a file of JSON and returns what is in it."""
+    """Writes its results to a JSON file and returns them."""
 
 SUITES = ("model", "data", "training", "all")
-OF_A_TRAINING = (Path("configs/training/demo.yaml"), Path("configs/training/base.yaml"))
+TRAINING_CONFIGS = (Path("configs/training/demo.yaml"), Path("configs/training/base.yaml"))
 
 
 @app.command()
 def benchmark(
-    suite: Annotated[str, typer.Argument(help="what to measure: model, data, training or all")],
+    suite: Annotated[str, typer.Argument(help="suite to run: model, data, training or all")],
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option(help="model, all: run folder, checkpoint folder or model.safetensors; more of them to compare"),
+        typer.Option(help="model, all: run folder, checkpoint folder or model.safetensors; repeatable to compare"),
     ] = None,
     adapter: Annotated[
-        list[str] | None, typer.Option(help="model, all: another model in the same table, FILE.py:NAME@CHECKPOINT")
+        list[str] | None,
+        typer.Option(help="model, all: external model, FILE.py:NAME@CHECKPOINT; repeatable"),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="JSON file of figures, with a PNG beside it; default: runs/benchmark/SUITE.json")
+        Path | None, typer.Option(help="JSON file of results, plus a PNG; default: runs/benchmark/SUITE.json")
     ] = None,
     config: Annotated[
-        list[Path] | None, typer.Option(help="training, all: what to train, one or more; default: demo and base")
+        list[Path] | None, typer.Option(help="training, all: config to train; repeatable; default: demo and base")
     ] = None,
     data_root: Annotated[
-        Path | None, typer.Option(help="model, training, all: a store; default: noise at 10 Hz, drawn road drives")
+        Path | None, typer.Option(help="model, training, all: store; default: noise at 10 Hz, generated road drives")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="few repetitions: to see that it runs, not how fast")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="few repetitions: a smoke test, not a measurement")] = False,
     device: Device = "auto",
 ) -> None:
-    """What dreaming, loading and training cost, beside their targets and other models: a table, JSON and an image.
+    """Benchmark rollouts, data loading and training against targets and other models.
 
-    model: seconds, frames a second, memory, arithmetic and energy, on the processor and on a GPU where there is one.
-    data: the loader alone. training: a step, loading, saving and logging.
+    Writes a table, a JSON file and an image. Suite model: latency, throughput, memory, FLOPs and energy, on the CPU and
+    the GPU if there is one. Suite data: the data loader. Suite training: training steps, loading, saving and logging.
     """
     from daydrive.benchmarks.findings import table
     from daydrive.benchmarks.model import benchmark_model
@@ -63,7 +64,7 @@ def benchmark(
     console = Console()
     file = output or Path("runs/benchmark") / f"{suite}.json"
     if file.suffix == ".png":
-        raise UserError(f"--output {file}: the metrics are JSON; the image is written beside them")
+        raise UserError(f"--output {file}: name the JSON file; the PNG is written beside it")
     where = _devices(device)
 
     def of_model(file: Path) -> tuple[Findings, dict[str, Target]]:
@@ -78,7 +79,7 @@ def benchmark(
     def of_training(file: Path) -> tuple[Findings, dict[str, Target]]:
         from daydrive.benchmarks.training import benchmark_training
 
-        return benchmark_training(file, config or OF_A_TRAINING, data_root, where[-1], quick, console.print)
+        return benchmark_training(file, config or TRAINING_CONFIGS, data_root, where[-1], quick, console.print)
 
     suites: dict[str, Measure] = {"model": of_model, "data": of_data, "training": of_training}
     findings, targets = _all(file, suites, where[-1], quick) if suite == "all" else suites[suite](file)
@@ -105,11 +106,11 @@ def _check_options(
     if config and suite not in ("training", "all"):
         raise UserError(f"--config is for the suites 'training' and 'all', not for '{suite}'")
     if data_root and suite == "data":
-        raise UserError("--data-root is for the suites 'model', 'training' and 'all'; 'data' draws its own drives")
+        raise UserError("--data-root is for the suites 'model', 'training' and 'all'; 'data' generates its own drives")
 
 
 def _devices(name: str) -> list[torch.device]:
-    """auto: the processor and, where there is one, a GPU, which comes last."""
+    """The devices to measure; auto: the CPU and, if there is one, a GPU, which comes last."""
     import torch
 
     from daydrive.devices import find_device
@@ -121,7 +122,7 @@ def _devices(name: str) -> list[torch.device]:
 def _all(
     file: Path, suites: dict[str, Measure], device: torch.device, quick: bool
 ) -> tuple[Findings, dict[str, Target]]:
-    """One after the other into one file; what each writes itself is gone afterwards."""
+    """Run all suites in turn and write one file; the files of the single suites are removed."""
     from daydrive.benchmarks.findings import Findings, write
     from daydrive.files import check_folder, parents_made
     from daydrive.machine import describe_machine
@@ -145,13 +146,13 @@ def _all(
 @app.command()
 def dream_speed(
     checkpoint: Checkpoint,
-    frames: Annotated[int, typer.Option(help="frames to dream")] = 1000,
+    frames: Annotated[int, typer.Option(help="frames to predict")] = 1000,
     device: Device = "auto",
 ) -> None:
-    """Whether a model stays fast and sound in a long dream: figures as JSON."""
+    """Measure speed and stability of a long rollout; prints JSON."""
     import json
 
-    from daydrive.benchmarks.model import dream_speed as measure
+    from daydrive.benchmarks.model import rollout_speed
     from daydrive.checkpoint import load
     from daydrive.devices import find_device
 
@@ -159,5 +160,5 @@ def dream_speed(
         raise UserError(f"--frames has to be at least 2, not {frames}")
     where = find_device(device)
     loaded = load(checkpoint, where)
-    assert loaded.image_size is not None, "a training takes it from its store"
-    print(json.dumps(measure(loaded.model, loaded.image_size, frames, device=where), indent=2))
+    assert loaded.image_size is not None, "training sets it from the store"
+    print(json.dumps(rollout_speed(loaded.model, loaded.image_size, frames, device=where), indent=2))

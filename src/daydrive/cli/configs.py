@@ -1,4 +1,4 @@
-"""`daydrive configs …`: the settings that come with daydrive."""
+"""`daydrive configs …`: the configs that come with daydrive."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ app.add_typer(configs, name="configs")
 
 @configs.callback()
 def list_configs(context: typer.Context) -> None:
-    """The configs that come with daydrive, by the names that --config takes; `configs copy` makes one your own."""
+    """List the configs that come with daydrive, by the names that --config accepts; `configs copy` copies one."""
     from daydrive.config.files import config_names, describe
 
     if context.invoked_subcommand is None:
@@ -27,10 +27,10 @@ def list_configs(context: typer.Context) -> None:
 
 @configs.command()
 def copy(
-    name: Annotated[str, typer.Argument(help="of `daydrive configs`")],
-    destination: Annotated[Path | None, typer.Argument(help="file or folder; default: this folder")] = None,
+    name: Annotated[str, typer.Argument(help="a name listed by `daydrive configs`")],
+    destination: Annotated[Path | None, typer.Argument(help="file or folder; default: the current folder")] = None,
 ) -> None:
-    """A config of daydrive's as a file to change. What it extends stays daydrive's."""
+    """Copy a config to a file to edit. Configs that it extends are not copied."""
     from daydrive.config.files import copy_config
 
     print(copy_config(name, destination))

@@ -1,4 +1,4 @@
-"""Commands for drives and stores."""
+"""Commands that prepare, score, show and check drives."""
 
 from __future__ import annotations
 
@@ -13,35 +13,37 @@ from daydrive.errors import UserError, did_you_mean
 
 @app.command()
 def prepare_dataset(
-    dataset: Annotated[str, typer.Option(help="its name; `daydrive data sources` lists them all")],
-    data_root: Annotated[Path | None, typer.Option(help="folder of the recordings; road and gym need none")] = None,
+    dataset: Annotated[str, typer.Option(help="name of the dataset; `daydrive data sources` lists all")],
+    data_root: Annotated[Path | None, typer.Option(help="folder of the recordings; not for road and gym")] = None,
     output: Annotated[
-        str | None, typer.Option(metavar="PATH|URL", help="the store, s3:// too; default: data/processed/DATASET")
+        str | None, typer.Option(metavar="PATH|URL", help="store to write, also s3://; default: data/processed/DATASET")
     ] = None,
     image_size: Annotated[
-        tuple[int, int] | None, typer.Option(metavar="H W", help="default: that of configs/data/DATASET.yaml")
+        tuple[int, int] | None,
+        typer.Option(metavar="H W", help="default: data.image_size in configs/data/DATASET.yaml"),
     ] = None,
-    drives: Annotated[int | None, typer.Option(help="road, gym: how many")] = None,
-    frames: Annotated[int | None, typer.Option(help="road, gym: frames of each drive")] = None,
-    seed: Annotated[int | None, typer.Option(help="of what is drawn and of the split")] = None,
-    env: Annotated[str | None, typer.Option(help="gym: the environment's id")] = None,
-    hz: Annotated[float | None, typer.Option(help="frames a second of the store")] = None,
-    camera: Annotated[str | None, typer.Option(help="which one, where there are several")] = None,
+    drives: Annotated[int | None, typer.Option(help="road, gym: number of drives")] = None,
+    frames: Annotated[int | None, typer.Option(help="road, gym: frames per drive")] = None,
+    seed: Annotated[int | None, typer.Option(help="of generated drives and of the split")] = None,
+    env: Annotated[str | None, typer.Option(help="gym: environment id")] = None,
+    hz: Annotated[float | None, typer.Option(help="frame rate of the store")] = None,
+    camera: Annotated[str | None, typer.Option(help="camera, if the dataset has several")] = None,
     version: Annotated[str | None, typer.Option(help="nuscenes: v1.0-mini, v1.0-trainval or v1.0-test")] = None,
-    split: Annotated[str | None, typer.Option(help="official or by-drive, where the dataset has its own")] = None,
+    split: Annotated[str | None, typer.Option(help="official or by-drive, for datasets with an official split")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="another option of the dataset; repeatable")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="any other option of the dataset; repeatable"),
     ] = None,
-    fit: Annotated[str, typer.Option(help="pictures of other proportions: stretch, crop or letterbox")] = "stretch",
-    limit: Annotated[int | None, typer.Option(help="the first so many drives only, for a look")] = None,
-    workers: Annotated[int | None, typer.Option(help="processes; default: one for each processor")] = None,
-    jpeg_quality: Annotated[int, typer.Option(help="of pictures that are not of the store's size already")] = 95,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another store that is there")] = False,
-    add: Annotated[bool, typer.Option("--add", help="put drives that are new behind those of the store")] = False,
+    fit: Annotated[str, typer.Option(help="for other aspect ratios: stretch, crop or letterbox")] = "stretch",
+    limit: Annotated[int | None, typer.Option(help="only the first LIMIT drives")] = None,
+    workers: Annotated[int | None, typer.Option(help="processes; default: one per CPU")] = None,
+    jpeg_quality: Annotated[int, typer.Option(help="of images that have to be resized")] = 95,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a different store at --output")] = False,
+    add: Annotated[bool, typer.Option("--add", help="append new drives to the existing store")] = False,
     engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster")] = "local",
-    ray_address: Annotated[str | None, typer.Option(help="of a cluster that runs; default: one of its own")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="of a running cluster; default: start one")] = None,
 ) -> None:
-    """Raw drives → a store to train from."""
+    """Convert raw drives into a store to train from."""
     from daydrive.data.prepare.prepare import prepare
 
     options = _options(
@@ -56,7 +58,7 @@ def prepare_dataset(
 
 
 def _options(settings: list[str], **named: float | str | None) -> dict[str, Any]:
-    """The options of a dataset: those that have a name on the command line, and those given as NAME=VALUE."""
+    """The options of a dataset: from flags of their own, and from --set NAME=VALUE."""
     options: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     for setting in settings:
         name, equals, value = setting.partition("=")
@@ -70,12 +72,14 @@ def _options(settings: list[str], **named: float | str | None) -> dict[str, Any]
 
 @app.command()
 def score(
-    store: Annotated[Path, typer.Argument(help="the store")],
-    by: Annotated[str, typer.Option(help="motion, or error of a checkpoint one frame ahead")],
-    checkpoint: Annotated[Path | None, typer.Option(help="for error: run folder, checkpoint or its file")] = None,
+    store: Annotated[Path, typer.Argument(help="store")],
+    by: Annotated[str, typer.Option(help="motion, or error: a checkpoint's error one frame ahead")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="error: run folder, checkpoint folder or model.safetensors")
+    ] = None,
     device: Device = "auto",
 ) -> None:
-    """A column of how difficult each frame is, for data.curriculum.by."""
+    """Add a column with the difficulty of each frame, for data.curriculum.by."""
     from functools import partial
 
     from daydrive.data.quality import scores
@@ -102,16 +106,16 @@ def score(
 @app.command()
 def show_batch(
     config: ConfigFile = Path("configs/training/base.yaml"),
-    data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root, or the newest")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="store; default: data.root, or the newest")] = None,
     split: Annotated[str, typer.Option(help="train, val or test")] = "train",
-    clips: Annotated[int, typer.Option(min=1, max=256, help="how many")] = 8,
-    length: Annotated[int | None, typer.Option(min=1, help="frames of each that are shown; default: up to 8")] = None,
-    first_sample: Annotated[int, typer.Option(min=0, help="place in the order of the training, from 0 on")] = 0,
+    clips: Annotated[int, typer.Option(min=1, max=256, help="number of clips")] = 8,
+    length: Annotated[int | None, typer.Option(min=1, help="frames to show per clip; default: up to 8")] = None,
+    first_sample: Annotated[int, typer.Option(min=0, help="index of the first clip in training order")] = 0,
     seed: Annotated[int | None, typer.Option(help="default: training.seed of the config")] = None,
-    output: Annotated[Path, typer.Option(help="the picture, a PNG file")] = Path("batch.png"),
+    output: Annotated[Path, typer.Option(help="PNG file")] = Path("batch.png"),
     overrides: Overrides = None,
 ) -> None:
-    """Clips as training sees them, in its order and augmented as the config says, with their actions."""
+    """Show clips as training sees them: in training order, augmented, with their actions."""
     from daydrive.config import load_config
     from daydrive.data.defaults import find_store
     from daydrive.data.sampling.augment import DrivingAugmentation
@@ -159,10 +163,10 @@ def show_batch(
 
 
 @app.command()
-def find_nan(store: Annotated[Path, typer.Argument(help="the store")]) -> None:
-    """Every row of a store read and every picture decoded: what is damaged, NaN or out of range, and where.
+def find_nan(store: Annotated[Path, typer.Argument(help="store")]) -> None:
+    """Read every row and decode every image of a store; report what is damaged, NaN or out of range.
 
-    Exit code 0 where nothing is, else 1.
+    Exit code 0 if nothing is found, else 1.
     """
     from daydrive.data.quality.check import find_bad_rows
     from daydrive.data.store.store import Store
@@ -174,6 +178,6 @@ def find_nan(store: Annotated[Path, typer.Argument(help="the store")]) -> None:
         found = find_bad_rows(opened, progress)
     for bad in found:
         print(bad)
-    verdict = f"{len(found)} faults" if found else "nothing damaged, NaN or out of range"
-    print(f"{opened.path}: {opened.rows} frames of {len(opened.drives)} drives, {verdict}")
+    summary = f"{len(found)} faults" if found else "nothing damaged, NaN or out of range"
+    print(f"{opened.path}: {opened.rows} frames of {len(opened.drives)} drives, {summary}")
     raise typer.Exit(1 if found else 0)

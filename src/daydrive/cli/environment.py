@@ -1,4 +1,4 @@
-"""Environment variables of W&B, as overrides of the settings that they stand for."""
+"""Environment variables of W&B as overrides of the corresponding settings."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from daydrive.errors import UserError, did_you_mean
 
 MODES = {"online": "online", "offline": "offline", "disabled": "disabled", "dryrun": "offline", "run": "online"}
-"""What WANDB_MODE may be; the last two are W&B's older names."""
+"""Values of WANDB_MODE; the last two are older names."""
 
 TRUE = {"1", "true", "yes", "on"}
 
 
 def wandb_overrides(environment: Mapping[str, str]) -> list[str]:
-    """Such as `logging.wandb_mode="offline"` for WANDB_MODE=offline; a variable that is empty counts as not set.
+    """Overrides such as `logging.wandb_mode="offline"` for WANDB_MODE=offline; an empty variable counts as unset.
 
-    WANDB_DISABLED wins over WANDB_MODE. UserError for a mode that W&B doesn't have.
+    WANDB_DISABLED takes precedence over WANDB_MODE. Raises UserError for an unknown mode.
     """
     settings = {"wandb_project": environment.get("WANDB_PROJECT"), "wandb_name": environment.get("WANDB_NAME")}
     mode = environment.get("WANDB_MODE")
@@ -24,6 +24,6 @@ def wandb_overrides(environment: Mapping[str, str]) -> list[str]:
         settings["wandb_mode"] = "disabled"
     elif mode:
         if mode not in MODES:
-            raise UserError(f"WANDB_MODE={mode} in the environment is no mode of W&B{did_you_mean(mode, MODES)}")
+            raise UserError(f"WANDB_MODE={mode} in the environment is not a W&B mode{did_you_mean(mode, MODES)}")
         settings["wandb_mode"] = MODES[mode]
     return [f"logging.{name}={json.dumps(value)}" for name, value in settings.items() if value]

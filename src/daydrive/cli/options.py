@@ -1,4 +1,4 @@
-"""The command line's app, and what its commands share."""
+"""The typer app, and options that several commands share."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="World models of driving: prepare drives, train, measure, dream. --debug shows tracebacks.",
+    help="World models of driving: prepare drives, train, evaluate, benchmark, visualize. --debug shows tracebacks.",
 )
 
 NUMBER = re.compile(r"-?\d+(\.\d*)?([eE]-?\d+)?|-?\.\d+")
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="YAML file of settings, or a name of `daydrive configs`")]
+ConfigFile = Annotated[Path, typer.Option("--config", help="YAML file, or a name listed by `daydrive configs`")]
 Checkpoint = Annotated[Path, typer.Option(help="run folder, checkpoint folder or model.safetensors")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …, or auto: a GPU where there is one")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]…", help="settings to change")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …, or auto: a GPU if there is one")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]…", help="settings to override")]
 
 
 class ManyNumbers(TyperCommand):
-    """`--weights 2 1` is taken as `--weights "2 1"`."""
+    """A command that accepts `--weights 2 1` for `--weights "2 1"`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         joined: list[str] = []
@@ -42,9 +42,9 @@ class ManyNumbers(TyperCommand):
 
 
 def numbers(text: str, option: str) -> list[float]:
-    """UserError for what is no number."""
+    """Numbers separated by spaces or commas; raises UserError for anything else."""
     words = text.replace(",", " ").split()
     for word in words:
         if not NUMBER.fullmatch(word):
-            raise UserError(f"{option} {text}: '{word}' is no number")
+            raise UserError(f"{option} {text}: '{word}' is not a number")
     return [float(word) for word in words]

@@ -1,4 +1,4 @@
-"""`daydrive record`: drives from CARLA or any gymnasium environment."""
+"""`daydrive record`: record drives in CARLA or any Gymnasium environment."""
 
 from __future__ import annotations
 
@@ -15,28 +15,30 @@ CARLA = "carla"
 
 @app.command()
 def record(
-    env: Annotated[str, typer.Option(help="carla, or the id of a gymnasium environment such as CarRacing-v3")],
+    env: Annotated[str, typer.Option(help="carla, or the id of a Gymnasium environment such as CarRacing-v3")],
     output: Annotated[Path | None, typer.Option(help="folder; default: data/recorded/ENV")] = None,
-    drives: Annotated[int, typer.Option(min=1, help="how many")] = 24,
-    frames: Annotated[int, typer.Option(min=2, help="of each drive")] = 600,
-    hz: Annotated[float | None, typer.Option(min=0.1, max=100, help="frames a second; default: about 10")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="of where, with whom and how is driven")] = 0,
+    drives: Annotated[int, typer.Option(min=1, help="number of drives")] = 24,
+    frames: Annotated[int, typer.Option(min=2, help="frames per drive")] = 600,
+    hz: Annotated[float | None, typer.Option(min=0.1, max=100, help="frame rate; default: about 10")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of route, traffic and driving style")] = 0,
     image_size: Annotated[tuple[int, int] | None, typer.Option(metavar="H W", help="carla: default 256 256")] = None,
-    fov: Annotated[float | None, typer.Option(min=10, max=170, help="carla: degrees across; default: 90")] = None,
-    town: Annotated[str | None, typer.Option(help="carla: map; default: the one that is loaded")] = None,
+    fov: Annotated[float | None, typer.Option(min=10, max=170, help="carla: horizontal, degrees; default: 90")] = None,
+    town: Annotated[str | None, typer.Option(help="carla: map; default: the loaded one")] = None,
     weather: Annotated[str | None, typer.Option(help="carla: a preset such as ClearNoon, or random")] = None,
-    vehicles: Annotated[int | None, typer.Option(min=0, help="carla: in the traffic; default: 40")] = None,
-    walkers: Annotated[int | None, typer.Option(min=0, help="carla: default: 20")] = None,
+    vehicles: Annotated[int | None, typer.Option(min=0, help="carla: number in traffic; default: 40")] = None,
+    walkers: Annotated[int | None, typer.Option(min=0, help="carla: number; default: 20")] = None,
     vehicle: Annotated[str | None, typer.Option(help="carla: blueprint; default: vehicle.tesla.model3")] = None,
     driver: Annotated[str | None, typer.Option(help="carla: autopilot (default), behavior or basic")] = None,
-    host: Annotated[str | None, typer.Option(help="carla: of the server; default: localhost")] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="carla: of the server; default: 2000")] = None,
-    traffic_port: Annotated[int | None, typer.Option(min=1, max=65535, help="carla: default: 8000")] = None,
-    timeout: Annotated[float | None, typer.Option(min=0.1, help="carla: s for an answer; default: 20")] = None,
+    host: Annotated[str | None, typer.Option(help="carla: server; default: localhost")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="carla: server port; default: 2000")] = None,
+    traffic_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="carla: traffic manager port; default: 8000")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(min=0.1, help="carla: for a response, seconds; default: 20")] = None,
 ) -> None:
-    """Drives → folders with pictures and actions, for the dataset `folder` or `carla`.
+    """Record drives into folders of images and actions, for the dataset `folder` or `carla`.
 
-    A drive is there whole or not at all; the same command goes on with those that are missing.
+    Each drive is written atomically; running the same command again records the missing drives.
     """
     folder = output or Path("data") / "recorded" / env.rsplit("/", 1)[-1]
     options = {
@@ -51,9 +53,9 @@ def record(
         else:
             recorded = _gym(env, folder, drives, frames, hz, seed, given)
     except KeyboardInterrupt:
-        print(f"Stopped; the same command goes on with the drives that are not in {folder} yet.")
+        print(f"Interrupted; the same command records the drives that are missing in {folder}.")
         raise
-    print(f"{folder}: {recorded} drives recorded, {drives - recorded} were there")
+    print(f"{folder}: {recorded} drives recorded, {drives - recorded} existed already")
 
 
 def _carla(folder: Path, drives: int, options: dict[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""`daydrive data …`: what is in a store, what is wrong with it, stores made from stores, actions for videos."""
+"""`daydrive data …`: inspect and diagnose stores, split, merge and export them, estimate actions of videos."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import typer
 from daydrive.cli.options import ManyNumbers, app, numbers
 from daydrive.errors import UserError
 
-stores = typer.Typer(no_args_is_help=True, help="Look into stores, find what is wrong with them, divide and join them.")
+stores = typer.Typer(no_args_is_help=True, help="Inspect, diagnose, split, merge and export stores.")
 app.add_typer(stores, name="data")
 
-Place = Annotated[str, typer.Argument(metavar="STORE", help="the store: a path, s3:// or gs://")]
+Place = Annotated[str, typer.Argument(metavar="STORE", help="store: a path, s3:// or gs://")]
 
 
 @stores.command("sources")
 def list_sources() -> None:
-    """All datasets, daydrive's own and those of other packages: what they read, and their options."""
+    """List all datasets, built-in and from other packages, with their formats and options."""
     from rich.console import Console
 
     from daydrive.cli.tables import print_sources
@@ -29,9 +29,9 @@ def list_sources() -> None:
 @stores.command()
 def info(
     store: Place,
-    as_json: Annotated[bool, typer.Option("--json", help="as JSON, for programs")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """What is in a store: frames, drives, splits, how its actions were made, and the range of every column."""
+    """Summarize a store: frames, drives, splits, origin of its actions, and the range of every column."""
     import json
 
     from rich.console import Console
@@ -40,28 +40,28 @@ def info(
     from daydrive.data.quality.summary import summarize
     from daydrive.data.store.store import Store
 
-    told = summarize(Store.open(store))
+    summary = summarize(Store.open(store))
     if as_json:
-        print(json.dumps(told, indent=2, ensure_ascii=False))
+        print(json.dumps(summary, indent=2, ensure_ascii=False))
     else:
-        print_summary(Console(highlight=False), told)
+        print_summary(Console(highlight=False), summary)
 
 
 @stores.command()
 def show(
     store: Place,
-    drive: Annotated[list[str] | None, typer.Option(help="this one only; repeatable")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="how many drives, spread evenly over the store")] = 12,
-    images: Annotated[int, typer.Option(min=1, max=512, help="of each drive")] = 24,
-    output: Annotated[Path | None, typer.Option(help="folder for them; default: show/STORE")] = None,
+    drive: Annotated[list[str] | None, typer.Option(help="only this drive; repeatable")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="number of drives, spread evenly over the store")] = 12,
+    images: Annotated[int, typer.Option(min=1, max=512, help="images per drive")] = 24,
+    output: Annotated[Path | None, typer.Option(help="folder; default: show/STORE")] = None,
 ) -> None:
-    """Pictures and actions of drives on a timeline: a PNG of each, and one page with all of them."""
+    """Draw images and actions of drives on a timeline: a PNG per drive, and an HTML page with all of them."""
     from daydrive.data.store.store import Store
-    from daydrive.viz.gallery import choose
+    from daydrive.viz.gallery import choose_drives
     from daydrive.viz.gallery import show as write
 
     opened = Store.open(store)
-    drives = choose(opened, drive or [], limit)
+    drives = choose_drives(opened, drive or [], limit)
     folder = output if output is not None else Path("show") / opened.path.absolute().name
     page, *_ = write(opened, drives, folder, images)
     print(f"{page}: {len(drives)} of {len(opened.drives)} drives, a PNG of each beside it")
@@ -70,27 +70,27 @@ def show(
 @stores.command()
 def split(
     store: Place,
-    by: Annotated[str, typer.Option(help="drive: whole drives; time: each is cut into contiguous parts")],
-    seed: Annotated[int, typer.Option(help="of the shuffle of drives")] = 0,
-    val: Annotated[float, typer.Option(help="share of the frames for validation")] = 0.1,
-    test: Annotated[float, typer.Option(help="share of the frames for test")] = 0.1,
-    output: Annotated[Path | None, typer.Option(help="another store, sharing files; default: in place")] = None,
+    by: Annotated[str, typer.Option(help="drive: assign whole drives; time: cut each into contiguous parts")],
+    seed: Annotated[int, typer.Option(help="for shuffling drives")] = 0,
+    val: Annotated[float, typer.Option(help="fraction of the frames for validation")] = 0.1,
+    test: Annotated[float, typer.Option(help="fraction of the frames for test")] = 0.1,
+    output: Annotated[Path | None, typer.Option(help="new store that shares files; default: in place")] = None,
 ) -> None:
-    """New splits for a store, without touching its pictures; drives that belong together stay in one split."""
+    """Split a store anew without rewriting images; drives that belong together stay in one split."""
     from daydrive.data.store.resplit import resplit, table_of_splits
 
     made = resplit(store, by, seed=seed, val=val, test=test, output=output)
-    told = ", ".join(f"{drives} {name} ({frames} frames)" for name, drives, frames in table_of_splits(made))
-    print(f"{made.path}: drives: {told}")
+    counts = ", ".join(f"{drives} {name} ({frames} frames)" for name, drives, frames in table_of_splits(made))
+    print(f"{made.path}: drives: {counts}")
 
 
 @stores.command()
 def export(
     store: Place,
-    output: Annotated[Path, typer.Option(help="the folder of the dataset, not there yet")],
-    split: Annotated[str | None, typer.Option(help="train, val or test alone; default: all")] = None,
+    output: Annotated[Path, typer.Option(help="folder of the dataset, which must not exist")],
+    split: Annotated[str | None, typer.Option(help="only train, val or test; default: all")] = None,
 ) -> None:
-    """A store → a dataset of LeRobot, version 3.0: Parquet and H.264."""
+    """Export a store as a LeRobot dataset, version 3.0 (Parquet and H.264)."""
     from daydrive.data.export import export_lerobot
 
     print(f"dataset: {export_lerobot(store, output, split)}")
@@ -98,13 +98,13 @@ def export(
 
 @stores.command(cls=ManyNumbers)
 def merge(
-    members: Annotated[list[str], typer.Argument(metavar="STORE...", help="the stores: paths, s3:// or gs://")],
-    output: Annotated[Path, typer.Option(help="folder of the mix, not there yet; it only names the stores")],
+    members: Annotated[list[str], typer.Argument(metavar="STORE...", help="stores: paths, s3:// or gs://")],
+    output: Annotated[Path, typer.Option(help="folder of the mix, which must not exist; it refers to the stores")],
     weights: Annotated[
-        str | None, typer.Option(metavar="W...", help="how often each one's clips come in a training; default: 1 each")
+        str | None, typer.Option(metavar="W...", help="sampling weight of each store in training; default: 1 each")
     ] = None,
 ) -> None:
-    """Several stores → one mix to train from; nothing is copied."""
+    """Combine several stores into a mix to train from, without copying data."""
     from daydrive.data.store.concat import merge as run
 
     mix = run(members, output, None if weights is None else numbers(weights, "--weights"))
@@ -118,9 +118,9 @@ def doctor(
     store: Place,
     output: Annotated[Path | None, typer.Option(help="folder of the report; default: the store")] = None,
 ) -> None:
-    """What is wrong with a store, with the evidence and the fix: a report to open in a browser, and doctor.json.
+    """Diagnose a store: problems with evidence and fixes, as an HTML report and doctor.json.
 
-    Exit code 0 where nothing is worse than a note, 1 with warnings, 3 where something is fatal to a training.
+    Exit code 0 if there are only notes, 1 with warnings, 3 with findings that are fatal for training.
     """
     from daydrive.data.quality.doctor import finding as findings
     from daydrive.data.quality.doctor.cache import diagnosis, keep
@@ -140,31 +140,32 @@ def doctor(
         found = examine(opened, progress)
     for fault in found:
         print(f"{fault.severity}  {fault.code}: {fault.says}\n    fix: {fault.fix}")
-    told = diagnosis(opened, found)
+    report = diagnosis(opened, found)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        keep(output, told)
+        keep(output, report)
     try:
-        keep(opened.path, told)
+        keep(opened.path, report)
     except OSError as error:
         if output is None:
             raise UserError(f"the store {store} can't be written ({error.strerror}); name another --output") from error
-        print(f"{store} can't be written ({error.strerror}), so that a training doesn't hear of this")
+        print(f"{store} can't be written ({error.strerror}), so training will not warn about these findings")
     write_text(folder / "doctor.html", diagnosis_page(opened, found))
-    verdict = f"{len(found)} findings, the gravest a {told['worst']}" if found else "nothing was found"
-    print(f"{store}: {opened.rows} frames of {len(opened.drives)} drives, {verdict}; see {folder / 'doctor.html'}")
-    raise typer.Exit(findings.EXIT_CODES[told["worst"]] if found else 0)
+    result = f"{len(found)} findings, most severe: {report['worst']}" if found else "nothing was found"
+    print(f"{store}: {opened.rows} frames of {len(opened.drives)} drives, {result}; see {folder / 'doctor.html'}")
+    raise typer.Exit(findings.EXIT_CODES[report["worst"]] if found else 0)
 
 
 @stores.command()
 def actions(
-    folder: Annotated[Path, typer.Argument(help="a drive's folder with its video, or a folder of such")],
-    fov: Annotated[float, typer.Option(min=20, max=170, help="degrees that the camera sees across")] = 70.0,
+    folder: Annotated[Path, typer.Argument(help="folder of a drive with its video, or a folder of such folders")],
+    fov: Annotated[float, typer.Option(min=20, max=170, help="horizontal field of view of the camera, degrees")] = 70.0,
     offset: Annotated[
-        float | None, typer.Option(help="s on the track's clock at the first frame; default: when the video was made")
+        float | None,
+        typer.Option(help="GPS time of the first frame, seconds; default: from the video's creation time"),
     ] = None,
 ) -> None:
-    """Videos without an actions.csv → one beside each: the wheel from how the picture turns, pedals from a *.gpx."""
+    """Write an actions.csv for videos that have none: steering from the image motion, pedals from a *.gpx track."""
     from daydrive.data.kinematics.dashcam import videos_without_actions, write_actions
 
     for file in videos_without_actions(folder):

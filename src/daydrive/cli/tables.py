@@ -1,4 +1,4 @@
-"""What the commands on stores print, as tables that wrap where the terminal is narrow."""
+"""Tables printed by the `daydrive data` commands; they wrap in narrow terminals."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from daydrive.errors import UserError
 
 
 def print_sources(console: Console) -> None:
-    """All datasets with what is read and their options; one that can't be loaded says why."""
-    table = _table("dataset", "what is read", "options")
+    """All datasets with their formats and options; one that can't be loaded is listed with its error."""
+    table = _table("dataset", "format", "options")
     for name in sources.names():
         try:
             source = sources.get(name)
@@ -31,29 +31,29 @@ def print_sources(console: Console) -> None:
     console.print(table)
 
 
-def print_summary(console: Console, told: dict[str, Any]) -> None:
-    """What `daydrive.data.quality.summary.summarize` found."""
-    height, width = told["image_size"]
+def print_summary(console: Console, summary: dict[str, Any]) -> None:
+    """Print the result of `daydrive.data.quality.summary.summarize`."""
+    height, width = summary["image_size"]
     facts = {
-        "source": _with_options(told["source"], told["options"]),
-        "recordings": told["data_root"],
-        "mix of": _members(told["members"]),
-        "frames": f"{told['frames']} of {height}x{width}, {told['hours']:.2f} h at {told['hz']:g} Hz",
-        "pictures": _geometry(told),
-        "size": told["bytes"] and f"{told['bytes'] / 1e6:.1f} MB, {told['bytes_per_frame']:.0f} bytes a frame",
-        "repeated": _repeated(told["repeated_frames"], told["frames"]),
-        "driving": _driving(told["driving"]),
-        "split": None if not told["split"] else ", ".join(f"{k} {v}" for k, v in told["split"].items()),
-        "fingerprint": told["fingerprint"],
+        "source": _with_options(summary["source"], summary["options"]),
+        "recordings": summary["data_root"],
+        "mix of": _members(summary["members"]),
+        "frames": f"{summary['frames']} of {height}x{width}, {summary['hours']:.2f} h at {summary['hz']:g} Hz",
+        "images": _geometry(summary),
+        "size": summary["bytes"] and f"{summary['bytes'] / 1e6:.1f} MB, {summary['bytes_per_frame']:.0f} bytes a frame",
+        "repeated": _repeated(summary["repeated_frames"], summary["frames"]),
+        "driving": _driving(summary["driving"]),
+        "split": None if not summary["split"] else ", ".join(f"{k} {v}" for k, v in summary["split"].items()),
+        "fingerprint": summary["fingerprint"],
     }
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, fact in facts.items():
         if fact:
             table.add_row(name, escape(str(fact)))
     console.print(table)
-    console.print(_splits(told["splits"]))
-    console.print(_actions(told["actions"], told["made_from"]))
-    console.print(_columns(told["columns"]))
+    console.print(_splits(summary["splits"]))
+    console.print(_actions(summary["actions"], summary["made_from"]))
+    console.print(_columns(summary["columns"]))
 
 
 def _table(*heads: str, numbers: int = 0) -> Table:
@@ -66,7 +66,7 @@ def _table(*heads: str, numbers: int = 0) -> Table:
 
 
 def _sentence(source: Source) -> str:
-    """The first sentence of what the source's module, or the package that it is a room of, says of itself."""
+    """The first sentence of the docstring of the source's module, or of its package."""
     kind = type(source.source if isinstance(source, Plugin) else source)
     package, _, last = kind.__module__.rpartition(".")
     text = sys.modules[package if last == "source" else kind.__module__].__doc__ or kind.__doc__ or ""
@@ -83,12 +83,14 @@ def _with_options(name: str, options: dict[str, Any]) -> str:
     return f"{name} ({', '.join(given)})" if given else name
 
 
-def _geometry(told: dict[str, Any]) -> str:
-    recorded = told["recorded_image_size"]
+def _geometry(summary: dict[str, Any]) -> str:
+    recorded = summary["recorded_image_size"]
     if not recorded:
         return ""
-    text = f"recorded at {recorded[0]}x{recorded[1]}, {told['fit']}"
-    return text + (f", pixels {told['pixel_aspect']:.3g} times as wide as high" if told["pixel_aspect"] != 1 else "")
+    text = f"recorded at {recorded[0]}x{recorded[1]}, {summary['fit']}"
+    return text + (
+        f", pixels {summary['pixel_aspect']:.3g} times as wide as high" if summary["pixel_aspect"] != 1 else ""
+    )
 
 
 def _members(members: list[dict[str, Any]]) -> str:
@@ -96,7 +98,7 @@ def _members(members: list[dict[str, Any]]) -> str:
 
 
 def _repeated(images: int | None, frames: int) -> str:
-    return "" if images is None else f"{100.0 * images / max(frames, 1):.1f} % of the pictures are the one before"
+    return "" if images is None else f"{100.0 * images / max(frames, 1):.1f} % of the images repeat the previous one"
 
 
 def _driving(shares: dict[str, float | None]) -> str:
@@ -123,13 +125,13 @@ def _actions(actions: dict[str, dict[str, str]], origins: dict[str, dict[str, in
 
 
 def _columns(columns: dict[str, dict[str, Any]]) -> Table:
-    told = ("5", "50", "95")
-    table = _table("column", "min", *(f"{name} %" for name in told), "max", "mean", "none %", numbers=7)
+    percentiles = ("5", "50", "95")
+    table = _table("column", "min", *(f"{name} %" for name in percentiles), "max", "mean", "missing %", numbers=7)
     for name, found in columns.items():
         missing = f"{100 * found['missing']:.1f}" if found["missing"] else ""
         if "min" not in found:
             table.add_row(name, *[""] * 6, missing)
             continue
-        numbers = [found["min"], *(found["percentiles"][key] for key in told), found["max"], found["mean"]]
+        numbers = [found["min"], *(found["percentiles"][key] for key in percentiles), found["max"], found["mean"]]
         table.add_row(name, *(f"{number:.4g}" for number in numbers), missing)
     return table

@@ -1,4 +1,4 @@
-"""Commands that train."""
+"""Commands for training: train, find-lr, replay."""
 
 from __future__ import annotations
 
@@ -16,21 +16,27 @@ from daydrive.cli.options import ConfigFile, Device, Overrides, app
 @app.command()
 def train(
     config: ConfigFile = Path("configs/training/base.yaml"),
-    data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root, or the newest")] = None,
-    run_dir: Annotated[Path | None, typer.Option(help="default: runs/CONFIG-TIME; with --resume its newest")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on where the run ended")] = False,
-    allow_change: Annotated[bool, typer.Option("--allow-change", help="resume with settings that change it")] = False,
-    allow_faults: Annotated[bool, typer.Option("--allow-faults", help="train on data with fatal faults")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only the checks before the first step")] = False,
-    use_wandb: Annotated[bool, typer.Option("--use-wandb", help="log to Weights & Biases as well")] = False,
+    data_root: Annotated[Path | None, typer.Option(help="store; default: data.root, or the newest")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="default: runs/CONFIG-TIME; with --resume the newest")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="continue the run")] = False,
+    allow_change: Annotated[
+        bool, typer.Option("--allow-change", help="resume with changed settings that alter the run")
+    ] = False,
+    allow_fatal: Annotated[
+        bool, typer.Option("--allow-faults", help="train although the data has fatal findings")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only run the checks before the first step")] = False,
+    use_wandb: Annotated[bool, typer.Option("--use-wandb", help="also log to Weights & Biases")] = False,
     wandb_project: Annotated[str | None, typer.Option(help="default: WANDB_PROJECT, or daydrive")] = None,
-    wandb_name: Annotated[str | None, typer.Option(help="default: WANDB_NAME, or W&B's choice")] = None,
-    wandb_mode: Annotated[str | None, typer.Option(help="online, offline: synchronised later, or disabled")] = None,
+    wandb_name: Annotated[str | None, typer.Option(help="default: WANDB_NAME, or chosen by W&B")] = None,
+    wandb_mode: Annotated[
+        str | None, typer.Option(help="online, offline (to be synchronised later) or disabled")
+    ] = None,
     use_dp: Annotated[bool, typer.Option("--use-dp", help="DataParallel over this machine's GPUs")] = False,
     device: Device = "auto",
     overrides: Overrides = None,
 ) -> None:
-    """A store → a run folder with checkpoints, curves and pictures."""
+    """Train a model on a store; writes a run folder with checkpoints, curves and images."""
     from daydrive.config import load_config
     from daydrive.devices import find_device
     from daydrive.training.run import train_run
@@ -45,24 +51,24 @@ def train(
     settings = load_config(config, [*(overrides or []), *flags])
     if settings.logging.use_wandb:
         settings = load_config(config, [*wandb_overrides(os.environ), *(overrides or []), *flags])
-    train_options = TrainOptions(resume, allow_change, use_dp, dry_run, allow_faults)
+    train_options = TrainOptions(resume, allow_change, use_dp, dry_run, allow_fatal)
     raise typer.Exit(train_run(settings, config, data_root, run_dir, find_device(device), train_options))
 
 
 @app.command()
 def find_lr(
     config: ConfigFile = Path("configs/training/base.yaml"),
-    data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root, or the newest")] = None,
-    min_lr: Annotated[float, typer.Option(help="where the sweep begins")] = 1e-6,
-    max_lr: Annotated[float, typer.Option(help="where it ends, unless the loss diverges before")] = 1e-1,
-    steps: Annotated[int | None, typer.Option(help="default: 25 for each factor of 10")] = None,
-    part: Annotated[str, typer.Option(help="all, or encoder, dynamics, decoder while the others keep theirs")] = "all",
-    per_part: Annotated[bool, typer.Option("--per-part", help="each part on its own, one after the other")] = False,
+    data_root: Annotated[Path | None, typer.Option(help="store; default: data.root, or the newest")] = None,
+    min_lr: Annotated[float, typer.Option(help="start of the sweep")] = 1e-6,
+    max_lr: Annotated[float, typer.Option(help="end of the sweep, unless the loss diverges earlier")] = 1e-1,
+    steps: Annotated[int | None, typer.Option(help="default: 25 per decade")] = None,
+    part: Annotated[str, typer.Option(help="all, or encoder, dynamics or decoder with the others unchanged")] = "all",
+    per_part: Annotated[bool, typer.Option("--per-part", help="one sweep for each part in turn")] = False,
     output: Annotated[Path | None, typer.Option(help="folder; default: runs/find-lr-CONFIG-TIME")] = None,
     device: Device = "auto",
     overrides: Overrides = None,
 ) -> None:
-    """A store → a learning rate for the config, with the curve that speaks for it."""
+    """Find a learning rate for a config by a sweep, with a plot of the loss curve."""
     from daydrive.config import load_config
     from daydrive.devices import find_device
     from daydrive.training.lr_finder.finder import find_lr as find
@@ -75,13 +81,13 @@ def find_lr(
 
 @app.command()
 def replay(
-    fault: Annotated[Path, typer.Argument(help="RUN/faults/step-N, of a training that ended there")],
-    data_root: Annotated[Path | None, typer.Option(help="the store; default: where it was")] = None,
+    fault: Annotated[Path, typer.Argument(help="RUN/faults/step-N, written by training that stopped there")],
+    data_root: Annotated[Path | None, typer.Option(help="store; default: its original location")] = None,
     device: Device = "auto",
 ) -> None:
-    """The clips of a step that was not finite, once more: which of them it is, and why.
+    """Repeat a training step whose loss or gradient was not finite, and report which clip causes it, and why.
 
-    Exit code 0 where it happens again, else 1.
+    Exit code 0 if the failure is reproduced, else 1.
     """
     from daydrive.devices import find_device
     from daydrive.training.nonfinite import replay as again

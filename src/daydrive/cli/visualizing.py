@@ -1,4 +1,4 @@
-"""`daydrive visualize KIND …`: images and videos of what a model does."""
+"""`daydrive visualize KIND …`: images and videos of a model's rollouts."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from daydrive.cli.options import Checkpoint, Device, app
 from daydrive.errors import UserError
 
 kinds = typer.Typer(
-    no_args_is_help=True, help="Images and videos of what a model does: .png, .mp4 or .gif, as the file is named."
+    no_args_is_help=True, help="Images and videos of a model's rollouts; the suffix selects .png, .mp4 or .gif."
 )
 app.add_typer(kinds, name="visualize")
 
-Output = Annotated[Path, typer.Option(help="the file: .png, .mp4 or .gif")]
-Page = Annotated[Path, typer.Option(help="the file, .png")]
-Data = Annotated[Path, typer.Option("--data-root", help="the store")]
-Adapter = Annotated[str | None, typer.Option(help="FILE.py:NAME, for a --checkpoint that isn't daydrive's")]
+Output = Annotated[Path, typer.Option(help="file to write: .png, .mp4 or .gif")]
+StillOutput = Annotated[Path, typer.Option(help="file to write: .png")]
+Data = Annotated[Path, typer.Option("--data-root", help="store")]
+Adapter = Annotated[str | None, typer.Option(help="FILE.py:NAME, a function that loads --checkpoint as another model")]
 Split = Annotated[str, typer.Option(help="val, test or train")]
-Drives = Annotated[list[str] | None, typer.Option("--drive", help="this one instead; repeatable")]
-Drive = Annotated[str | None, typer.Option(help="of the store; default: the first of the split")]
-At = Annotated[float | None, typer.Option(help="second of the drive at which the dream begins; default: the earliest")]
-Horizon = Annotated[int, typer.Option(min=1, help="steps to predict, fewer where the drive ends before")]
-Clips = Annotated[int, typer.Option(min=1, help="how many, spread evenly over the split")]
-Unfit = Annotated[str | None, typer.Option("--adapter", hidden=True)]
+Drives = Annotated[list[str] | None, typer.Option("--drive", help="name of a drive, instead of a split; repeatable")]
+Drive = Annotated[str | None, typer.Option(help="name of a drive; default: the first of the split")]
+At = Annotated[float | None, typer.Option(help="start of the prediction within the drive, s; default: earliest")]
+Steps = Annotated[int, typer.Option("--horizon", min=1, help="steps to predict; fewer if the drive ends earlier")]
+Clips = Annotated[int, typer.Option(min=1, help="number of clips, spread evenly over the split")]
+UnsupportedAdapter = Annotated[str | None, typer.Option("--adapter", hidden=True)]
 
 
 @kinds.command()
@@ -37,18 +37,18 @@ def rollout(
     clips: Clips = 4,
     drive: Drives = None,
     at: At = None,
-    horizon: Horizon = 30,
+    steps: Steps = 30,
     adapter: Adapter = None,
     device: Device = "auto",
 ) -> None:
-    """Several clips at once: real frames, predicted ones, and where they differ."""
+    """Several clips: real frames, predicted frames and their difference."""
     from daydrive.devices import find_device
     from daydrive.viz.views import rollouts as kind
     from daydrive.viz.views.clips import ClipQuery, view_rollouts
     from daydrive.viz.views.files import MOVING, check_output, save
 
     check_output(output, "rollout", MOVING)
-    query = ClipQuery(split, horizon, clips, drive or (), at)
+    query = ClipQuery(split, steps, clips, drive or (), at)
     found, hz, aspect = view_rollouts(checkpoint, adapter, data_root, query, find_device(device))
     shown = list(found)
     save(output, lambda: kind.strip(shown, hz, aspect), lambda: kind.video(shown, hz, aspect), hz)
@@ -59,16 +59,16 @@ def rollout(
 def steering_sweep(
     checkpoint: Checkpoint,
     output: Output,
-    data_root: Annotated[Path | None, typer.Option(help="the store; without it the road world")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="store; default: use the road world")] = None,
     split: Split = "test",
     drive: Drive = None,
     at: At = None,
-    world: Annotated[int, typer.Option(min=0, help="which road of the road world")] = 0,
-    horizon: Horizon = 20,
+    world: Annotated[int, typer.Option(min=0, help="number of the road in the road world")] = 0,
+    steps: Steps = 20,
     adapter: Adapter = None,
     device: Device = "auto",
 ) -> None:
-    """One moment, five steerings side by side, in the road world above what really would have come."""
+    """One moment predicted with five steering commands; in the road world beside the simulated futures."""
     from daydrive.devices import find_device
     from daydrive.viz.views import steering_sweep as kind
     from daydrive.viz.views.clips import ClipQuery
@@ -78,10 +78,10 @@ def steering_sweep(
     where = find_device(device)
     if data_root is None:
         if drive is not None or at is not None or adapter is not None:
-            raise UserError("--drive, --at and --adapter go with a store: name it with --data-root")
-        shown, hz, aspect = kind.of_world(checkpoint, world, horizon, where)
+            raise UserError("--drive, --at and --adapter require a store: name it with --data-root")
+        shown, hz, aspect = kind.of_world(checkpoint, world, steps, where)
     else:
-        query = ClipQuery(split, horizon, 1, [drive] if drive else (), at)
+        query = ClipQuery(split, steps, 1, [drive] if drive else (), at)
         shown, hz, aspect = kind.of_drive(checkpoint, adapter, data_root, query, where)
     save(output, lambda: kind.sheet(shown, hz, aspect), lambda: kind.video(shown, hz, aspect), hz)
     print(f"{output}: {shown.moment}, steps {shown.steps}")
@@ -95,22 +95,22 @@ def motion(
     split: Split = "test",
     drive: Drive = None,
     at: At = None,
-    horizon: Horizon = 20,
-    adapter: Unfit = None,
+    steps: Steps = 20,
+    adapter: UnsupportedAdapter = None,
     device: Device = "auto",
 ) -> None:
-    """How the model paints: the flow, what it takes for new, what is left of the last real image."""
+    """Motion fields: optical flow, new content, and how much of the last real image still shows."""
     from daydrive.devices import find_device
     from daydrive.viz.views import motion as kind
-    from daydrive.viz.views.clips import ClipQuery, view_inside
+    from daydrive.viz.views.clips import ClipQuery, load_model_clip
     from daydrive.viz.views.files import MOVING, check_output, save
 
-    _refuse(adapter, "motion")
+    _refuse_adapter(adapter, "motion")
     check_output(output, "motion", MOVING)
-    inside = view_inside(
-        checkpoint, data_root, ClipQuery(split, horizon, 1, [drive] if drive else (), at), find_device(device)
+    model_clip = load_model_clip(
+        checkpoint, data_root, ClipQuery(split, steps, 1, [drive] if drive else (), at), find_device(device)
     )
-    shown, name, hz, aspect = kind.paint_rollout(inside), inside.name, inside.hz, inside.pixel_aspect
+    shown, name, hz, aspect = kind.view_motion(model_clip), model_clip.name, model_clip.hz, model_clip.pixel_aspect
     save(output, lambda: kind.sheet(shown, name, hz, aspect), lambda: kind.video(shown, name, hz, aspect), hz)
     print(f"{output}: {name}, steps {len(shown.real)}")
 
@@ -123,22 +123,22 @@ def latent(
     split: Split = "test",
     drive: Drive = None,
     at: At = None,
-    horizon: Horizon = 20,
-    adapter: Unfit = None,
+    steps: Steps = 20,
+    adapter: UnsupportedAdapter = None,
     device: Device = "auto",
 ) -> None:
-    """What the encoder makes of real and of predicted frames, and what the dynamics remember."""
+    """Latents of real and of predicted frames, and the recurrent state of the dynamics."""
     from daydrive.devices import find_device
     from daydrive.viz.views import latents as kind
-    from daydrive.viz.views.clips import ClipQuery, view_inside
+    from daydrive.viz.views.clips import ClipQuery, load_model_clip
     from daydrive.viz.views.files import MOVING, check_output, save
 
-    _refuse(adapter, "latent")
+    _refuse_adapter(adapter, "latent")
     check_output(output, "latent", MOVING)
-    inside = view_inside(
-        checkpoint, data_root, ClipQuery(split, horizon, 1, [drive] if drive else (), at), find_device(device)
+    model_clip = load_model_clip(
+        checkpoint, data_root, ClipQuery(split, steps, 1, [drive] if drive else (), at), find_device(device)
     )
-    shown, name, hz, aspect = kind.latents(inside), inside.name, inside.hz, inside.pixel_aspect
+    shown, name, hz, aspect = kind.latents(model_clip), model_clip.name, model_clip.hz, model_clip.pixel_aspect
     save(output, lambda: kind.sheet(shown, name, hz, aspect), lambda: kind.video(shown, name, hz, aspect), hz)
     print(f"{output}: {name}, steps {len(shown.real)}")
 
@@ -152,38 +152,38 @@ def error(
     clips: Clips = 32,
     drive: Drives = None,
     at: At = None,
-    horizon: Horizon = 30,
+    steps: Steps = 30,
     adapter: Adapter = None,
     device: Device = "auto",
 ) -> None:
-    """Where dreams are wrong and how that grows, beside copying: means over the clips, and the first of them."""
+    """Error maps by steps ahead beside those of copying the last frame: mean over clips, and the first clip."""
     from daydrive.devices import find_device
     from daydrive.viz.views import errors as kind
     from daydrive.viz.views.clips import ClipQuery, view_rollouts
     from daydrive.viz.views.files import MOVING, check_output, save
 
     check_output(output, "error", MOVING)
-    query = ClipQuery(split, horizon, clips, drive or (), at)
+    query = ClipQuery(split, steps, clips, drive or (), at)
     found, hz, aspect = view_rollouts(checkpoint, adapter, data_root, query, find_device(device))
     shown = kind.errors(found)
     save(output, lambda: kind.sheet(shown, hz, aspect), lambda: kind.video(shown, hz, aspect), hz)
-    print(f"{output}: clips {shown.clips}, steps {len(shown.dream)}")
+    print(f"{output}: clips {shown.clips}, steps {len(shown.predicted)}")
 
 
 @kinds.command()
 def sheet(
     checkpoint: Checkpoint,
     data_root: Data,
-    output: Page,
+    output: StillOutput,
     split: Split = "test",
     clips: Clips = 12,
     drive: Drives = None,
     at: At = None,
-    horizon: Horizon = 30,
+    steps: Steps = 30,
     adapter: Adapter = None,
     device: Device = "auto",
 ) -> None:
-    """Many dreams on one page, real above predicted, the best on top. Drives alone: `daydrive data show`."""
+    """Many rollouts on one page, real above predicted, best first. For drives alone use `daydrive data show`."""
     from daydrive.devices import find_device
     from daydrive.viz.images import write_png
     from daydrive.viz.views.clips import ClipQuery, view_rollouts
@@ -191,7 +191,7 @@ def sheet(
     from daydrive.viz.views.rollouts import ranked_sheet
 
     check_output(output, "sheet", STILL)
-    query = ClipQuery(split, horizon, clips, drive or (), at)
+    query = ClipQuery(split, steps, clips, drive or (), at)
     found, hz, aspect = view_rollouts(checkpoint, adapter, data_root, query, find_device(device))
     shown = list(found)
     write_png(output, ranked_sheet(shown, hz, aspect))
@@ -201,10 +201,12 @@ def sheet(
 @kinds.command()
 def curves(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run folders")],
-    output: Page,
-    smooth: Annotated[float, typer.Option(min=0.0, max=0.999, help="of the loss: the past's weight, 0 for none")] = 0.9,
+    output: StillOutput,
+    smooth: Annotated[
+        float, typer.Option(min=0.0, max=0.999, help="smoothing of the loss: weight of the past, 0 for none")
+    ] = 0.9,
 ) -> None:
-    """Training loss, validation PSNR and margin of one run or several, from what they logged."""
+    """Training loss, validation PSNR and margin of one or several runs, from their logs."""
     from daydrive.viz.images import write_png
     from daydrive.viz.views import training_curves as kind
     from daydrive.viz.views.files import STILL, check_output
@@ -215,9 +217,9 @@ def curves(
     print(f"{output}: {', '.join(run.name for run in read)}")
 
 
-def _refuse(adapter: str | None, kind: str) -> None:
+def _refuse_adapter(adapter: str | None, kind: str) -> None:
     if adapter is not None:
         raise UserError(
-            f"--adapter {adapter}: {kind} shows what daydrive's own models hold, and an adapter gives images alone; "
-            "rollout, steering-sweep, error and sheet take one"
+            f"--adapter {adapter}: {kind} shows the internal state of daydrive's own models, and an adapter provides "
+            "images only; rollout, steering-sweep, error and sheet support it"
         )

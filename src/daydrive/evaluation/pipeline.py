@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from daydrive import __version__
 from daydrive.data.store.store import Store
 from daydrive.distributed import DistributedContext, joined
 from daydrive.envs.road.camera import check_image_size
@@ -35,6 +34,7 @@ from daydrive.perceptual import Distance
 from daydrive.report.artifacts import bytes_needed, write_images, write_predictions, write_reports
 from daydrive.report.model_card import training_of
 from daydrive.types import Clip
+from daydrive.version import __version__
 from daydrive.workspace import filling
 
 SHOWN_CLIPS = 3

@@ -1,8 +1,8 @@
-"""A world model that denoises the next frame: DIAMOND (Alonso et al. 2024) in small.
+"""A small diffusion world model that denoises the next frame, after DIAMOND (Alonso et al. 2024).
 
-A U-Net sees the last frames and a noisy change from the newest one to the next; actions and noise level modulate its
-norms. It is trained and sampled as Karras et al. 2022 ("EDM") say. DIAMOND denoises the frame itself; its change
-(Price et al. 2023) is what a few minutes are enough for.
+A U-Net is given the last frames and the noisy difference between the newest frame and the next; actions and noise level
+modulate its norms. Training and sampling follow Karras et al. 2022 ("EDM"). DIAMOND denoises the frame itself; the
+difference (Price et al. 2023) can be learned within minutes.
 Shapes: B clips, T frames, C = `context_frames`, N predicted frames.
 """
 
@@ -24,24 +24,25 @@ from daydrive.models.interface import Distance, GradientCheckpointing, LossOutpu
 
 SIGMA_DATA = 0.5
 CHANGE_SCALE = 4.0
-"""Of the change between frames in [-1, 1], so that it spreads about as much as `SIGMA_DATA` says."""
+"""Scale of the difference between frames in [-1, 1]; its standard deviation becomes about `SIGMA_DATA`."""
 
 LOG_SIGMA = (0.2, 1.2)
-"""Mean and spread of the logarithm of the noise in training; more noise than in DIAMOND, since the first step of few is
-the one that predicts."""
+"""Mean and standard deviation of the log noise level in training; more noise than in DIAMOND, since with few sampling
+steps most of the prediction is made in the first one."""
 
 ACTION_SCALE = 5.0
-"""Of the actions, small numbers beside the sines that tell the noise."""
+"""Scale of the actions, which are small compared with the embedding of the noise level."""
 
 SIGMAS = (5.0, 0.002, 7.0)
-"""Of sampling: the first noise level, the one below which there is nothing to denoise, and Karras' rho between them."""
+"""Sampling: maximum and minimum noise level, and Karras' rho, which spaces the levels between them."""
 
 
 class DiffusionConfig(ModelConfig):
-    """channels: of the U-Net, fine to coarse, the first at half the image's size. condition_dim: of what modulates it.
+    """channels: of the U-Net, fine to coarse, the first at half the image size. condition_dim: size of the embedding
+    that modulates it.
 
-    context_noise: the largest noise put on past frames in training, so that a rollout's own errors are nothing new.
-    sampling_steps: denoising steps for a frame.
+    context_noise: maximum noise added to past frames in training, for robustness against the errors of a rollout.
+    sampling_steps: denoising steps per frame.
     """
 
     type: Literal["diffusion"] = "diffusion"
@@ -62,7 +63,7 @@ class DiffusionState(NamedTuple):
 
 
 class Block(GradientCheckpointing):
-    """Two convolutions with a shortcut; the condition scales and shifts the norms."""
+    """Residual block of two convolutions; the condition scales and shifts the norms."""
 
     def __init__(self, inputs: int, outputs: int, condition: int) -> None:
         super().__init__()
@@ -85,7 +86,7 @@ class Block(GradientCheckpointing):
 
 
 class Encoder(nn.Module):
-    """The U-Net's way down."""
+    """The downsampling path of the U-Net."""
 
     def __init__(self, config: DiffusionConfig, context_frames: int) -> None:
         super().__init__()
@@ -95,7 +96,7 @@ class Encoder(nn.Module):
         self.downsample = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor, condition: Tensor) -> list[Tensor]:
-        """Frames and the noisy change (B, 3 * (C + 1), H, W) → features, fine to coarse."""
+        """Frames and noisy difference (B, 3 * (C + 1), H, W) → features, fine to coarse."""
         x = self.in_proj(F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last))
         features = []
         for k, block in enumerate(self.blocks):
@@ -105,7 +106,7 @@ class Encoder(nn.Module):
 
 
 class Dynamics(nn.Module):
-    """What the actions and the noise level make of the coarsest features."""
+    """Embedding of actions and noise level, and the bottleneck of the U-Net."""
 
     frequencies: Tensor
 
@@ -131,7 +132,7 @@ class Dynamics(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The U-Net's way up."""
+    """The upsampling path of the U-Net."""
 
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
@@ -144,7 +145,8 @@ class Decoder(nn.Module):
             nn.init.zeros_(layer.weight)
 
     def forward(self, x: Tensor, features: list[Tensor], noisy: Tensor, condition: Tensor) -> Tensor:
-        """(B, 3, H, W); white noise need not pass the narrow U-Net, so `noisy`, of the same shape, is added to it."""
+        """The output (B, 3, H, W). `noisy`, of the same shape, is added with a learned gain, so that white noise need
+        not pass through the narrow U-Net."""
         for k in reversed(range(len(self.blocks))):
             x = self.blocks[k](torch.cat((x, features[k]), 1), condition)
             x = F.interpolate(self.upsample[k - 1](x), scale_factor=2.0) if k else x
@@ -155,7 +157,7 @@ class Diffusion(WorldModel):
     config_class = DiffusionConfig
 
     def __init__(self, config: ModelConfig, image_size: tuple[int, int], context_frames: int) -> None:
-        """Raises UserError where a side of the images can't be halved so often."""
+        """Raises UserError if a side of the images is not divisible by the total downsampling factor."""
         super().__init__(config, image_size, context_frames)
         assert isinstance(config, DiffusionConfig)
         shrunk = 2 ** len(config.channels)
@@ -170,13 +172,13 @@ class Diffusion(WorldModel):
         self.decoder = Decoder(config)
 
     def init_state(self, images: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> DiffusionState:
-        """The newest `context_frames`; where there are fewer, the first stands in, with no action before it."""
+        """The newest `context_frames` frames; if there are fewer, the first is repeated, with zero actions."""
         return self._past(images, actions, images.shape[1] - 1)
 
     def step(
         self, state: DiffusionState, action: Tensor, generator: torch.Generator | None = None
     ) -> tuple[DiffusionState, Tensor]:
-        """The frame is sampled from noise of the generator; without one from none, the most likely noise."""
+        """Samples the frame from noise drawn from the generator; without one from zeros, the most likely noise."""
         actions = torch.cat((state.actions, action[:, None]), 1)
         newest = state.images[:, -1]
         noise = torch.zeros_like(newest) if generator is None else _noise(newest, generator)
@@ -184,24 +186,22 @@ class Diffusion(WorldModel):
         return DiffusionState(torch.cat((state.images[:, 1:], frame[:, None]), 1), actions[:, 1:]), frame
 
     def reconstruct(self, images: Tensor, actions: Tensor, frames: Sequence[int]) -> Tensor:
-        """Each frame denoised after noise of `SIGMA_DATA` was put on its change, the same noise each time."""
+        """Each frame, denoised after adding fixed noise of standard deviation `SIGMA_DATA` to its difference."""
         pasts = [self._past(images, actions, max(0, t - 1)) for t in frames]
         before = torch.stack([past.images for past in pasts], 1).flatten(0, 1)
         padded = torch.cat((actions.new_zeros(len(actions), 1, actions.shape[2]), actions), 1)
-        did = torch.stack(
+        taken = torch.stack(
             [torch.cat((past.actions, padded[:, t, None]), 1) for past, t in zip(pasts, frames, strict=True)], 1
         ).flatten(0, 1)
         change = CHANGE_SCALE * (images[:, list(frames)].flatten(0, 1) - before[:, -1])
         sigma = change.new_full((len(change),), SIGMA_DATA)
         noisy = change + SIGMA_DATA * _noise(change, torch.Generator().manual_seed(0))
-        clean = (before[:, -1] + self.denoise(noisy, sigma, before, did) / CHANGE_SCALE).clamp(-1, 1)
+        clean = (before[:, -1] + self.denoise(noisy, sigma, before, taken) / CHANGE_SCALE).clamp(-1, 1)
         return clean.unflatten(0, (len(images), len(frames)))
 
     def loss(self, images: Tensor, actions: Tensor, config: LossConfig, distance: Distance) -> LossOutput:
-        """denoising_loss: the weighted squared error of the denoised changes, mean over the N frames after the context,
-        times `pred_weight`.
-
-        The frame that comes of one is the past of the next.
+        """denoising_loss: weighted squared error of the denoised differences, mean over the N frames after the context,
+        times `pred_weight`. Each predicted frame becomes part of the past of the next.
         """
         frames = list(images.unbind(1))
         context, clips = self.context_frames, len(images)
@@ -221,8 +221,9 @@ class Diffusion(WorldModel):
         return LossOutput(config.pred_weight * error, {"denoising_loss": error})
 
     def denoise(self, noisy: Tensor, sigma: Tensor, past: Tensor, actions: Tensor) -> Tensor:
-        """Noisy change (B, 3, H, W), its noise (B,), frames (B, C, 3, H, W) in [-1, 1], actions (B, C, action_dim), the
-        last of which leads to the next frame → the clean change (B, 3, H, W), `CHANGE_SCALE` times."""
+        """Noisy difference (B, 3, H, W), noise level (B,), frames (B, C, 3, H, W) in [-1, 1] and actions (B, C,
+        action_dim), the last of which leads to the next frame → the clean difference (B, 3, H, W), both times
+        `CHANGE_SCALE`."""
         condition = self.dynamics.condition(sigma, actions)
         sigma = sigma.view(-1, 1, 1, 1)
         total = (sigma**2 + SIGMA_DATA**2).sqrt()
@@ -239,7 +240,8 @@ class Diffusion(WorldModel):
         return [Unit(self.encoder), Unit(self.dynamics, ("condition", "forward")), Unit(self.decoder)]
 
     def _sample(self, past: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
-        """The next frame in [-1, 1], by Euler steps along the flow from `noise`, standard normal (B, 3, H, W)."""
+        """The next frame in [-1, 1], by Euler steps of the probability flow ODE from `noise`, standard normal (B, 3, H,
+        W)."""
         levels = noise_levels(self.sampling_steps)
         x = noise * levels[0]
         for sigma, following in pairwise([*levels, 0.0]):
@@ -248,7 +250,7 @@ class Diffusion(WorldModel):
         return (past[:, -1] + x / CHANGE_SCALE).clamp(-1, 1)
 
     def _past(self, images: Tensor, actions: Tensor, last: int) -> DiffusionState:
-        """Frame `last` and those before it."""
+        """State that ends with frame `last`."""
         numbers = range(last - self.context_frames + 1, last + 1)
         still = actions.new_zeros(len(images), self.config.action_dim)
         between = [actions[:, t] if t >= 0 else still for t in numbers[:-1]]
@@ -257,12 +259,12 @@ class Diffusion(WorldModel):
 
 
 def noise_levels(steps: int) -> list[float]:
-    """Of sampling, falling; equation 5 of Karras et al., of which the last level, almost 0, is 0."""
+    """Decreasing noise levels for sampling, equation 5 of Karras et al. with a final level of 0 (not included)."""
     first, last, rho = SIGMAS
     shares = [k / steps for k in range(steps)]
     return [(first ** (1 / rho) + s * (last ** (1 / rho) - first ** (1 / rho))) ** rho for s in shares]
 
 
 def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal, the same for all of the batch."""
+    """Standard normal noise, the same for all clips of the batch."""
     return torch.randn(1, *like.shape[1:], generator=generator).to(like).expand_as(like)

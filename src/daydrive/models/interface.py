@@ -1,4 +1,4 @@
-"""What every model architecture provides; training, evaluation and visualization depend on this alone.
+"""The interface of model architectures; training, evaluation and visualization depend on it alone.
 
 Shapes: B clips, T frames, C context frames, N = T - C predicted frames, R reconstructed ones, H height, W width.
 Images are in [-1, 1]; `actions[:, t]` is what the driver does between frames t and t+1.
@@ -18,22 +18,22 @@ from daydrive import losses
 from daydrive.config import LossConfig, ModelConfig
 
 State = Any
-"""All that a rollout knows, as its architecture likes: tensors in tuples, constant in size."""
+"""State of a rollout, specific to the architecture: nested tuples of tensors of constant size."""
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Two clips (B, T, 3, H, W) in [-1, 1] → the mean distance of each, (B,)."""
 
 PARTS = ("encoder", "dynamics", "decoder")
-"""Parts of a model that can have a learning rate of their own; what belongs to none is the 'rest'."""
+"""Submodules that can have a learning rate of their own; all other parameters are the 'rest'."""
 
 Result = TypeVar("Result")
 
 
 class WorldModelOutput(TypedDict):
-    """reconstructed: (B, R, 3, H, W), frames as the model makes them having seen them, those asked for; predicted:
-    (B, N, 3, H, W), the rollout from the context on. Images in [-1, 1].
+    """reconstructed: (B, R, 3, H, W), reconstructions of the requested frames; predicted: (B, N, 3, H, W), the rollout
+    after the context. Images in [-1, 1].
 
-    Of a model with latents also latents: (B, R, ...) of the reconstructed frames, and predicted_latents: (B, N, ...).
+    Models with latents also return latents: (B, R, ...), of the reconstructed frames; predicted_latents: (B, N, ...).
     """
 
     reconstructed: Tensor
@@ -43,10 +43,10 @@ class WorldModelOutput(TypedDict):
 
 
 class LossOutput(NamedTuple):
-    """per_clip: (B,), what is minimised; parts: what it is made of, unweighted, (B,) each, logged by these names.
+    """per_clip: (B,), the loss to minimise; parts: its unweighted terms, (B,) each, logged under their names.
 
-    For the metrics, where the loss has made them (None where not): reconstructed (B, R, 3, H, W) and the numbers of
-    these frames (B, R); predicted (B, N, 3, H, W), a rollout from the context on.
+    For metrics, or None if the loss does not compute them: reconstructed (B, R, 3, H, W) and the indices of these
+    frames (B, R); predicted (B, N, 3, H, W), a rollout after the context.
     """
 
     per_clip: Tensor
@@ -57,21 +57,21 @@ class LossOutput(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """A part that is sharded and compiled on its own; methods: those by which it is called from outside."""
+    """A submodule that is sharded and compiled separately; methods: those called from outside of it."""
 
     module: nn.Module
     methods: tuple[str, ...] = ("forward",)
 
 
 class GradientCheckpointing(nn.Module):
-    """A part that can compute its activations again in the backward pass instead of keeping them (Chen et al. 2016)."""
+    """A module that can recompute its activations in the backward pass instead of storing them (Chen et al. 2016)."""
 
     gradient_checkpointing = False
 
     def checkpointed(self, function: Callable[..., Result], *inputs: object) -> Result:
-        """`function(*inputs)`; while training with `gradient_checkpointing`, only the inputs are kept.
+        """`function(*inputs)`; when training with `gradient_checkpointing`, only the inputs are stored.
 
-        A convolution at the function's end is not computed again: its own gradient needs what goes into it only.
+        A convolution at the end of the function is not recomputed, since its gradient needs only its input.
         """
         if not (self.gradient_checkpointing and self.training):
             return function(*inputs)
@@ -80,9 +80,9 @@ class GradientCheckpointing(nn.Module):
 
 
 class Predictor(Protocol):
-    """What can be rolled out: every `WorldModel`, and what stands in for one. See there for shapes and ranges.
+    """Anything that can be rolled out: every `WorldModel`, adapters and baselines; see `WorldModel` for shapes.
 
-    context_frames: real frames that it wants to see, at least 1.
+    context_frames: number of real frames that a rollout starts from, at least 1.
     """
 
     context_frames: int
@@ -95,9 +95,9 @@ class Predictor(Protocol):
 def unroll(
     model: Predictor, context: Tensor, actions: Tensor, generator: torch.Generator | None = None
 ) -> Iterator[tuple[State, Tensor]]:
-    """State and frame (B, 3, H, W) after each action that follows the context (B, C, 3, H, W).
+    """Yield state and frame (B, 3, H, W) after each action that follows the context (B, C, 3, H, W).
 
-    actions: (B, C-1+N, action_dim), of which the first C-1 lie in the context.
+    actions: (B, C-1+N, action_dim), of which the first C-1 lie within the context.
     """
     first = context.shape[1] - 1
     state = model.init_state(context, actions[:, :first], generator)
@@ -109,14 +109,14 @@ def unroll(
 class WorldModel(GradientCheckpointing, ABC):
     """Predicts frames from a few real ones and the driver's actions.
 
-    An architecture names its settings (`config_class`) and has at least `init_state`, `step` and `reconstruct`.
-    Submodules called `encoder`, `dynamics` and `decoder` are all that learning rates and FSDP need to know of it.
+    An architecture defines its settings (`config_class`) and implements `init_state`, `step` and `reconstruct`.
+    Learning rates and FSDP use its submodules `encoder`, `dynamics` and `decoder` by default.
     """
 
     config_class: ClassVar[type[ModelConfig]]
 
     def __init__(self, config: ModelConfig, image_size: tuple[int, int], context_frames: int) -> None:
-        """image_size: height and width in pixels; context_frames: real frames that a rollout begins with."""
+        """image_size: height and width in pixels; context_frames: number of real frames that a rollout starts from."""
         super().__init__()
         self.config, self.image_size, self.context_frames = config, image_size, context_frames
 
@@ -124,19 +124,19 @@ class WorldModel(GradientCheckpointing, ABC):
     def init_state(self, images: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> State:
         """The state after real frames (B, C, 3, H, W) and the actions (B, C-1, action_dim) between them.
 
-        generator: on the processor; what a model samples is drawn from it once for all clips of a batch, so that a
-        clip's frames don't depend on the others. None: the most likely values, and no randomness.
+        generator: on the CPU; random numbers are drawn from it once for all clips of a batch, so that the frames of a
+        clip do not depend on the other clips. None: no randomness, the most likely values.
         """
 
     @abstractmethod
     def step(self, state: State, action: Tensor, generator: torch.Generator | None = None) -> tuple[State, Tensor]:
-        """action (B, action_dim), from the newest frame to the next → the new state and that frame (B, 3, H, W)."""
+        """action (B, action_dim) from the newest frame to the next → the new state and the next frame (B, 3, H, W)."""
 
     @abstractmethod
     def reconstruct(self, images: Tensor, actions: Tensor, frames: Sequence[int]) -> Tensor:
-        """The numbered frames of (B, T, 3, H, W) as the model makes them having seen them: (B, len(frames), 3, H, W).
+        """Reconstructions of the frames of (B, T, 3, H, W) with the indices `frames`: (B, len(frames), 3, H, W).
 
-        What the model can't hold of a frame shows here.
+        They show what the model's representation of a frame loses.
         """
 
     def forward(
@@ -148,7 +148,7 @@ class WorldModel(GradientCheckpointing, ABC):
     ) -> WorldModelOutput:
         """images (B, T, 3, H, W), actions (B, T-1, action_dim); predicts the T - C frames after the context.
 
-        reconstruct: numbers of the frames to reconstruct; all without it.
+        reconstruct: indices of the frames to reconstruct; default: all.
         """
         frames = list(range(images.shape[1]) if reconstruct is None else reconstruct)
         context = images[:, : self.context_frames]
@@ -159,13 +159,13 @@ class WorldModel(GradientCheckpointing, ABC):
         }
 
     def loss(self, images: Tensor, actions: Tensor, config: LossConfig, distance: Distance) -> LossOutput:
-        """The training loss of clips (B, T, 3, H, W), weighed by `config`; distance: the perceptual one.
+        """The training loss of clips (B, T, 3, H, W), weighted by `config`; distance: the perceptual distance.
 
-        This one is of a rollout and of what is reconstructed; an architecture may have another, with parts of its own.
+        The default combines losses of a rollout and of reconstructions; an architecture may define its own.
         """
         context = self.context_frames
         frames = frames_to_reconstruct(images.shape[1], context, config.recon_frames if self.training else None)
-        output = self.forward(images, actions, frames)  # not self(...): FSDP's hooks are on `loss` already
+        output = self.forward(images, actions, frames)  # not self(...): FSDP's hooks are on `loss`
         with torch.autocast(images.device.type, enabled=False):
             real, predicted = images[:, context:], output["predicted"]
             parts = {
@@ -184,11 +184,11 @@ class WorldModel(GradientCheckpointing, ABC):
                 "temporal_loss": config.temporal_weight,
             }
             per_clip = torch.stack([factors[name] * part for name, part in parts.items()]).sum(dim=0)
-        numbers = torch.tensor(frames, device=images.device).expand(len(images), -1)
-        return LossOutput(per_clip, parts, output["reconstructed"], numbers, predicted)
+        indices = torch.tensor(frames, device=images.device).expand(len(images), -1)
+        return LossOutput(per_clip, parts, output["reconstructed"], indices, predicted)
 
     def param_groups(self) -> dict[str, dict[str, nn.Parameter]]:
-        """Named parameters by part, see `PARTS`; a part without any is left out."""
+        """Named parameters by part, see `PARTS`; parts without parameters are omitted."""
         groups: dict[str, dict[str, nn.Parameter]] = {part: {} for part in (*PARTS, "rest")}
         for name, parameter in self.named_parameters():
             part = name.split(".", 1)[0]
@@ -196,57 +196,57 @@ class WorldModel(GradientCheckpointing, ABC):
         return {part: named for part, named in groups.items() if named}
 
     def end_weights(self) -> set[str]:
-        """Names of weights that meet images or places, whose rows are no directions: Muon leaves them to AdamW."""
+        """Names of input, output and embedding weights, which Muon leaves to AdamW."""
         return set()
 
     def parallel_units(self) -> list[Unit]:
-        """What FSDP shards and torch.compile compiles, one by one: each is called only by the methods named."""
+        """Submodules that FSDP shards and torch.compile compiles separately; only the named methods are called."""
         return [Unit(getattr(self, part)) for part in PARTS if isinstance(getattr(self, part, None), nn.Module)]
 
     def enable_gradient_checkpointing(self, enabled: bool = True) -> None:
-        """Let all parts that can compute their activations again in the backward pass; gradients stay the same."""
+        """Recompute activations in the backward pass in all modules that support it; gradients stay the same."""
         for module in self.modules():
             if isinstance(module, GradientCheckpointing):
                 module.gradient_checkpointing = enabled
 
     @classmethod
     def current_name(cls, name: str, format: int) -> str:
-        """What a weight that a checkpoint of an older format calls `name` is called today."""
+        """The current name of the weight that is called `name` in a checkpoint of an older format."""
         return name
 
 
 class MotionFields(NamedTuple):
-    """How a step made its frame. flow: (B, 2, H, W), in pixels, from each place back to the frame before, x before y;
-    new: (B, 1, H, W) in [0, 1], what the step paints anew; kept: (B, 1, H, W) in [0, 1], how much of the last real
-    frame still shows; overlay: (B, 3, H, W), what was painted since, times its opacity."""
+    """How a step composed its frame. flow: (B, 2, H, W), backward flow in pixels from each pixel to the previous frame,
+    x before y; new: (B, 1, H, W) in [0, 1], mask of content generated in this step; retained: (B, 1, H, W) in [0, 1],
+    how much of the last real frame still shows; overlay: (B, 3, H, W), content generated so far, times its opacity."""
 
     flow: Tensor
     new: Tensor
-    kept: Tensor
+    retained: Tensor
     overlay: Tensor
 
 
 @runtime_checkable
 class HasMotion(Protocol):
-    """Optional: a model that moves the last image and can say how."""
+    """Optional: a model that warps previous frames and provides its motion fields."""
 
     def motion_fields(self, state: State) -> MotionFields:
-        """Of the step that led to `state`."""
+        """The motion fields of the step that led to `state`."""
 
 
 @runtime_checkable
 class HasLatents(Protocol):
-    """Optional: a model with a grid of latents for each frame, and one that it remembers."""
+    """Optional: a model with a grid of latents per frame and a recurrent state on a grid."""
 
     def encode(self, images: Tensor) -> Tensor:
         """images (B, T, 3, H, W) → latents (B, T, D, h, w)."""
 
     def memory_grid(self, state: State) -> Tensor:
-        """What the dynamics remember, (B, D', h, w)."""
+        """The recurrent state, (B, D', h, w)."""
 
 
 def frames_to_reconstruct(length: int, context_frames: int, count: int | None) -> list[int]:
-    """The `count` newest frames of the context; all frames of the clip without a count, or for more than there are."""
+    """Indices of the `count` newest frames of the context; of all frames if `count` is None or at least `length`."""
     if count is None or count >= length:
         return list(range(length))
     return list(range(context_frames))[-count:]

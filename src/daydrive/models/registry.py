@@ -1,4 +1,4 @@
-"""Model architectures by name, `model.type` in a config: daydrive's own, and those that other packages register."""
+"""Registry of model architectures by name (`model.type`): built-in, and from other packages by entry points."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ DEFAULT_CONTEXT = 4
 
 
 def names() -> list[str]:
-    """Of all architectures, daydrive's own first; nothing is loaded."""
+    """Names of all architectures, built-in ones first; imports none of them."""
     return ARCHITECTURES.names()
 
 
 def architecture(name: str) -> type[WorldModel]:
-    """UserError with the nearest name where there is none, and where a package registers something else under it."""
+    """The class of an architecture.
+
+    Raises UserError for an unknown name (suggesting the nearest), and if a package registers something else under it.
+    """
     who, found = ARCHITECTURES.find(name)
     if not (isinstance(found, type) and issubclass(found, WorldModel)):
-        raise UserError(f"{who} is broken: {found!r} is no subclass of daydrive.models.WorldModel")
+        raise UserError(f"{who} is invalid: {found!r} is not a subclass of daydrive.models.WorldModel")
     return found
 
 
 def build_world_model(config: Config | ModelConfig) -> WorldModel:
-    """The model of a config, for images of `model.image_size` (256x256 where it is not set), with fresh weights.
+    """An untrained model for a config and images of `model.image_size` (default: 256x256).
 
-    Raises UserError where the settings don't fit that size.
+    Raises UserError if the settings do not fit that size.
     """
     settings = config.model if isinstance(config, Config) else config
     context_frames = config.training.context_frames if isinstance(config, Config) else DEFAULT_CONTEXT

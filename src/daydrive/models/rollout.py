@@ -1,4 +1,4 @@
-"""Rollouts of any model: from a few real frames and the driver's actions, the frames to come."""
+"""Rollouts: predict future frames with any model from context frames and actions."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from daydrive.types import to_signed, to_uint8
 
 @torch.no_grad()
 def rollout_states(model: Predictor, context: Tensor, actions: Tensor, seed: int = 0) -> Iterator[tuple[Any, Tensor]]:
-    """State and frame (B, 3, H, W) in [-1, 1] after each step. The cost of a step never grows.
+    """Yield state and frame (B, 3, H, W) in [-1, 1] after each step; the cost of a step is constant.
 
-    context: (B, C, 3, H, W) in [-1, 1]; actions: (B, C-1+N, action_dim), of which the first C-1 lie in the context.
-    seed: of what a model samples, which is the same for every clip: a clip's frames depend on nothing but its own
-    context and actions and on the seed.
+    context: (B, C, 3, H, W) in [-1, 1]; actions: (B, C-1+N, action_dim), of which the first C-1 lie within the context.
+    seed: for models that sample. Random numbers are the same for every clip, so that the frames of a clip depend only
+    on its context, its actions and the seed.
     """
     for state, frame in unroll(model, context, actions, torch.Generator().manual_seed(seed)):
         yield state, frame.clamp(-1, 1)
 
 
 def rollout_frames(model: Predictor, context: Tensor, actions: Tensor, seed: int = 0) -> Iterator[Tensor]:
-    """The frames alone; arguments as for `rollout_states`."""
+    """Yield the frames only; arguments as for `rollout_states`."""
     for _, frame in rollout_states(model, context, actions, seed):
         yield frame
 
 
 def rollout(model: Predictor, context: Tensor, actions: Tensor, seed: int = 0) -> Tensor:
-    """All N predicted frames, (B, N, 3, H, W) in [-1, 1]; arguments as for `rollout_states`."""
+    """The N predicted frames, (B, N, 3, H, W) in [-1, 1]; arguments as for `rollout_states`."""
     return torch.stack(list(rollout_frames(model, context, actions, seed)), dim=1)
 
 
 def rollout_uint8(model: Predictor, context: Tensor, actions: Tensor, seed: int = 0) -> Tensor:
-    """The same from and to uint8, on the model's device: (B, C, 3, H, W) → (B, N, 3, H, W)."""
+    """`rollout` with uint8 images: context (B, C, 3, H, W) → frames (B, N, 3, H, W) on the model's device."""
     device = device_of(model)
     signed, actions = to_signed(context.to(device)), actions.to(device)
     return torch.stack([to_uint8(frame) for frame in rollout_frames(model, signed, actions, seed)], dim=1)
 
 
 class Session:
-    """One rollout a step at a time, from and to uint8 as a viewer has it; `reset` begins it anew."""
+    """An interactive rollout, one step at a time, with uint8 images; `reset` starts a new one."""
 
     def __init__(self, model: Predictor, seed: int = 0) -> None:
         self.model, self._seed, self._device = model, seed, device_of(model)
@@ -64,6 +64,6 @@ class Session:
 
 
 def device_of(model: Predictor) -> torch.device:
-    """Where a model's weights are; the processor without any."""
+    """The device of a model's weights; the CPU if it has none."""
     parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
     return next((parameter.device for parameter in parameters), torch.device("cpu"))

@@ -1,7 +1,7 @@
-"""A recurrent state-space model: the world model of Dreamer (Hafner et al. 2019, 2020, 2023) in small.
+"""A small recurrent state-space model, after the world model of Dreamer (Hafner et al. 2019, 2020, 2023).
 
-Its state is a vector that a GRU carries along and a few categorical variables. The posterior sees the frame, the prior
-has to predict it; the loss brings them together. Images are decoded from the state, with nothing copied.
+The state consists of the hidden vector of a GRU and of categorical variables. The posterior is conditioned on the
+frame, the prior predicts it; the loss brings them together. Images are decoded from the state alone.
 Shapes: B clips, T frames, N images, G variables of K classes each, D = recurrent_dim + G * K.
 """
 
@@ -23,23 +23,23 @@ from daydrive.models.interface import Distance, GradientCheckpointing, LossOutpu
 
 FREE_NATS = 1.0
 DYNAMICS, REPRESENTATION = 1.0, 0.1
-"""What the prior's way to the posterior costs, and the posterior's to the prior (KL balancing, DreamerV3)."""
+"""Weights of the KL divergence for the prior and for the posterior (KL balancing, DreamerV3)."""
 
 UNIFORM = 0.01
 """Share of the uniform distribution in each categorical."""
 
 LOGIT_SCALE = 4.0
-"""Drawn from nearly uniform logits, as new weights give, the variables would be noise that the decoder ignores."""
+"""Sharpens the initial logits: from nearly uniform ones the samples would be noise that the decoder ignores."""
 
 ACTION_SCALE = 5.0
-"""Of the actions, small numbers beside one-hot variables."""
+"""Scale of the actions, which are small compared with one-hot variables."""
 
 
 class RSSMConfig(ModelConfig):
-    """channels: of the encoder, fine to coarse, each stage half the size of the one before; of the decoder backwards.
+    """channels: of the encoder, fine to coarse, each stage halves the size; the decoder mirrors it.
 
-    recurrent_dim: of the GRU; hidden_dim: of the layers around it; groups, classes: how many categorical variables, and
-    of how many values each.
+    recurrent_dim: of the GRU; hidden_dim: of the layers around it; groups: number of categorical variables; classes: of
+    each variable.
     """
 
     type: Literal["rssm"] = "rssm"
@@ -79,7 +79,7 @@ class Encoder(GradientCheckpointing):
 
 
 class Dynamics(nn.Module):
-    """The GRU, and what it makes of the variables with and without seeing the frame."""
+    """The GRU, and the prior and posterior of the categorical variables."""
 
     def __init__(self, config: RSSMConfig) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class Dynamics(nn.Module):
         return self._normalised(self.prior(recurrent))
 
     def posterior_logits(self, recurrent: Tensor, embedded: Tensor) -> Tensor:
-        """The same having seen the frame, (..., hidden_dim)."""
+        """As `prior_logits`, also given the embedded frame (..., hidden_dim)."""
         return self._normalised(self.posterior(torch.cat((recurrent, embedded), -1)))
 
     def _normalised(self, logits: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class Decoder(GradientCheckpointing):
         self.out_proj = nn.ConvTranspose2d(config.channels[0], 3, 4, 2, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, D) → images (N, 3, H, W), around [-1, 1]."""
+        """(N, D) → images (N, 3, H, W), approximately in [-1, 1]."""
         x = self.in_proj(features).unflatten(1, self.grid).contiguous(memory_format=torch.channels_last)
         for stage in self.stages:
             x = self.checkpointed(stage, x)
@@ -134,7 +134,7 @@ class RSSM(WorldModel):
     config_class = RSSMConfig
 
     def __init__(self, config: ModelConfig, image_size: tuple[int, int], context_frames: int) -> None:
-        """Raises UserError where a side of the images can't be halved so often."""
+        """Raises UserError if a side of the images is not divisible by the total downsampling factor."""
         super().__init__(config, image_size, context_frames)
         assert isinstance(config, RSSMConfig)
         shrunk = 2 ** len(config.channels)
@@ -163,7 +163,7 @@ class RSSM(WorldModel):
         return state, frame.clamp(-1, 1)
 
     def reconstruct(self, images: Tensor, actions: Tensor, frames: Sequence[int]) -> Tensor:
-        """Each frame from the posterior's most likely state."""
+        """Each frame decoded from the most likely state of the posterior."""
         return self._decoded(self.observe(images, actions, None)[0], frames).clamp(-1, 1)
 
     def observe(self, images: Tensor, actions: Tensor, noise: Tensor | None) -> tuple[list[RSSMState], Tensor, Tensor]:
@@ -184,10 +184,10 @@ class RSSM(WorldModel):
         return states, torch.stack(posteriors, 1), priors
 
     def loss(self, images: Tensor, actions: Tensor, config: LossConfig, distance: Distance) -> LossOutput:
-        """recon_loss: squared error of the images, summed over pixels of [-0.5, 0.5]; kl_loss: the two divergences, in
-        nats; means over frames. Of the loss's weights, `recon_weight` counts.
+        """recon_loss: squared error of images scaled to [-0.5, 0.5], summed over pixels; kl_loss: the balanced KL
+        divergence in nats; both are means over frames. Of the loss weights only `recon_weight` is used.
 
-        Images are what costs time: half of the frames are decoded, other ones each time.
+        In training a random half of the frames is decoded, since decoding dominates the cost.
         """
         clips, length = images.shape[:2]
         noise = _uniform((length, clips, *self.shape), None, images.device)
@@ -215,8 +215,10 @@ class RSSM(WorldModel):
 
 
 def draw(logits: Tensor, noise: Tensor | None) -> Tensor:
-    """One-hot variables (B, G * K) of normalised logits (B, G, K), chosen by Gumbel's trick from uniform noise (B or 1,
-    G, K), the most likely ones without; the gradient goes straight through to the odds."""
+    """Sample one-hot variables (B, G * K) from normalised logits (B, G, K) with straight-through gradients.
+
+    noise: uniform (B or 1, G, K), used by the Gumbel-max trick; None: the most likely classes.
+    """
     scores = logits if noise is None else logits - (-noise.log()).log()
     chosen = F.one_hot(scores.argmax(-1), logits.shape[-1]).to(logits)
     odds = logits.exp()
@@ -224,7 +226,8 @@ def draw(logits: Tensor, noise: Tensor | None) -> Tensor:
 
 
 def balanced_divergence(posterior: Tensor, prior: Tensor) -> Tensor:
-    """(B,) nats of normalised logits (B, T, G, K), each side with a weight of its own; means over frames."""
+    """(B,) in nats, mean over frames: KL divergence of normalised logits (B, T, G, K) with separate weights for the
+    gradients of prior and posterior."""
     dynamics, representation = _divergence(posterior.detach(), prior), _divergence(posterior, prior.detach())
     return DYNAMICS * dynamics + REPRESENTATION * representation
 
@@ -235,7 +238,7 @@ def _divergence(posterior: Tensor, prior: Tensor) -> Tensor:
 
 
 def _uniform(shape: Sequence[int], generator: torch.Generator | None, device: torch.device) -> Tensor:
-    """In (0, 1), both ends left out; drawn on the processor where a generator is given."""
+    """Uniform numbers in the open interval (0, 1); drawn on the CPU if a generator is given."""
     drawn_on = device if generator is None else torch.device("cpu")
     return torch.rand(*shape, generator=generator, device=drawn_on).clamp_(1e-6, 1 - 1e-6).to(device)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from daydrive.report.rows import BASELINES
 from daydrive.types import Image, Rollout
-from daydrive.viz.charts import FAINT, drawn, dress, new_figure
+from daydrive.viz.charts import FAINT, new_figure, render_figure, style_axis
 from daydrive.viz.images import (
     contact_sheet,
     difference,
@@ -56,7 +56,7 @@ def horizon_curves(path: Path, evaluation: dict[str, Any]) -> None:
         axis.set_xlabel(f"steps ahead ({evaluation['hz']:g} per second)", color=FAINT)
     title = f"{evaluation['clips']} clips, split '{evaluation['split']}', {evaluation['context']} frames of context"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    write_png(path, drawn(figure))
+    write_png(path, render_figure(figure))
 
 
 def _curves(axis: Axes, name: str, horizons: Sequence[dict[str, Any]], curves: dict[str, str]) -> None:
@@ -74,7 +74,7 @@ def _curves(axis: Axes, name: str, horizons: Sequence[dict[str, Any]], curves: d
     bounds = [h[f"{next(iter(curves.values()))}_interval"] or (np.nan, np.nan) for h in horizons]
     low, high = np.array(bounds, dtype=float).T
     axis.fill_between(steps, low, high, color=_MODEL, alpha=0.15, linewidth=0)
-    dress(axis, name)
+    style_axis(axis, name)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axis.set_xlim(min(steps) - 0.5, max(steps) + 0.5)
 

@@ -1,1 +1,1 @@
-"""Drawing: images and videos, charts, colormaps, SVG, pages; `gallery` for drives, `views` for what a model does."""
+"""Visualization: images and videos, charts, colormaps, SVG, HTML; `gallery` shows drives, `views` model rollouts."""

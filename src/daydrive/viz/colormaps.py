@@ -1,6 +1,6 @@
-"""Numbers as colours, with their legends: maps that are even to the eye and still read in grey.
+"""Perceptually uniform colormaps that stay readable in greyscale, with their legends, and layout of tiles.
 
-Legends and sheets lie on white paper.
+Legends and sheets have a white background.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ Map = npt.NDArray[np.floating]
 
 LETTERS = 14
 ERRORS, SHARES, VALUES = cv2.COLORMAP_INFERNO, cv2.COLORMAP_VIRIDIS, cv2.COLORMAP_CIVIDIS
-"""Maps for errors, for shares from 0 to 1, and for values without a sign that matters: dark is low in all of them."""
+"""Colormaps for errors, for fractions in [0, 1] and for other values; low values are dark in all of them."""
 
 _PALE, _DEEP, _VIVID = 97.0, 55.0, 50.0
-"""Lightness at rest and at most, chroma at most (CIELAB), chosen so that every direction can be shown."""
+"""CIELAB lightness at zero and at maximum motion, and maximum chroma; all directions stay inside the sRGB gamut."""
 
 
-def coloured(values: Map, low: float, high: float, colours: int) -> Image:
-    """(H, W) → (H, W, 3); `low` and less is dark, `high` and more bright."""
+def apply_colormap(values: Map, low: float, high: float, colours: int) -> Image:
+    """(H, W) → (H, W, 3); values are clipped to [low, high], `low` is dark and `high` bright."""
     share = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
     mapped = cv2.applyColorMap(np.round(255 * share).astype(np.uint8), colours)
     return np.asarray(cv2.cvtColor(mapped, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def directions(motion: npt.NDArray[np.floating], most: float) -> Image:
-    """Motion (2, H, W), x to the right and y down, → (H, W, 3): white at rest, darker the faster, up to `most`.
+def flow_to_colours(motion: npt.NDArray[np.floating], most: float) -> Image:
+    """Motion (2, H, W), x to the right and y down, → (H, W, 3): white for no motion, darkest from `most` pixels on.
 
-    The colour says where to: left is yellow and right blue, which nearly everyone tells apart, up green and down red.
+    The hue gives the direction: left yellow, right blue (distinguishable with most colour deficiencies), up green,
+    down red.
     """
     x, y = motion
     speed = np.hypot(x, y)
@@ -47,46 +48,47 @@ def directions(motion: npt.NDArray[np.floating], most: float) -> Image:
 
 
 def with_arrows(tile: Image, motion: npt.NDArray[np.floating], most: float, across: int = 6) -> Image:
-    """A copy with about `across` arrows side by side, each as long as the motion there; `most` reaches the next one."""
+    """A copy with a grid of about `across` arrows per row. Length is proportional to the motion (2, h, w); an arrow of
+    `most` pixels reaches the next grid point."""
     height, width = tile.shape[:2]
     rows, columns = motion.shape[1:]
     step = width / across
     out = tile.copy()
     for y in np.arange(step / 2, height, step):
         for x in np.arange(step / 2, width, step):
-            move = motion[:, int(y * rows / height), int(x * columns / width)]
-            ahead = move * step / max(most, 1e-12)
-            if np.hypot(*ahead) < 3:
+            vector = motion[:, int(y * rows / height), int(x * columns / width)]
+            arrow = vector * step / max(most, 1e-12)
+            if np.hypot(*arrow) < 3:
                 continue
-            ends = [(round(float(x - ahead[0] / 2)), round(float(y - ahead[1] / 2)))]
-            ends.append((round(float(x + ahead[0] / 2)), round(float(y + ahead[1] / 2))))
+            ends = [(round(float(x - arrow[0] / 2)), round(float(y - arrow[1] / 2)))]
+            ends.append((round(float(x + arrow[0] / 2)), round(float(y + arrow[1] / 2))))
             for colour, thick in ((INK, 3), (PAPER, 1)):
                 cv2.arrowedLine(out, ends[0], ends[1], colour, thick, cv2.LINE_AA, tipLength=0.3)
     return out
 
 
 def tile_height(image: Image, most: int) -> int:
-    """Pixels that an image is drawn high: `most`, and less where it is wide, so that a row of them stays short."""
+    """Height in pixels at which to draw an image: `most`, less for wide images so that a row of tiles stays short."""
     height, width = image.shape[:2]
     return max(48, min(most, round(1.5 * most * height / width)))
 
 
-def blocks(image: Image, like: Image) -> Image:
-    """To the size of another image, each pixel a plain rectangle."""
+def resize_nearest(image: Image, like: Image) -> Image:
+    """Resize to the size of `like` with nearest-neighbour interpolation."""
     rows, columns = (np.arange(n) * m // n for n, m in zip(like.shape[:2], image.shape[:2], strict=True))
     return np.asarray(image[rows][:, columns])
 
 
-def noted(tile: Image, text: str) -> Image:
-    """A copy with a few letters in its upper left corner, on a dark ground."""
+def annotate_tile(tile: Image, text: str) -> Image:
+    """A copy with a short text on a dark background in the upper left corner."""
     size = max(9, min(LETTERS, tile.shape[0] // 8))
     out = tile.copy()
     out[: size + 4, : text_width(text, size) + 6] = INK
     return write_on(out, [(text, (3, size / 2 + 2), "lm")], size=size, colour=PAPER)
 
 
-def wheel(steering: float, like: Image) -> Image:
-    """The steering wheel on a dark tile of the size of `like`."""
+def steering_wheel(steering: float, like: Image) -> Image:
+    """The steering wheel at `steering` in [-1, 1], on a dark tile of the size of `like`."""
     height, width = like.shape[:2]
     side = min(height, width)
     drawn = action_panel((steering, 0, 0, 1), side)[:, :side]
@@ -97,16 +99,16 @@ def wheel(steering: float, like: Image) -> Image:
     return tile
 
 
-def scale(colours: int, low: str, high: str, meaning: str, width: int = 180) -> Image:
-    """A legend: the map from `low` to `high`, and what it means."""
-    ramp = coloured(np.tile(np.linspace(0, 1, width), (LETTERS, 1)), 0, 1, colours)
+def colour_scale(colours: int, low: str, high: str, meaning: str, width: int = 180) -> Image:
+    """A legend: the colormap from `low` to `high`, and the quantity that it shows."""
+    ramp = apply_colormap(np.tile(np.linspace(0, 1, width), (LETTERS, 1)), 0, 1, colours)
     return _legend(ramp, low, high, meaning)
 
 
-def compass(meaning: str, height: int = 72) -> Image:
-    """The legend of `directions`: a disc, at rest in the middle."""
+def direction_legend(meaning: str, height: int = 72) -> Image:
+    """The legend of `flow_to_colours`: a disc with zero motion in its centre."""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : height * 1j]
-    disc = directions(np.stack([x, y]), 1.0)
+    disc = flow_to_colours(np.stack([x, y]), 1.0)
     disc[np.hypot(x, y) > 1] = 255
     return _legend(disc, "", "", meaning)
 
@@ -124,14 +126,14 @@ def _legend(sample: Image, low: str, high: str, meaning: str) -> Image:
     return write_on(canvas, texts, size=LETTERS, colour=FAINT)
 
 
-def stacked(images: Sequence[Image]) -> Image:
-    """One below the other on white, flush left."""
+def stack_vertically(images: Sequence[Image]) -> Image:
+    """Images below each other, left-aligned on white."""
     width = max(image.shape[1] for image in images)
     return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in images])
 
 
-def beside(images: Sequence[Image]) -> Image:
-    """Next to each other on white, at the top."""
+def stack_horizontally(images: Sequence[Image]) -> Image:
+    """Images next to each other, top-aligned on white."""
     height = max(image.shape[0] for image in images)
     return np.concatenate(
         [np.pad(p, ((0, height - p.shape[0]), (0, 0), (0, 0)), constant_values=255) for p in images], axis=1
@@ -139,7 +141,7 @@ def beside(images: Sequence[Image]) -> Image:
 
 
 def round_up(value: float) -> float:
-    """The next round number, to end a scale at."""
+    """The next round number, as the end of a scale."""
     if value <= 0:
         return 1.0
     power = 10.0 ** np.floor(np.log10(value))

@@ -1,4 +1,4 @@
-"""Pages of one file that need no network: Jinja2 templates, and images and videos that are their own address."""
+"""Self-contained HTML pages: Jinja2 templates with images and videos embedded as data URIs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 @cache
 def environment(package: str) -> Environment:
-    """Of the `templates` of a package and of this one; what is put into a template is escaped."""
+    """The Jinja2 environment for the `templates` folders of a package and of `daydrive.viz`, with autoescaping."""
     loaders = ChoiceLoader([PackageLoader(name) for name in dict.fromkeys((package, "daydrive.viz"))])
     made = Environment(loader=loaders, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
@@ -21,10 +21,10 @@ def environment(package: str) -> Environment:
 
 
 def render(package: str, template: str, **values: Any) -> str:
-    """The whole text of a page, or of a part of one."""
+    """The text of a rendered template: a page or a part of one."""
     return environment(package).get_template(template).render(**values)
 
 
 def data_uri(data: bytes, media_type: str) -> Markup:
-    """A file itself as an address."""
+    """The contents of a file as a `data:` URI."""
     return Markup(f"data:{media_type};base64,{base64.b64encode(data).decode()}")

@@ -1,6 +1,6 @@
-"""Drawing for people: labelled sheets of frames, the driver's action as a wheel and pedals, PNG, MP4 and GIF.
+"""Labelled sheets of frames, the driver's action as a steering wheel and pedals, and writing PNG, MP4 and GIF.
 
-An image is uint8 (H, W, 3) RGB everywhere. Colours differ in lightness too, so that sheets read in grey.
+An image is uint8 (H, W, 3) RGB. Colours also differ in lightness, so that sheets stay readable in greyscale.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ INK, PAPER, FAINT = (24, 26, 30), (255, 255, 255), (110, 114, 122)
 _DARK, _RIM, _SLOT = (22, 24, 28), (236, 238, 242), (70, 74, 82)
 _THROTTLE, _BRAKE = (86, 190, 160), (222, 94, 30)
 _LOCK = 120.0
-"""Degrees that the drawn wheel turns at full steering."""
+"""Degrees by which the drawn wheel turns at full steering."""
 _TILE = 128
-"""Height of a frame on the sheet of a batch."""
+"""Height of a frame on the sheet of a batch, in pixels."""
 _FASTEST_GIF = 0.02
-"""Seconds a frame; browsers slow down what is faster."""
+"""Shortest duration of a frame in seconds; browsers slow down faster GIFs."""
 
 
 def to_images(frames: Tensor) -> Images:
@@ -44,7 +44,7 @@ def to_images(frames: Tensor) -> Images:
 
 
 def enlarge(image: Image, height: int) -> Image:
-    """To `height` with its proportions: cubic when it grows, area when it shrinks."""
+    """Resize to `height`, preserving the aspect ratio: cubic interpolation when enlarging, area when shrinking."""
     h, w = image.shape[:2]
     size = (max(1, round(w * height / h)), height)
     return np.asarray(
@@ -53,7 +53,7 @@ def enlarge(image: Image, height: int) -> Image:
 
 
 def widen(images: Images, pixel_aspect: float) -> list[Image]:
-    """(T, H, W, 3) whose pixels are `pixel_aspect` times as wide as high → as they look with square ones."""
+    """(T, H, W, 3) with pixels of width / height `pixel_aspect` → T images with square pixels."""
     if pixel_aspect == 1:
         return list(images)
     h, w = images.shape[1:3]
@@ -62,7 +62,7 @@ def widen(images: Images, pixel_aspect: float) -> list[Image]:
 
 
 def difference(a: Image, b: Image, gain: float = 2.0) -> Image:
-    """Mean absolute difference over the channels times `gain`, dark where equal, bright where not."""
+    """Mean absolute difference over the channels times `gain` as a heat map, dark where the images are equal."""
     gap = np.abs(a.astype(np.float32) - b.astype(np.float32)).mean(-1) * gain
     heat = cv2.applyColorMap(gap.clip(0, 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
     return np.asarray(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB), dtype=np.uint8)
@@ -76,7 +76,7 @@ def write_on(
     colour: Colour = INK,
     bold: bool = False,
 ) -> Image:
-    """A copy with texts (text, (x, y), anchor) on it; anchors as in Pillow: 'lm' left middle, 'mm' centre."""
+    """A copy with texts (text, (x, y), anchor) drawn on it; anchors as in Pillow: 'lm' left middle, 'mm' centre."""
     canvas = Pillow.fromarray(image)
     pen = ImageDraw.Draw(canvas)
     for text, xy, anchor in texts:
@@ -85,7 +85,7 @@ def write_on(
 
 
 def text_width(text: str, size: int) -> int:
-    """Pixels that a line of text takes."""
+    """Width of a line of text in pixels."""
     return int(np.ceil(_font(size, False).getlength(text)))
 
 
@@ -98,10 +98,10 @@ def contact_sheet(
     height: int = 112,
     group: int = 0,
 ) -> Image:
-    """Rows of images on white paper, labelled on the left and on top.
+    """Rows of images on a white background, labelled on the left and at the top.
 
-    height: of every tile; images of one column share their proportions.
-    group: leaves more room after every so many rows.
+    height: of every tile in pixels; images in a column have the same aspect ratio.
+    group: adds a gap after every `group` rows; 0 for none.
     """
     assert rows and len(rows) == len(row_labels)
     tiles = [[enlarge(image, height) for image in row] for row in rows]
@@ -130,7 +130,7 @@ def contact_sheet(
 
 
 def side_by_side(images: Sequence[Image], labels: Sequence[str], *, height: int = 256, footer: int = 0) -> Image:
-    """Pictures in one row on a dark ground, each under its label; `footer` pixels are left free below."""
+    """Images in one row on a dark background, each below its label; `footer` pixels are left free at the bottom."""
     tiles = [enlarge(image, height) for image in images]
     gap, size = max(4, height // 48), max(11, height // 16)
     head = 2 * size
@@ -145,12 +145,12 @@ def side_by_side(images: Sequence[Image], labels: Sequence[str], *, height: int 
 
 
 def action_panel(action: npt.ArrayLike, height: int) -> Image:
-    """(height, 2 height) image of an action: the wheel as the driver sees it, throttle (T), brake (B), gear.
+    """Image (height, 2 * height, 3) of an action: steering wheel as the driver sees it, throttle (T), brake (B), gear.
 
-    action: steering, throttle, brake, gear, as in `daydrive.types`; values outside their range are drawn at its end.
+    action: steering, throttle, brake, gear, as in `daydrive.types`; values are clipped to their range.
     """
     steering, throttle, brake, gear = np.clip(np.asarray(action, dtype=np.float64), [-1, 0, 0, -1], 1)
-    scale = max(1, 256 // height)  # drawn large and shrunk: smooth edges at any size
+    scale = max(1, 256 // height)  # draw large, then shrink, for smooth edges at any size
     s = height * scale
     panel = np.full((s, 2 * s, 3), _DARK, np.uint8)
     centre, radius, thick = (s // 2, s // 2), int(0.38 * s), max(1, int(0.07 * s))
@@ -175,7 +175,7 @@ def action_panel(action: npt.ArrayLike, height: int) -> Image:
 
 
 def overlay_action(image: Image, action: npt.ArrayLike, height: int | None = None) -> Image:
-    """A copy with the action's panel, a quarter of the image high unless told, in the lower left corner."""
+    """A copy with the action panel in the lower left corner; height: in pixels, by default a quarter of the image."""
     h, w = image.shape[:2]
     tall = min(height or max(16, h // 4), h, w // 2)
     out = image.copy()
@@ -192,25 +192,25 @@ def show_batch(
     title: str = "",
     pixel_aspect: float = 1.0,
 ) -> Image:
-    """A sheet of a batch, a row a clip and a column a frame; written as a PNG to `path` where that is given.
+    """A sheet of a batch, one row per clip and one column per frame; written as a PNG to `path` if given.
 
     images: (B, T, 3, H, W) or (B, 3, H, W), uint8 [0, 255] or floating point [-1, 1]. actions: (B, T-1, 4), each drawn
-    on the frame that it begins at. labels: of the clips, their numbers without it. pixel_aspect: width / height.
-    UserError for another shape or dtype, and for numbers that are NaN or out of range.
+    on the frame at which it starts. labels: of the clips; default: their indices. pixel_aspect: width / height.
+    Raises UserError for another shape or dtype, and for values that are NaN or out of range.
     """
     if images.ndim == 4:
         images = images[:, None]
     if images.ndim != 5 or images.shape[2] != 3 or 0 in images.shape:
-        raise UserError(f"a batch of images is (B, T, 3, H, W) or (B, 3, H, W), not {tuple(images.shape)}")
+        raise UserError(f"a batch of images has the shape (B, T, 3, H, W) or (B, 3, H, W), not {tuple(images.shape)}")
     clips, length = images.shape[:2]
     if actions is not None and actions.shape != (clips, length - 1, 4):
         raise UserError(
-            f"the actions of {clips} clips of {length} frames are ({clips}, {length - 1}, 4), not "
+            f"the actions of {clips} clips of {length} frames have the shape ({clips}, {length - 1}, 4), not "
             f"{tuple(actions.shape)}"
         )
-    rows = [[enlarge(frame, _TILE) for frame in widen(clip, pixel_aspect)] for clip in to_images(_levels(images))]
+    rows = [[enlarge(frame, _TILE) for frame in widen(clip, pixel_aspect)] for clip in to_images(_as_uint8(images))]
     if actions is not None:
-        _refuse_nan(actions, "actions")
+        _check_no_nan(actions, "actions")
         for row, commands in zip(rows, actions.float().cpu().numpy(), strict=True):
             row[:-1] = [overlay_action(tile, command) for tile, command in zip(row, commands, strict=False)]
     numbers = [str(i) for i in range(max(clips, length))]
@@ -220,36 +220,38 @@ def show_batch(
     return sheet
 
 
-def _refuse_nan(values: Tensor, what: str) -> None:
+def _check_no_nan(values: Tensor, what: str) -> None:
     found = values.isnan().flatten(2).any(-1).nonzero()
     if len(found):
-        raise UserError(f"the {what} hold NaN, first in clip {found[0, 0]}, frame {found[0, 1]}")
+        raise UserError(f"the {what} contain NaN, first in clip {found[0, 0]}, frame {found[0, 1]}")
 
 
-def _levels(images: Tensor) -> Tensor:
-    """uint8 as it is, floats in [-1, 1] as uint8."""
+def _as_uint8(images: Tensor) -> Tensor:
+    """uint8 unchanged, floating point in [-1, 1] converted to uint8; raises UserError for anything else."""
     if images.dtype == torch.uint8:
         return images
     if not images.is_floating_point():
-        raise UserError(f"images are uint8 [0, 255] or floating point [-1, 1], not {images.dtype}")
-    _refuse_nan(images, "images")
+        raise UserError(f"images have to be uint8 [0, 255] or floating point [-1, 1], not {images.dtype}")
+    _check_no_nan(images, "images")
     low, high = images.min().item(), images.max().item()
     if low < -1 or high > 1:
-        raise UserError(f"images of floats are in [-1, 1], and these go from {low:g} to {high:g}; 0 to 255 is uint8")
+        raise UserError(
+            f"floating-point images have to be in [-1, 1], these range from {low:g} to {high:g}; use uint8 for 0 to 255"
+        )
     return to_uint8(images)
 
 
 def write_png(path: Path, image: Image) -> None:
-    """Writes a PNG whole or not at all; its folder is made where there is none."""
+    """Write a PNG atomically; its folder is created if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         Pillow.fromarray(image).save(temporary, format="PNG", optimize=True)
 
 
 def write_video(path: Path, images: Iterable[Image], hz: float) -> int:
-    """Writes an MP4 (H.264, yuv420p, plays in any browser) whole or not at all, and returns its number of frames.
+    """Write an MP4 (H.264, yuv420p, plays in any browser) atomically; returns its number of frames.
 
-    Images of one size, read one at a time; an odd side is made even by repeating its last line.
+    images: of one size, read one at a time; an odd side is made even by repeating its last line.
     """
     import av
 
@@ -275,13 +277,13 @@ def write_video(path: Path, images: Iterable[Image], hz: float) -> int:
 
 
 def encode_gif(frames: npt.NDArray[np.uint8], hz: float) -> bytes:
-    """frames: (T, H, W, 3), T > 0 → an endless GIF of one palette, so that colours don't flicker.
+    """frames (T, H, W, 3), T > 0 → a looping GIF with one palette for all frames, so that colours do not flicker.
 
-    A GIF counts hundredths of a second: 14 Hz plays at 14.3.
+    GIF durations are hundredths of a second: 14 Hz plays at 14.3 Hz.
     """
     assert frames.ndim == 4 and frames.shape[-1] == 3 and len(frames)
     palette = Pillow.fromarray(np.concatenate(list(frames))).quantize(256, Pillow.Quantize.FASTOCTREE)
-    plain = Pillow.Dither.NONE  # dots that dance from frame to frame are worse than bands
+    plain = Pillow.Dither.NONE  # dithering that changes between frames is worse than banding
     first, *rest = (Pillow.fromarray(frame).quantize(palette=palette, dither=plain) for frame in frames)
     file = io.BytesIO()
     milliseconds = 10 * round(100 * max(_FASTEST_GIF, 1 / hz))
@@ -291,7 +293,7 @@ def encode_gif(frames: npt.NDArray[np.uint8], hz: float) -> bytes:
 
 @functools.lru_cache(maxsize=32)
 def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
-    import matplotlib  # ships the font, so that images look alike on every machine
+    import matplotlib  # ships the font, so that images are the same on every machine
 
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", name), size)

@@ -7,8 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers.refusals import Refuse
-from helpers.drives import write_drive
 
 from daydrive.config import DataConfig, load_config
 from daydrive.config.files import config_names
@@ -17,6 +15,8 @@ from daydrive.data.prepare.prepare import prepare
 from daydrive.data.sources import SOURCES
 from daydrive.data.store.store import METADATA_FILE, Store
 from daydrive.errors import UserError
+from helpers.drives import write_drive
+from helpers.refusals import Refuse
 
 SMALL = {"road", "gym", "udacity"}
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from helpers.paths import TESTS
-
 import json
 import os
 import signal
@@ -16,8 +14,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from helpers.drives import CountedSource, write_drive
-from helpers.refusals import refuses
 
 from daydrive.data import sources
 from daydrive.data.prepare import prepare as module
@@ -25,6 +21,9 @@ from daydrive.data.prepare import shards, split
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
 from daydrive.progress import DriveProgress
+from helpers.drives import CountedSource, write_drive
+from helpers.paths import TESTS
+from helpers.refusals import refuses
 
 SCRIPT = """
 from pathlib import Path

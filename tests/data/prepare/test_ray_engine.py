@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from helpers.paths import TESTS
-
 import os
 import signal
 import threading
@@ -13,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("ray", reason="ray is not installed")
+from helpers.paths import TESTS
 
-from helpers.drives import CountedFrames, CountedSource
-from helpers.refusals import refuses
+pytest.importorskip("ray", reason="ray is not installed")
 
 from daydrive.data import sources
 from daydrive.data.prepare import ray_engine
@@ -25,6 +22,8 @@ from daydrive.data.sources import Options
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.types import Drive, Frame
+from helpers.drives import CountedFrames, CountedSource
+from helpers.refusals import refuses
 
 DRIVES = 12
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from helpers.paths import SHARED
-
 import json
 import sys
 from dataclasses import replace
@@ -12,7 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.planted_faults import Fault, column, everywhere, faulted_store, in_one, late_pictures, looked_at, mirrored, pictures, seen_anew, steering, thinned
 
 from daydrive import cli
 from daydrive.data.prepare.prepare import prepare
@@ -25,6 +22,21 @@ from daydrive.data.quality.doctor.motion import SIDE, pyramid, shift
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.training.checks.static_checks import check_faults
+from helpers.paths import SHARED
+from helpers.planted_faults import (
+    Fault,
+    column,
+    everywhere,
+    faulted_store,
+    in_one,
+    late_pictures,
+    looked_at,
+    mirrored,
+    pictures,
+    seen_anew,
+    steering,
+    thinned,
+)
 
 DEGREES = 180 / np.pi
 

@@ -19,8 +19,6 @@ import numpy as np
 import pytest
 import simplejpeg
 import torch
-from helpers.tiny_training import TINY_TRAINING
-from helpers.refusals import refuses
 
 from daydrive.checkpoint import LoadedModel
 from daydrive.config import BalanceConfig, Config, CurriculumConfig, DataConfig, parse_config
@@ -34,6 +32,8 @@ from daydrive.evaluation import scoring
 from daydrive.models import build_world_model
 from daydrive.models.rollout import rollout_uint8
 from daydrive.types import Clip
+from helpers.refusals import refuses
+from helpers.tiny_training import TINY_TRAINING
 
 
 @pytest.fixture

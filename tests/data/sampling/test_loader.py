@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from helpers.drives import write_drive
 
 from daydrive.config import BalanceConfig, CurriculumConfig, DataConfig
 from daydrive.data.prepare.prepare import prepare
@@ -22,6 +21,7 @@ from daydrive.data.sampling.shared_memory import HEADER, BufferPool, SharedBatch
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.types import Batch, Clip
+from helpers.drives import write_drive
 
 
 @pytest.fixture(scope="module")

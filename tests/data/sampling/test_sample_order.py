@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.drives import write_drive
 
 from daydrive.config import BalanceConfig, CurriculumConfig, DataConfig
 from daydrive.data.prepare.prepare import prepare
@@ -21,6 +20,7 @@ from daydrive.data.sampling.sample_order import Phase, SampleOrder, build_sample
 from daydrive.data.store.drives import Drives
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
+from helpers.drives import write_drive
 
 LENGTH = 3
 KINDS = {

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.refusals import refuses
-from helpers.drives import write_drive
 
 from daydrive import cli
 from daydrive.config import BalanceConfig, CurriculumConfig, DataConfig
@@ -25,6 +23,8 @@ from daydrive.data.sampling.sample_order import build_sample_order
 from daydrive.data.store.concat import merge
 from daydrive.data.store.resplit import resplit
 from daydrive.data.store.store import ConcatStore, Store
+from helpers.drives import write_drive
+from helpers.refusals import refuses
 
 LENGTH = 4
 

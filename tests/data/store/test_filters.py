@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.refusals import refuses
-from helpers.drives import write_drive
 
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.sampling.clips import ClipIndex, fixed_clips
@@ -15,6 +13,8 @@ from daydrive.data.sampling.loader import ClipLoader
 from daydrive.data.store.concat import merge
 from daydrive.data.store.filters import runs
 from daydrive.data.store.store import Store
+from helpers.drives import write_drive
+from helpers.refusals import refuses
 
 SPEEDS = {
     "train/a": [0, 5, 5, 5, 5, 0, 5, 5, 5, 5, 5, 5],

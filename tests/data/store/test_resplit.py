@@ -9,9 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.refusals import Refuse
-from helpers.drives import GroupedSource
-from helpers.drives import write_udacity
 
 from daydrive.data import sources
 from daydrive.data.prepare.prepare import prepare
@@ -20,6 +17,8 @@ from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.sampling.clips import ClipIndex
 from daydrive.data.store.resplit import resplit
 from daydrive.data.store.store import Store
+from helpers.drives import GroupedSource, write_udacity
+from helpers.refusals import Refuse
 
 
 @pytest.fixture

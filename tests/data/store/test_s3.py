@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from helpers.paths import TESTS
-
 import logging
 import os
 import pickle
@@ -15,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from helpers.paths import TESTS
 from helpers.refusals import Refuse
 
 pytest.importorskip("moto.server", reason="moto[server] is not installed")
 pytest.importorskip("s3fs", reason="s3fs is not installed")
 
 from moto.server import ThreadedMotoServer
-from helpers.drives import CountedSource
 
 from daydrive import cli
 from daydrive.data import sources
@@ -33,6 +32,7 @@ from daydrive.data.sampling.loader import ClipLoader
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.locations import UnreachableError, is_remote, location
+from helpers.drives import CountedSource
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "eu-west-1"}
 

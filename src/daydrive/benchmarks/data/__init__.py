@@ -1,4 +1,4 @@
-"""The loader's benchmark: clips a CPU second, against folders of JPEGs, other loaders and the decoder alone."""
+"""Benchmark of the data loader: clips per CPU second, against JPEG folders, other loaders and decoding alone."""
 
 from daydrive.benchmarks.data.suite import benchmark_data
 

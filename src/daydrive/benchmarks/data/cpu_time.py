@@ -1,4 +1,4 @@
-"""CPU time of this process and of a loader's workers."""
+"""CPU time of a data loader: of this process and its workers."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Any, NamedTuple
 import psutil
 
 TICK = 0.01
-"""What the system counts a process's time in, seconds."""
-
+"""Resolution of a process's CPU time, seconds."""
 
 WARM_UP = 6
-"""Batches; more than a loader keeps memory for."""
+"""Batches; more than a loader has buffers for."""
 
 
 class Effort(NamedTuple):
-    """rounds: of which the least counts; seconds: of CPU time that one takes, at least."""
+    """rounds: repetitions, of which the minimum counts; seconds: minimum CPU time of one round."""
 
     rounds: int
     seconds: float
@@ -28,7 +27,7 @@ QUICK = Effort(rounds=1, seconds=0.05)
 
 
 class Meter:
-    """CPU seconds for a batch of an endless loader in one worker process."""
+    """Measures CPU seconds per batch of an endless loader with one worker process."""
 
     def __init__(self, loader: Any) -> None:
         before = set(psutil.Process().children(recursive=True))
@@ -40,7 +39,7 @@ class Meter:
         self._count = 1
 
     def measure(self, seconds: float) -> float:
-        """A worker works ahead; so it is waited for until it is done with that, before and after."""
+        """CPU seconds per batch; waits for prefetching workers to become idle before and after."""
         while True:
             began, here = self._idle(), time.process_time()
             for _ in range(self._count):
@@ -69,7 +68,7 @@ def _is_server(process: psutil.Process) -> bool:
 
 
 def cpu_seconds(run: Callable[[], object], seconds: float) -> float:
-    """Of one call, in this process."""
+    """CPU seconds of one call in this process, averaged over at least `seconds`."""
     run()
     began, count = time.process_time(), 0
     while True:

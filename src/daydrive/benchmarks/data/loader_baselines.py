@@ -1,4 +1,4 @@
-"""What our loader is compared with: the same clips, in torch's own DataLoader, read as one would read them first."""
+"""Baselines for the data loader: the same clips in a torch DataLoader, with straightforward reading."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Clips = Sequence[Clip]
 
 @dataclass(frozen=True)
 class JpegFolder(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """A file for each frame, PIL, uint8 (T, 3, H, W); an item is a clip."""
+    """One JPEG per frame, decoded by PIL; an item is a clip, uint8 (T, 3, H, W), with its actions."""
 
     folder: Path
     clips: Clips
@@ -44,7 +44,7 @@ class JpegFolder(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     @classmethod
     def write(cls, store: Store, clips: Clips, folder: Path) -> JpegFolder:
-        """The very bytes that are in the store."""
+        """Write the JPEGs of a store, byte for byte, and its actions."""
         folder.mkdir()
         jpegs, actions = store.read(np.arange(store.rows))
         for row, jpeg in enumerate(jpegs):
@@ -54,8 +54,8 @@ class JpegFolder(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 @dataclass(frozen=True)
-class OursAsFloat(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Read and decoded as ours, but handed over by the worker as float32 in [0, 1], as torchvision's ToTensor does."""
+class FloatBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Reads and decodes like daydrive's loader, but the worker returns float32 in [0, 1], as torchvision's ToTensor."""
 
     store: Store
     clips: Clips
@@ -67,8 +67,7 @@ class OursAsFloat(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 class Shard(IterableDataset[list[torch.Tensor]]):
-    """webdataset over a tar of clips, each of them its frames and its actions; decoded by its own `rgb8`, which is PIL,
-    or by simplejpeg."""
+    """webdataset over a tar of clips with frames and actions, decoded by its own `rgb8` (PIL) or by simplejpeg."""
 
     def __init__(self, tar: Path, length: int, batch_size: int, with_pil: bool) -> None:
         self._arguments = str(tar), length, batch_size, with_pil
@@ -80,8 +79,8 @@ class Shard(IterableDataset[list[torch.Tensor]]):
                 jpegs, actions = store.read(np.arange(clip.start, clip.start + clip.length))
                 written = io.BytesIO()
                 np.save(written, actions[:-1])
-                parts = {f"{k:03d}.jpg": jpeg for k, jpeg in enumerate(jpegs)} | {"actions.npy": written.getvalue()}
-                for name, data in parts.items():
+                files = {f"{k:03d}.jpg": jpeg for k, jpeg in enumerate(jpegs)} | {"actions.npy": written.getvalue()}
+                for name, data in files.items():
                     entry = tarfile.TarInfo(f"{number:06d}.{name}")
                     entry.size = len(data)
                     file.addfile(entry, io.BytesIO(data))
@@ -111,7 +110,7 @@ def has_webdataset() -> bool:
 
 @dataclass(frozen=True)
 class _Forever:
-    """The numbers 0 … count-1 again and again."""
+    """Sampler that repeats the indices 0 … count-1 endlessly."""
 
     count: int
 
@@ -120,7 +119,7 @@ class _Forever:
 
 
 def in_torch(dataset: Dataset[Any], batch_size: int | None, count: int | None) -> DataLoader[Any]:
-    """In one worker; batches without end of the items 0 … count-1."""
+    """An endless DataLoader with one worker over the items 0 … count-1, or over an iterable dataset (None)."""
     return DataLoader(
         dataset, batch_size=batch_size, sampler=None if count is None else _Forever(count), num_workers=1,
         multiprocessing_context=forkserver(), worker_init_fn=_one_thread, persistent_workers=True,

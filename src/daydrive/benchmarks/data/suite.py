@@ -1,4 +1,4 @@
-"""All measures of the loader, one after the other."""
+"""The data suite: all benchmarks of the data loader."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from daydrive.benchmarks.data.cpu_time import QUICK, THOROUGH, Effort, Meter, cpu_seconds
-from daydrive.benchmarks.data.loader_baselines import JpegFolder, OursAsFloat, Shard, has_webdataset, in_torch
+from daydrive.benchmarks.data.loader_baselines import FloatBatches, JpegFolder, Shard, has_webdataset, in_torch
 from daydrive.benchmarks.findings import Findings, Target, write
 from daydrive.data.images import decode_all
 from daydrive.data.prepare.prepare import prepare
@@ -25,23 +25,25 @@ from daydrive.machine import describe_machine
 from daydrive.types import Clip
 
 TARGETS = {
-    "loader_256": Target(1.6, True, "CPU time of a folder of JPEGs and PIL over ours, clips at 256 px"),
-    "loader_64": Target(3.0, True, "CPU time of a folder of JPEGs and PIL over ours, clips at 64 px"),
-    "loader_float_256": Target(4.0, True, "our CPU time with float32 from the worker over that with uint8"),
-    "webdataset_256": Target(1.0, True, "webdataset's CPU time with its own decoding over ours, clips at 256 px"),
-    "webdataset_64": Target(1.0, True, "webdataset's CPU time with its own decoding over ours, clips at 64 px"),
-    "reads_per_clip": Target(1.3, False, "reads of the disk for a clip, in batches"),
-    "bytes_vs_payload": Target(1.1, False, "bytes read for a batch over those of its JPEGs and actions"),
+    "loader_256": Target(1.6, True, "CPU time of a JPEG folder with PIL over daydrive's, clips at 256 px"),
+    "loader_64": Target(3.0, True, "CPU time of a JPEG folder with PIL over daydrive's, clips at 64 px"),
+    "loader_float_256": Target(4.0, True, "CPU time with float32 from the worker over that with uint8"),
+    "webdataset_256": Target(
+        1.0, True, "CPU time of webdataset with its own decoding over daydrive's, clips at 256 px"
+    ),
+    "webdataset_64": Target(1.0, True, "CPU time of webdataset with its own decoding over daydrive's, clips at 64 px"),
+    "reads_per_clip": Target(1.3, False, "disk reads per clip, read in batches"),
+    "bytes_vs_payload": Target(1.1, False, "bytes read per batch over the bytes of its JPEGs and actions"),
     "decode_share": Target(0.85, True, "CPU time of decoding alone over the loader's, clips at 256 px"),
 }
 LENGTH, BATCH, CLIPS = 16, 16, 64
 
 
-def benchmark_data(output: Path, quick: bool, say: Callable[[str], None]) -> tuple[Findings, dict[str, Target]]:
+def benchmark_data(output: Path, quick: bool, log: Callable[[str], None]) -> tuple[Findings, dict[str, Target]]:
     """Measure the loader on road drives and write JSON: `ratios`, `targets`, `not_measured`, `machine`, `raw`.
 
-    Every loader reads the same clips in one worker process; what counts is the CPU time of both processes for a batch,
-    the least of several rounds, all loaders in turn. Stores are written beside `output`, and gone afterwards.
+    Every loader reads the same clips in one worker process. Reported is the CPU time of both processes per batch, the
+    minimum of several rounds, all loaders in turn. Temporary stores are written beside `output`.
     """
     if output.is_dir():
         raise UserError(f"--output {output} is a folder; give a file")
@@ -51,10 +53,10 @@ def benchmark_data(output: Path, quick: bool, say: Callable[[str], None]) -> tup
     found = Findings()
     with parents_made(output), TemporaryDirectory(prefix=".benchmark-", dir=output.absolute().parent) as folder:
         for size in (256, 64):
-            say(f"{size} px: drives")
+            log(f"{size} px: drives")
             drives, frames = (3, 40) if quick else (8, 60)
             path = prepare("road", None, Path(folder) / f"road-{size}", (size, size), drives=drives, frames=frames)
-            say(f"{size} px: loaders")
+            log(f"{size} px: loaders")
             found.add(_of_size(Store.open(path), size, effort, Path(folder)))
         write(output, "data", quick, machine, found, TARGETS)
     return found, TARGETS
@@ -99,7 +101,7 @@ def _meters(index: ClipIndex, clips: list[Clip], size: int, folder: Path) -> dic
         "folder": in_torch(JpegFolder.write(store, clips, folder / f"jpegs-{size}"), BATCH, len(clips)),
     }
     if size == 256:
-        loaders["float"] = in_torch(OursAsFloat(store, clips, BATCH), None, len(clips) // BATCH)
+        loaders["float"] = in_torch(FloatBatches(store, clips, BATCH), None, len(clips) // BATCH)
     if has_webdataset():
         tar = folder / f"clips-{size}.tar"
         Shard.write(store, clips, tar)
@@ -109,7 +111,7 @@ def _meters(index: ClipIndex, clips: list[Clip], size: int, folder: Path) -> dic
 
 
 def _reads(store: Store, clips: list[Clip]) -> Findings:
-    """By Lance's own count; a batch after another, from a table that is open."""
+    """Disk reads and bytes as counted by Lance, for batches read in turn from an open table."""
     store = Store.open(store.path)
     read_clips(store, clips[:1])
     store.dataset.io_stats_incremental()

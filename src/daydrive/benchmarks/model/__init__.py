@@ -1,6 +1,6 @@
-"""What dreaming costs: seconds, memory, arithmetic and energy of a model, of other people's, and of the baselines."""
+"""Benchmark of rollouts: latency, throughput, memory, FLOPs and energy of models and of baselines."""
 
-from daydrive.benchmarks.model.long_rollout import dream_speed
+from daydrive.benchmarks.model.long_rollout import rollout_speed
 from daydrive.benchmarks.model.suite import benchmark_model
 
-__all__ = ["benchmark_model", "dream_speed"]
+__all__ = ["benchmark_model", "rollout_speed"]

@@ -1,4 +1,4 @@
-"""Who is measured: the checkpoint's model, other people's, and the baselines, all by the same interface."""
+"""The models to benchmark: daydrive checkpoints, adapters of external models, and baselines, with one interface."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Kind = Literal["model", "peer", "baseline"]
 
 
 class Candidate(NamedTuple):
-    """context_frames: that it wants to see. load: makes it, in any process. made_from: checkpoint and adapter."""
+    """A model to benchmark. load: creates it, in any process; made_from: checkpoint or adapter, for the report."""
 
     name: str
     kind: Kind
@@ -32,7 +32,7 @@ class Candidate(NamedTuple):
 
 
 class CopyLast:
-    """The baseline that stands still."""
+    """Baseline that repeats the last context frame."""
 
     context_frames = 1
 
@@ -44,14 +44,14 @@ class CopyLast:
 
 
 class ConstantFlow:
-    """The baseline that moves on as it moved last."""
+    """Baseline that extrapolates the last optical flow."""
 
     context_frames = 2
 
     def init_state(
         self, images: Tensor, actions: Tensor, generator: torch.Generator | None = None
     ) -> list[Iterator[Tensor]]:
-        return [flow_steps(of_clip) for of_clip in to_uint8(images)]
+        return [flow_steps(clip) for clip in to_uint8(images)]
 
     def step(
         self, state: list[Iterator[Tensor]], action: Tensor, generator: torch.Generator | None = None
@@ -60,9 +60,10 @@ class ConstantFlow:
 
 
 def find_candidates(own: Sequence[LoadedModel], adapters: Sequence[str]) -> list[Candidate]:
-    """own: of daydrive's, the first of which the others are compared with; adapters: `FILE.py:NAME@CHECKPOINT` each.
+    """All models to benchmark.
 
-    UserError where two have the same name or one can't be loaded.
+    own: daydrive checkpoints; the first is the one the others are compared with. adapters: `FILE.py:NAME@CHECKPOINT`
+    each. Raises UserError if two models have the same name or one can't be loaded.
     """
     moved = ConstantFlow.context_frames
     candidates = [
@@ -77,21 +78,21 @@ def find_candidates(own: Sequence[LoadedModel], adapters: Sequence[str]) -> list
         if other is not candidate:
             raise UserError(
                 f"two models of this benchmark are called '{candidate.name}', {other.made_from} and "
-                f"{candidate.made_from}; rename a run's folder, or give the adapter another `name`"
+                f"{candidate.made_from}; rename a run folder, or change the `name` of an adapter"
             )
     return candidates
 
 
 def of_size(loaded: LoadedModel, image_size: tuple[int, int], device: torch.device) -> WorldModel:
-    """The same settings with fresh weights for other images. UserError where they don't fit the size."""
-    assert loaded.config is not None, "an adapter's model can't be built anew"
+    """An untrained model with the same settings for another image size; raises UserError if they do not fit it."""
+    assert loaded.config is not None, "an adapter's model can't be rebuilt"
     settings = loaded.config.model.model_copy(update={"image_size": image_size})
     config = loaded.config.model_copy(update={"model": settings})
     return build_world_model(config).to(device).eval()
 
 
 def modules(model: Predictor) -> list[nn.Module]:
-    """The model's network, or those that an adapter holds as attributes."""
+    """The model itself if it is a module, else the modules that an adapter has as attributes."""
     if isinstance(model, nn.Module):
         return [model]
     held = model.adapter if isinstance(model, AdaptedModel) else model
@@ -108,10 +109,10 @@ def _own(path: Path, device: torch.device) -> Predictor:
 
 
 def _peer(text: str) -> Candidate:
-    parts = re.fullmatch(r"(.+\.py:[^@]+)@(.+)", text)
-    if parts is None:
-        raise UserError(f"--adapter {text} has to be FILE.py:NAME@CHECKPOINT, a function and what it loads")
-    spec, checkpoint = parts[1], Path(parts[2])
+    match = re.fullmatch(r"(.+\.py:[^@]+)@(.+)", text)
+    if match is None:
+        raise UserError(f"--adapter {text} has to be FILE.py:NAME@CHECKPOINT, a function and the checkpoint it loads")
+    spec, checkpoint = match[1], Path(match[2])
     adapter = load_adapter(spec, checkpoint, torch.device("cpu"))
     return Candidate(adapter.name, "peer", adapter.context_frames, partial(load_adapter, spec, checkpoint), text)
 

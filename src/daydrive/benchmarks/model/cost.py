@@ -1,4 +1,4 @@
-"""What a frame costs besides time: arithmetic, weights, memory."""
+"""FLOPs, weights and memory of a rollout."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from daydrive.benchmarks.interleaved_timing import peak_bytes
 from daydrive.benchmarks.model.candidates import Candidate, modules
-from daydrive.benchmarks.model.scene import Scene, swaying
+from daydrive.benchmarks.model.scene import Scene, swaying_actions
 from daydrive.models.rollout import Session
 
 FRAMES = 8
-"""of the dream whose memory is measured"""
+"""Steps of the rollout whose memory is measured."""
 
 COUNTED = "convolutions, matrix products and attention; 2 for each multiplication and addition"
 
@@ -29,11 +29,11 @@ def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: object
 
 
 _ON_THE_PROCESSOR = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
-"""what PyTorch's own counter leaves out"""
+"""An operator that PyTorch's FLOP counter does not cover."""
 
 
 def weights(session: Session) -> dict[str, int] | None:
-    """`parameters` and their `weight_bytes`, of the networks that the model has; None where it has none."""
+    """`parameters` and `weight_bytes` of the model's networks; None if it has none."""
     held = {id(p): p for module in modules(session.model) for p in module.parameters()}.values()
     if not held:
         return None
@@ -41,9 +41,9 @@ def weights(session: Session) -> dict[str, int] | None:
 
 
 def flops(session: Session, scene: Scene) -> dict[str, Any] | None:
-    """Of the first frame with its context and of a frame after that, see `COUNTED`; None where PyTorch saw none."""
-    first = _counted(lambda: _dream(session, scene, 1))
-    one_more = _counted(lambda: _dream(session, scene, 2))
+    """FLOPs of the first frame with its context, and of a later frame, see `COUNTED`; None if none were counted."""
+    first = _counted(lambda: _roll_out(session, scene, 1))
+    one_more = _counted(lambda: _roll_out(session, scene, 2))
     frame = {name: count - first.get(name, 0) for name, count in one_more.items() if count > first.get(name, 0)}
     if not one_more:
         return None
@@ -51,25 +51,25 @@ def flops(session: Session, scene: Scene) -> dict[str, Any] | None:
 
 
 def working_bytes(session: Session, scene: Scene, device: torch.device) -> int:
-    """What PyTorch holds at most during a dream, besides the weights."""
-    return peak_bytes(lambda: _dream(session, scene, FRAMES), device)
+    """Peak memory of PyTorch's allocator during a rollout, without the weights."""
+    return peak_bytes(lambda: _roll_out(session, scene, FRAMES), device)
 
 
 def resident_bytes(candidate: Candidate, scene: Scene, device: torch.device) -> int:
-    """The most memory of a process that does nothing but load the model and dream, Python and PyTorch included."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-        return alone.submit(_alone, candidate, scene, device, torch.get_num_threads()).result()
+    """Peak resident memory of a process that only loads the model and rolls it out, including Python and PyTorch."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_peak_of_process, candidate, scene, device, torch.get_num_threads()).result()
 
 
-def _alone(candidate: Candidate, scene: Scene, device: torch.device, threads: int) -> int:
+def _peak_of_process(candidate: Candidate, scene: Scene, device: torch.device, threads: int) -> int:
     torch.set_num_threads(threads)
     with torch.no_grad():
-        _dream(Session(candidate.load(device)), scene, FRAMES)
+        _roll_out(Session(candidate.load(device)), scene, FRAMES)
     return _peak_resident()
 
 
 def _peak_resident() -> int:
-    """Linux hands `ru_maxrss` on to a process that a larger one started; its own status is only of itself."""
+    """Peak resident memory of this process. On Linux `ru_maxrss` is inherited from a larger parent, VmHWM is not."""
     status = Path("/proc/self/status")
     if status.is_file():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
@@ -86,8 +86,8 @@ def _counted(run: Callable[[], None]) -> dict[str, int]:
     return {str(name).removeprefix("aten."): int(count) for name, count in counts.items()}
 
 
-def _dream(session: Session, scene: Scene, steps: int) -> None:
-    actions = swaying(steps)
+def _roll_out(session: Session, scene: Scene, steps: int) -> None:
+    actions = swaying_actions(steps)
     session.reset(*scene.context(session.model.context_frames))
     for t in range(steps):
         session.step(actions[:, t]).cpu()

@@ -1,4 +1,4 @@
-"""Joules of a frame, where the machine tells them."""
+"""Energy per frame, on machines with an energy counter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 class Energy(NamedTuple):
-    """joules: of one run, None with a `reason`. source: whose counter, and what else is in it."""
+    """joules: per run, None with a `reason`. source: the counter, and what it includes."""
 
     joules: float | None
     source: str = ""
@@ -23,12 +23,12 @@ class Energy(NamedTuple):
 
 
 def energy_of(run: Callable[[], object], seconds: float, device: torch.device) -> Energy:
-    """The mean over as many runs as fit into `seconds`, at least one; on a GPU of the GPU alone."""
+    """Mean energy of the runs that fit into `seconds`, at least one; on a GPU that of the GPU only."""
     return _of_gpu(run, seconds, device) if device.type == "cuda" else _of_processor(run, seconds)
 
 
 def _of_processor(run: Callable[[], object], seconds: float) -> Energy:
-    """Running Average Power Limit: a counter of microjoules for each package, with all that runs on it."""
+    """RAPL (Running Average Power Limit): a counter in microjoules per CPU package, which includes all processes."""
     packages = sorted(POWERCAP.glob("intel-rapl:[0-9]*/energy_uj"))
     packages = [file for file in packages if file.parent.name.count(":") == 1]
     if not packages:
@@ -41,7 +41,7 @@ def _of_processor(run: Callable[[], object], seconds: float) -> Energy:
     except OSError as error:
         return Energy(None, reason=f"the energy counter {error.filename} can't be read: {error.strerror}")
     used = sum((b - a) % (wrap + 1) for a, b, wrap in zip(before, after, wraps, strict=True))
-    return Energy(used / 1e6 / runs, f"RAPL, {len(packages)} packages with all that runs on them")
+    return Energy(used / 1e6 / runs, f"RAPL, {len(packages)} packages, all processes included")
 
 
 def _of_gpu(run: Callable[[], object], seconds: float, device: torch.device) -> Energy:
@@ -51,7 +51,7 @@ def _of_gpu(run: Callable[[], object], seconds: float, device: torch.device) -> 
         torch.cuda.synchronize(device)
         took = time.perf_counter() - began
     if not milliwatts:
-        return Energy(None, reason="NVML tells no power of this GPU")
+        return Energy(None, reason="NVML does not report the power of this GPU")
     watts = sum(milliwatts) / len(milliwatts) / 1000
     return Energy(watts * took / runs, "NVML, mean power of the whole GPU")
 

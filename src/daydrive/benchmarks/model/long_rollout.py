@@ -1,4 +1,4 @@
-"""Whether a dream stays fast and sound for a thousand frames."""
+"""Speed, memory and numerical stability of a long rollout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 import torch
 from torch import nn
 
-from daydrive.benchmarks.model.scene import REAL_TIME_HZ, swaying
+from daydrive.benchmarks.model.scene import REAL_TIME_HZ, swaying_actions
 from daydrive.models import Predictor
 from daydrive.models.rollout import rollout_frames
 
@@ -18,19 +18,19 @@ _EDGE = 100
 _MEGABYTE = 2**20
 
 
-def dream_speed(
+def rollout_speed(
     model: Predictor,
     image_size: tuple[int, int],
     frames: int = 1000,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
-    """Dreams `frames` frames (at least 2), one after another with batch 1, from noise and a swaying wheel.
+    """Roll out `frames` frames (at least 2) with batch size 1, from noise images and sinusoidal steering.
 
-    Each frame is timed until it is on the CPU, as a viewer waits for it.
-    `fps_first`, `fps_last`: frames a second over the first and last 100 (at most half of `frames`); `flatness`: last
-    over first. `real_time`: how many times faster than 10 Hz. `latency_ms_p50`, `latency_ms_p99`: of one frame.
-    `finite`, `in_range` ([-1, 1]): whether every frame was. `peak_rss_mb`: the process's memory; `rss_growth_mb`: from
-    the end of the first frames to the peak after them. `peak_device_mb`: on CUDA, else None.
+    A frame is complete when it is on the CPU, as for a viewer.
+    `fps_first`, `fps_last`: frames per second over the first and last 100 (at most half of `frames`); `flatness`: last
+    over first. `real_time`: speed relative to 10 Hz. `latency_ms_p50`, `latency_ms_p99`: of one frame. `finite`,
+    `in_range` ([-1, 1]): whether all frames were. `peak_rss_mb`: resident memory of the process; `rss_growth_mb`: its
+    growth after the first frames. `peak_device_mb`: on CUDA, else None.
     """
     if frames < 2:
         raise ValueError(f"at least 2 frames are needed, not {frames}")
@@ -45,10 +45,10 @@ def dream_speed(
         model.eval()
     seconds, memory = np.zeros(frames), np.zeros(frames)
     finite = in_range = True
-    dream = rollout_frames(model, seen, swaying(model.context_frames - 1 + frames).to(device))
+    predicted = rollout_frames(model, seen, swaying_actions(model.context_frames - 1 + frames).to(device))
     for i in range(frames):
         began = time.perf_counter()
-        image = next(dream).cpu()
+        image = next(predicted).cpu()
         seconds[i] = time.perf_counter() - began
         memory[i] = process.memory_info().rss / _MEGABYTE
         finite = finite and bool(image.isfinite().all())

@@ -1,4 +1,4 @@
-"""How fast dreams are measured: a whole clip at a time, against torchmetrics frame by frame."""
+"""Speed of PSNR and SSIM: a whole clip at a time, against torchmetrics frame by frame."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ from daydrive.evaluation.metrics.frame_metrics import UINT8_RANGE
 from daydrive.metrics import psnr, ssim
 
 TARGETS = {
-    "measures": Target(3.0, True, "clips a second of PSNR and SSIM, over those of torchmetrics frame by frame"),
+    "measures": Target(3.0, True, "clips per second of PSNR and SSIM, over torchmetrics frame by frame"),
 }
 SIZE, STEPS = 64, 50
 CLIPS = 4
 
 Clips = list[tuple[Tensor, Tensor, Tensor]]
-"""real, predicted and copied, uint8 (N, 3, H, W) each"""
+"""Real, predicted and copied frames, uint8 (N, 3, H, W) each."""
 
 
 def measures_ratio(quick: bool) -> Findings:
-    """PSNR and SSIM of the dream and of the copied last frame, of clips of 50 steps at 64x64, with one thread each.
+    """PSNR and SSIM of predicted and of copied frames, on clips of 50 steps at 64x64, with one thread.
 
-    `measures`: clips a second of ours over those of torchmetrics, whose classes are updated, computed and reset for
-    each frame. raw: the seconds of each, in turn.
+    `measures`: clips per second relative to torchmetrics, whose metrics are updated, computed and reset for each frame.
     """
     try:
-        theirs = _theirs()
+        run_torchmetrics = _torchmetrics()
     except ImportError:
         return Findings(not_measured={"measures": "torchmetrics is not installed; pip install 'daydrive[test]'"})
     clips, threads = _clips(1 if quick else CLIPS), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        runs = {"ours": partial(_ours, clips), "torchmetrics": partial(theirs, clips)}
+        runs = {"ours": partial(_daydrive, clips), "torchmetrics": partial(run_torchmetrics, clips)}
         seconds = time_interleaved(runs, QUICK if quick else THOROUGH._replace(seconds=0), torch.device("cpu"))
     finally:
         torch.set_num_threads(threads)
@@ -45,15 +44,15 @@ def measures_ratio(quick: bool) -> Findings:
     return Findings({"measures": best["torchmetrics"] / best["ours"]}, {"measures": raw})
 
 
-def _ours(clips: Clips) -> None:
+def _daydrive(clips: Clips) -> None:
     for real, predicted, copied in clips:
         for images in (predicted, copied):
             psnr(images, real, UINT8_RANGE)
             ssim(images, real, UINT8_RANGE)
 
 
-def _theirs() -> Callable[[Clips], None]:
-    """As it is written first with torchmetrics; ImportError where that is not installed."""
+def _torchmetrics() -> Callable[[Clips], None]:
+    """A straightforward loop with torchmetrics; raises ImportError if it is not installed."""
     from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
     metrics = [PeakSignalNoiseRatio(data_range=UINT8_RANGE), StructuralSimilarityIndexMeasure(data_range=UINT8_RANGE)]

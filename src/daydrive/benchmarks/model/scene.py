@@ -1,4 +1,4 @@
-"""What every model is shown and told in a benchmark."""
+"""The context images and actions that all models of a benchmark receive."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from daydrive.data.store.store import Store
 from daydrive.evaluation.adapter import Context
 
 REAL_TIME_HZ = 10.0
-"""where no store says how fast its frames follow one another"""
+"""Frame rate if no store is given."""
 
 
 class Scene(NamedTuple):
-    """images: uint8 (1, C, 3, H, W), the longest context that any model asks for. hz: of real time.
-    text: in words, where they are from."""
+    """images: uint8 (1, C, 3, H, W), the longest context of any model. hz: real-time rate; text: their origin."""
 
     images: Tensor
     hz: float
@@ -29,13 +28,13 @@ class Scene(NamedTuple):
         return self.images.shape[3], self.images.shape[4]
 
     def context(self, frames: int, batch: int = 1) -> Context:
-        """The newest `frames` of it, for every clip of the batch."""
+        """The last `frames` images with actions, repeated for every clip of the batch."""
         images = self.images[:, -frames:].expand(batch, -1, -1, -1, -1).contiguous()
-        return Context(images, swaying(frames - 1).expand(batch, -1, -1).contiguous())
+        return Context(images, swaying_actions(frames - 1).expand(batch, -1, -1).contiguous())
 
 
 def of_store(store: Store, frames: int, frame_skip: int) -> Scene | None:
-    """The first drive that is long enough; None where none is."""
+    """The start of the first drive that is long enough; None if there is none."""
     for drive in store.drives:
         if drive.frames > (frames - 1) * frame_skip:
             found, _ = read_images(store, np.arange(frames) * frame_skip + drive.start)
@@ -50,8 +49,8 @@ def noise(image_size: tuple[int, int], frames: int, hz: float) -> Scene:
     return Scene(images, hz, "noise")
 
 
-def swaying(steps: int) -> Tensor:
-    """Actions (1, steps, 4): the wheel goes left and right once in 60 steps, the throttle stays."""
+def swaying_actions(steps: int) -> Tensor:
+    """Actions (1, steps, 4): sinusoidal steering with a period of 60 steps, constant throttle."""
     steering = torch.sin(torch.arange(steps) * (2 * torch.pi / 60)) * 0.5
     actions = torch.zeros(1, steps, 4)
     actions[0, :, 0], actions[0, :, 1], actions[0, :, 3] = steering, 0.3, 1.0

@@ -1,4 +1,4 @@
-"""All measures of a model, of other people's and of the baselines, one after the other."""
+"""The model suite: all benchmarks of models and baselines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from daydrive.benchmarks.findings import Findings, Target, write
 from daydrive.benchmarks.model import cost, latency, metrics_speed
 from daydrive.benchmarks.model.candidates import Candidate, find_candidates, of_size
 from daydrive.benchmarks.model.energy import energy_of
-from daydrive.benchmarks.model.scene import REAL_TIME_HZ, Scene, noise, of_store, swaying
+from daydrive.benchmarks.model.scene import REAL_TIME_HZ, Scene, noise, of_store, swaying_actions
 from daydrive.benchmarks.model.throughput import frames_per_second
 from daydrive.checkpoint import LoadedModel, load
 from daydrive.data.store.store import Store
@@ -25,15 +25,15 @@ from daydrive.machine import describe_machine
 from daydrive.models.rollout import Session
 
 TARGETS = {
-    "real_time": Target(1.0, True, "frames a second of one dream over those of real time"),
-    "later_frames": Target(1.5, False, "time of the last frames of a long dream over that of its first"),
-    "vs_constant_flow": Target(None, False, "least time of a frame over that of moving the last one on"),
-    "vs_copy_last": Target(None, False, "least time of a frame over that of copying the last one"),
-    "joules": Target(None, False, "energy of a frame"),
+    "real_time": Target(1.0, True, "frames per second of one rollout over the real-time rate"),
+    "later_frames": Target(1.5, False, "time of the last frames of a long rollout over that of its first"),
+    "vs_constant_flow": Target(None, False, "minimum time of a frame over that of the constant-flow baseline"),
+    "vs_copy_last": Target(None, False, "minimum time of a frame over that of the copy-last baseline"),
+    "joules": Target(None, False, "energy per frame"),
     **metrics_speed.TARGETS,
 }
 BATCHES, SIZES = (1, 4, 16), (64, 128, 256)
-"""Dreams at once; pixels of the square images that the settings are also built for, with fresh weights."""
+"""Batch sizes; sides of square images for which the settings are also measured, with untrained weights."""
 
 ENERGY_SECONDS = 5.0
 
@@ -45,14 +45,13 @@ def benchmark_model(
     data_root: Path | None,
     devices: Sequence[torch.device],
     quick: bool,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> tuple[Findings, dict[str, Target]]:
-    """Measure the first checkpoint's model beside those of the others, and write JSON: `ratios`, `targets`,
-    `not_measured`, `machine`, `raw`.
+    """Measure the models of the checkpoints and write JSON: `ratios`, `targets`, `not_measured`, `machine`, `raw`.
 
-    adapters: other models in the same table, `FILE.py:NAME@CHECKPOINT` each. data_root: a store to see a drive of, at
-    its own rate; without it noise at 10 Hz. Ratios go by `RATIO_NAME_DEVICE`; `raw.dreams` has a row for each model and
-    device, `raw.frames_per_second` one for each batch and size as well. UserError before anything is measured.
+    adapters: external models, `FILE.py:NAME@CHECKPOINT` each. data_root: a store whose first drive gives context and
+    rate; default: noise at 10 Hz. Ratios are named `RATIO_NAME_DEVICE`; `raw.dreams` has one row per model and
+    device, `raw.frames_per_second` one per batch size and image size as well. Raises UserError before measuring.
     """
     if output.is_dir():
         raise UserError(f"--output {output} is a folder; give a file")
@@ -60,8 +59,8 @@ def benchmark_model(
     for other in others:
         if other.image_size != loaded.image_size:
             raise UserError(
-                f"the models {loaded.path} and {other.path} see images of {loaded.image_size} and {other.image_size}; "
-                "what is compared has to see the same"
+                f"the models {loaded.path} and {other.path} use images of {loaded.image_size} and {other.image_size}; "
+                "models can only be compared at the same image size"
             )
     candidates = find_candidates([loaded, *others], adapters)
     scene = _scene(loaded, data_root, max(candidate.context_frames for candidate in candidates))
@@ -70,8 +69,8 @@ def benchmark_model(
     found = Findings(raw={"dreams": [], "frames_per_second": [], "seen": scene.text, "hz": scene.hz})
     found.raw["flops_are"] = cost.COUNTED
     for device in devices:
-        _on(device, loaded, candidates, scene, quick, found, say)
-    say("cpu: PSNR and SSIM")
+        _measure_on(device, loaded, candidates, scene, quick, found, log)
+    log("cpu: PSNR and SSIM")
     found.add(metrics_speed.measures_ratio(quick))
     with parents_made(output):
         write(output, "model", quick, machine, found, TARGETS)
@@ -80,51 +79,51 @@ def benchmark_model(
 
 def _scene(loaded: LoadedModel, data_root: Path | None, frames: int) -> Scene:
     if data_root is None:
-        assert loaded.image_size is not None, "a training takes it from its store"
+        assert loaded.image_size is not None, "training sets it from the store"
         return noise(loaded.image_size, frames, REAL_TIME_HZ)
     store = Store.open(data_root)
     check_fit(loaded, store)
     scene = of_store(store, frames, loaded.frame_skip)
     if scene is None:
-        raise UserError(f"no drive of {store.path} has the {frames} frames that the models see before they dream")
+        raise UserError(f"no drive of {store.path} has the {frames} frames of context that the models need")
     return scene
 
 
 @torch.no_grad()
-def _on(
+def _measure_on(
     device: torch.device,
     loaded: LoadedModel,
     candidates: Sequence[Candidate],
     scene: Scene,
     quick: bool,
     found: Findings,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
     """Everything on one device."""
     batches, sizes = (BATCHES[:2], SIZES[:2]) if quick else (BATCHES, SIZES)
     effort = interleaved_timing.QUICK if quick else interleaved_timing.THOROUGH._replace(seconds=5)
     sessions = {candidate.name: Session(candidate.load(device)) for candidate in candidates}
-    say(f"{device}: latency of {', '.join(sessions)}")
-    waits = latency.wait_for(sessions, scene, latency.QUICK if quick else latency.THOROUGH)
+    log(f"{device}: latency of {', '.join(sessions)}")
+    latencies = latency.measure_latency(sessions, scene, latency.QUICK if quick else latency.THOROUGH)
     rows = {}
     for candidate in candidates:
         session = sessions[candidate.name]
-        who = {"name": candidate.name, "device": str(device)}
-        row = {**who, "kind": candidate.kind, "made_from": candidate.made_from, "context": candidate.context_frames}
-        row |= latency.summary(waits[candidate.name])
+        key = {"name": candidate.name, "device": str(device)}
+        row = {**key, "kind": candidate.kind, "made_from": candidate.made_from, "context": candidate.context_frames}
+        row |= latency.summary(latencies[candidate.name])
         if candidate.kind != "baseline":
-            say(f"{device}: cost of {candidate.name}")
+            log(f"{device}: cost of {candidate.name}")
             row |= _costs(candidate, session, scene, device, 0.0 if quick else ENERGY_SECONDS, found)
-            say(f"{device}: frames a second of {candidate.name}")
+            log(f"{device}: frames per second of {candidate.name}")
             entries = frames_per_second(session, scene, batches, effort, device)
-            found.raw["frames_per_second"] += [who | entry for entry in entries]
+            found.raw["frames_per_second"] += [key | entry for entry in entries]
         rows[candidate.name] = row
     found.raw["dreams"] += rows.values()
     _ratios(rows, scene.hz, device, found)
     own = {"name": candidates[0].name, "device": str(device), "untrained": True}
     for size in sizes:
         if (size, size) != scene.image_size:
-            say(f"{device}: frames a second of {own['name']}'s settings at {size} px, untrained")
+            log(f"{device}: frames per second of {own['name']}'s settings at {size} px, untrained")
             entries = _untrained(loaded, size, batches, effort, device)
             found.raw["frames_per_second"] += [own | entry for entry in entries]
 
@@ -132,13 +131,13 @@ def _on(
 def _untrained(
     loaded: LoadedModel, size: int, batches: Sequence[int], effort: interleaved_timing.Effort, device: torch.device
 ) -> list[dict[str, Any]]:
-    """Frames a second of the same settings with fresh weights, or why they don't fit square images of that size."""
+    """Throughput of the same settings with untrained weights, or the reason why they do not fit images of that size."""
     try:
-        fresh = of_size(loaded, (size, size), device)
+        model = of_size(loaded, (size, size), device)
     except UserError as error:
         return [{"image_size": [size, size], "reason": str(error)}]
-    scene = noise((size, size), fresh.context_frames, REAL_TIME_HZ)
-    return frames_per_second(Session(fresh), scene, batches, effort, device)
+    scene = noise((size, size), model.context_frames, REAL_TIME_HZ)
+    return frames_per_second(Session(model), scene, batches, effort, device)
 
 
 def _costs(
@@ -149,7 +148,7 @@ def _costs(
     if device.type == "cpu":
         row["resident_bytes"] = cost.resident_bytes(candidate, scene, device)
     session.reset(*scene.context(session.model.context_frames))
-    energy = energy_of(partial(_frame, session, swaying(1)[:, 0]), seconds, device)
+    energy = energy_of(partial(_frame, session, swaying_actions(1)[:, 0]), seconds, device)
     if energy.joules is None:
         found.not_measured[f"joules_{candidate.name}_{device.type}"] = energy.reason
     else:

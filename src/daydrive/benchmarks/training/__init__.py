@@ -1,4 +1,4 @@
-"""The training benchmark: speed, memory and overhead as ratios, each with its target and what is behind it."""
+"""Benchmark of training: speed, memory and overhead as ratios with targets."""
 
 from daydrive.benchmarks.training.suite import benchmark_training
 

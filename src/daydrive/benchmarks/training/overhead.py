@@ -1,4 +1,4 @@
-"""What a training spends on its checkpoints and on telling how it is, at the config's intervals."""
+"""Overhead of checkpoints and of logging, at the intervals of the config."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from daydrive.types import to_signed
 
 
 def saving(workload: Workload, step_seconds: float) -> Findings:
-    """`save_stall`: a checkpoint, written to disk in full, over the `save_interval` steps between two.
+    """`save_stall`: time to write a checkpoint over that of the `save_interval` steps between two.
 
-    step_seconds: of a whole step of the config. Beside it what an asynchronous checkpoint would cost: a snapshot in
-    memory, and what the steps lose to the thread that writes it.
+    step_seconds: of a whole step of the config. `raw` also has the cost of an asynchronous checkpoint: a snapshot in
+    memory, and the slowdown of steps during writing.
     """
     engine, config, device, name = workload.engine, workload.config, workload.device, workload.name
     run = workload.folder / f"saving-{name}"
@@ -65,7 +65,7 @@ def saving(workload: Workload, step_seconds: float) -> Findings:
 
 
 def snapshot(contents: checkpoint.Contents) -> checkpoint.Contents:
-    """A copy in this machine's memory, which later steps don't change."""
+    """A copy in CPU memory that later steps do not change."""
 
     def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
@@ -75,19 +75,19 @@ def snapshot(contents: checkpoint.Contents) -> checkpoint.Contents:
 
 
 def logging(workload: Workload, step_seconds: float) -> Findings:
-    """`logging_cost`: all that is logged, each over the steps of its interval: figures and the metrics they need,
-    histograms, images and videos of `num_samples` clips.
+    """`logging_cost`: time of all logging relative to training, each kind over the steps of its interval: scalars with
+    the metrics they need, histograms, images and videos of `num_samples` clips.
 
-    step_seconds: of a whole step of the config. Validation itself is not counted.
+    step_seconds: of a whole step of the config. Validation itself is not included.
     """
     setup, device, name = workload.setup, workload.device, workload.name
     intervals = workload.config.logging
-    (parts, trained), validated = _trained(workload), _validated(workload)
+    (terms, trained), validated = _trained(workload), _validated(workload)
     numbers = itertools.count(1)
     with redirect_stdout(io.StringIO()), Report(workload.folder / f"logging-{name}", setup) as report:
 
         def scalars() -> None:
-            metrics = {**parts, **image_metrics(trained)}
+            metrics = {**terms, **image_metrics(trained)}
             report.step_done(next(numbers), {f"train/{metric}": float(v.mean()) for metric, v in metrics.items()})
 
         def log_images() -> None:
@@ -113,18 +113,19 @@ def logging(workload: Workload, step_seconds: float) -> Findings:
 
 
 def _trained(workload: Workload) -> tuple[dict[str, Tensor], ClipFrames]:
-    """Parts of the loss and frames of the newest pass of a step at the shortest unroll, gradients in place; its clips
-    again and again where the config has more of them."""
+    """Loss terms and frames of the last micro-batch of a step at the shortest unroll, with gradients in place; clips
+    are repeated if the config has more."""
     (*_, batch), engine = workload.batches(workload.lengths[0]), workload.engine
     *_, result = engine.accumulate(batch, last=True)
     count = max(len(result.images), min(workload.config.training.batch_size, workload.config.logging.num_samples))
-    again = torch.arange(count, device=workload.device) % len(result.images)
-    parts = {name: part[again] for name, part in result.parts.items()}
-    return parts, ClipFrames(*(tensor[again] for tensor in engine.frames_of(result)))
+    repeated = torch.arange(count, device=workload.device) % len(result.images)
+    terms = {name: part[repeated] for name, part in result.parts.items()}
+    return terms, ClipFrames(*(tensor[repeated] for tensor in engine.frames_of(result)))
 
 
 def _validated(workload: Workload) -> ClipFrames:
-    """Whole validation clips, predicted a frame late: images of drives, for content decides what a GIF costs."""
+    """Whole validation clips with predictions delayed by one frame: real images, since the cost of a GIF depends on
+    their content."""
     setup, context = workload.setup, workload.config.training.context_frames
     clips = setup.validation_clips.spread(workload.config.logging.num_samples)
     images = to_signed(read_clips(setup.store, clips).images.to(workload.device))

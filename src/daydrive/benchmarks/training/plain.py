@@ -1,6 +1,6 @@
-"""What the speed of a training is compared with: the same model and settings in a loop as one writes it first.
+"""The baseline for training speed: the same model and settings in a straightforward training loop.
 
-float32, contiguous layout, the whole batch at once, and optimizers that go through the weights one by one.
+float32, contiguous memory format, the whole batch at once, and optimizers without fused or foreach kernels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from daydrive.types import Batch
 
 
 class PlainLoop:
-    """Starts from the same weights as an `Engine` of the same settings."""
+    """A plain training loop that starts from the same weights as an `Engine` with the same settings."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
         self._config = config
@@ -38,7 +38,7 @@ class PlainLoop:
         self._objective = Objective(self.model, config.loss, distance)
 
     def step(self, batches: list[Batch]) -> float:
-        """One update from all batches; the mean of their losses."""
+        """One optimizer update from all batches; returns the mean of their losses."""
         for optimizer in self._optimizers:
             optimizer.zero_grad()
         total = 0.0
@@ -58,17 +58,17 @@ def _contiguous(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def plain_optimizers(model: WorldModel, config: OptimizerConfig) -> list[Optimizer]:
-    """Those of a training, with the same groups, tensor by tensor."""
+    """The optimizers of training with the same parameter groups, updating tensor by tensor."""
     kinds: dict[type[Optimizer], Callable[..., Optimizer]] = {
         SGD: lambda groups: SGD(groups, lr=config.lr, momentum=config.momentum, foreach=False, fused=False),
         Adam: lambda groups: Adam(groups, lr=config.lr, betas=config.betas, foreach=False, fused=False),
         AdamW: lambda groups: AdamW(groups, lr=config.lr, betas=config.betas, foreach=False, fused=False),
     }
     optimizers = []
-    for ours in build_optimizers(model, config):
+    for optimizer in build_optimizers(model, config):
         keys = ("params", "lr", "weight_decay")
-        groups = [{key: group[key] for key in keys} for group in ours.param_groups]
-        optimizers.append(kinds.get(type(ours), lambda groups: PlainMuon(groups, config.momentum))(groups))
+        groups = [{key: group[key] for key in keys} for group in optimizer.param_groups]
+        optimizers.append(kinds.get(type(optimizer), lambda groups: PlainMuon(groups, config.momentum))(groups))
     return optimizers
 
 

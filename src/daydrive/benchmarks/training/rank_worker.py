@@ -1,4 +1,4 @@
-"""One of the processes of `scaling.two_processes`: python -m daydrive.benchmarks.training.rank_worker TASK ANSWER."""
+"""A process of `scaling.two_processes`: python -m daydrive.benchmarks.training.rank_worker TASK RESULT."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from daydrive.types import Batch
 WARM_UP = 2
 
 
-def main(task: Path, answer: Path) -> None:
-    given = read_json(task, "task")
-    config = parse_config(given["config"])
-    with joined(config.training, torch.device(given["device"])) as dist:
-        together = _Training(config, dist, given["frames"])
-        together.run(WARM_UP)
-        alone = _Training(config, DistributedContext.single(dist.device), given["frames"]) if dist.is_main else None
-        if alone is not None:
-            alone.run(WARM_UP)
+def main(task_file: Path, result_file: Path) -> None:
+    task = read_json(task_file, "task")
+    config = parse_config(task["config"])
+    with joined(config.training, torch.device(task["device"])) as dist:
+        distributed = _Training(config, dist, task["frames"])
+        distributed.run(WARM_UP)
+        single = _Training(config, DistributedContext.single(dist.device), task["frames"]) if dist.is_main else None
+        if single is not None:
+            single.run(WARM_UP)
         seconds: dict[str, list[float]] = {"alone": [], "together": []}
-        for _ in range(given["rounds"]):
+        for _ in range(task["rounds"]):
             dist.barrier()
-            if alone is not None:
-                seconds["alone"].append(alone.run(given["steps"]))
+            if single is not None:
+                seconds["alone"].append(single.run(task["steps"]))
             dist.barrier()
-            seconds["together"].append(dist.max(together.run(given["steps"])))
+            seconds["together"].append(dist.max(distributed.run(task["steps"])))
         if dist.is_main:
-            write_json(answer, seconds)
+            write_json(result_file, seconds)
 
 
 class _Training:
-    """Steps on the same random clips."""
+    """Training steps on one batch of random clips."""
 
     def __init__(self, config: Config, dist: DistributedContext, frames: int) -> None:
         assert config.model.image_size is not None

@@ -1,4 +1,4 @@
-"""Two processes against one: weak scaling, each with a thread of its own and the same number of clips."""
+"""Weak scaling from one process to two, each with one thread and the same number of clips."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from daydrive.errors import UserError
 from daydrive.files import read_json, write_json
 from daydrive.machine import processors
 
-PATIENCE = 1800
+TIMEOUT = 1800
+"""Seconds."""
+
 STEPS = 3
 
 
 def two_processes(workload: Workload) -> Findings:
-    """`ranks_2_vs_1`: clips a second of two processes that torchrun started and gloo (on GPUs nccl) joins, over those
-    of one of them that trains alone while the other waits; in turn, so that both see the same machine. At the longest
-    unroll."""
+    """`ranks_2_vs_1`: clips per second of two processes (torchrun with gloo, on GPUs nccl) over those of one process
+    that trains alone while the other waits; measured in turn, at the longest unroll."""
     gpus = torch.cuda.device_count() if workload.device.type == "cuda" else 0
     device = "cuda" if gpus > 1 else "cpu"
     if device == "cpu" and processors() < 2:
@@ -38,14 +39,14 @@ def two_processes(workload: Workload) -> Findings:
     command += ["-m", "daydrive.benchmarks.training.rank_worker", str(task), str(answer)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
-        raise UserError(f"two processes did not get through in {PATIENCE} s") from None
+        raise UserError(f"two processes did not finish within {TIMEOUT} s") from None
     if done.returncode:
         raise UserError(f"two processes failed: {done.stderr.strip().splitlines()[-1] if done.stderr else ''}")
     seconds = read_json(answer, "seconds of the processes")
     clips = workload.setup.config.training.batch_size * STEPS
-    alone, together = clips / min(seconds["alone"]), 2 * clips / min(seconds["together"])
+    single, both = clips / min(seconds["alone"]), 2 * clips / min(seconds["together"])
     raw = {
         "config": workload.name,
         "device": device,
@@ -53,6 +54,6 @@ def two_processes(workload: Workload) -> Findings:
         "clips_of_a_process": workload.setup.config.training.batch_size,
         "steps": STEPS,
         "seconds": seconds,
-        "clips_a_second": {"1": alone, "2": together},
+        "clips_a_second": {"1": single, "2": both},
     }
-    return Findings({"ranks_2_vs_1": together / alone}, {"ranks": raw})
+    return Findings({"ranks_2_vs_1": both / single}, {"ranks": raw})

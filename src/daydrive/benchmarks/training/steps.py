@@ -1,4 +1,4 @@
-"""How long a step takes: ours and a plain loop's, with and without mixed precision and gradient checkpointing."""
+"""Time and memory of a training step: against a plain loop, with mixed precision, with gradient checkpointing."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from daydrive.training.compiled import compile_parts
 
 
 def against_plain(workload: Workload) -> Findings:
-    """`step_vs_eager_fp32`: a step at the longest unroll, everything but loading; also ours at the shortest one.
+    """`step_vs_eager_fp32`: a step without loading at the longest unroll; `raw` also has one at the shortest unroll.
 
-    On a GPU the plain loop has TF32, and a third figure is our step with the model's parts compiled.
+    On a GPU the plain loop uses TF32, and `raw` also has a step with torch.compile.
     """
     device, name = workload.device, workload.name
     plain = PlainLoop(workload.setup.config, device)
@@ -48,7 +48,7 @@ def against_plain(workload: Workload) -> Findings:
 
 
 def mixed_precision(workload: Workload) -> Findings:
-    """`amp_speed`, `amp_memory`: our step with `use_amp` and without."""
+    """`amp_speed`, `amp_memory`: a step with `use_amp` and without."""
     device = workload.device
     batches = workload.batches(workload.lengths[1])
     with tf32():
@@ -67,8 +67,10 @@ def mixed_precision(workload: Workload) -> Findings:
 
 
 def gradient_checkpointing(workload: Workload) -> Findings:
-    """`checkpointing_memory`, `checkpointing_time`: a step that begins with gradients of an earlier batch in place,
-    with and without; memory beyond that of weights, moments and those gradients."""
+    """`checkpointing_memory`, `checkpointing_time`: a step with gradient checkpointing over one without.
+
+    Gradients of an earlier batch are in place; memory is beyond that of weights, moments and those gradients.
+    """
     device, model = workload.device, workload.engine.model
     batches = workload.batches(workload.lengths[1])
 
@@ -94,7 +96,7 @@ def gradient_checkpointing(workload: Workload) -> Findings:
 
 @contextmanager
 def tf32() -> Iterator[None]:
-    """float32 products in TF32 on a GPU; elsewhere nothing changes."""
+    """Allow TF32 for float32 matrix products and convolutions on a GPU; no effect on a CPU."""
     matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, convolution.allow_tf32
     matmul.allow_tf32 = convolution.allow_tf32 = True

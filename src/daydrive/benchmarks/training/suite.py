@@ -1,4 +1,4 @@
-"""All measures of the training, one after the other."""
+"""The training suite: all benchmarks of training."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from daydrive.files import check_folder, parents_made
 from daydrive.machine import describe_machine
 
 TARGETS = {
-    "step_vs_eager_fp32": Target(2.0, True, "a plain float32 loop's time for a step over ours"),
-    "amp_speed": Target(1.4, True, "a step's time without mixed precision over that with it"),
-    "amp_memory": Target(0.55, False, "its peak memory with mixed precision over that without"),
-    "checkpointing_memory": Target(0.5, False, "a step's peak memory with gradient checkpointing over that without"),
-    "checkpointing_time": Target(1.25, False, "its time with gradient checkpointing over that without"),
-    "loader_wait": Target(0.05, False, "share of a step in which it waits for clips"),
-    "save_stall": Target(0.01, False, "time of a checkpoint over that of the training between two"),
-    "logging_cost": Target(0.02, False, "time of all logging over that of the training it tells of"),
-    "ranks_2_vs_1": Target(1.85, True, "clips a second of two processes over those of one, each with a thread"),
+    "step_vs_eager_fp32": Target(2.0, True, "time of a step of a plain float32 loop over daydrive's"),
+    "amp_speed": Target(1.4, True, "time of a step without mixed precision over that with it"),
+    "amp_memory": Target(0.55, False, "peak memory of a step with mixed precision over that without"),
+    "checkpointing_memory": Target(0.5, False, "peak memory of a step with gradient checkpointing over that without"),
+    "checkpointing_time": Target(1.25, False, "time of a step with gradient checkpointing over that without"),
+    "loader_wait": Target(0.05, False, "fraction of a step spent waiting for clips"),
+    "save_stall": Target(0.01, False, "time of a checkpoint over that of the steps between two"),
+    "logging_cost": Target(0.02, False, "time of all logging over that of the steps"),
+    "ranks_2_vs_1": Target(1.85, True, "clips per second of two processes over one, each with one thread"),
 }
 EAGER_TARGET_ON_GPU = 1.8
 
@@ -37,13 +37,13 @@ def benchmark_training(
     data_root: Path | None,
     device: torch.device,
     quick: bool,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> tuple[Findings, dict[str, Target]]:
-    """Measure trainings of `configs` and write JSON: `ratios`, `targets`, `not_measured`, `machine`, `raw`.
+    """Measure training with `configs` and write JSON: `ratios`, `targets`, `not_measured`, `machine`, `raw`.
 
-    A ratio that each config has is there as `NAME_CONFIG`, and as NAME the worst of them, but for a step's speed: that
-    of the largest model. Those of one config alone are of the largest model (gradient checkpointing, mixed precision)
-    or of the smallest (two processes). Checkpoints and logs are written beside `output`, and gone afterwards.
+    A ratio measured for each config is named `NAME_CONFIG`, and NAME is the worst of them, except for the speed of a
+    step, where it is that of the largest model. The others are measured with the largest model (gradient checkpointing,
+    mixed precision) or with the smallest (two processes). Temporary files are written beside `output`.
     """
     names = [config.stem for config in configs]
     if len(set(names)) < len(names):
@@ -60,51 +60,52 @@ def benchmark_training(
         def load(name: str) -> Workload:
             return build_workload(name, loaded[name], data_root, Path(folder), effort, device)
 
-        say("drives")
+        log("drives")
         workloads = [load(name) for name in names]
         for workload in workloads:
-            for measured in _of_each(workload, say):
+            for measured in _of_each(workload, log):
                 all_found.add(measured)
-        smallest, *_, largest = sorted(2 * workloads, key=lambda workload: workload.parameters)
+        by_size = sorted(workloads, key=lambda workload: workload.parameters)
+        small, large = by_size[0], by_size[-1]
         if device.type == "cuda":
-            say(f"{largest.name}: mixed precision")
-            all_found.add(steps.mixed_precision(largest))
+            log(f"{large.name}: mixed precision")
+            all_found.add(steps.mixed_precision(large))
         else:
-            all_found.not_measured |= dict.fromkeys(("amp_speed", "amp_memory"), "a target for GPUs, none is used here")
-        say(f"{largest.name}: gradient checkpointing")
-        all_found.add(steps.gradient_checkpointing(largest))
-        say(f"{smallest.name}: two processes")
-        all_found.add(scaling.two_processes(smallest))
-        all_found.ratios["step_vs_eager_fp32"] = all_found.ratios[f"step_vs_eager_fp32_{largest.name}"]
+            all_found.not_measured |= dict.fromkeys(("amp_speed", "amp_memory"), "a target for GPUs; no GPU is used")
+        log(f"{large.name}: gradient checkpointing")
+        all_found.add(steps.gradient_checkpointing(large))
+        log(f"{small.name}: two processes")
+        all_found.add(scaling.two_processes(small))
+        all_found.ratios["step_vs_eager_fp32"] = all_found.ratios[f"step_vs_eager_fp32_{large.name}"]
         sum_up(all_found, names)
         targets = targets_on(device.type)
         write(output, "training", quick, machine, all_found, targets)
     return all_found, targets
 
 
-def _of_each(workload: Workload, say: Callable[[str], None]) -> Iterator[Findings]:
-    """What every config has."""
+def _of_each(workload: Workload, log: Callable[[str], None]) -> Iterator[Findings]:
+    """The benchmarks that run for every config."""
     name = workload.name
-    say(f"{name}: a step, ours and a plain loop's")
+    log(f"{name}: a step against a plain loop")
     stepped = steps.against_plain(workload)
     yield stepped
-    say(f"{name}: training with its loader")
+    log(f"{name}: training with its loader")
     yield throughput.with_loader(workload)
     whole_step = min(stepped.raw[f"step_{name}"]["seconds"]["shortest"]) / workload.share
-    say(f"{name}: saving, logging")
+    log(f"{name}: saving, logging")
     yield overhead.saving(workload, whole_step)
     yield overhead.logging(workload, whole_step)
 
 
 def targets_on(device_type: str) -> dict[str, Target]:
-    """By ratio; on a GPU the plain loop has TF32."""
+    """Targets by ratio; on a GPU the plain loop uses TF32."""
     if device_type == "cpu":
         return TARGETS
     return TARGETS | {"step_vs_eager_fp32": TARGETS["step_vs_eager_fp32"]._replace(bound=EAGER_TARGET_ON_GPU)}
 
 
 def sum_up(findings: Findings, names: list[str]) -> None:
-    """A ratio that each of the configs `names` has also goes by its name alone: the worst of them."""
+    """Add, for each ratio measured per config, the worst value under its plain name."""
     for ratio, target in TARGETS.items():
         values = [findings.ratios[f"{ratio}_{name}"] for name in names if f"{ratio}_{name}" in findings.ratios]
         if values and ratio not in findings.ratios:

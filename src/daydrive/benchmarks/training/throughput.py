@@ -1,4 +1,4 @@
-"""A training with its loader: what it waits for, how many clips a second it takes, how busy a GPU is."""
+"""Training with the data loader: waiting time, clips per second and GPU utilization."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from daydrive.training.logging.meter import ThroughputMeter
 
 
 def with_loader(workload: Workload) -> Findings:
-    """`loader_wait`: share of the steps that the training waited for its loader, with the config's workers.
+    """`loader_wait`: fraction of the step time spent waiting for the loader, with the config's number of workers.
 
-    The steps are the training's first, with its shortest unroll where that grows, so that it asks for clips most
-    often. Where a step takes fewer clips than the config's (see `Workload.share`), reading and computing are both less
-    by the same factor. The batches that the workers hold ready at the beginning don't flatter: there are more steps.
+    Uses the first steps of training, which have the shortest unroll and so the highest demand for clips. If a step uses
+    fewer clips than in the config (see `Workload.share`), reading and computing shrink by the same factor. There are
+    more steps than prefetched batches, so that prefetching before the first step does not bias the result.
     """
     setup, name, steps = workload.setup, workload.name, workload.effort.steps
     prefetcher = setup.prefetcher()
@@ -60,7 +60,7 @@ def with_loader(workload: Workload) -> Findings:
 
 @contextmanager
 def gpu_use(device: torch.device) -> Iterator[list[float]]:
-    """How busy NVML finds the GPU, [0, 1], again and again; filled in at the end, empty where it is not there."""
+    """Samples of the GPU utilization in [0, 1] by NVML; the list is filled at exit and empty without NVML."""
     with watch_gpu(device, torch.cuda.utilization) as percent:
         used: list[float] = []
         yield used

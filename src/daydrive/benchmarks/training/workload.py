@@ -1,4 +1,4 @@
-"""A config, and the training of it that is measured: all of it on a GPU, batches of a few clips on a processor."""
+"""A config and the training to measure: the full batch on a GPU, a few clips on a CPU."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from daydrive.training.setup import TrainingContext, TrainOptions, set_up
 from daydrive.types import Batch
 
 PIXELS = 700_000
-"""Of the batches on a processor: one clip of ten frames at 256 px, which takes it seconds."""
+"""Pixels of a batch on a CPU: one clip of ten frames at 256 px, which takes seconds."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """config: as it is written; setup: what is measured, see `share`; folder: for what is written meanwhile."""
+    """config: as given; setup: what is measured, see `share`; folder: for temporary files."""
 
     name: str
     config: Config
@@ -38,7 +38,7 @@ class Workload:
 
     @property
     def share(self) -> float:
-        """Clips of a measured step over those of a step of the config."""
+        """Clips of a measured step over clips of a step in the config."""
         return self.setup.start.clips_per_step / _clips(self.config)
 
     @property
@@ -55,12 +55,12 @@ class Workload:
 
     @cached_property
     def lengths(self) -> tuple[int, int]:
-        """Frames of the shortest and of the longest clips that the training takes."""
+        """Number of frames of the shortest and of the longest clips in training."""
         found = {self.setup.length_at(step) for step in range(self.setup.total_steps)}
         return min(found), max(found)
 
     def batches(self, frames: int) -> list[Batch]:
-        """Those of a step, on the device; always the same clips."""
+        """The micro-batches of a step, on the device; always the same clips."""
         count = self.setup.config.training.gradient_accumulation
         size = len(self._batch.images)
         weights = torch.full((size,), 1 / (size * count), device=self.device)
@@ -68,7 +68,7 @@ class Workload:
         return [batch] * count
 
     def step(self, batches: list[Batch], engine: Engine | None = None) -> None:
-        """As the trainer takes it, loading apart."""
+        """A step as in the trainer, without loading."""
         engine = engine or self.engine
         self.gradients(batches, engine)
         engine.clip_gradients()
@@ -82,7 +82,7 @@ class Workload:
                 pass
 
     def with_settings(self, **training: Any) -> Engine:
-        """Another engine with some of `training.…` set otherwise."""
+        """A new engine with some settings of `training` changed."""
         config = self.setup.config
         config = config.model_copy(update={"training": config.training.model_copy(update=training)})
         return Engine(config, DistributedContext.single(self.device))
@@ -104,18 +104,18 @@ class Workload:
 def build_workload(
     name: str, config: Config, store: Path | None, folder: Path, effort: Effort, device: torch.device
 ) -> Workload:
-    """store: road drives are drawn without one, in the size that the model is made for."""
+    """store: default: generated road drives at the model's native image size."""
     if store is None:
         size = config.model.image_size or config.model.native_image_size
-        place = folder / f"road-{size[0]}x{size[1]}"
-        store = prepare("road", None, place, size, drives=effort.drives, frames=effort.frames)
+        path = folder / f"road-{size[0]}x{size[1]}"
+        store = prepare("road", None, path, size, drives=effort.drives, frames=effort.frames)
     fitted = _fitted(config, Store.open(store).image_size, device)
     setup = set_up(fitted, store, folder / name, DistributedContext.single(device), TrainOptions())
     return Workload(name, config, setup, folder, effort)
 
 
 def _fitted(config: Config, size: tuple[int, int], device: torch.device) -> Config:
-    """On a processor as many clips as give PIXELS, at least one, and no accumulation."""
+    """The config with the batch size reduced to PIXELS on a CPU, at least one clip, without accumulation."""
     if device.type != "cpu":
         return config
     clips = max(1, PIXELS // (config.data.sequence_length * size[0] * size[1]))

@@ -24,7 +24,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import simplejpeg
 
-from daydrive import __version__
 from daydrive.data.export.stats import ImageStats, Stats, of_rows, sampled, together
 from daydrive.data.export.video import VideoFiles
 from daydrive.data.store.store import SPLITS, DriveInfo, Store
@@ -32,6 +31,7 @@ from daydrive.errors import UserError
 from daydrive.files import parents_made, replacing, write_json
 from daydrive.progress import DriveProgress
 from daydrive.types import ACTION_NAMES
+from daydrive.version import __version__
 
 CAMERA = "observation.images.front"
 STATE = "observation.state"

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from daydrive import __version__
 from daydrive.data.defaults import defaults_of
 from daydrive.data.images import JPEG_QUALITY, Fit, geometry
 from daydrive.data.prepare import append, shards
@@ -35,6 +34,7 @@ from daydrive.errors import UserError, did_you_mean
 from daydrive.locations import Location, UnreachableError, check_writable, exists, is_remote, location
 from daydrive.progress import DriveProgress
 from daydrive.types import Drive
+from daydrive.version import __version__
 from daydrive.workspace import exclusive_lock, publish, workspace
 
 SMALLEST, LARGEST = 8, 4096

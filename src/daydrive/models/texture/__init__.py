@@ -1,1 +1,1 @@
-"""The default architecture: a decoder that moves the last real image, kept in a texture memory."""
+"""The default architecture: a decoder that warps the last real frame, stored in a texture memory."""

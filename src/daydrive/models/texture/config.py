@@ -1,4 +1,4 @@
-"""The settings of the default architecture."""
+"""Settings of the default architecture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from daydrive.config import LossConfig, ModelConfig, Settings
 
 
 class EncoderConfig(Settings):
-    """stages: channels of each stage, fine to coarse; num_heads: attention heads in the coarser half of them."""
+    """stages: channels of each stage, fine to coarse; num_heads: attention heads in the coarser half of the stages."""
 
     stages: list[PositiveInt] = Field([64, 128, 256, 512], min_length=1)
     num_heads: PositiveInt = 4
@@ -22,14 +22,14 @@ class DynamicsConfig(Settings):
 
 
 class DecoderConfig(Settings):
-    """stages: channels of each stage, coarse to fine; init_size: shorter side of the latent grid it starts from."""
+    """stages: channels of each stage, coarse to fine; init_size: shorter side of the latent grid."""
 
     stages: list[PositiveInt] = Field([512, 256, 128, 64], min_length=1)
     init_size: PositiveInt = 16
 
 
 class TextureConfig(ModelConfig):
-    """latent_dim: channels of the latent grid; hidden_dim: channels of the dynamics and of what they remember."""
+    """latent_dim: channels of the latent grid; hidden_dim: channels of the dynamics and of their recurrent state."""
 
     type: Literal["texture"] = "texture"
     latent_dim: PositiveInt = 256
@@ -50,7 +50,7 @@ class TextureConfig(ModelConfig):
 
     @property
     def native_image_size(self) -> tuple[int, int]:
-        """Each stage of the decoder doubles the size once on the way from the latent grid."""
+        """Image size at which each stage of the decoder doubles the size once, starting from the latent grid."""
         side = self.decoder.init_size * 2 ** len(self.decoder.stages)
         return side, side
 

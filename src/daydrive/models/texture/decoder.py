@@ -1,4 +1,4 @@
-"""Latents → images: paints what a latent holds, and says how the last image moves."""
+"""Decoder: images from latents, and motion fields that warp the last image."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from daydrive.models.texture.memory import Motion
 from daydrive.models.texture.sizes import StageSizes
 
 FLOW_SCALE = 8.0
-"""Pixels of flow for an output of one, so that weights of a usual size reach the motions of a drive."""
+"""Flow in pixels for an output of 1, so that weights of usual size can represent the motion in a drive."""
 
 MASK_BIAS = -3.0
-"""Where training starts, nearly all of the image moves and little is painted."""
+"""At the start of training nearly all of the image is warped and little is generated."""
 
 
 class Decoder(GradientCheckpointing):
-    """One trunk from the latent grid up to half the image's size or less; two heads shuffle pixels to the full.
+    """A trunk from the latent grid up to at most half the image size, and two pixel-shuffle heads at full size.
 
-    `reconstruct` takes a latent alone. `motion` also takes the features of the dynamics, the action, and the features
-    of the last image: how it moves, where it is new, and what is seen there.
+    `reconstruct` uses only a latent. `motion` also uses features of the dynamics, the action and encoder features of
+    the last image, and predicts flow, a mask of new content, and that content.
     """
 
     def __init__(self, config: TextureConfig, sizes: StageSizes) -> None:
@@ -57,7 +57,7 @@ class Decoder(GradientCheckpointing):
         return torch.tanh(self.checkpointed(self._full_size, self.reconstruct_head, x).float())
 
     def motion(self, latent: Tensor, hidden: Tensor, features: Sequence[Tensor | None], condition: Tensor) -> Motion:
-        """What moves between the last image, whose `features` these are, and the one that `latent` predicts."""
+        """Motion from the last image, with encoder features `features`, to the image that `latent` predicts."""
         x = self._trunk(self.latent_proj(latent) + self.hidden_proj(hidden), features, condition)
         flow, mask, content = self.checkpointed(self._full_size, self.motion_head, x).float().split([2, 1, 3], dim=1)
         return Motion(FLOW_SCALE * flow, torch.sigmoid(4 * mask + MASK_BIAS), torch.tanh(4 * content))
@@ -73,6 +73,6 @@ class Decoder(GradientCheckpointing):
         return x
 
     def _full_size(self, head: nn.Module, x: Tensor) -> Tensor:
-        """The trunk's end → an image of the full size."""
+        """Output of the trunk → an image of full size."""
         result: Tensor = head(F.silu(self.norm(x)))
         return result

@@ -1,4 +1,4 @@
-"""What the driver's action makes of the latents: layers over the latent grid and over time."""
+"""Dynamics: recurrent layers on the latent grid, conditioned on the action."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from daydrive.models.texture.config import TextureConfig
 from daydrive.models.texture.layers import ChannelNorm, Modulation
 
 Hidden = tuple[Tensor, ...]
-"""The recurrent state: a grid (B, hidden_dim, h, w) per layer, all that is known of the past, constant in size."""
+"""The recurrent state: one grid (B, hidden_dim, h, w) per layer."""
 
 
 class DynamicsLayer(GradientCheckpointing):
-    """A gated recurrent state over the grid (ConvGRU, Ballas et al. 2016), then a feed-forward part.
-
-    Both are modulated by the action.
-    """
+    """A ConvGRU (Ballas et al. 2016) followed by a feed-forward block, both modulated by the action."""
 
     def __init__(self, channels: int, dropout: float) -> None:
         super().__init__()
@@ -56,8 +53,8 @@ class DynamicsLayer(GradientCheckpointing):
 
 
 class DynamicsStep(NamedTuple):
-    """latent: (B, latent_dim, h, w), predicted; features: (B, hidden_dim, h, w), what the decoder needs of the motion;
-    condition: (B, hidden_dim), the action and how the car moves as a whole; hidden: the new recurrent state."""
+    """latent: (B, latent_dim, h, w), predicted; features: (B, hidden_dim, h, w), input of the decoder's motion head;
+    condition: (B, hidden_dim), embedding of the action and of the global motion; hidden: the new recurrent state."""
 
     latent: Tensor
     features: Tensor
@@ -66,7 +63,7 @@ class DynamicsStep(NamedTuple):
 
 
 class Dynamics(nn.Module):
-    """One step in time: latent, action and recurrent state → the next latent and state."""
+    """One time step: latent, action and recurrent state → next latent and state."""
 
     def __init__(self, config: TextureConfig, grid: tuple[int, int]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Images → a grid of latents, and the finer features on the way there."""
+"""Encoder: images to a grid of latents and multi-scale features."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from daydrive.models.texture.config import TextureConfig
 from daydrive.models.texture.layers import ChannelNorm, ResidualBlock, SelfAttention
 
 HISTORY = 3
-"""Images that the encoder sees at once: where things are, how fast they move, whether that changes."""
+"""Number of consecutive frames per latent, enough for positions, velocities and accelerations."""
 
 
 class Encoding(NamedTuple):
-    """latent: (N, latent_dim, h, w); features: one image per stage, fine to coarse."""
+    """latent: (N, latent_dim, h, w); features: one feature map per stage, fine to coarse."""
 
     latent: Tensor
     features: tuple[Tensor, ...]
@@ -26,7 +26,7 @@ class Encoder(nn.Module):
     """Convolution stages with attention in the coarser half of them."""
 
     def __init__(self, config: TextureConfig, reductions: list[int]) -> None:
-        """reductions: by how much each stage shrinks what it is given; the first without loss (pixel unshuffle)."""
+        """reductions: downsampling factor of each stage; the first is lossless (pixel unshuffle)."""
         super().__init__()
         stages = config.encoder.stages
         widths = [3 * HISTORY * reductions[0] ** 2, *stages]
@@ -44,7 +44,7 @@ class Encoder(nn.Module):
         self.out_proj = nn.Sequential(ChannelNorm(stages[-1]), nn.Conv2d(stages[-1], config.latent_dim, 1))
 
     def forward(self, window: Tensor) -> Encoding:
-        """window: (N, HISTORY, 3, H, W) in [-1, 1], the newest last; what came before enters as a difference to it."""
+        """window: (N, HISTORY, 3, H, W) in [-1, 1], the newest last; earlier frames enter as differences to it."""
         newest = window[:, -1:]
         stacked = torch.cat([newest, newest - window[:, :-1]], dim=1).flatten(1, 2)
         x = F.pixel_unshuffle(stacked, self.unshuffle).contiguous(memory_format=torch.channels_last)

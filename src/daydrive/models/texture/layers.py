@@ -1,4 +1,4 @@
-"""The building blocks that encoder, dynamics and decoder share. Shapes: B batch, C channels, H height, W width."""
+"""Building blocks shared by encoder, dynamics and decoder. Shapes: B batch, C channels, H height, W width."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 from daydrive.models.interface import GradientCheckpointing
 
-WRITTEN_OUT = 1024
+EXPLICIT_ATTENTION = 1024
+"""Up to this many positions attention is computed explicitly on a CPU, which takes half the time."""
 
 CHEAP_CHANNELS = 64
-"""With up to so many, convolutions are computed again too where memory is short: the fewer, the less work a byte."""
+"""Up to this many channels gradient checkpointing also recomputes convolutions, which are cheap per byte saved."""
 
 
 class ChannelNorm(nn.Module):
-    """Layer normalisation over the channels of each place (Ba et al. 2016), for images (B, C, H, W)."""
+    """Layer normalisation over the channels at each position (Ba et al. 2016), for feature maps (B, C, H, W)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -23,12 +24,12 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        places = x.permute(0, 2, 3, 1)
-        return F.layer_norm(places, places.shape[-1:], self.weight, self.bias).permute(0, 3, 1, 2)
+        channels_last = x.permute(0, 2, 3, 1)
+        return F.layer_norm(channels_last, x.shape[1:2], self.weight, self.bias).permute(0, 3, 1, 2)
 
 
 class Modulation(nn.Module):
-    """Adaptive normalisation (Perez et al. 2018; zero start as in Peebles & Xie 2023): x · (1 + scale) + shift."""
+    """Adaptive normalisation (Perez et al. 2018; zero init as in Peebles & Xie 2023): x * (1 + scale) + shift."""
 
     def __init__(self, channels: int, condition_dim: int) -> None:
         super().__init__()
@@ -42,7 +43,7 @@ class Modulation(nn.Module):
 
 
 class ResidualBlock(GradientCheckpointing):
-    """Two 3x3 convolutions around a norm, added to the input; modulated where a condition is given."""
+    """Residual block of a norm and two 3x3 convolutions, modulated by a condition if one is given."""
 
     def __init__(self, channels: int, condition_dim: int | None = None) -> None:
         super().__init__()
@@ -72,7 +73,7 @@ class ResidualBlock(GradientCheckpointing):
 
 
 class SelfAttention(GradientCheckpointing):
-    """Multi-head attention between all places of an image (Vaswani et al. 2017), added to the input."""
+    """Residual multi-head attention between all positions of a feature map (Vaswani et al. 2017)."""
 
     def __init__(self, channels: int, num_heads: int) -> None:
         super().__init__()
@@ -94,16 +95,16 @@ class SelfAttention(GradientCheckpointing):
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Scaled dot-product attention; written out for few places on a processor, where it takes half the time."""
-    if q.device.type == "cpu" and q.shape[-2] <= WRITTEN_OUT:
+    """Scaled dot-product attention, see `EXPLICIT_ATTENTION`."""
+    if q.device.type == "cpu" and q.shape[-2] <= EXPLICIT_ATTENTION:
         return ((q * q.shape[-1] ** -0.5) @ k.mT).softmax(-1) @ v
     return F.scaled_dot_product_attention(q, k, v)
 
 
 class Upsample(nn.Module):
-    """`factor` times the size by pixel shuffle (Shi et al. 2016).
+    """Upsampling by `factor` with pixel shuffle (Shi et al. 2016).
 
-    It starts so that no checkerboard shows (Aitken et al. 2017).
+    Initialised so that there are no checkerboard artifacts (Aitken et al. 2017).
     """
 
     def __init__(self, channels: int, out_channels: int, factor: int) -> None:

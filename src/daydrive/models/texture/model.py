@@ -1,4 +1,4 @@
-"""The default architecture: a decoder that moves the last real image, and paints only what comes into view.
+"""The default architecture: its decoder warps the last real image and generates only new content.
 
 Shape suffixes: B clips, T frames, C context frames, N predicted frames, H height, W width, h w the latent grid.
 """
@@ -31,15 +31,15 @@ FORMAT_2_NAMES = {
     "grow": "upsample",
     "paint_head": "reconstruct_head",
 }
-"""Submodules and parameters by the names that checkpoints of format 2 have for them."""
+"""Names of submodules and parameters in checkpoints of format 2 → current names."""
 
 
 class TextureState(NamedTuple):
-    """All that a rollout knows, constant in size.
+    """State of a rollout, constant in size.
 
-    images: (B, HISTORY, 3, H, W), the newest last; hidden: of the dynamics; texture: what the newest image is made of;
-    latent: (B, latent_dim, h, w), predicted for the newest image, and motion: how the last step came to it; both None
-    before the first step.
+    images: (B, HISTORY, 3, H, W), the newest last; hidden: of the dynamics; texture: components of the newest image;
+    latent: (B, latent_dim, h, w), predicted for the newest image; motion: of the last step; both None before the first
+    step.
     """
 
     images: Tensor
@@ -55,7 +55,7 @@ class TextureState(NamedTuple):
 
 
 class TextureWorldModel(WorldModel):
-    """Encoder → dynamics → decoder. Works for images from 64 to 256 pixels, square or not."""
+    """Encoder → dynamics → decoder, for images from 64 to 256 pixels, square or not."""
 
     config_class = TextureConfig
 
@@ -69,16 +69,15 @@ class TextureWorldModel(WorldModel):
         self.decoder = Decoder(config, sizes)
 
     def encode(self, images: Tensor) -> Tensor:
-        """images (B, T, 3, H, W) in [-1, 1] → latents (B, T, latent_dim, h, w), each of a frame and those before it."""
+        """images (B, T, 3, H, W) in [-1, 1] → latents (B, T, latent_dim, h, w), each of a window of HISTORY frames."""
         return self._latents(images, range(images.shape[1]), {})
 
     def decode(self, latents: Tensor) -> Tensor:
-        """latents (..., latent_dim, h, w) → images (..., 3, H, W), made from the latent alone."""
+        """latents (..., latent_dim, h, w) → images (..., 3, H, W), from the latents alone."""
         return self.decoder.reconstruct(latents.flatten(0, -4)).unflatten(0, latents.shape[:-3])
 
     def init_state(self, images: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> TextureState:
-        """The dynamics take in every frame that has HISTORY - 1 frames before it, but for the newest: `step` sees
-        that."""
+        """The dynamics process every frame with HISTORY - 1 predecessors except the newest, which `step` processes."""
         last = images.shape[1] - 1
         hidden = self.dynamics.init_hidden(images.shape[0], images.device)
         for t in range(min(HISTORY - 1, last), last):
@@ -103,7 +102,7 @@ class TextureWorldModel(WorldModel):
         reconstruct: Sequence[int] | None = None,
         generator: torch.Generator | None = None,
     ) -> WorldModelOutput:
-        """As of any model, and with `latents` and `predicted_latents`; the newest frame is encoded once."""
+        """As `WorldModel.forward`, with `latents` and `predicted_latents`; the newest frame is encoded only once."""
         frames = list(range(images.shape[1]) if reconstruct is None else reconstruct)
         last = self.context_frames - 1
         state = self.init_state(images[:, : last + 1], actions[:, :last])
@@ -122,15 +121,15 @@ class TextureWorldModel(WorldModel):
         }
 
     def motion_fields(self, state: TextureState) -> MotionFields:
-        assert state.motion is not None, "before the first step nothing has moved"
+        assert state.motion is not None, "there is no motion before the first step"
         return MotionFields(state.motion.flow, state.motion.mask, state.texture.opacity, state.texture.overlay)
 
     def memory_grid(self, state: TextureState) -> Tensor:
-        """Of the last layer."""
+        """The hidden grid of the last layer."""
         return state.hidden[-1]
 
     def end_weights(self) -> set[str]:
-        """The encoder's first convolution, the decoder's heads, the embedding of places."""
+        """The encoder's first convolution, the decoder's heads and the position embedding."""
         ends = ("encoder.in_proj.0.", "decoder.reconstruct_head.", "decoder.motion_head.", "dynamics.pos_embed")
         return {name for name, _ in self.named_parameters() if name.startswith(ends)}
 
@@ -150,7 +149,7 @@ class TextureWorldModel(WorldModel):
         return TextureState(images, step.hidden, texture, step.latent, motion)
 
     def _latents(self, images: Tensor, frames: Sequence[int], known: dict[int, Tensor]) -> Tensor:
-        """Latents of some frames (B, len(frames), …); those that are `known` are not computed again."""
+        """Latents of the given frames (B, len(frames), …); `known` latents are reused."""
         found = dict(known)
         missing = [t for t in frames if t not in known]
         if missing:
@@ -161,5 +160,5 @@ class TextureWorldModel(WorldModel):
 
 
 def _window(images: Tensor, t: int) -> Tensor:
-    """Frame t of (B, T, 3, H, W) with those before it, (B, HISTORY, 3, H, W); the first stands in for missing ones."""
+    """Frame t of (B, T, 3, H, W) and its predecessors, (B, HISTORY, 3, H, W), padded by repeating the first frame."""
     return torch.stack([images[:, max(0, t - back)] for back in range(HISTORY - 1, -1, -1)], dim=1)

@@ -1,4 +1,4 @@
-"""Which sizes the stages work at: pure arithmetic on the settings."""
+"""Spatial sizes of the encoder and decoder stages, computed from the settings."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from daydrive.models.texture.config import TextureConfig
 
 
 class StageSizes(NamedTuple):
-    """Sizes on the way down and up.
+    """reductions: downsampling factor of each encoder stage. enlargements: upsampling factors between decoder stages.
 
-    reductions: by how much each encoder stage shrinks what it is given. enlargements: by how much the decoder grows
-    between its stages. head: by how much its heads grow the last stage to the image. skips: for each decoder stage
-    the encoder stage of the same size whose features it is given. grid: height and width of the latents.
+    head: upsampling factor from the last decoder stage to the image. skips: for each decoder stage the encoder stage of
+    the same size whose features it uses, or None. grid: height and width of the latents.
     """
 
     reductions: list[int]
@@ -25,7 +24,7 @@ class StageSizes(NamedTuple):
 
 
 def stage_sizes(config: TextureConfig, image_size: tuple[int, int]) -> StageSizes:
-    """Raises UserError where the image's sides can't be halved down to `decoder.init_size`."""
+    """The sizes for a model; raises UserError if the sides of the image can't be halved down to `decoder.init_size`."""
     halvings = count_halvings(config, image_size)
     reductions = _spread(halvings, len(config.encoder.stages))
     growing = _spread(halvings, len(config.decoder.stages))
@@ -42,7 +41,7 @@ def stage_sizes(config: TextureConfig, image_size: tuple[int, int]) -> StageSize
 
 
 def count_halvings(config: TextureConfig, image_size: tuple[int, int]) -> int:
-    """How often the image is halved from its own size to the latent grid."""
+    """Number of halvings from the image size to the latent grid."""
     height, width = image_size
     init = config.decoder.init_size
     halvings = round(math.log2(min(image_size) / init)) if min(image_size) > init else 0
@@ -58,7 +57,7 @@ def count_halvings(config: TextureConfig, image_size: tuple[int, int]) -> int:
 
 
 def _spread(halvings: int, stages: int) -> list[int]:
-    """Factors, finest stage first: one halving for each stage while they last, what is left over in the first."""
+    """Factors, finest stage first: one halving per stage; additional halvings go to the first stage."""
     first = max(1, halvings - (stages - 1))
     left = halvings - first
     return [2**first] + [2 if i < left else 1 for i in range(stages - 1)]

@@ -23,7 +23,7 @@ from daydrive.training.interruption import exit_code, interruptions
 from daydrive.training.lr_finder.suggestion import rate_text, settings_to_write
 from daydrive.training.lr_finder.sweep import Range, Sweep, sweep
 from daydrive.types import Image
-from daydrive.viz.charts import COLOURS, FAINT, drawn, dress, new_figure
+from daydrive.viz.charts import COLOURS, FAINT, new_figure, render_figure, style_axis
 from daydrive.viz.images import write_png
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def curves(sweeps: Mapping[str, Sweep]) -> Image:
     figure.suptitle(
         "Loss of the same validation clips after each step, the rate growing", x=0.01, ha="left", fontsize=11
     )
-    return drawn(figure)
+    return render_figure(figure)
 
 
 def _curve(axis: Axes, part: str, swept: Sweep) -> None:
@@ -165,7 +165,7 @@ def _curve(axis: Axes, part: str, swept: Sweep) -> None:
         axis.axvspan(low, high, color=_MARK, alpha=0.08, linewidth=0, label="lowest")
         axis.axvline(rate, color=_MARK, linewidth=1.8, linestyle="--", label=f"suggestion {rate_text(rate)}")
     axis.legend(frameon=False, fontsize=9, loc="lower left")
-    dress(axis, "optimizer.lr" if part == "all" else f"optimizer.{part}_lr", grid="both")
+    style_axis(axis, "optimizer.lr" if part == "all" else f"optimizer.{part}_lr", grid="both")
     axis.set_xlabel("learning rate", color=FAINT)
     axis.set_ylabel("loss", color=FAINT)
 

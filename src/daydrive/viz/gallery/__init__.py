@@ -1,4 +1,4 @@
-"""Drives of a store to look at: thumbnails and actions on a timeline, as images and as a page."""
+"""Drives of a store as images and as an HTML page: thumbnails and actions on a timeline."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from daydrive.viz.gallery.timeline import sheet
 
 PAGE = "index.html"
 
-__all__ = ["PAGE", "choose", "show"]
+__all__ = ["PAGE", "choose_drives", "show"]
 
 
-def choose(store: Store, names: Sequence[str], limit: int) -> list[DriveInfo]:
-    """The drives of these names or, without any, `limit` of them spread evenly over the store; UserError for a name
-    that isn't there."""
+def choose_drives(store: Store, names: Sequence[str], limit: int) -> list[DriveInfo]:
+    """The drives with these names or, without names, `limit` drives spread evenly over the store.
+
+    Raises UserError for an unknown name.
+    """
     drives = {drive.name: drive for drive in store.drives}
     for name in names:
         if name not in drives:
@@ -34,9 +36,9 @@ def choose(store: Store, names: Sequence[str], limit: int) -> list[DriveInfo]:
 
 
 def show(store: Store, drives: Sequence[DriveInfo], output: Path, images: int) -> list[Path]:
-    """Writes a PNG of each drive and one page with all of them into the folder `output`; returns the files.
+    """Write a PNG of each drive and one page with all of them into the folder `output`; returns the files.
 
-    images: how many of each drive are shown at most. The page is a single file that needs nothing else.
+    images: maximum number of images per drive. The page is a single self-contained file.
     """
     check_folder(output, "folder of --output")
     output.mkdir(parents=True, exist_ok=True)
@@ -53,5 +55,5 @@ def show(store: Store, drives: Sequence[DriveInfo], output: Path, images: int) -
 
 
 def _slug(name: str) -> str:
-    """Letters, digits, dots and dashes of a drive's name, for a file's."""
+    """A file name from a drive's name: letters, digits, dots and dashes."""
     return re.sub(r"[^\w.-]+", "_", name).strip("._")[:80] or "drive"

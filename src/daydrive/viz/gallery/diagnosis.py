@@ -1,4 +1,4 @@
-"""What the doctor found as a page: one HTML file with images and curves in it."""
+"""The findings of `daydrive data doctor` as one self-contained HTML page with images and curves."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from daydrive.viz.images import enlarge, overlay_action, widen
 from daydrive.viz.svg import Drawing, linear
 
 TALL = 144
-"""pixels of an image on the page"""
+"""Height of an image on the page, in pixels."""
 WIDTH, HEIGHT = 640, 180
-"""of a curve's drawing"""
+"""Size of a curve's drawing."""
 COLOURS = ("#0072B2", "#9AA0A8")
 _TEXT, _AXIS, _MARK = "#5b6572", "#c5cad1", "#b3261e"
 _NAMED_DRIVES = 12
@@ -38,7 +38,7 @@ class Section(NamedTuple):
 
 
 def diagnosis_page(store: Store, findings: Sequence[Finding]) -> str:
-    """The whole text of the page; needs nothing else, no network either."""
+    """The text of the page, which is self-contained and needs no network."""
     return render(
         __package__,
         "diagnosis.html",
@@ -60,7 +60,7 @@ def _section(store: Store, finding: Finding) -> Section:
 
 
 def _images(store: Store, rows: Sequence[int]) -> list[tuple[Markup, str]]:
-    """Addresses and captions of frames with their actions."""
+    """Data URIs and captions of frames with their actions."""
     if not rows:
         return []
     jpegs, actions = store.read(list(rows))
@@ -74,7 +74,7 @@ def _images(store: Store, rows: Sequence[int]) -> list[tuple[Markup, str]]:
 
 
 def _drawing(curve: Curve) -> Markup:
-    """Lines over one another, with their legend."""
+    """All lines of the curve in one chart with a legend."""
     left, top, right, bottom = 56, 14, WIDTH - 12, HEIGHT - 34
     values = np.concatenate([np.asarray(line, dtype=np.float64) for line in curve.lines.values()])
     low, high = float(np.nanmin(values)), float(np.nanmax(values))

@@ -1,4 +1,4 @@
-"""The page of drives: one HTML file with everything in it, for a browser without a network."""
+"""The page of drives: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from daydrive.viz.html import data_uri, render
 from daydrive.viz.svg import Drawing
 
 TALLEST = 192
-"""pixels of an image on the page"""
+"""Maximum height of an image on the page, in pixels."""
 POINTS = 1000
-"""of a curve at most"""
+"""Maximum number of points of a curve."""
 WIDTH = 1000
 PEDAL_BOTTOM, PEDAL_HEIGHT = 99, 34
 STEERING_MIDDLE, STEERING_HEIGHT = 30, 28
 
 
 class Section(NamedTuple):
-    """A drive on the page. ratio: width / height of its images. reach: steering at the curve's top. curves: SVG."""
+    """A drive on the page. ratio: width / height of images; reach: steering at the top of the curve; curves: SVG."""
 
     view: View
     ratio: str
@@ -37,7 +37,7 @@ class Section(NamedTuple):
 
 
 def page(store: Store, views: Sequence[View]) -> str:
-    """The whole text of the page."""
+    """The text of the page."""
     others = len(store.drives) - len(views)
     hours = store.rows / store.hz / 3600
     subtitle = (
@@ -62,10 +62,10 @@ def _section(view: View) -> Section:
 
 
 def _curves(view: View, reach: float) -> Markup:
-    """Steering over pedals and speed."""
+    """Curves of steering (above) and of pedals and speed (below)."""
     drawing = Drawing(WIDTH, 100)
     for y in (STEERING_MIDDLE, PEDAL_BOTTOM):
-        drawing.across(y, class_="zero")
+        drawing.horizontal_line(y, class_="zero")
     for column, name in ((1, "throttle"), (2, "brake")):
         points = _points(_thinned(view.actions[:, column]), PEDAL_BOTTOM, PEDAL_HEIGHT)
         ends = [(points[0][0], PEDAL_BOTTOM), *points, (points[-1][0], PEDAL_BOTTOM)]
@@ -78,7 +78,7 @@ def _curves(view: View, reach: float) -> Markup:
 
 
 def _data(view: View) -> dict[str, Any]:
-    """What the page says at a moment: of every image its frame, its bytes and the action."""
+    """Data for the page's script: frame number, image and action of every image shown."""
     actions = [[round(float(value), 3) for value in view.actions[k]] for k in view.chosen]
     speed = None if view.speed is None else [_number(view.speed[k]) for k in view.chosen]
     return {
@@ -97,7 +97,7 @@ def _number(value: float) -> float | None:
 
 
 def _source(image: Image) -> str:
-    """The image itself as an address."""
+    """The image as a JPEG data URI."""
     height, width = image.shape[:2]
     if height > TALLEST:
         size = (round(width * TALLEST / height), TALLEST)
@@ -106,17 +106,17 @@ def _source(image: Image) -> str:
 
 
 def _thinned(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """At most `POINTS`: of each interval the value that is furthest from its mean, so that peaks stay."""
+    """At most `POINTS` values: of each interval the one furthest from its mean, so that peaks are preserved."""
     good: npt.NDArray[np.float64] = np.nan_to_num(values.astype(np.float64))
     if len(good) <= POINTS:
         return good
     edges = np.linspace(0, len(good), POINTS + 1).astype(int)
-    parts = [good[a:b] for a, b in pairwise(edges)]
-    return np.array([part[np.argmax(np.abs(part - part.mean()))] for part in parts])
+    intervals = [good[a:b] for a, b in pairwise(edges)]
+    return np.array([interval[np.argmax(np.abs(interval - interval.mean()))] for interval in intervals])
 
 
 def _points(values: npt.NDArray[np.float64], bottom: float, height: float) -> list[tuple[float, float]]:
-    """Evenly over the width; a value of 1 is `height` above `bottom`."""
+    """Points spaced evenly over the width; a value of 1 is `height` above `bottom`."""
     x = (np.arange(len(values)) + 0.5) / max(len(values), 1) * WIDTH
     y = bottom - height * np.clip(values, -1, 1)
     return list(zip(x.tolist(), y.tolist(), strict=True))

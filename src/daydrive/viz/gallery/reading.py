@@ -1,4 +1,4 @@
-"""What is shown of a drive."""
+"""Reading the images and actions of a drive for display."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daydrive.viz.images import INK, write_on
 
 @dataclass(frozen=True)
 class View:
-    """chosen: (K,) frames of which there are `images`; actions: (N, 4); speed: (N,) in `speed_unit`, or None."""
+    """chosen: (K,) frame numbers of `images`; actions: (N, 4); speed: (N,) in `speed_unit`, or None."""
 
     drive: DriveInfo
     hz: float
@@ -37,7 +37,7 @@ class View:
 
 
 def read_drive(store: Store, drive: DriveInfo, images: int) -> View:
-    """At most `images` of a drive, evenly spread, and all of its actions."""
+    """At most `images` frames of a drive, evenly spaced, and all of its actions."""
     rows = np.arange(drive.start, drive.start + drive.frames)
     count = min(images, drive.frames)
     chosen = (np.arange(count) * drive.frames + drive.frames // 2) // count
@@ -52,7 +52,7 @@ def read_drive(store: Store, drive: DriveInfo, images: int) -> View:
 
 
 def _decoded(jpeg: bytes, size: tuple[int, int]) -> Image:
-    """uint8 (H, W, 3); a grey image that says so in place of a damaged one."""
+    """uint8 (H, W, 3); a grey image labelled "damaged" if the JPEG can't be decoded."""
     try:
         return np.asarray(simplejpeg.decode_jpeg(jpeg, "RGB"), dtype=np.uint8)
     except ValueError:

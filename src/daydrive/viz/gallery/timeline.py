@@ -1,4 +1,4 @@
-"""A drive as one image: its frames with the driver's actions, and the actions as curves below them."""
+"""A drive as one image: frames with the driver's actions, and the actions as curves below them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from daydrive.viz.images import FAINT, Colour, enlarge, overlay_action, widen, w
 
 WIDTH, MARGIN, LEFT, RIGHT = 1600, 18, 84, 96
 MOST_TILES, LOWEST, TALLEST = 8, 90, 200
-"""Pictures side by side, fewer where these are wide; pixels that one is high."""
+"""Maximum number of images in a row (fewer if they are wide); minimum and maximum height of one in pixels."""
 STEERING_HEIGHT, PEDAL_HEIGHT = 96, 56
 LETTERS = 15
 
@@ -23,7 +23,7 @@ Curve = npt.NDArray[np.floating]
 
 
 def sheet(view: View) -> Image:
-    """uint8 (H, 1600, 3), strips of up to `MOST_TILES` images, each with its part of the curves."""
+    """uint8 (H, 1600, 3): rows of up to `MOST_TILES` images, each with its section of the curves."""
     count = len(view.chosen)
     strips = -(-count // _side_by_side(view))
     edges = np.linspace(0, view.drive.frames, strips + 1).round().astype(int)
@@ -58,7 +58,7 @@ def _title(view: View) -> Image:
 
 
 def _tiles(view: View, tiles: list[tuple[int, Image]], first: int, last: int, height: int) -> Image:
-    """The images at their place in time, a wheel and pedals on each."""
+    """The images at their position on the time axis, each with steering wheel and pedals."""
     canvas = _paper(height + 6)
     for k, tile in tiles:
         shown = overlay_action(enlarge(tile, height), view.actions[view.chosen[k]], height=max(24, height // 4))
@@ -69,7 +69,7 @@ def _tiles(view: View, tiles: list[tuple[int, Image]], first: int, last: int, he
 
 
 def _curves(view: View, first: int, last: int) -> Image:
-    """Steering, to the right upwards; below it throttle and brake filled, speed as a line."""
+    """Steering (right is up); below it throttle and brake as areas and speed as a line."""
     top, gap = 6, 12
     bottom = top + STEERING_HEIGHT + gap + PEDAL_HEIGHT
     canvas = _paper(bottom + 3 * LETTERS)
@@ -108,7 +108,7 @@ def _across(frame: float, frames: int) -> int:
 
 
 def _points(values: Curve, bottom: int, height: int) -> npt.NDArray[np.int32]:
-    """In sixteenths of a pixel; a value of 1 is `height` above `bottom`."""
+    """Points in sixteenths of a pixel; a value of 1 is `height` above `bottom`."""
     good = np.flatnonzero(np.isfinite(values))
     x = LEFT + (good + 0.5) / max(len(values), 1) * (WIDTH - LEFT - RIGHT)
     return np.round(16 * np.stack([x, bottom - height * values[good]], axis=1)).astype(np.int32)
@@ -128,6 +128,6 @@ def _area(canvas: Image, values: Curve, bottom: int, height: int, colour: Colour
 
 
 def _ticks(first: float, last: float) -> list[float]:
-    """About ten round moments in [first, last]."""
+    """About ten round times in [first, last], in seconds."""
     step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1e9) if (last - first) / s <= 12)
     return [round(k * step, 3) for k in range(int(np.ceil(first / step - 1e-9)), int(last / step + 1e-9) + 1)]

@@ -1,1 +1,1 @@
-"""Seeing what a model does: each kind of image in its own file, as a still or as a video; see docs/VISUALIZE.md."""
+"""Visualizations of a model's rollouts, one module per kind, as images or videos; see docs/VISUALIZE.md."""

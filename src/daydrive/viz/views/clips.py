@@ -1,4 +1,4 @@
-"""What is drawn: clips of a store, at a moment of a drive or spread evenly over a split."""
+"""The clips to visualize: at a given time of a drive, or spread evenly over a split."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from daydrive.metrics import psnr
 from daydrive.models import Predictor
 from daydrive.report.plots import STRIP_STEPS
 from daydrive.types import Clip
-from daydrive.viz.gallery import choose
+from daydrive.viz.gallery import choose_drives
 
 BATCH = 8
 """Clips predicted at a time."""
 
 
 class ClipQuery(NamedTuple):
-    """What to look at: so many `clips` of a split or, where `drives` are named, one of each, `at` a second of it.
+    """Which clips to show: `clips` clips of a split or, if `drives` are given, one of each, at `at` seconds.
 
-    horizon: steps to predict, fewer where the drives end before.
+    steps: to predict; fewer if the drives end earlier.
     """
 
     split: str
-    horizon: int
+    steps: int
     clips: int = 1
     drives: Sequence[str] = ()
     at: float | None = None
 
 
 class PredictedClip(NamedTuple):
-    """One clip, real and predicted.
+    """One clip with its prediction.
 
-    name: the drive and the second at which the dream begins. seen: uint8 (C, 3, H, W); real, predicted: uint8
-    (N, 3, H, W); actions: float32 (C-1+N, 4).
+    name: the drive and the time in seconds at which the prediction starts. seen: context frames, uint8 (C, 3, H, W);
+    real, predicted: uint8 (N, 3, H, W); actions: float32 (C-1+N, 4).
     """
 
     name: str
@@ -55,18 +55,18 @@ class PredictedClip(NamedTuple):
 
     @property
     def copied(self) -> Tensor:
-        """The last frame seen, again and again, uint8 (N, 3, H, W): the baseline."""
+        """The copy-last baseline: the last context frame repeated, uint8 (N, 3, H, W)."""
         return self.seen[-1].expand_as(self.real)
 
     @property
     def mean_psnr(self) -> tuple[float, float]:
-        """PSNR in dB, mean over the steps: of the prediction, and of the baseline."""
-        ours, baseline = (psnr(x, self.real, 255.0).mean().item() for x in (self.predicted, self.copied))
-        return ours, baseline
+        """PSNR of the prediction and of the copy-last baseline, in dB, mean over the steps."""
+        predicted, baseline = (psnr(x, self.real, 255.0).mean().item() for x in (self.predicted, self.copied))
+        return predicted, baseline
 
 
 class RolloutView(NamedTuple):
-    """clips: one by one, with their dreams; hz: rate of the steps; pixel_aspect: width / height."""
+    """clips: one at a time, with their predictions; hz: rate of the steps; pixel_aspect: width / height of a pixel."""
 
     clips: Iterator[PredictedClip]
     hz: float
@@ -76,17 +76,22 @@ class RolloutView(NamedTuple):
 def view_rollouts(
     checkpoint: Path, adapter: str | None, data_root: Path, query: ClipQuery, device: torch.device
 ) -> RolloutView:
-    """At dreams from outside, of any model; UserError for what isn't there or doesn't fit together."""
+    """Rollouts of any model on the clips of a query.
+
+    Raises UserError if something is missing or model and store do not match.
+    """
     store = Store.open(data_root)
     evaluated = find_model(checkpoint, adapter, store, device)
     clips = find_clips(store, query, evaluated.context, evaluated.frame_skip)
-    shown = dream_clips(evaluated.rollout_fn, store, clips, evaluated.context)
-    return RolloutView(shown, store.clip_hz(evaluated.frame_skip), store.pixel_aspect)
+    predicted = predict_clips(evaluated.rollout_fn, store, clips, evaluated.context)
+    return RolloutView(predicted, store.clip_hz(evaluated.frame_skip), store.pixel_aspect)
 
 
-class Inside(NamedTuple):
-    """One clip and the model that is to dream it. seen: uint8 (C, 3, H, W); real: uint8 (N, 3, H, W); actions: float32
-    (C-1+N, 4). kind: the model, for messages."""
+class ModelClip(NamedTuple):
+    """A model and a clip to predict. seen: uint8 (C, 3, H, W); real: uint8 (N, 3, H, W); actions: float32 (C-1+N, 4).
+
+    kind: describes the model in messages.
+    """
 
     model: Predictor
     kind: str
@@ -98,8 +103,8 @@ class Inside(NamedTuple):
     pixel_aspect: float
 
 
-def view_inside(checkpoint: Path, data_root: Path, query: ClipQuery, device: torch.device) -> Inside:
-    """At one of daydrive's own models; UserError as for `look`."""
+def load_model_clip(checkpoint: Path, data_root: Path, query: ClipQuery, device: torch.device) -> ModelClip:
+    """One clip with a daydrive checkpoint, whose internal state can be shown; raises UserError as `view_rollouts`."""
     store = Store.open(data_root)
     loaded = load(checkpoint, device)
     check_fit(loaded, store)
@@ -109,62 +114,64 @@ def view_inside(checkpoint: Path, data_root: Path, query: ClipQuery, device: tor
     images, actions, name = batch.images[0], batch.actions[0], moment_name(store, clip, context)
     kind = f"the model {loaded.path}" + (f" (model.type = {loaded.config.model.type})" if loaded.config else "")
     seen, real, hz = images[:context], images[context:], store.clip_hz(skip)
-    return Inside(loaded.model, kind, name, seen, real, actions, hz, store.pixel_aspect)
+    return ModelClip(loaded.model, kind, name, seen, real, actions, hz, store.pixel_aspect)
 
 
 def find_clips(store: Store, query: ClipQuery, context: int, frame_skip: int) -> list[Clip]:
-    """Clips of one length; UserError for a split or a drive that isn't there, and for a moment outside of its drive."""
+    """Clips of equal length; raises UserError for an unknown split or drive, and for a time outside the drive."""
     if not query.drives:
         if query.at is not None:
-            raise UserError("--at is a moment of a drive: name the drive with --drive")
-        chosen, _ = choose_clips(store, query.split, context, query.horizon, max(2, query.clips), frame_skip, 0)
+            raise UserError("--at is a time within a drive: name the drive with --drive")
+        chosen, _ = choose_clips(store, query.split, context, query.steps, max(2, query.clips), frame_skip, 0)
         return chosen[: query.clips]
-    drives = choose(store, query.drives, 0)
-    places = [_place(store, drive, query.at, context, frame_skip) for drive in drives]
-    ahead = [(drive.frames - 1 - now) // frame_skip for drive, now in zip(drives, places, strict=True)]
-    length = context + min(query.horizon, *ahead)
+    drives = choose_drives(store, query.drives, 0)
+    last_seen = [_last_seen_frame(store, drive, query.at, context, frame_skip) for drive in drives]
+    ahead = [(drive.frames - 1 - frame) // frame_skip for drive, frame in zip(drives, last_seen, strict=True)]
+    length = context + min(query.steps, *ahead)
     before = (context - 1) * frame_skip
     return [
-        Clip(drive.name, drive.start + now - before, length, frame_skip)
-        for drive, now in zip(drives, places, strict=True)
+        Clip(drive.name, drive.start + frame - before, length, frame_skip)
+        for drive, frame in zip(drives, last_seen, strict=True)
     ]
 
 
-def _place(store: Store, drive: DriveInfo, at: float | None, context: int, frame_skip: int) -> int:
-    """The frame of a drive that is the last one seen."""
+def _last_seen_frame(store: Store, drive: DriveInfo, at: float | None, context: int, frame_skip: int) -> int:
+    """Number of the last context frame within the drive."""
     first, last = (context - 1) * frame_skip, drive.frames - 1 - frame_skip
     if last < first:
         raise UserError(
             f"the drive '{drive.name}' of {store.path} has {drive.frames} frames, and {first + frame_skip + 1} are "
-            "needed: what the model sees and one step to dream"
+            "needed: the model's context and one step to predict"
         )
-    now = first if at is None else round(at * store.hz)
-    if not first <= now <= last:
+    frame = first if at is None else round(at * store.hz)
+    if not first <= frame <= last:
         raise UserError(
-            f"--at {at:g}: in the drive '{drive.name}' of {store.path} a dream can begin from {first / store.hz:g} s "
+            f"--at {at:g}: in the drive '{drive.name}' of {store.path} a rollout can start from {first / store.hz:g} s "
             f"to {last / store.hz:g} s"
         )
-    return now
+    return frame
 
 
-def dream_clips(dream: RolloutFunction, store: Store, clips: Sequence[Clip], context: int) -> Iterator[PredictedClip]:
-    """Every clip with its dream, one by one; holds one batch at a time."""
-    for begin in range(0, len(clips), BATCH):
-        batch = read_clips(store, clips[begin : begin + BATCH])
+def predict_clips(
+    predict: RolloutFunction, store: Store, clips: Sequence[Clip], context: int
+) -> Iterator[PredictedClip]:
+    """Yield every clip with its prediction; holds one batch in memory at a time."""
+    for start in range(0, len(clips), BATCH):
+        batch = read_clips(store, clips[start : start + BATCH])
         seen, real = batch.images[:, :context], batch.images[:, context:]
-        predicted = dream(seen, batch.actions)
+        predicted = predict(seen, batch.actions)
         for k, clip in enumerate(batch.clips):
             yield PredictedClip(moment_name(store, clip, context), seen[k], real[k], predicted[k], batch.actions[k])
 
 
 def moment_name(store: Store, clip: Clip, context: int) -> str:
-    """The drive, and the second of it that the last image seen is of."""
+    """The drive's name and the time of the last context frame in seconds."""
     _, frame = store.locate(clip.start)
     return f"{clip.drive} {(frame + (context - 1) * clip.frame_skip) / store.hz:.1f} s"
 
 
 def shown_steps(steps: int, most: int = 8) -> list[int]:
-    """Which of `steps` are drawn on a still: close together at first, the last one always."""
+    """At most `most` of the steps 1 to `steps` for a still image: dense at first, always including the last."""
     known = [step for step in STRIP_STEPS if step < steps]
     if len(known) >= most:
         known = [known[i] for i in np.linspace(0, len(known) - 1, most - 1).round().astype(int)]

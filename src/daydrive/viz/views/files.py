@@ -1,4 +1,4 @@
-"""Where an image goes: the file's suffix says whether it is a still or a video."""
+"""Writing a visualization: the file's suffix selects a still image or a video."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ STILL, MOVING = (".png",), (".png", ".mp4", ".gif")
 
 
 def check_output(output: Path, kind: str, fits: tuple[str, ...]) -> None:
-    """UserError where `output` has another suffix than those that fit or can't be written; leaves no trace."""
+    """Raise UserError if `output` has a suffix that is not in `fits` or can't be written; creates nothing."""
     if output.suffix.lower() not in fits:
         *others, last = fits
         message = f"{', '.join(others)} or {last}" if others else last
-        raise UserError(f"--output {output}: {kind} is drawn as {message}, which the file's name has to end in")
+        raise UserError(f"--output {output}: {kind} is written as {message}, so the file name has to end in that")
     if output.is_dir():
         raise UserError(f"--output {output} is a folder; name a file in it, such as {output / (kind + fits[0])}")
     check_folder(output.parent, "folder of --output")
 
 
 def save(output: Path, still: Callable[[], Image], video: Callable[[], Iterator[Image]], hz: float) -> None:
-    """Draws the one or the other, as the suffix says, and writes it whole or not at all."""
+    """Draw the still image or the video, depending on the suffix, and write it atomically."""
     suffix = output.suffix.lower()
     if suffix == ".png":
         write_png(output, still())

@@ -1,4 +1,4 @@
-"""One moment, five steerings: what the model makes of each, and in the road world what really would have come."""
+"""Rollouts from one moment with five steering commands; in the road world beside the simulated futures."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from daydrive.evaluation.controllability.branches import predict_branches, road_
 from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
 from daydrive.evaluation.model_loading import find_model, make_rollout_fn
 from daydrive.types import Clip, Image
-from daydrive.viz.colormaps import tile_height, wheel
+from daydrive.viz.colormaps import steering_wheel, tile_height
 from daydrive.viz.images import contact_sheet, to_images, widen
 from daydrive.viz.views.clips import ClipQuery, find_clips, moment_name, shown_steps
 
 STEERINGS = {"hard left": -1.0, "left": -0.5, "straight": 0.0, "right": 0.5, "hard right": 1.0}
-"""Of full lock, held all the way; the pedals and the gear stay as they were at the moment."""
+"""Steering as a fraction of full lock, held for all steps; pedals and gear stay as they were."""
 CHANGES = tuple(steered_to(steering) for steering in STEERINGS.values())
 
 FIRST_WORLD = 3_000_003
-"""Seed of world 0: training data is made from small seeds."""
+"""Seed of world 0; training data uses small seeds."""
 
 
 class SteeringSweep(NamedTuple):
-    """What comes after a moment, in K columns `names` by what is done with the wheel.
+    """Futures of one moment in K columns, one per steering command (`names`).
 
-    seen: uint8 (C, 3, H, W). steering: (K, N). futures: by the name of a row uint8 (K, N, 3, H, W); in the road world
-    `dream` and `real`, at a drive's moment one row without a name, whose first column is what was recorded.
+    seen: uint8 (C, 3, H, W). steering: (K, N). futures: rows by label, uint8 (K, N, 3, H, W); in the road world
+    `predicted` and `real`, for a recorded drive one row without a label, whose first column is the recording.
     """
 
     moment: str
@@ -57,19 +57,19 @@ class SweepView(NamedTuple):
     pixel_aspect: float
 
 
-def of_world(checkpoint: Path, world: int, horizon: int, device: torch.device) -> SweepView:
-    """A checkpoint's sweep in the road world, in images of its own size."""
+def of_world(checkpoint: Path, world: int, steps: int, device: torch.device) -> SweepView:
+    """A checkpoint's sweep in the road world, at the model's image size."""
     loaded = load(checkpoint, device)
     skip, size = loaded.frame_skip, loaded.image_size
-    assert size is not None, "a training takes it from its store"
-    sweep = sweep_world(make_rollout_fn(loaded.model), size, loaded.context_frames, skip, horizon, world)
+    assert size is not None, "training sets it from the store"
+    sweep = sweep_world(make_rollout_fn(loaded.model), size, loaded.context_frames, skip, steps, world)
     return SweepView(sweep, HZ / skip, 1.0)
 
 
 def of_drive(
     checkpoint: Path, adapter: str | None, data_root: Path, query: ClipQuery, device: torch.device
 ) -> SweepView:
-    """Any model's sweep at a moment of a store."""
+    """Any model's sweep at a moment of a recorded drive."""
     store = Store.open(data_root)
     model = find_model(checkpoint, adapter, store, device)
     (clip,) = find_clips(store, query, model.context, model.frame_skip)
@@ -78,39 +78,39 @@ def of_drive(
 
 
 def sweep_world(
-    dream: RolloutFunction, image_size: tuple[int, int], context: int, frame_skip: int, horizon: int, world: int = 0
+    predict: RolloutFunction, image_size: tuple[int, int], context: int, frame_skip: int, steps: int, world: int = 0
 ) -> SteeringSweep:
-    """A moment at speed in the road world; `world` chooses another road. UserError for a size it isn't drawn in."""
+    """A moment at speed in the road world; `world` selects the road. Raises UserError for an unsupported image size."""
     seeds = [FIRST_WORLD + world]
-    (branches,) = road_branches(image_size, context, seeds, CHANGES, frame_skip=frame_skip, steps=horizon)
-    rollout = rollout_branches(dream, branches)
+    (branches,) = road_branches(image_size, context, seeds, CHANGES, frame_skip=frame_skip, steps=steps)
+    rollout = rollout_branches(predict, branches)
     right = int((rollout.nearest().diagonal() == 1).sum())
     moment, count = f"road world {world}", len(STEERINGS)
-    title = f"{moment}, steered five ways; {right} of {count} dreams end nearest to what their own wheel led to"
-    futures = {"dream": rollout.predicted, "real": branches.real}
+    title = f"{moment}, five steering commands; {right} of {count} predictions end nearest to their own real future"
+    futures = {"predicted": rollout.predicted, "real": branches.real}
     steering = branches.actions[:, context - 1 :, 0]
     return SteeringSweep(moment, title, list(STEERINGS), branches.seen, steering, futures)
 
 
-def sweep_drive(dream: RolloutFunction, store: Store, clip: Clip, context: int) -> SteeringSweep:
+def sweep_drive(predict: RolloutFunction, store: Store, clip: Clip, context: int) -> SteeringSweep:
     """A moment of a recorded drive."""
     batch = read_clips(store, [clip])
     seen, real, recorded = batch.images[0, :context], batch.images[0, context:], batch.actions[0]
     command = recorded[context - 1].numpy()
-    ways = torch.from_numpy(np.stack([change(command) for change in CHANGES]))
-    past = recorded[: context - 1].expand(len(ways), -1, -1)
-    actions = torch.cat([past, ways[:, None].expand(-1, len(real), -1)], dim=1)
-    predicted = predict_branches(dream, seen, actions)
+    commands = torch.from_numpy(np.stack([change(command) for change in CHANGES]))
+    past = recorded[: context - 1].expand(len(commands), -1, -1)
+    actions = torch.cat([past, commands[:, None].expand(-1, len(real), -1)], dim=1)
+    predicted = predict_branches(predict, seen, actions)
     moment = moment_name(store, clip, context)
     steering = torch.cat([recorded[None], actions])[:, context - 1 :, 0]
     futures = {"": torch.cat([real[None], predicted])}
-    title = f"{moment}, predicted with five steerings"
+    title = f"{moment}, predicted with five steering commands"
     return SteeringSweep(moment, title, ["recorded", *STEERINGS], seen, steering, futures)
 
 
 def sheet(sweep: SteeringSweep, hz: float, pixel_aspect: float = 1.0) -> Image:
-    """Columns by the wheel; below it what comes at a few steps."""
-    rows, labels = [_wheels(sweep, 1, pixel_aspect)], ["the wheel"]
+    """One column per steering command: the wheel, and below it the futures at a few steps."""
+    rows, labels = [_wheels(sweep, 1, pixel_aspect)], ["steering"]
     for t in shown_steps(sweep.steps, 4)[-3:]:
         for name, frames in sweep.futures.items():
             rows.append(widen(to_images(frames[:, t - 1]), pixel_aspect))
@@ -119,7 +119,7 @@ def sheet(sweep: SteeringSweep, hz: float, pixel_aspect: float = 1.0) -> Image:
 
 
 def video(sweep: SteeringSweep, hz: float, pixel_aspect: float = 1.0) -> Iterator[Image]:
-    """The same in time, after what was seen before the moment."""
+    """The same step by step, after the context frames."""
     seen = widen(to_images(sweep.seen), pixel_aspect)
     for t in range(1 - len(seen), sweep.steps + 1):
         wheels = _wheels(sweep, max(t, 1), pixel_aspect)
@@ -127,11 +127,11 @@ def video(sweep: SteeringSweep, hz: float, pixel_aspect: float = 1.0) -> Iterato
             rows = [widen(to_images(frames[:, t - 1]), pixel_aspect) for frames in sweep.futures.values()]
         else:
             rows = [[seen[t + len(seen) - 1]] * len(sweep.names) for _ in sweep.futures]
-        state = f"+{t}  {t / hz:.2f} s" if t > 0 else "as it was before"
-        labels, title = ["the wheel", *sweep.futures], f"{sweep.moment}   {state}"
+        state = f"+{t}  {t / hz:.2f} s" if t > 0 else "context"
+        labels, title = ["steering", *sweep.futures], f"{sweep.moment}   {state}"
         yield contact_sheet([wheels, *rows], labels, sweep.names, title=title, height=tile_height(wheels[0], 128))
 
 
 def _wheels(sweep: SteeringSweep, step: int, pixel_aspect: float) -> list[Image]:
     (like,) = widen(to_images(sweep.seen[-1:]), pixel_aspect)
-    return [wheel(steering, like) for steering in sweep.steering[:, step - 1].tolist()]
+    return [steering_wheel(steering, like) for steering in sweep.steering[:, step - 1].tolist()]

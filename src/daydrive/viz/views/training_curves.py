@@ -1,4 +1,4 @@
-"""Training curves of several runs from what they logged; no checkpoint is needed."""
+"""Training curves of several runs, read from their logs; no checkpoint is needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from daydrive.errors import UserError
 from daydrive.training.logging.jsonl import METRICS, Row, read_rows
 from daydrive.types import Image
-from daydrive.viz.charts import FAINT, Line, drawn, dress, lines, new_figure
+from daydrive.viz.charts import FAINT, LineStyle, line_styles, new_figure, render_figure, style_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,15 +22,15 @@ Values = npt.NDArray[np.float64]
 
 
 class Curve(NamedTuple):
-    """steps and values: (K,) each, what isn't finite left out."""
+    """steps, values: (K,) each, finite values only."""
 
     steps: Values
     values: Values
 
 
 class Run(NamedTuple):
-    """What is drawn of a run: its training loss and, in dB over its validations, the dream's PSNR, the baseline's, and
-    by how much the dream is better."""
+    """Curves of a run: training loss and, per validation and in dB, PSNR of the predictions, PSNR of the copy-last
+    baseline, and the margin between them."""
 
     name: str
     loss: Curve
@@ -40,22 +40,25 @@ class Run(NamedTuple):
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Broken lines are skipped. UserError for a folder without a log, and for a log without a loss."""
+    """Read the logs of run folders, skipping broken lines.
+
+    Raises UserError for a folder without a log, and for a log without loss and PSNR.
+    """
     names = _names(folders)
     return [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
 
 
 def _read(folder: Path, name: str) -> Run:
     if not (folder / METRICS).is_file():
-        what = "has no" if folder.is_dir() else "is not there, and so is no"
-        raise UserError(f"the run folder {folder} {what} {METRICS}; give the --run-dir of a training")
+        what = f"has no {METRICS}" if folder.is_dir() else "does not exist"
+        raise UserError(f"the run folder {folder} {what}; give the --run-dir of a training run")
     rows = read_rows(folder, sys.maxsize)
     psnr, copied = (_curve(rows, f"val/{name}") for name in ("psnr", "copy_last_psnr"))
-    both, ours, baseline = np.intersect1d(psnr.steps, copied.steps, return_indices=True)
-    margin = Curve(both, psnr.values[ours] - copied.values[baseline])
+    both, predicted, baseline = np.intersect1d(psnr.steps, copied.steps, return_indices=True)
+    margin = Curve(both, psnr.values[predicted] - copied.values[baseline])
     run = Run(name, _curve(rows, "train/loss"), psnr, copied, margin)
     if not len(run.loss.steps) and not len(run.psnr.steps):
-        raise UserError(f"{folder / METRICS} has neither a train/loss nor a val/psnr yet")
+        raise UserError(f"{folder / METRICS} contains neither train/loss nor val/psnr yet")
     return run
 
 
@@ -66,7 +69,7 @@ def _curve(rows: Sequence[Row], name: str) -> Curve:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The shortest ends of their paths that tell them apart."""
+    """The shortest trailing parts of the paths that are unique."""
     parts = [folder.absolute().parts for folder in folders]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(each[-depth:]) for each in parts]
@@ -76,7 +79,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def smoothed(values: Values, weight: float) -> Values:
-    """Exponential moving average in which `weight` of [0, 1) is the past's, without a pull towards its beginning."""
+    """Exponential moving average with bias correction; `weight` in [0, 1) is the weight of the past."""
     out = np.empty_like(values)
     total = mass = 0.0
     for i, value in enumerate(values):
@@ -86,16 +89,16 @@ def smoothed(values: Values, weight: float) -> Values:
 
 
 def chart(runs: Sequence[Run], smooth: float = 0.9) -> Image:
-    """Loss, validation PSNR and margin side by side; runs differ in colour, dash and marker, named where they end.
+    """Loss, validation PSNR and margin side by side; runs differ in colour, dash and marker, and are labelled.
 
-    smooth: of the loss, see `smoothed`; what was logged is drawn pale behind it.
+    smooth: of the loss, see `smoothed`; the logged values are drawn pale behind it.
     """
     figure = new_figure(16, 4.8)
-    styles = lines(len(runs))
+    styles = line_styles(len(runs))
     loss, psnr, margin = figure.subplots(1, 3)
-    dress(loss, f"training loss, smoothed by {smooth:g}" if smooth else "training loss")
-    dress(psnr, "PSNR of the validation's dreams (dB)")
-    dress(margin, "margin over the last frame copied (dB)")
+    style_axis(loss, f"training loss, smoothed by {smooth:g}" if smooth else "training loss")
+    style_axis(psnr, "validation PSNR (dB)")
+    style_axis(margin, "margin over copying the last frame (dB)")
     for run, style in zip(runs, styles, strict=True):
         loss.plot(*run.loss, color=style.colour, linewidth=0.8, alpha=0.25)
         _plot(loss, Curve(run.loss.steps, smoothed(run.loss.values, smooth)), style)
@@ -122,11 +125,11 @@ def chart(runs: Sequence[Run], smooth: float = 0.9) -> Image:
     for axis, curves in ends:
         axis.set_xlabel("optimizer steps", color=FAINT)
         axis.set_xlim(left=0)
-        _label_ends(axis, curves, [run.name for run in runs], styles)
-    return drawn(figure)
+        _label_line_ends(axis, curves, [run.name for run in runs], styles)
+    return render_figure(figure)
 
 
-def _plot(axis: Axes, curve: Curve, style: Line) -> None:
+def _plot(axis: Axes, curve: Curve, style: LineStyle) -> None:
     every = max(1, len(curve.steps) // 8)
     axis.plot(
         *curve, color=style.colour, linestyle=style.dash, linewidth=1.8, marker=style.marker, markersize=5,
@@ -134,19 +137,19 @@ def _plot(axis: Axes, curve: Curve, style: Line) -> None:
     )  # fmt: skip
 
 
-def _label_ends(axis: Axes, curves: Sequence[Curve], names: Sequence[str], styles: Sequence[Line]) -> None:
-    """The names to the right of the chart, as high as the lines end and never over one another."""
-    there = [i for i, curve in enumerate(curves) if len(curve.values)]
-    if not there:
+def _label_line_ends(axis: Axes, curves: Sequence[Curve], names: Sequence[str], styles: Sequence[LineStyle]) -> None:
+    """The names to the right of the chart, at the height where the lines end, without overlap."""
+    drawn = [i for i, curve in enumerate(curves) if len(curve.values)]
+    if not drawn:
         axis.text(0.5, 0.5, "nothing logged", transform=axis.transAxes, ha="center", color=FAINT)
         return
     low, high = axis.get_ylim()
     axis.set_ylim(low, high)
     heights = {
-        i: axis.transAxes.inverted().transform(axis.transData.transform((0, curves[i].values[-1])))[1] for i in there
+        i: axis.transAxes.inverted().transform(axis.transData.transform((0, curves[i].values[-1])))[1] for i in drawn
     }
     gap = 0.07
-    order = sorted(there, key=lambda i: heights[i])
+    order = sorted(drawn, key=lambda i: heights[i])
     placed: list[float] = []
     for i in order:
         placed.append(max(heights[i], placed[-1] + gap) if placed else heights[i])

@@ -1,4 +1,4 @@
-"""Commands that measure, and the demo, which is everything once."""
+"""Commands for evaluation, perceptual weights and the demo."""
 
 from __future__ import annotations
 
@@ -16,34 +16,36 @@ from daydrive.errors import UserError, did_you_mean
 @app.command()
 def evaluate(
     checkpoint: Checkpoint,
-    data_root: Annotated[Path, typer.Option(help="the store")],
-    output: Annotated[Path, typer.Option(help="folder for metrics and images")],
+    data_root: Annotated[Path, typer.Option(help="store")],
+    output: Annotated[Path, typer.Option(help="folder for metrics, images and the report")],
     adapter: Annotated[
-        str | None, typer.Option(help="FILE.py:NAME, a function that makes another model of --checkpoint dream")
+        str | None, typer.Option(help="FILE.py:NAME, a function that loads --checkpoint as another kind of model")
     ] = None,
     split: Annotated[str, typer.Option(help="val, test or train")] = "test",
-    horizon: Annotated[int, typer.Option(help="steps to predict")] = 50,
-    clips: Annotated[int, typer.Option(help="clips, evenly chosen")] = 64,
-    predictions: Annotated[int, typer.Option(help="clips whose frames predictions.npz holds, evenly chosen")] = 64,
-    batch_size: Annotated[int, typer.Option(help="clips read at a time; changes no figure")] = 8,
-    seed: Annotated[int, typer.Option(help="of which clip lends its actions to which")] = 0,
+    steps: Annotated[int, typer.Option("--horizon", help="steps to predict")] = 50,
+    clips: Annotated[int, typer.Option(help="number of clips, evenly spaced")] = 64,
+    predictions: Annotated[int, typer.Option(help="number of clips whose frames predictions.npz contains")] = 64,
+    batch_size: Annotated[int, typer.Option(help="clips per batch; does not affect the metrics")] = 8,
+    seed: Annotated[int, typer.Option(help="for pairing clips with the actions of other clips")] = 0,
     counterfactual: Annotated[
-        bool, typer.Option("--counterfactual", help="also: left, straight, right from one moment of the road world")
+        bool, typer.Option("--counterfactual", help="also left, straight and right from one moment of the road world")
     ] = False,
     controllability: Annotated[
-        bool, typer.Option("--controllability", help="also: does it obey its driver, in words")
+        bool, typer.Option("--controllability", help="also the controllability scorecard")
     ] = False,
-    long: Annotated[bool, typer.Option("--long", help="also: what becomes of dreams of 200 and 1000 steps")] = False,
-    lpips: Annotated[str | None, typer.Option(help="alexnet or vgg16; default: alexnet if it is there")] = None,
+    long: Annotated[bool, typer.Option("--long", help="also rollouts of 200 and 1000 steps")] = False,
+    lpips: Annotated[str | None, typer.Option(help="alexnet or vgg16; default: alexnet if available")] = None,
     lpips_weights: Annotated[Path | None, typer.Option(help="file of `fetch-weights`; default: the cache")] = None,
-    fid_weights: Annotated[Path | None, typer.Option(help="FID's Inception: pt_inception-2015-12-05….pth")] = None,
-    fvd_weights: Annotated[Path | None, typer.Option(help="FVD's I3D of Kinetics-400: rgb_imagenet.pt")] = None,
-    compare: Annotated[list[Path] | None, typer.Option(help="folder of another evaluation of the same clips")] = None,
+    fid_weights: Annotated[Path | None, typer.Option(help="Inception for FID: pt_inception-2015-12-05….pth")] = None,
+    fvd_weights: Annotated[Path | None, typer.Option(help="I3D (Kinetics-400) for FVD: rgb_imagenet.pt")] = None,
+    compare: Annotated[
+        list[Path] | None, typer.Option(help="folder of another evaluation of the same clips; repeatable")
+    ] = None,
     device: Device = "auto",
 ) -> None:
-    """A checkpoint → its margins over the baselines, with images and a report.
+    """Evaluate a checkpoint against baselines; writes metrics, images and a report.
 
-    Interrupted it goes on where it was. The processes of torchrun share the clips.
+    An interrupted evaluation continues when run again. Under torchrun the processes share the clips.
     """
     from daydrive.devices import find_device
     from daydrive.distributed import first_process
@@ -55,7 +57,7 @@ def evaluate(
     from daydrive.report.text import margins_table
 
     config = EvaluateConfig(
-        split=split, horizon=horizon, clips=clips, predictions=predictions, batch_size=batch_size, seed=seed,
+        split=split, horizon=steps, clips=clips, predictions=predictions, batch_size=batch_size, seed=seed,
         counterfactual=counterfactual, controllability=controllability, long=long,
         lpips=lpips, lpips_weights=lpips_weights, fid_weights=fid_weights, fvd_weights=fvd_weights,
         compare_with=tuple(compare or ()),
@@ -66,8 +68,8 @@ def evaluate(
         with CountProgress(console, "clips") as progress:
             result = run(checkpoint, data_root, output, config, adapter=adapter, device=where, progress=progress)
     except KeyboardInterrupt:
-        left = f"; the same command goes on from {partial(output)}" if partial(output).is_dir() else ""
-        print(f"interrupted{left}", file=sys.stderr)
+        hint = f"; the same command continues from {partial(output)}" if partial(output).is_dir() else ""
+        print(f"interrupted{hint}", file=sys.stderr)
         raise
     if not result:
         return
@@ -92,7 +94,7 @@ def evaluate(
 
 @app.command()
 def fetch_weights(network: Annotated[str, typer.Argument(help="vgg16 or alexnet")]) -> None:
-    """Download a perceptual network for `loss.perceptual`; nothing else in daydrive downloads."""
+    """Download a network for LPIPS and `loss.perceptual`. No other command downloads anything."""
     from daydrive.perceptual import BACKBONES, fetch_weights
 
     if network not in BACKBONES:
@@ -102,14 +104,14 @@ def fetch_weights(network: Annotated[str, typer.Argument(help="vgg16 or alexnet"
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option(help="run folder of the demo")] = Path("runs/demo"),
-    data_root: Annotated[Path, typer.Option(help="its store")] = Path("data/processed/road"),
+    folder: Annotated[Path, typer.Option(help="run folder")] = Path("runs/demo"),
+    data_root: Annotated[Path, typer.Option(help="store")] = Path("data/processed/road"),
     config: ConfigFile = Path("configs/training/demo.yaml"),
-    drives: Annotated[int, typer.Option(min=3, help="to draw")] = 72,
-    clips: Annotated[int, typer.Option(min=2, help="to measure")] = 64,
+    drives: Annotated[int, typer.Option(min=3, help="number of drives to generate")] = 72,
+    clips: Annotated[int, typer.Option(min=2, help="number of clips to evaluate")] = 64,
     overrides: Overrides = None,
 ) -> None:
-    """Everything once, on a laptop's processor: draw drives, train, evaluate. Goes on where it was interrupted."""
+    """Run the whole pipeline on a laptop CPU: generate drives, train, evaluate. Continues after an interruption."""
     from daydrive.demo import run_demo
 
     raise typer.Exit(run_demo(folder, data_root, config, overrides or [], drives, clips))

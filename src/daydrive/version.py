@@ -1,0 +1,3 @@
+"""The version of daydrive."""
+
+__version__ = "0.1.0"
