@@ -1,9 +1,9 @@
-"""A stand-in for CARLA's client 0.9.13 to 0.9.16 and its server, as their reference describes them.
+"""A fake of CARLA's client 0.9.13 to 0.9.16 and its server, after their reference documentation.
 
-What of it the recorder relies on, and is kept here: in synchronous mode the world moves on by a tick alone, by
-`fixed_delta_seconds`; controls given before a tick are applied in it, and `get_control` gives those of the last tick;
-the traffic manager gives its controls in the tick; sensors call back from another thread, for every frame; spawning
-where something stands gives None; a destroyed actor raises RuntimeError, and so does a server that doesn't answer.
+It has the behaviour that the recorder relies on: in synchronous mode the world advances only by ticks of
+`fixed_delta_seconds`; controls set before a tick are applied in it, and `get_control` returns those of the last tick;
+the traffic manager sets its controls during the tick; sensors call back from another thread for every frame; spawning
+at an occupied location returns None; a destroyed actor raises RuntimeError, as does a server that does not respond.
 """
 
 from __future__ import annotations
@@ -96,10 +96,10 @@ class Library(list):
 
 
 class Actor:
-    def __init__(self, server: Server, blueprint: Blueprint, place: Transform, parent: Actor | None) -> None:
+    def __init__(self, server: Server, blueprint: Blueprint, transform: Transform, parent: Actor | None) -> None:
         self.server, self.parent, self.id = server, parent, 100 + len(server.everyone)
         self.type_id, self.attributes = blueprint.id, dict(blueprint.attributes)
-        self.place, self.alive = copy.deepcopy(place), True
+        self.transform, self.alive = copy.deepcopy(transform), True
         server.everyone.append(self)
 
     def _check(self) -> None:
@@ -133,7 +133,7 @@ class Vehicle(Actor):
 
     def get_location(self) -> Vector:
         self._check()
-        return self.place.location
+        return self.transform.location
 
     def move(self, seconds: float) -> None:
         if self.autopilot and self.server.manager.synchronous:
@@ -141,11 +141,11 @@ class Vehicle(Actor):
         self.control = self.given or self.control
         speed = -SPEED if self.control.reverse else SPEED
         self.turning = 40.0 * self.control.steer * speed / SPEED
-        self.place.rotation.yaw += self.turning * seconds
-        ahead = self.place.get_forward_vector()
+        self.transform.rotation.yaw += self.turning * seconds
+        ahead = self.transform.get_forward_vector()
         self.velocity = Vector(ahead.x * speed, ahead.y * speed)
-        self.place.location.x += self.velocity.x * seconds
-        self.place.location.y += self.velocity.y * seconds
+        self.transform.location.x += self.velocity.x * seconds
+        self.transform.location.y += self.velocity.y * seconds
 
 
 class Camera(Actor):
@@ -200,9 +200,9 @@ class TrafficManager:
         self.seed = seed
 
     def decide(self, vehicle: Vehicle) -> VehicleControl:
-        """Depends on the seed and on how often it was asked."""
-        vehicle.asked = getattr(vehicle, "asked", 0) + 1
-        t = vehicle.asked * 0.1 + self.seed % 7
+        """A control that depends on the seed and on the number of earlier calls."""
+        vehicle.decisions = getattr(vehicle, "decisions", 0) + 1
+        t = vehicle.decisions * 0.1 + self.seed % 7
         return VehicleControl(0.5 + 0.25 * math.cos(t), 0.5 * math.sin(t), 0.0, self.server.reverse)
 
 
@@ -216,9 +216,9 @@ class World:
 
 
 class Server:
-    """All of the simulator's state, and the faults that tests plant.
+    """The state of the simulator, and faults for tests.
 
-    lost: frames of which no picture comes. on_tick: called with the number of ticks before each. jump: frames that
+    lost: frames without an image. on_tick: called before each tick with the number of ticks so far. jump: frames that
     another client adds to each tick. applied: control of each vehicle by frame.
     """
 
@@ -294,8 +294,8 @@ class Server:
         kinds = {"vehicle": Vehicle, "sensor": Camera, "walker": Walker, "controller": Controller}
         kind = kinds[blueprint.id.split(".")[0]]
         at = transform.location
-        stands = [v.place.location for v in self.alive(Vehicle)]
-        if kind is Vehicle and (self.blocked or any(math.hypot(at.x - v.x, at.y - v.y) < 3.0 for v in stands)):
+        occupied = [v.transform.location for v in self.alive(Vehicle)]
+        if kind is Vehicle and (self.blocked or any(math.hypot(at.x - v.x, at.y - v.y) < 3.0 for v in occupied)):
             return None
         actor = kind(self, blueprint, transform, attach_to)
         actor.born = self.frame
@@ -314,32 +314,32 @@ class Server:
         self.applied[self.frame] = {v.id: copy.copy(v.control) for v in self.alive(Vehicle)}
         for camera in self.alive(Camera):
             if camera.callback is not None and self.frame not in self.lost:
-                self._calls.put(partial(self._show, camera, self._image(camera)))
+                self._calls.put(partial(self._deliver, camera, self._image(camera)))
         return self.frame
 
     def world_get_snapshot(self) -> Any:
-        def seen(vehicle: Vehicle) -> Any:
-            place, velocity, turning = copy.deepcopy(vehicle.place), vehicle.velocity, Vector(z=vehicle.turning)
+        def snapshot_of(vehicle: Vehicle) -> Any:
+            transform, velocity, turning = copy.deepcopy(vehicle.transform), vehicle.velocity, Vector(z=vehicle.turning)
             return SimpleNamespace(
-                get_transform=lambda: place, get_velocity=lambda: velocity, get_angular_velocity=lambda: turning
+                get_transform=lambda: transform, get_velocity=lambda: velocity, get_angular_velocity=lambda: turning
             )
 
         def find(number: int) -> Any:
-            return next((seen(vehicle) for vehicle in self.alive(Vehicle) if vehicle.id == number), None)
+            return next((snapshot_of(vehicle) for vehicle in self.alive(Vehicle) if vehicle.id == number), None)
 
         return SimpleNamespace(frame=self.frame, timestamp=SimpleNamespace(elapsed_seconds=self.elapsed), find=find)
 
     def _image(self, camera: Camera) -> Any:
-        """Red tells the frame (in steps of 16), blue is 200."""
+        """An image whose red value encodes the frame (in steps of 16); blue is 200."""
         height, width = (int(camera.attributes[f"image_size_{axis}"]) for axis in "yx")
         pixels = np.zeros((height, width, 4), np.uint8)
         pixels[..., 0], pixels[..., 2], pixels[..., 3] = 200, self.frame % 16 * 16, 255
         return SimpleNamespace(frame=self.frame, height=height, width=width, raw_data=memoryview(pixels.tobytes()))
 
-    def _show(self, camera: Camera, image: Any) -> None:
-        listens = camera.callback
-        if listens is not None:
-            listens(image)
+    def _deliver(self, camera: Camera, image: Any) -> None:
+        callback = camera.callback
+        if callback is not None:
+            callback(image)
 
     def _call_back(self) -> None:
         while True:
@@ -347,7 +347,7 @@ class Server:
 
 
 def client_of(server: Server) -> ModuleType:
-    """What `import carla` gives."""
+    """The module `carla` for this server."""
 
     class Client:
         def __init__(self, host: str, port: int) -> None:
