@@ -125,7 +125,7 @@ def doctor(
     """
     from daydrive.data.progress import PrepareProgress
     from daydrive.data.quality.doctor import finding as findings
-    from daydrive.data.quality.doctor.cache import diagnosis, keep
+    from daydrive.data.quality.doctor.cache import diagnosis, save_diagnosis
     from daydrive.data.quality.doctor.examine import examine
     from daydrive.data.store.store import Store
     from daydrive.files import check_folder, write_text
@@ -140,13 +140,13 @@ def doctor(
     with PrepareProgress(lengths, lengths) as progress:
         found = examine(opened, progress)
     for fault in found:
-        print(f"{fault.severity}  {fault.code}: {fault.says}\n    fix: {fault.fix}")
+        print(f"{fault.severity}  {fault.code}: {fault.message}\n    fix: {fault.fix}")
     told = diagnosis(opened, found)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        keep(output, told)
+        save_diagnosis(output, told)
     try:
-        keep(opened.path, told)
+        save_diagnosis(opened.path, told)
     except OSError as error:
         if output is None:
             raise UserError(f"the store {store} can't be written ({error.strerror}); name another --output") from error

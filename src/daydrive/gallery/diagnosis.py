@@ -54,7 +54,7 @@ def _section(store: Store, finding: Finding) -> str:
         where += f", frames {finding.frames[0]} to {finding.frames[1]}"
     return (
         f'<section><h2><b class="{finding.severity}">{finding.severity}</b>{escape(finding.code)}</h2>'
-        f'<p>{escape(finding.says)}</p><p class="fix">{escape(finding.fix)}</p><small>{escape(where)}</small>'
+        f'<p>{escape(finding.message)}</p><p class="fix">{escape(finding.fix)}</p><small>{escape(where)}</small>'
         f"<div>{_pictures(store, finding.rows)}</div>"
         f"{'' if finding.curve is None else _drawing(finding.curve)}</section>"
     )
