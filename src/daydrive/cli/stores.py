@@ -78,10 +78,10 @@ def split(
     output: Annotated[Path | None, typer.Option(help="another store, sharing files; default: in place")] = None,
 ) -> None:
     """New splits for a store, without touching its pictures; drives that belong together stay in one split."""
-    from daydrive.data.store.resplit import resplit, table_of_splits
+    from daydrive.data.store.resplit import resplit, split_counts
 
     made = resplit(store, by, seed=seed, val=val, test=test, output=output)
-    told = ", ".join(f"{drives} {name} ({frames} frames)" for name, drives, frames in table_of_splits(made))
+    told = ", ".join(f"{drives} {name} ({frames} frames)" for name, drives, frames in split_counts(made))
     print(f"{made.path}: drives: {told}")
 
 
@@ -132,7 +132,7 @@ def doctor(
     from daydrive.gallery.diagnosis import diagnosis_page
 
     opened = Store.open(store)
-    opened.refuse_mix("can't be examined as a whole; examine its stores one by one")
+    opened.require_single_store("can't be examined as a whole; examine its stores one by one")
     folder = opened.path if output is None else output
     if isinstance(folder, Path):
         check_folder(folder, "folder of the report")

@@ -1,4 +1,4 @@
-"""The folder beside the target where a preparation works, and the last step that makes it a store."""
+"""The workspace of a preparation next to its target, and the publication of the finished store."""
 
 from __future__ import annotations
 
@@ -25,44 +25,46 @@ FINISHED = "store"
 
 
 def is_prepared(target: Location, request: dict[str, Any], overwrite: bool) -> bool:
-    """Whether the store that `request` describes is at `target` already; with `overwrite` it never counts.
+    """Whether `target` already is the store described by `request`; always False with `overwrite`.
 
-    UserError where something else is there and may not be replaced.
+    Raises UserError if something else exists there that must not be replaced.
     """
     if not holds_store(target) or overwrite:
         return False
-    there, wanted = _flat({"fit": "stretch", **read_metadata(target).get("request", {})}), _flat(request)
-    said = [
-        f"its {key} is {_short(there.get(key))}, not {_short(wanted[key])}"
-        for key in wanted
-        if there.get(key) != wanted[key]
+    existing, requested = _flat({"fit": "stretch", **read_metadata(target).get("request", {})}), _flat(request)
+    differences = [
+        f"its {key} is {_short(existing.get(key))}, not {_short(requested[key])}"
+        for key in requested
+        if existing.get(key) != requested[key]
     ]
-    if said:
-        raise UserError(f"there is another store at {target}: {'; '.join(said)}; give another --output or --overwrite")
+    if differences:
+        raise UserError(
+            f"there is another store at {target}: {'; '.join(differences)}; choose another --output or --overwrite"
+        )
     return True
 
 
 def holds_store(target: Location) -> bool:
-    """Whether a store is at `target`; UserError where something else is."""
+    """Whether a store exists at `target`. Raises UserError if something else does."""
     if is_remote(target):
         return exists(target) and exists(target / METADATA_FILE)
     if not target.exists() and not target.is_symlink():
         return False
     if not target.is_dir():
-        raise UserError(f"the output {target} is a file; give a folder")
+        raise UserError(f"the output {target} is a file; choose a folder")
     if not any(target.iterdir()):
         return False
     if not (target / METADATA_FILE).is_file():
-        raise UserError(f"the output {target} is a folder of something else; give one that is empty or not there yet")
+        raise UserError(f"the output {target} is not a store; choose an empty or new folder")
     return True
 
 
 @contextmanager
 def workspace(target: Location, plan: dict[str, Any]) -> Iterator[Path]:
-    """`<target>.partial`, locked for this process, with what an earlier run of the same plan has finished.
+    """Lock `<target>.partial`, with the results of an earlier run of the same plan.
 
-    It is removed at the end and after an error; an interruption (Ctrl-C, a kill, a full disk, an object store that does
-    not answer) leaves it for the next run.
+    The folder is removed at the end and after an error; an interruption (Ctrl-C, a kill, a full disk, an unreachable
+    object store) leaves it for the next run.
     """
     folder = partial(target)
     with parents_made(folder), _locked(folder, target):
@@ -79,35 +81,35 @@ def workspace(target: Location, plan: dict[str, Any]) -> Iterator[Path]:
 
 
 @contextmanager
-def alone(place: Location, doing: str) -> Iterator[None]:
-    """A store's folder held by one process that writes to it, released by the system when that ends in whatever way.
+def exclusive_lock(path: Location, doing: str) -> Iterator[None]:
+    """Hold an exclusive lock on the folder of a store while writing; the system releases it when the process ends.
 
-    Object stores have no such lock.
+    There is no lock on object stores.
     """
-    if is_remote(place):
+    if is_remote(path):
         yield
         return
-    folder = os.open(place, os.O_RDONLY)
+    folder = os.open(path, os.O_RDONLY)
     try:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"another process is {doing} {place} at this moment") from error
+            raise UserError(f"another process is {doing} {path} at this moment") from error
         yield
     finally:
         os.close(folder)
 
 
 def partial(target: Location) -> Path:
-    """Beside a folder; for an object store below `data/processed`, named after it."""
+    """The workspace of a target: next to a folder; for an object store, in `data/processed`."""
     if is_remote(target):
-        told = hashlib.sha256(str(target).encode()).hexdigest()[:8]
-        return Path("data") / "processed" / f"{target.name}-{told}.partial"
+        digest = hashlib.sha256(str(target).encode()).hexdigest()[:8]
+        return Path("data") / "processed" / f"{target.name}-{digest}.partial"
     return target.with_name(target.name + ".partial")
 
 
 def publish(folder: Path, target: Path) -> None:
-    """Renames the finished store in the workspace to its place; what is at `target` makes way first."""
+    """Rename the finished store in the workspace to `target`, moving an existing folder away first."""
     if target.exists() and any(target.iterdir()):
         os.rename(target, folder / "replaced")
     os.rename(folder / FINISHED, target)

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data.prepare.workspace import alone
-from daydrive.data.prepare.writer import KEPT, current_table
+from daydrive.data.prepare.workspace import exclusive_lock
+from daydrive.data.prepare.writer import VERSION_RETENTION, current_table
 from daydrive.data.progress import PrepareProgress
 from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import DriveInfo, Store, read_metadata, write_metadata
@@ -43,10 +43,10 @@ def add_score(store: Store, name: str, meaning: str, score: Callable[[DriveInfo]
     computed: an interruption leaves the store unchanged, or at worst without the column. Raises UserError if the
     store cannot be written.
     """
-    store.refuse_mix("has no columns of its own; score each member store")
+    store.require_single_store("has no columns of its own; score each member store")
     scores = np.full(store.rows, np.nan, dtype=np.float32)
     lengths = [drive.frames for drive in store.drives]
-    with alone(store.path, "scoring"):
+    with exclusive_lock(store.path, "scoring"):
         with PrepareProgress(lengths, lengths) as progress:
             for drive in store.drives:
                 row = drive.start
@@ -78,4 +78,4 @@ def _write(store: Store, name: str, meaning: str, scores: Scores) -> None:
     metadata["scores"] = {**metadata.get("scores", {}), name: meaning}
     metadata["table_version"] = dataset.version
     write_metadata(store.path, metadata)
-    dataset.cleanup_old_versions(older_than=KEPT)
+    dataset.cleanup_old_versions(older_than=VERSION_RETENTION)

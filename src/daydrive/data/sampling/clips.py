@@ -10,7 +10,7 @@ import torch
 
 from daydrive.data.images import decode_all
 from daydrive.data.sampling.shared_memory import Images, as_images
-from daydrive.data.store.filters import segments, told
+from daydrive.data.store.filters import segments, setting_text
 from daydrive.data.store.store import AGAIN, SPLITS, Actions, Rows, Store
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import Batch, Clip
@@ -163,13 +163,13 @@ def fixed_clips(
 
 def _none_long_enough(store: Store, split: str, longest: int, length: int, skip: int, where: str | None) -> str:
     if longest == 0 and where is not None and len(store.drives.of_split(split)):
-        return f"{told(where)} leaves nothing of the split '{split}' of {store.path}"
+        return f"{setting_text(where)} leaves nothing of the split '{split}' of {store.path}"
     if longest == 0:
         there = ", ".join(sorted({drive.split for drive in store.drives} & set(SPLITS))) or "none"
         return f"the split '{split}' of {store.path} has no drives (splits with drives: {there})"
     apart = f", {skip} frames apart (data.frame_skip)," if skip > 1 else ""
     fits = (longest - 1) // skip + 1
-    of, left = ("drive", "") if where is None else ("part of a drive", f" that {told(where)} leaves")
+    of, left = ("drive", "") if where is None else ("part of a drive", f" that {setting_text(where)} leaves")
     return (
         f"the split '{split}' of {store.path} has no {of} long enough for clips of {length} frames{apart}: the "
         f"longest{left} has {longest} frames; lower data.sequence_length to at most {fits}"
