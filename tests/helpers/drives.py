@@ -1,10 +1,10 @@
-"""Recordings in their real formats, made small; used by the tests of several packages."""
+"""Small recordings in the formats udacity and folder, and synthetic sources."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,19 +21,19 @@ from daydrive.types import Drive, Frame
 HEADER = "steering,throttle,brake,gear"
 
 
-def picture(number: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:
-    """uint8 (H, W, 3): a plain colour that tells its number (0 to 255) after JPEG too."""
+def numbered_image(number: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:
+    """uint8 (H, W, 3): a plain color that encodes `number` (0 to 255) and survives JPEG compression."""
     return np.broadcast_to(np.array([number, 255 - number, 128], dtype=np.uint8), (*size, 3)).copy()
 
 
 def write_udacity(root: Path, milliseconds: Sequence[int], readings: Sequence[tuple[float, ...]] | None = None) -> Path:
-    """A recording with pictures at these times; readings: steering, throttle, brake, speed of each row."""
+    """A Udacity recording with images at these times; readings: steering, throttle, brake, speed of each row."""
     (root / "IMG").mkdir(parents=True)
     lines = []
     for k, offset in enumerate(milliseconds):
-        moment = datetime(2020, 1, 2, 3, 4, 5) + timedelta(milliseconds=offset)
-        name = moment.strftime("center_%Y_%m_%d_%H_%M_%S_") + f"{moment.microsecond // 1000:03d}.jpg"
-        (root / "IMG" / name).write_bytes(simplejpeg.encode_jpeg(picture(k % 256), 95))
+        stamp = datetime(2020, 1, 2, 3, 4, 5) + timedelta(milliseconds=offset)
+        name = stamp.strftime("center_%Y_%m_%d_%H_%M_%S_") + f"{stamp.microsecond // 1000:03d}.jpg"
+        (root / "IMG" / name).write_bytes(simplejpeg.encode_jpeg(numbered_image(k % 256), 95))
         reading = readings[k] if readings else (0.0, 0.5, 0.0, 10.0)
         paths = [rf"C:\Users\someone\{side}\IMG\{name.replace('center', side)}" for side in ("center", "left", "right")]
         lines.append(",".join([*paths, *map(str, reading)]))
@@ -44,13 +44,13 @@ def write_udacity(root: Path, milliseconds: Sequence[int], readings: Sequence[tu
 def write_drive(
     folder: Path, frames: int, rows: Sequence[str] | None = None, header: str = HEADER, size: tuple[int, int] = (40, 60)
 ) -> Path:
-    """A drive of the folder format with JPEG and PNG pictures, frame k of `picture(k)`."""
+    """A drive in the folder format with JPEG and PNG images; frame k shows `numbered_image(k)`."""
     (folder / "images").mkdir(parents=True)
     for k in range(frames):
         if k % 2:
-            cv2.imwrite(str(folder / "images" / f"f{k}.png"), picture(k % 256, size)[..., ::-1])
+            cv2.imwrite(str(folder / "images" / f"f{k}.png"), numbered_image(k % 256, size)[..., ::-1])
         else:
-            (folder / "images" / f"f{k}.jpg").write_bytes(simplejpeg.encode_jpeg(picture(k % 256, size), 95))
+            (folder / "images" / f"f{k}.jpg").write_bytes(simplejpeg.encode_jpeg(numbered_image(k % 256, size), 95))
     lines = rows if rows is not None else [f"{k / 1000},0.5,0,1" for k in range(frames)]
     (folder / "actions.csv").write_text("\n".join([header, *lines]) + "\n")
     return folder
@@ -58,7 +58,7 @@ def write_drive(
 
 @dataclass(frozen=True)
 class CountedFrames:
-    """`count` plain pictures; with DAYDRIVE_TEST_PAUSE seconds between them."""
+    """`count` plain images, with a pause of DAYDRIVE_TEST_PAUSE seconds before each."""
 
     first: int
     count: int
@@ -67,11 +67,11 @@ class CountedFrames:
         for k in range(self.count):
             time.sleep(float(os.environ.get("DAYDRIVE_TEST_PAUSE", "0")))
             action = np.array([k / 100, 0.5, 0, 1], dtype=np.float32)
-            yield Frame(picture(self.first + k), action, k / 10, {"number": float(k)})
+            yield Frame(numbered_image(self.first + k), action, k / 10, {"number": float(k)})
 
 
 class CountedSource:
-    """Stands in for a source that takes its time."""
+    """A source of synthetic drives that can be slowed down."""
 
     name = "counted"
     needs_root = False
@@ -86,16 +86,15 @@ class CountedSource:
 
 
 def numbers(store: Store, rows: np.ndarray) -> list[int]:
-    """Which `picture` each row shows."""
+    """The numbers of the `numbered_image`s in these rows."""
     return [int(simplejpeg.decode_jpeg(jpeg)[:, :, 0].mean().round()) for jpeg in store.read(rows)[0]]
 
 
 @dataclass(frozen=True)
 class GroupedSource(CountedSource):
-    """Drives 0 and 1 show one place, 2 and 3 another, …"""
+    """Consecutive pairs of drives belong to the same group."""
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
-        def made(first: int) -> Callable[[], Iterator[Frame]]:
-            return CountedFrames(first, 10)
-
-        return [Drive(f"c{i}", 10.0, made(i), length=10, group=f"g{i // 2}") for i in range(options["drives"])]
+        return [
+            Drive(f"c{i}", 10.0, CountedFrames(i, 10), length=10, group=f"g{i // 2}") for i in range(options["drives"])
+        ]

@@ -1,9 +1,9 @@
-"""A fake of CARLA's client 0.9.13 to 0.9.16 and its server, after their reference documentation.
+"""A fake of CARLA's client 0.9.13 to 0.9.16 and its server, modeled on their reference documentation.
 
-It has the behaviour that the recorder relies on: in synchronous mode the world advances only by ticks of
+It reproduces the behavior that the recorder relies on: in synchronous mode the world advances only by ticks of
 `fixed_delta_seconds`; controls set before a tick are applied in it, and `get_control` returns those of the last tick;
 the traffic manager sets its controls during the tick; sensors call back from another thread for every frame; spawning
-at an occupied location returns None; a destroyed actor raises RuntimeError, as does a server that does not respond.
+at an occupied position returns None; a destroyed actor, or a server that does not respond, raises RuntimeError.
 """
 
 from __future__ import annotations
@@ -97,10 +97,10 @@ class Library(list):
 
 class Actor:
     def __init__(self, server: Server, blueprint: Blueprint, transform: Transform, parent: Actor | None) -> None:
-        self.server, self.parent, self.id = server, parent, 100 + len(server.everyone)
+        self.server, self.parent, self.id = server, parent, 100 + len(server.actors)
         self.type_id, self.attributes = blueprint.id, dict(blueprint.attributes)
         self.transform, self.alive = copy.deepcopy(transform), True
-        server.everyone.append(self)
+        server.actors.append(self)
 
     def _check(self) -> None:
         self.server.check()
@@ -140,10 +140,10 @@ class Vehicle(Actor):
             self.given = self.server.manager.decide(self)
         self.control = self.given or self.control
         speed = -SPEED if self.control.reverse else SPEED
-        self.turning = 40.0 * self.control.steer * speed / SPEED
-        self.transform.rotation.yaw += self.turning * seconds
-        ahead = self.transform.get_forward_vector()
-        self.velocity = Vector(ahead.x * speed, ahead.y * speed)
+        self.yaw_rate = 40.0 * self.control.steer * speed / SPEED
+        self.transform.rotation.yaw += self.yaw_rate * seconds
+        forward = self.transform.get_forward_vector()
+        self.velocity = Vector(forward.x * speed, forward.y * speed)
         self.transform.location.x += self.velocity.x * seconds
         self.transform.location.y += self.velocity.y * seconds
 
@@ -200,9 +200,9 @@ class TrafficManager:
         self.seed = seed
 
     def decide(self, vehicle: Vehicle) -> VehicleControl:
-        """A control that depends on the seed and on the number of earlier calls."""
-        vehicle.decisions = getattr(vehicle, "decisions", 0) + 1
-        t = vehicle.decisions * 0.1 + self.seed % 7
+        """Depends on the seed and the number of calls."""
+        vehicle.calls = getattr(vehicle, "calls", 0) + 1
+        t = vehicle.calls * 0.1 + self.seed % 7
         return VehicleControl(0.5 + 0.25 * math.cos(t), 0.5 * math.sin(t), 0.0, self.server.reverse)
 
 
@@ -216,10 +216,10 @@ class World:
 
 
 class Server:
-    """The state of the simulator, and faults for tests.
+    """The state of the simulator, and the faults injected by tests.
 
-    lost: frames without an image. on_tick: called before each tick with the number of ticks so far. jump: frames that
-    another client adds to each tick. applied: control of each vehicle by frame.
+    lost: frames without an image. on_tick: called with the number of previous ticks before each tick. jump: additional
+    frames per tick, from another client. applied: control of each vehicle by frame.
     """
 
     def __init__(self, spawn_points: int = 12) -> None:
@@ -229,7 +229,7 @@ class Server:
             synchronous_mode=False, fixed_delta_seconds=None, no_rendering_mode=False, max_substeps=10
         )
         self.points = [Transform(Vector(20.0 * k, 5.0, 0.3), Rotation(yaw=10.0 * k)) for k in range(spawn_points)]
-        self.everyone: list[Actor] = []
+        self.actors: list[Actor] = []
         self.manager = TrafficManager(self, 8000)
         self.lost: set[int] = set()
         self.blocked = False
@@ -247,7 +247,7 @@ class Server:
             raise RuntimeError(NO_ANSWER.format("localhost:2000"))
 
     def alive(self, kind: type[Actor] = Actor) -> list[Any]:
-        return [actor for actor in self.everyone if actor.alive and isinstance(actor, kind)]
+        return [actor for actor in self.actors if actor.alive and isinstance(actor, kind)]
 
     def world_get_settings(self) -> Any:
         return copy.copy(self.settings)
@@ -314,29 +314,35 @@ class Server:
         self.applied[self.frame] = {v.id: copy.copy(v.control) for v in self.alive(Vehicle)}
         for camera in self.alive(Camera):
             if camera.callback is not None and self.frame not in self.lost:
-                self._calls.put(partial(self._deliver, camera, self._image(camera)))
+                self._calls.put(partial(self._show, camera, self._image(camera)))
         return self.frame
 
     def world_get_snapshot(self) -> Any:
-        def snapshot_of(vehicle: Vehicle) -> Any:
-            transform, velocity, turning = copy.deepcopy(vehicle.transform), vehicle.velocity, Vector(z=vehicle.turning)
+        def snapshot(vehicle: Vehicle) -> Any:
+            transform, velocity, angular_velocity = (
+                copy.deepcopy(vehicle.transform),
+                vehicle.velocity,
+                Vector(z=vehicle.yaw_rate),
+            )
             return SimpleNamespace(
-                get_transform=lambda: transform, get_velocity=lambda: velocity, get_angular_velocity=lambda: turning
+                get_transform=lambda: transform,
+                get_velocity=lambda: velocity,
+                get_angular_velocity=lambda: angular_velocity,
             )
 
         def find(number: int) -> Any:
-            return next((snapshot_of(vehicle) for vehicle in self.alive(Vehicle) if vehicle.id == number), None)
+            return next((snapshot(vehicle) for vehicle in self.alive(Vehicle) if vehicle.id == number), None)
 
         return SimpleNamespace(frame=self.frame, timestamp=SimpleNamespace(elapsed_seconds=self.elapsed), find=find)
 
     def _image(self, camera: Camera) -> Any:
-        """An image whose red value encodes the frame (in steps of 16); blue is 200."""
+        """Red encodes the frame (in steps of 16), blue is 200."""
         height, width = (int(camera.attributes[f"image_size_{axis}"]) for axis in "yx")
         pixels = np.zeros((height, width, 4), np.uint8)
         pixels[..., 0], pixels[..., 2], pixels[..., 3] = 200, self.frame % 16 * 16, 255
         return SimpleNamespace(frame=self.frame, height=height, width=width, raw_data=memoryview(pixels.tobytes()))
 
-    def _deliver(self, camera: Camera, image: Any) -> None:
+    def _show(self, camera: Camera, image: Any) -> None:
         callback = camera.callback
         if callback is not None:
             callback(image)
@@ -347,7 +353,7 @@ class Server:
 
 
 def client_of(server: Server) -> ModuleType:
-    """The module `carla` for this server."""
+    """The module that `import carla` returns."""
 
     class Client:
         def __init__(self, host: str, port: int) -> None:
@@ -371,7 +377,7 @@ def client_of(server: Server) -> ModuleType:
             return [f"/Game/Carla/Maps/{town}" for town in TOWNS]
 
         def load_world(self, town: str) -> World:
-            server.town, server.everyone = town, []
+            server.town, server.actors = town, []
             return World(server)
 
         def get_trafficmanager(self, port: int = 8000) -> TrafficManager:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from daydrive import cli
-from helpers.nuscenes import Made, write_nuscenes
+from helpers.nuscenes import SceneSpec, write_nuscenes
 from helpers.paths import REPO
 
 GUIDE = REPO / "docs/TRAINING.md"
@@ -132,7 +132,7 @@ def make_room(words: list[str], folder: Path) -> None:
     The recordings that a command reads are there, nuScenes in its real format.
     """
     if "data/nuscenes" in words and not (folder / "data/nuscenes").exists():
-        scenes = [Made(f"scene-{number:04d}", seconds=2.0) for number in range(1, 5)]
+        scenes = [SceneSpec(f"scene-{number:04d}", seconds=2.0) for number in range(1, 5)]
         write_nuscenes(folder / "data/nuscenes", scenes)
     for option, needed in (("--run-dir", "scripts/train.py"), ("--dataset", "scripts/prepare_dataset.py")):
         if needed in words and option in words and "--resume" not in words:

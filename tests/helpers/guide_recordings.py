@@ -1,4 +1,4 @@
-"""What is below each data root that the guides name."""
+"""Small recordings for the data roots named in the guides."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from helpers.carla_waymo import write_bench2drive, write_waymo
 from helpers.drives import write_drive, write_udacity
-from helpers.nuscenes import Made, write_nuscenes
+from helpers.nuscenes import SceneSpec, write_nuscenes
 from helpers.open_formats import write_csv, write_lerobot, write_tub, write_video
 from helpers.recordings import Truth, write_comma2k19, write_odometry
 
@@ -15,7 +15,7 @@ SHORT = Truth(15, hz=10)
 
 
 def several(write: Callable[[Path, int], object]) -> Callable[[Path], None]:
-    """Three recordings side by side."""
+    """A function that writes three recordings below a root."""
 
     def make(root: Path) -> None:
         for k in range(3):
@@ -36,7 +36,7 @@ RECORDINGS: dict[str, Callable[[Path], object]] = {
     "second_track": lambda root: write_udacity(root, [70 * k for k in range(60)]),
     "comma2k19": lambda root: write_comma2k19(root / "Chunk_1/a route/0", Truth(60)),
     "kitti/dataset": several(lambda root, k: write_odometry(root, f"{k:02d}", SHORT)),
-    "data/nuscenes": lambda root: write_nuscenes(root, [Made(f"scene-{k:04d}", seconds=2.0) for k in range(1, 5)]),
+    "data/nuscenes": lambda root: write_nuscenes(root, [SceneSpec(f"scene-{k:04d}", seconds=2.0) for k in range(1, 5)]),
     "Bench2Drive/v1": several(lambda root, k: write_bench2drive(root / f"A_Town01_Route{k}_Weather1", SHORT)),
     "waymo_v2": several(lambda root, k: write_waymo(root / "training", f"segment-{k}", SHORT)),
     "mycar/data": several(lambda root, k: write_tub(root / f"tub{k}", (30,))),
@@ -45,4 +45,4 @@ RECORDINGS: dict[str, Callable[[Path], object]] = {
     "dashcam": several(lambda root, k: write_video(root / f"trip{k}/video.mp4", [100 * i for i in range(15)])),
     "trips": several(write_trip),
 }  # fmt: skip
-"""What is below each data root of the guides."""
+"""Writers of the recordings by data root."""

@@ -1,4 +1,4 @@
-"""Drives as people record them: Donkeycar's tubs, videos, LeRobot's datasets; frame k shows `shade(k)`."""
+"""Writers for Donkeycar tubs, videos and LeRobot datasets; frame k shows `shade(k)`."""
 
 from __future__ import annotations
 
@@ -25,48 +25,48 @@ SIZE = (24, 32)
 
 
 def shade(k: int) -> np.ndarray:
-    """A grey picture that tells k, up to 50, after a video codec too."""
+    """A gray image that encodes k, up to 50, and survives video compression."""
     return np.full((*SIZE, 3), 5 * (k % 51), dtype=np.uint8)
 
 
 def seen(store: Store, rows: Sequence[int] | np.ndarray | None = None) -> list[int]:
-    """The k of the pictures in these rows, or all."""
+    """The k of the images in these rows, by default in all."""
     jpegs = store.read(np.arange(store.rows) if rows is None else rows)[0]
     return [round(float(np.median(simplejpeg.decode_jpeg(jpeg)[..., 0])) / 5) for jpeg in jpegs]
 
 
 def train_and_evaluate(store: Path, config: Path, folder: Path) -> None:
-    """Two steps, and what they gave on the test drives."""
+    """Trains for two steps and evaluates on the test drives."""
     steps = ("training.max_steps=2", "training.gradient_accumulation=1")
     assert run_training(config, store, folder / "run", *steps) == 0
     assert evaluate(folder / "run", store, "test", folder / "evaluation", horizon=3, clips=4)
 
 
-def write_video(file: Path, milliseconds: Sequence[float], pictures: Sequence[np.ndarray] | None = None) -> Path:
-    """Frames shown at these times; evenly at 10 a second in an AVI, which knows no times."""
+def write_video(file: Path, milliseconds: Sequence[float], images: Sequence[np.ndarray] | None = None) -> Path:
+    """Writes a video with frames at these times; at 10 Hz for AVI, which has no timestamps."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    shown = pictures or [shade(k) for k in range(len(milliseconds))]
+    shown = images or [shade(k) for k in range(len(milliseconds))]
     with av.open(str(file), "w") as container:
         stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast", "crf": "4"})
         stream.height, stream.width, stream.pix_fmt = *shown[0].shape[:2], "yuv420p"
         timed = file.suffix != ".avi"
         if timed:
             stream.codec_context.time_base = Fraction(1, 1000)
-        for moment, image in zip(milliseconds, shown, strict=True):
+        for time, image in zip(milliseconds, shown, strict=True):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             if timed:
-                frame.pts, frame.time_base = round(moment), Fraction(1, 1000)
+                frame.pts, frame.time_base = round(time), Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return file
 
 
 def held_upright(file: Path) -> None:
-    """Makes an MP4 one of a phone held upright: to be shown turned clockwise by 90 degrees."""
+    """Sets the rotation of an MP4 to 90 degrees clockwise, as phones held upright do."""
     data = file.read_bytes()
-    place = data.index(b"tkhd") + 44
+    start = data.index(b"tkhd") + 44
     matrix = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
-    file.write_bytes(data[:place] + matrix + data[place + 36 :])
+    file.write_bytes(data[:start] + matrix + data[start + 36 :])
 
 
 def write_csv(file: Path, header: str, rows: Sequence[Sequence[float]]) -> Path:
@@ -75,7 +75,7 @@ def write_csv(file: Path, header: str, rows: Sequence[Sequence[float]]) -> Path:
 
 
 def record(k: int, **more: object) -> dict[str, Any]:
-    """Record k of a tub: the car turns from left to right, speeds up, then brakes."""
+    """Record k of a tub: the car steers from left to right, accelerates, then brakes."""
     reading = {"user/angle": round(-0.9 + 0.03 * k, 4), "user/throttle": round(0.8 - 0.03 * k, 4), "user/mode": "user"}
     return {**reading, **more}
 
@@ -83,7 +83,7 @@ def record(k: int, **more: object) -> dict[str, Any]:
 def write_tub(
     tub: Path, sessions: Sequence[int], deleted: Sequence[int] = (), period: int = 50, in_catalog: int = 25
 ) -> Path:
-    """A tub of version 2 with sessions of so many records each."""
+    """Writes a version 2 tub. sessions: number of records in each session. deleted: indices of deleted records."""
     (tub / "images").mkdir(parents=True)
     lines, number = [], 0
     for session, count in enumerate(sessions):
@@ -91,8 +91,8 @@ def write_tub(
             name = f"{number}_cam_image_array_.jpg"
             (tub / "images" / name).write_bytes(simplejpeg.encode_jpeg(shade(number), 95))
             stamp = {"_timestamp_ms": 1_600_000_000_000 + 100_000 * session + period * number, "_index": number}
-            private = {**stamp, "_session_id": f"20-09-13_{session}", "cam/image_array": name}
-            lines.append(json.dumps(record(number, **private)))
+            fields = {**stamp, "_session_id": f"20-09-13_{session}", "cam/image_array": name}
+            lines.append(json.dumps(record(number, **fields)))
             number += 1
     paths = []
     for first in range(0, number, in_catalog):
@@ -100,22 +100,24 @@ def write_tub(
         (tub / paths[-1]).write_text("\r\n".join(lines[first : first + in_catalog]) + "\r\n")
     last = {"paths": paths, "current_index": number, "max_len": in_catalog, "deleted_indexes": list(deleted)}
     inputs, types = ["cam/image_array", "user/angle", "user/throttle"], ["image_array", "float", "float"]
-    parts = (inputs, types, {}, {"created_at": 1.6e9}, last)
-    (tub / "manifest.json").write_text("\r\n".join(map(json.dumps, parts)) + "\r\n")
+    manifest = (inputs, types, {}, {"created_at": 1.6e9}, last)
+    (tub / "manifest.json").write_text("\r\n".join(map(json.dumps, manifest)) + "\r\n")
     return tub
 
 
 def write_old_tub(tub: Path, numbers: Sequence[int], times: str = "milliseconds") -> Path:
-    """A tub of version 1 with the records of these numbers, 20 a second; times: the key that says when, or ''."""
+    """Writes a version 1 tub with records of these numbers at 20 Hz. times: the key that holds the time, or ''."""
     tub.mkdir(parents=True)
     (tub / "meta.json").write_text(json.dumps({"inputs": ["cam/image_array"], "types": ["image_array"], "start": 1e9}))
     for k in numbers:
         name = f"{k}_cam-image_array_.jpg"
         (tub / name).write_bytes(simplejpeg.encode_jpeg(shade(k), 95))
-        moment = datetime(2019, 3, 6, 21, 4, 48) + timedelta(milliseconds=50 * k)
-        when = {"milliseconds": 50 * k, "timestamp": f"{moment:%Y-%m-%d %H:%M:%S.%f}"}
-        own = {times: when[times]} if times else {}
-        (tub / f"record_{k}.json").write_text(json.dumps(record(k, **own, **{"cam/image_array": f"C:\\d\\{name}"})))
+        time = datetime(2019, 3, 6, 21, 4, 48) + timedelta(milliseconds=50 * k)
+        when = {"milliseconds": 50 * k, "timestamp": f"{time:%Y-%m-%d %H:%M:%S.%f}"}
+        time_field = {times: when[times]} if times else {}
+        (tub / f"record_{k}.json").write_text(
+            json.dumps(record(k, **time_field, **{"cam/image_array": f"C:\\d\\{name}"}))
+        )
     return tub
 
 
@@ -129,14 +131,17 @@ def write_lerobot(
     root: Path,
     lengths: Sequence[int],
     names: Any = ("steering", "throttle", "brake"),
-    pictures: str = "video",
+    image_dtype: str = "video",
     fps: int = 10,
     **info: object,
 ) -> Path:
-    """Version 2.1: a Parquet file and a video for each episode; action of frame k: k / 100, 0.5, 0 and so on."""
+    """Writes a version 2.1 dataset with one Parquet file and one video per episode; action of frame k: k / 100, 0.5, 0.
+
+    image_dtype: 'video', or 'image' for images in the Parquet files.
+    """
     cameras = ("observation.images.front", "observation.images.wrist")
     width = len(names) if isinstance(names, list | tuple) else 3
-    shape = {"dtype": pictures, "shape": [*SIZE, 3], "names": ["height", "width", "channels"]}
+    shape = {"dtype": image_dtype, "shape": [*SIZE, 3], "names": ["height", "width", "channels"]}
     features = {
         **dict.fromkeys(cameras, shape),
         "action": {"dtype": "float32", "shape": [width], "names": names},
@@ -144,13 +149,13 @@ def write_lerobot(
         **FEATURES,
     }
     (root / "meta").mkdir(parents=True)
-    whole = {
+    metadata = {
         "codebase_version": "v2.1", "fps": fps, "chunks_size": 2, "splits": {"train": f"0:{len(lengths)}"},
         "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
         "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
         "features": features, **info,
     }  # fmt: skip
-    (root / "meta/info.json").write_text(json.dumps(whole))
+    (root / "meta/info.json").write_text(json.dumps(metadata))
     (root / "meta/tasks.jsonl").write_text('{"task_index": 0, "task": "drive"}\n')
     rows = [{"episode_index": k, "tasks": ["drive"], "length": length} for k, length in enumerate(lengths)]
     (root / "meta/episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -165,13 +170,13 @@ def write_lerobot(
             "frame_index": pa.array(count),
             "episode_index": pa.array(np.full(length, episode)),
         }
-        for place, camera in enumerate(cameras):
-            shown = [shade(k + 20 * place) for k in range(length)]
-            if pictures == "video":
+        for index, camera in enumerate(cameras):
+            shown = [shade(k + 20 * index) for k in range(length)]
+            if image_dtype == "video":
                 file = f"videos/chunk-{episode // 2:03d}/{camera}/episode_{episode:06d}.mp4"
                 write_video(root / file, 1000 / fps * count, shown)
             else:
-                cells = [{"bytes": _picture_file(image, k), "path": f"frame_{k:06d}"} for k, image in enumerate(shown)]
+                cells = [{"bytes": _encoded_image(image, k), "path": f"frame_{k:06d}"} for k, image in enumerate(shown)]
                 columns[camera] = pa.array(cells, pa.struct({"bytes": pa.binary(), "path": pa.string()}))
         file = root / f"data/chunk-{episode // 2:03d}/episode_{episode:06d}.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +184,7 @@ def write_lerobot(
     return root
 
 
-def _picture_file(image: np.ndarray, k: int) -> bytes:
+def _encoded_image(image: np.ndarray, k: int) -> bytes:
     if k % 2:
         return simplejpeg.encode_jpeg(image, 95)
     return cv2.imencode(".png", image[..., ::-1])[1].tobytes()

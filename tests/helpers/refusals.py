@@ -1,4 +1,4 @@
-"""How bad input is refused, and ways to make some."""
+"""Checks for errors caused by invalid input, and functions that produce such input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Listing = dict[str, bytes | None]
 
 
 def listing(*folders: Path) -> Listing:
-    """Every file with its bytes, and every folder."""
+    """All files with their contents and all folders (None) below `folders`."""
     found = [path for folder in folders for path in (folder, *folder.rglob("*"))]
     return {str(path): path.read_bytes() if path.is_file() else None for path in found}
 
@@ -41,7 +41,7 @@ def checkpoint_of(run: Path) -> Path:
 
 
 def damage_pictures(store: Path, split: str) -> None:
-    """Cut the JPEGs of a split short, in the table itself."""
+    """Truncates the JPEGs of a split in the store's table."""
     metadata = json.loads((store / METADATA_FILE).read_text())
     bad = [range(d["start"], d["start"] + d["frames"]) for d in metadata["drives"] if d["split"] == split]
     table = lance.dataset(str(store / TABLE)).to_table()
@@ -54,14 +54,14 @@ def damage_pictures(store: Path, split: str) -> None:
 
 
 def replace_table(store: Path, table: pa.Table) -> None:
-    """Other rows in a store, with the metadata as it is."""
+    """Replaces the rows of a store; its other metadata is unchanged."""
     metadata = json.loads((store / METADATA_FILE).read_text())
     written = lance.write_dataset(table, str(store / TABLE), mode="overwrite")
     (store / METADATA_FILE).write_text(json.dumps({**metadata, "table_version": written.version}))
 
 
 def spoil(name: str, text: str | bytes | None) -> Callable[[Path], None]:
-    """Replace a checkpoint's file; None cuts it short."""
+    """A function that replaces a file of a checkpoint; None truncates it."""
 
     def apply(folder: Path) -> None:
         data = text.encode() if isinstance(text, str) else text
@@ -71,7 +71,7 @@ def spoil(name: str, text: str | bytes | None) -> Callable[[Path], None]:
 
 
 def refuses(call: Callable[[], object], below: Path) -> str:
-    """The sentence of the UserError that `call` raises; nothing under `below` has changed after it."""
+    """The message of the UserError that `call` raises; checks that no files below `below` were added or removed."""
     before = sorted(below.rglob("*"))
     with pytest.raises(UserError) as caught:
         call()
@@ -83,5 +83,6 @@ def refuses(call: Callable[[], object], below: Path) -> str:
 
 
 def refused(dataset: str, tmp_path: Path, **more: object) -> str:
+    """The message of the UserError raised by preparing `tmp_path`/raw."""
     settings = {"data_root": tmp_path / "raw", "output": tmp_path / "out" / "store", "workers": 1, **more}
     return refuses(lambda: prepare(dataset, image_size=(16, 16), **settings), tmp_path)

@@ -1,4 +1,4 @@
-"""The source of another package that docs/DATASETS.md shows, packages that are broken, and drives for the former."""
+"""Source packages for tests: the example of docs/OWN_SOURCE.md with recordings for it, and invalid packages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from helpers.drives import picture
+from helpers.drives import numbered_image
 from helpers.guide import blocks
 from helpers.paths import REPO
 
@@ -17,7 +17,7 @@ GUIDES = (REPO / "docs/DATASETS.md", REPO / "docs/STORES.md", REPO / "docs/OWN_S
 
 
 def shown_package(folder: Path) -> Path:
-    """The files of the package, as the guide has them: each begins with its name in a comment."""
+    """Writes the guide's package; the first line of each file is a comment with its name."""
     for guide in GUIDES:
         for block in (*blocks("toml", guide), *blocks("python", guide)):
             name, _, text = block.text.partition("\n")
@@ -29,7 +29,7 @@ def shown_package(folder: Path) -> Path:
 
 
 def install(package: Path, target: Path) -> Path:
-    """Offline, into a folder of its own."""
+    """Installs a package offline into the folder `target`."""
     command = [
         sys.executable,
         "-m",
@@ -47,7 +47,7 @@ def install(package: Path, target: Path) -> Path:
 
 
 def write_racer(root: Path, drives: int = 3, frames: int = 30, skipped: range = range(0)) -> Path:
-    """log.csv and pictures at 10 Hz, frame k of `picture(k)`; the first drive lacks those that are `skipped`."""
+    """Writes log.csv and images at 10 Hz; frame k shows `numbered_image(k)`. skipped: frames the first drive lacks."""
     for drive in range(drives):
         folder = root / f"lap {drive}"
         folder.mkdir(parents=True)
@@ -55,7 +55,7 @@ def write_racer(root: Path, drives: int = 3, frames: int = 30, skipped: range = 
         for k in range(frames):
             if drive == 0 and k in skipped:
                 continue
-            (folder / f"{k}.jpg").write_bytes(simplejpeg.encode_jpeg(picture(k, (20, 30)), 95, "RGB", "444"))
+            (folder / f"{k}.jpg").write_bytes(simplejpeg.encode_jpeg(numbered_image(k, (20, 30)), 95, "RGB", "444"))
             lines.append(f"{k}.jpg,{k / 10:.1f},{10 * np.sin(k / 5):.4f},{0.5 if k % 20 < 10 else -0.25}")
         (folder / "log.csv").write_text("\n".join(lines) + "\n")
     return root
@@ -73,20 +73,20 @@ def frames():
 class Source:
     name, needs_root, split, options = "broken", False, "drive", ()
     def describe(self, options):
-        said = action("a", "b", "c", "d")
-        return {"actions": dict.fromkeys(("steering", "throttle", "brake", "gear"), said), "values": {"v": "m/s"}}
+        entry = action("a", "b", "c", "d")
+        return {"actions": dict.fromkeys(("steering", "throttle", "brake", "gear"), entry), "values": {"v": "m/s"}}
     def drives(self, root, options, image_size):
         return [Drive(f"d{k}", 10.0, frames) for k in range(3)]
 """
-"""A module of a source without faults."""
+"""The module of a valid source."""
 
 
 def write_package(folder: Path, package: str, module: str, dataset: str = "broken", name: str = "Source") -> Path:
-    """What pip leaves of a package with one module and one entry point; returns the folder, for sys.path."""
+    """Writes an installed package with one module and one entry point; returns the folder, for sys.path."""
     stem = package.replace("-", "_")
-    told = folder / f"{stem}-1.0.dist-info"
-    told.mkdir(parents=True, exist_ok=True)
-    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    (told / "entry_points.txt").write_text(f"[daydrive.sources]\n{dataset} = {stem}:{name}\n")
+    dist_info = folder / f"{stem}-1.0.dist-info"
+    dist_info.mkdir(parents=True, exist_ok=True)
+    (dist_info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (dist_info / "entry_points.txt").write_text(f"[daydrive.sources]\n{dataset} = {stem}:{name}\n")
     (folder / f"{stem}.py").write_text(module)
     return folder

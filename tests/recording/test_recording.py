@@ -75,7 +75,7 @@ def test_a_recording_of_carla(server: Server, call: Callable[..., int], tmp_path
         frames = rows["world_frame"].astype(int)
         assert len(frames) == note["frames"] == 30 == len(list((drive / "images").iterdir()))
         assert (np.diff(frames) == 1).all() and np.allclose(rows["time"], 0.1 * np.arange(30), atol=1e-6)
-        car = next(v for v in server.everyone if isinstance(v, Vehicle) and v.id in server.applied[frames[0]])
+        car = next(v for v in server.actors if isinstance(v, Vehicle) and v.id in server.applied[frames[0]])
         given = [server.applied[frame + 1][car.id] for frame in frames]
         assert np.allclose(rows["steering"], [c.steer for c in given], atol=1e-6), "the control up to the next frame"
         assert np.allclose(rows["throttle"], [c.throttle for c in given], atol=1e-6) and (rows["gear"] == 1).all()
@@ -141,7 +141,7 @@ def test_lost_images_are_skipped(server: Server, call: Callable[..., int], tmp_p
     frames = rows["world_frame"].astype(int)
     assert sorted(set(range(first, frames[-1] + 1)) - set(frames)) == sorted(server.lost)
     assert np.allclose(rows["time"], (frames - first) * 0.1, atol=1e-6)
-    car = next(v for v in server.everyone if isinstance(v, Vehicle))
+    car = next(v for v in server.actors if isinstance(v, Vehicle))
     expected = np.mean([server.applied[first + k][car.id].steer for k in (3, 4)])
     assert abs(rows["steering"][2] - expected) < 1e-6, "the mean of both ticks"
     assert json.loads((tmp_path / "out" / "drive_00000" / "drive.json").read_text())["lost"] == 3
@@ -153,7 +153,7 @@ def test_low_rates_use_several_ticks_per_frame(server: Server, call: Callable[..
     rows = rows_of(tmp_path / "out" / "drive_00000")
     assert set(server.deltas) == {1 / 12} and np.allclose(np.diff(rows["time"]), 0.25, atol=1e-6)
     frames = rows["world_frame"].astype(int)
-    car = next(v for v in server.everyone if isinstance(v, Vehicle))
+    car = next(v for v in server.actors if isinstance(v, Vehicle))
     steer = [np.mean([server.applied[frame + k][car.id].steer for k in (1, 2, 3)]) for frame in frames]
     assert np.allclose(rows["steering"], steer, atol=1e-6)
     assert (rows["gear"] == -1).all() and (rows["speed"] < 0).all()
@@ -264,7 +264,7 @@ def test_output_of_another_recording(server: Server, call: Callable[..., int], r
 
 def test_walkers_have_destinations(server: Server, tmp_path: Path, call: Callable[..., int]) -> None:
     assert call(*COMMAND, "--drives", 1, "--output", tmp_path / "out") == 0
-    controllers = [actor for actor in server.everyone if isinstance(actor, Controller)]
+    controllers = [actor for actor in server.actors if isinstance(actor, Controller)]
     assert len(controllers) == 2 and all(controller.target is not None for controller in controllers)
 
 

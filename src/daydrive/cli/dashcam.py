@@ -19,7 +19,7 @@ def actions(
     ] = None,
 ) -> None:
     """Videos without an actions.csv → one beside each: the wheel from how the picture turns, pedals from a *.gpx."""
-    from daydrive.data.kinematics.dashcam import drives_without_actions, write_actions
+    from daydrive.data.kinematics.dashcam import videos_without_actions, write_actions
 
-    for file in drives_without_actions(folder):
+    for file in videos_without_actions(folder):
         print(write_actions(file, fov, offset))

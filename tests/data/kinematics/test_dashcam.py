@@ -1,4 +1,4 @@
-"""docs/DASHCAM.md is true: its commands run on small videos, and what they estimate is what the car did."""
+"""The commands of docs/DASHCAM.md run on small videos, and their estimates match the known motion."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ import av
 import cv2
 import numpy as np
 import pytest
-from helpers.paths import REPO
-from helpers.guide import blocks, small
-from helpers.open_formats import write_video
-from helpers.refusals import Refuse
-from helpers.guide import run_here
 
 from daydrive.data.kinematics.dashcam import CAR, controls, yaw_rates
-from daydrive.data.kinematics.track import EARTH, read_gpx
+from daydrive.data.kinematics.track import EARTH_RADIUS, read_gpx
 from daydrive.data.sources.table import read_actions
 from daydrive.data.store.store import Store
+from helpers.guide import blocks, run_here, small
+from helpers.open_formats import write_video
+from helpers.paths import REPO
+from helpers.refusals import Refuse
 
 GUIDE = REPO / "docs/DASHCAM.md"
-BEGAN = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
+START = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 FOV = 70.0
 
 
-def turning(yaw_rate: np.ndarray, hz: float, seed: int = 0) -> list[np.ndarray]:
-    """Pictures uint8 (60, 80, 3) of far hills, seen across `FOV` by a camera that turns at (N,) rad/s."""
+def rotating_camera(yaw_rate: np.ndarray, hz: float, seed: int = 0) -> list[np.ndarray]:
+    """Images uint8 (60, 80, 3) of a distant landscape from a camera that rotates at `yaw_rate` (N,) rad/s."""
     rng = np.random.default_rng(seed)
     hills = cv2.GaussianBlur(rng.uniform(0, 255, (60, 1200)).astype(np.float32), (0, 0), 4)
     hills = np.clip((hills - hills.mean()) * 6 + 128, 0, 255).astype(np.uint8)
@@ -42,22 +41,22 @@ def turning(yaw_rate: np.ndarray, hz: float, seed: int = 0) -> list[np.ndarray]:
 
 
 def write_gpx(file: Path, seconds: np.ndarray, east: np.ndarray, north: np.ndarray) -> Path:
-    """Positions in m from a point in Graz."""
-    latitude = 47.07 + np.degrees(north / EARTH)
-    longitude = 15.44 + np.degrees(east / (EARTH * np.cos(np.radians(47.07))))
+    """Writes a GPX track at `seconds` (N,) since START. east, north: (N,) m from a point in Graz."""
+    latitude = 47.07 + np.degrees(north / EARTH_RADIUS)
+    longitude = 15.44 + np.degrees(east / (EARTH_RADIUS * np.cos(np.radians(47.07))))
     fixes = "".join(
-        f'<trkpt lat="{a:.7f}" lon="{b:.7f}"><time>{(BEGAN + timedelta(seconds=float(s))).isoformat()}</time></trkpt>'
+        f'<trkpt lat="{a:.7f}" lon="{b:.7f}"><time>{(START + timedelta(seconds=float(s))).isoformat()}</time></trkpt>'
         for s, a, b in zip(seconds, latitude, longitude, strict=True)
     )
     file.write_text(f'<gpx xmlns="http://www.topografix.com/GPX/1/1"><trk><trkseg>{fixes}</trkseg></trk></gpx>')
     return file
 
 
-def made_at(file: Path, moment: datetime) -> None:
-    """Writes the file anew with the time of its recording in it."""
+def set_creation_time(file: Path, time: datetime) -> None:
+    """Rewrites a video with a creation time in its metadata."""
     copy = file.with_name("copy.mp4")
     with av.open(str(file)) as source, av.open(str(copy), "w") as target:
-        target.metadata["creation_time"] = moment.isoformat()
+        target.metadata["creation_time"] = time.isoformat()
         stream = target.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(source.streams.video[0]):
             if packet.dts is not None:
@@ -67,22 +66,22 @@ def made_at(file: Path, moment: datetime) -> None:
 
 
 @pytest.mark.parametrize("hz", [10.0, 30.0])
-def test_the_wheel_follows_how_the_picture_turns(tmp_path: Path, hz: float) -> None:
+def test_yaw_rate_from_image_motion(tmp_path: Path, hz: float) -> None:
     times = np.arange(int(6 * hz)) / hz
     truth = 0.3 * np.sin(2 * np.pi * times / 4)
-    file = write_video(tmp_path / "drive.mp4", 1000 * times, turning(truth, hz))
-    told = yaw_rates(file, FOV)
-    assert np.corrcoef(told, truth)[0, 1] > 0.97
-    assert 0.85 < np.polyfit(truth, told, 1)[0] < 1.15, "in rad/s"
+    file = write_video(tmp_path / "drive.mp4", 1000 * times, rotating_camera(truth, hz))
+    estimate = yaw_rates(file, FOV)
+    assert np.corrcoef(estimate, truth)[0, 1] > 0.97
+    assert 0.85 < np.polyfit(truth, estimate, 1)[0] < 1.15, "in rad/s"
 
 
-def test_without_a_speed_the_wheel_is_a_share_of_the_largest_turn() -> None:
+def test_steering_without_speed_is_yaw_rate_over_largest_turn() -> None:
     actions = controls(np.radians([-60.0, -15.0, 0.0, 30.0]), None, None)
     assert np.allclose(actions[:, 0], [-1, -0.5, 0, 1]) and (actions[:, 1:] == [0, 0, 1]).all()
 
 
-def test_a_track_tells_speed_and_acceleration(tmp_path: Path) -> None:
-    """A quarter of a circle at 10 m/s, then straight on, faster by 1 m/s in each second."""
+def test_speed_and_acceleration_from_a_track(tmp_path: Path) -> None:
+    """A quarter circle at 10 m/s, then a straight line with an acceleration of 1 m/s²."""
     seconds = np.arange(0, 31.0)
     angle = np.minimum(seconds, 15.0) / 10
     along = np.maximum(seconds - 15, 0)
@@ -90,7 +89,7 @@ def test_a_track_tells_speed_and_acceleration(tmp_path: Path) -> None:
     east = 100 * (1 - np.cos(angle)) + along * np.sin(1.5)
     north = 100 * np.sin(angle) + along * np.cos(1.5)
     track = read_gpx(write_gpx(tmp_path / "trip.gpx", seconds, east, north))
-    assert track.began == BEGAN and len(track.times) == 31
+    assert track.start == START and len(track.times) == 31
     at = np.arange(3, 27, 0.1)
     speed, acceleration = track.speed(at)
     assert np.allclose(speed, 10 + np.maximum(at - 15, 0), atol=0.6)
@@ -100,19 +99,19 @@ def test_a_track_tells_speed_and_acceleration(tmp_path: Path) -> None:
     assert np.allclose(actions[at > 18, 1], 0.25, atol=0.05) and not actions[:, 2].max() > 0.05
 
 
-def test_a_video_finds_its_place_on_the_track(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty seconds into it the car begins to brake from 20 m/s at 2 m/s²."""
+def test_video_is_aligned_with_its_track(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After 20 s of the track the car brakes from 20 m/s at 2 m/s²."""
     seconds = np.arange(0, 41.0)
     braking = np.clip(seconds - 20, 0, 10)
     drive = here / "my_drives/monday"
-    file = write_video(drive / "drive.mp4", 100 * np.arange(80), turning(np.zeros(80), 10))
-    made_at(file, BEGAN + timedelta(seconds=16))
+    file = write_video(drive / "drive.mp4", 100 * np.arange(80), rotating_camera(np.zeros(80), 10))
+    set_creation_time(file, START + timedelta(seconds=16))
     write_gpx(drive / "monday.gpx", seconds, seconds * 0, 20 * seconds - braking**2 - 20 * np.maximum(seconds - 30, 0))
     run_here(["daydrive", "data", "actions", "my_drives", "--fov", "70"], monkeypatch)
-    told = read_actions(drive / "actions.csv")
-    assert told.times is not None and told.speed is not None and len(told.times) == 80
-    assert np.allclose(told.speed[:20], 20, atol=0.5) and told.speed[75] == pytest.approx(13, abs=0.7)
-    assert told.actions[:20, 2].max() < 0.1 and np.allclose(told.actions[60:75, 2], 0.25, atol=0.05)
+    written = read_actions(drive / "actions.csv")
+    assert written.times is not None and written.speed is not None and len(written.times) == 80
+    assert np.allclose(written.speed[:20], 20, atol=0.5) and written.speed[75] == pytest.approx(13, abs=0.7)
+    assert written.actions[:20, 2].max() < 0.1 and np.allclose(written.actions[60:75, 2], 0.25, atol=0.05)
     (drive / "actions.csv").unlink()
     run_here(["daydrive", "data", "actions", str(drive), "--offset", "0"], monkeypatch)
     shifted = read_actions(drive / "actions.csv").speed
@@ -122,40 +121,40 @@ def test_a_video_finds_its_place_on_the_track(here: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda drive: (drive / "drive.mp4").unlink(), "has no videos"),
+        (lambda drive: (drive / "drive.mp4").unlink(), "contains no videos"),
         (lambda drive: (drive / "actions.csv").touch(), "beside every video"),
-        (lambda drive: (drive / "drive.mp4").write_bytes(b"no video"), "cannot be read"),
-        (lambda drive: (drive / "a.gpx").write_text("no XML"), r"a\.gpx is not GPX"),
+        (lambda drive: (drive / "drive.mp4").write_bytes(b"not a video"), "cannot be read"),
+        (lambda drive: (drive / "a.gpx").write_text("not XML"), r"a\.gpx is not GPX"),
         (lambda drive: (drive / "a.gpx").write_text("<gpx/>"), "has 0 fixes"),
-        (lambda drive: (drive / "a.gpx").write_text('<gpx><trkpt lat="1"/></gpx>'), "fix 1: it needs lat, lon"),
-        (lambda drive: write_gpx(drive / "a.gpx", np.array([9.0, 0]), np.zeros(2), np.zeros(2)), "comes before"),
-        (lambda drive: write_gpx(drive / "a.gpx", np.arange(9.0), np.zeros(9), np.full(9, 1e7)), "nowhere on Earth"),
-        (lambda drive: write_gpx(drive / "a.gpx", np.arange(9.0), np.zeros(9), np.zeros(9)), "does not say when"),
-        (lambda drive: [write_gpx(drive / f"{k}.gpx", np.arange(9.0), *np.zeros((2, 9))) for k in "ab"], "2 tracks"),
+        (lambda drive: (drive / "a.gpx").write_text('<gpx><trkpt lat="1"/></gpx>'), "fix 1: lat, lon and a time"),
+        (lambda drive: write_gpx(drive / "a.gpx", np.array([9.0, 0]), np.zeros(2), np.zeros(2)), "is before that of"),
+        (lambda drive: write_gpx(drive / "a.gpx", np.arange(9.0), np.zeros(9), np.full(9, 1e7)), "is not a valid latitude"),
+        (lambda drive: write_gpx(drive / "a.gpx", np.arange(9.0), np.zeros(9), np.zeros(9)), "has no creation time"),
+        (lambda drive: [write_gpx(drive / f"{k}.gpx", np.arange(9.0), *np.zeros((2, 9))) for k in "ab"], "2 GPS track"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said(tmp_path: Path, refuse: Refuse, spoil, said: str) -> None:
+def test_malformed_input(tmp_path: Path, refuse: Refuse, spoil, said: str) -> None:
     drive = tmp_path / "drives/monday"
     write_video(drive / "drive.mp4", 100 * np.arange(12))
     spoil(drive)
     refuse("data", "actions", tmp_path / "drives", said=said)
 
 
-def test_a_video_outside_its_track_is_refused(tmp_path: Path, refuse: Refuse) -> None:
+def test_video_outside_its_track(tmp_path: Path, refuse: Refuse) -> None:
     drive = tmp_path / "monday"
     write_video(drive / "drive.mp4", 100 * np.arange(12))
     write_gpx(drive / "a.gpx", np.arange(9.0), *np.zeros((2, 9)))
-    refuse("data", "actions", drive, "--offset", "60", said="from 60 to 61 s of a track that goes from 0 to 8 s")
+    refuse("data", "actions", drive, "--offset", "60", said="covers 60 to 61 s of a track that covers 0 to 8 s")
 
 
-def test_the_commands_of_the_page_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With eight videos of four seconds in place of a reader's own."""
+def test_commands_of_the_guide(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight videos of four seconds replace the reader's videos."""
     for name in ("configs", "scripts"):
         (here / name).symlink_to(REPO / name)
     for k in range(8):
         times = np.arange(40) / 10
-        pictures = turning(0.3 * np.sin(times + k), 10, seed=k)
-        write_video(here / f"my_drives/trip_{k}/drive.mp4", 1000 * times, pictures)
+        images = rotating_camera(0.3 * np.sin(times + k), 10, seed=k)
+        write_video(here / f"my_drives/trip_{k}/drive.mp4", 1000 * times, images)
     commands = [command for block in blocks("bash", GUIDE) if not block.reason for command in block.commands]
     assert {"actions", "prepare_dataset.py", "doctor", "train.py", "evaluate.py"} <= {
         word.rsplit("/", 1)[-1] for command in commands for word in command.split()

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.drives import CountedSource, picture, write_drive, write_udacity
-from helpers.refusals import refuses
 
 from daydrive.data import sources
 from daydrive.data.prepare import prepare as module
@@ -20,6 +18,8 @@ from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.data.store.resplit import resplit
 from daydrive.data.store.store import Store
 from daydrive.types import Drive
+from helpers.drives import CountedSource, numbered_image, write_drive, write_udacity
+from helpers.refusals import refuses
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_what_is_there_stays_and_new_drives_follow(drives: Path, tmp_path: Path,
     batch = read_clips(store, clips)
     for clip, images in zip(clips, batch.images, strict=True):
         drive, frame = store.locate(clip.start)
-        assert drive.name == clip.drive and abs(int(images[0, 0, 0, 0]) - int(picture(frame)[0, 0, 0])) <= 4
+        assert drive.name == clip.drive and abs(int(images[0, 0, 0, 0]) - int(numbered_image(frame)[0, 0, 0])) <= 4
     capsys.readouterr()
     again = added(drives, target)
     assert "has these drives already" in capsys.readouterr().out and again.fingerprint == store.fingerprint

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from helpers.drives import GroupedSource
-
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import simplejpeg
-from helpers.drives import CountedFrames, CountedSource, picture, write_drive
-from helpers.refusals import refuses
 
 from daydrive.data import sources
 from daydrive.data.images import Fit, fitted, geometry
 from daydrive.data.prepare.prepare import prepare
-from daydrive.data.sources import Options
 from daydrive.data.store.store import Store
-from daydrive.types import Drive, Frame
+from helpers.drives import GroupedSource, numbered_image, write_drive
+from helpers.refusals import refuses
 
 
 @pytest.mark.parametrize(
@@ -61,7 +55,7 @@ def test_the_store_says_how_its_pictures_were_fitted(fit: str, aspect: float, tm
     assert store.metadata["fit"] == fit and abs(store.pixel_aspect - aspect) < 0.1
     assert store.metadata["geometry"]["shown"] == ([0, 10, 40, 40] if fit == "crop" else [0, 0, 40, 60])
     assert (decoded[0].max() < 20) == (fit == "letterbox"), "black bars"
-    assert np.abs(decoded[10, 10].astype(int) - picture(10)[0, 0]).max() < 20
+    assert np.abs(decoded[10, 10].astype(int) - numbered_image(10)[0, 0]).max() < 20
     again = prepare("folder", tmp_path / "raw", tmp_path / "store", (20, 20), workers=1, fit=fit)
     other = "crop" if fit == "stretch" else "stretch"
     said = refuses(lambda: prepare("folder", tmp_path / "raw", again, (20, 20), workers=1, fit=other), tmp_path)
@@ -76,8 +70,6 @@ def test_a_store_from_before_there_was_a_choice_is_stretched(tmp_path: Path) -> 
     made = (path / "store.json").stat().st_mtime_ns
     prepare("folder", tmp_path / "raw", path, (20, 20), workers=1)
     assert (path / "store.json").stat().st_mtime_ns == made
-
-
 
 
 def test_groups_and_the_first_drives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

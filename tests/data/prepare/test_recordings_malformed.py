@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
+
+from helpers.drives import HEADER, numbered_image, write_drive, write_udacity
 from helpers.refusals import Refuse
-from helpers.drives import HEADER, picture, write_drive, write_udacity
 
 GOOD = "0.1,0.5,0,1"
 
@@ -16,8 +17,8 @@ GOOD = "0.1,0.5,0,1"
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([GOOD] * 3, "has 3 rows for the 4 pictures"),
-        ([GOOD, "left,0,0,1", GOOD, GOOD], "actions.csv, row 3: steering is 'left' where a number belongs"),
+        ([GOOD] * 3, "has 3 rows for the 4 images"),
+        ([GOOD, "left,0,0,1", GOOD, GOOD], "actions.csv, row 3: steering is 'left', expected a number"),
         ([GOOD, GOOD, "0,nan,0,1", GOOD], "actions.csv, row 4: throttle is nan"),
         ([GOOD, "0,0,1", GOOD, GOOD], "actions.csv, row 3: there are 3 cells"),
         ([GOOD, f"{'1' * 200_000},0,0,1", GOOD, GOOD], "actions.csv, row 3: not CSV"),
@@ -33,7 +34,7 @@ def test_tables(rows: list[str], said: str, refuse: Refuse, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (simplejpeg.encode_jpeg(np.ascontiguousarray(picture(3)))[:300], "row 4: .*f2.jpg is a damaged JPEG"),
+        (simplejpeg.encode_jpeg(np.ascontiguousarray(numbered_image(3)))[:300], "row 4: .*f2.jpg is a damaged JPEG"),
         (b"", r"row 4: .*f2.jpg is empty \(0 bytes\)"),
         (b"hello", "row 4: .*f2.jpg is not a picture"),
     ],

@@ -12,8 +12,6 @@ import cv2
 import numpy as np
 import pytest
 import simplejpeg
-from helpers.drives import CountedSource, picture, write_drive
-from helpers.refusals import refuses
 
 from daydrive.data import images, sources
 from daydrive.data.images import Shrunk, fitted, read_image, recorded_size
@@ -23,6 +21,8 @@ from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.types import Image
+from helpers.drives import CountedSource, numbered_image, write_drive
+from helpers.refusals import refuses
 
 
 class Usage(NamedTuple):
@@ -124,12 +124,12 @@ def test_the_store_says_the_size_that_was_recorded(tmp_path: Path) -> None:
 
 
 def huge_png(width: int, height: int) -> bytes:
-    data = cv2.imencode(".png", picture(1, (4, 4)))[1].tobytes()
+    data = cv2.imencode(".png", numbered_image(1, (4, 4)))[1].tobytes()
     return data[:16] + struct.pack(">II", width, height) + data[24:]
 
 
 def huge_jpeg(width: int, height: int) -> bytes:
-    data = bytearray(simplejpeg.encode_jpeg(picture(1, (16, 16)), 95))
+    data = bytearray(simplejpeg.encode_jpeg(numbered_image(1, (16, 16)), 95))
     place = data.index(b"\xff\xc0")
     data[place + 5 : place + 9] = struct.pack(">HH", height, width)
     return bytes(data)

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.drives import HEADER, picture, write_drive, write_udacity
-from helpers.refusals import refuses
 
 from daydrive.data import sources
 from daydrive.data.images import encode
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
+from helpers.drives import HEADER, numbered_image, write_drive, write_udacity
+from helpers.refusals import refuses
 
 GOOD = "0.1,0.5,0,1"
 
@@ -47,14 +47,14 @@ def test_unknown_names_get_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("dataset", "options", "said"),
     [
-        ("udacity", {"drives": 3}, "does not take --drives; it takes --hz"),
+        ("udacity", {"drives": 3}, "does not take --drives; its options: --hz"),
         ("road", {"drives": 0}, "--drives has to be at least 1"),
-        ("road", {"frames": "many"}, "--frames has to be a whole number"),
-        ("road", {"frames": 2.5}, "--frames has to be a whole number"),
+        ("road", {"frames": "many"}, "--frames has to be an integer"),
+        ("road", {"frames": 2.5}, "--frames has to be an integer"),
         ("folder", {"hz": float("nan")}, "--hz has to be at least 0.1"),
         ("gym", {}, "needs --env"),
-        ("gym", {"env": "CartPole-v1"}, "does not show a picture"),
-        ("gym", {"env": "daydrive/Road-v0", "hz": 3}, "--hz has to divide"),
+        ("gym", {"env": "CartPole-v1"}, "has no image observations"),
+        ("gym", {"env": "daydrive/Road-v0", "hz": 3}, "--hz 3 does not divide"),
         ("road", {"workers": -1}, "--workers"),
     ],
 )
@@ -71,17 +71,17 @@ def test_impossible_image_sizes(size: tuple[int, int], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "header", "said"),
     [
-        ([GOOD] * 3, HEADER, "has 3 rows for the 4 pictures"),
-        ([GOOD] * 5, HEADER, "has 5 rows for the 4 pictures"),
+        ([GOOD] * 3, HEADER, "has 3 rows for the 4 images"),
+        ([GOOD] * 5, HEADER, "has 5 rows for the 4 images"),
         ([GOOD], HEADER, "needs at least 2"),
-        ([GOOD, "left,0,0,1", GOOD, GOOD], HEADER, "row 3: steering is 'left' where a number belongs"),
+        ([GOOD, "left,0,0,1", GOOD, GOOD], HEADER, "row 3: steering is 'left', expected a number"),
         ([GOOD, GOOD, "0,nan,0,1", GOOD], HEADER, "row 4: throttle is nan"),
         ([GOOD, GOOD, GOOD, "0,0,1.5,1"], HEADER, "row 5: brake is 1.5, outside [0, 1]"),
         (["0,0,0,0.5", GOOD, GOOD, GOOD], HEADER, "row 2: gear is 0.5"),
-        ([GOOD, "0,0,0", GOOD, GOOD], HEADER, "row 3: there are 3 cells where the header has 4"),
-        ([GOOD] * 4, "steer,throttle,brake,gear", "row 1: there is no column 'steering'; is it 'steer'?"),
+        ([GOOD, "0,0,0", GOOD, GOOD], HEADER, "row 3: there are 3 cells, but the header has 4"),
+        ([GOOD] * 4, "steer,throttle,brake,gear", "row 1: there is no column 'steering'; rename 'steer'?"),
         ([GOOD] * 4, GOOD, "row 1: there is no column 'steering'"),
-        ([f"{GOOD},{t}" for t in (0, 0.1, 0.05, 0.2)], f"{HEADER},time", "row 4: the time 0.05 does not come after"),
+        ([f"{GOOD},{t}" for t in (0, 0.1, 0.05, 0.2)], f"{HEADER},time", "row 4: time 0.05 is not after"),
         ([f"{GOOD},{t}" for t in (0, 9, 99, 999)], f"{HEADER},time", "without a gap"),
     ],
 )
@@ -96,7 +96,7 @@ def test_bad_tables(rows: list[str], header: str, said: str, tmp_path: Path) -> 
     ("content", "said"),
     [
         (b"", "is empty (0 bytes)"),
-        (encode(picture(3))[:300], "damaged JPEG"),
+        (encode(numbered_image(3))[:300], "damaged JPEG"),
         (b"\x89PNG\r\n\x1a\n" + bytes(50), "truncated PNG"),
         (b"GIF89a nonsense", "not a picture"),
     ],
@@ -144,11 +144,11 @@ def change(line: int, old: str, new: str) -> Callable[[list[str]], None]:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (change(2, "0.5,0.0", "fast,0.0"), "row 3: throttle is 'fast' where a number belongs"),
+        (change(2, "0.5,0.0", "fast,0.0"), "row 3: throttle is 'fast', expected a number"),
         (change(2, "0.5,0.0", "nan,0.0"), "row 3: throttle is nan"),
         (change(1, ",0.0,0.5", ",-7,0.5"), "row 2: steering is -7, outside [-1, 1]"),
         (change(3, ",10.0", ""), "row 4: there are 6 columns where"),
-        (lambda lines: lines.reverse(), "does not come after the row before"),
+        (lambda lines: lines.reverse(), "is not after that of the previous row"),
         (lambda lines: lines.clear(), "0 rows"),
         (change(0, "center_2020", "center_20x0"), "row 1: "),
         (change(0, "_01_02_", "_13_02_"), "row 1: the time in"),

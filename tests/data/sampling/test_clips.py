@@ -7,17 +7,17 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from helpers.drives import picture, write_drive
 
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.sampling.clips import ClipIndex, combine, fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
+from helpers.drives import numbered_image, write_drive
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Train drives of 12, 3 and 20 frames; frame k shows picture(k); steering k / 1000, gear -1 at each fourth."""
+    """Train drives of 12, 3 and 20 frames; frame k shows numbered_image(k); steering k / 1000, gear -1 every fourth."""
     root = tmp_path_factory.mktemp("clips")
     for k, frames in enumerate((12, 3, 20)):
         rows = [f"{i / 1000},{i / 100},0,{-1 if i % 4 == 3 else 1}" for i in range(frames)]
@@ -50,7 +50,7 @@ def test_batch_has_the_pictures_and_the_actions_between_them(store: Store) -> No
     for b, clip in enumerate(clips):
         _, frame = store.locate(clip.start)
         colour = batch.images[b, :, :, 12, 16].int()
-        expected = torch.stack([torch.from_numpy(picture(frame + t)[0, 0]) for t in range(5)]).int()
+        expected = torch.stack([torch.from_numpy(numbered_image(frame + t)[0, 0]) for t in range(5)]).int()
         assert (colour - expected).abs().max() <= 4
         assert torch.allclose(batch.actions[b, :, 0], (frame + torch.arange(4)) / 1000)
 

@@ -1,4 +1,4 @@
-"""CARLA's recordings in the layouts that people have: a known drive becomes the right rows; broken ones are refused."""
+"""CARLA recordings in all supported layouts: store contents of a known drive, and errors for malformed recordings."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.carla_waymo import steer, write_bench2drive, write_transfuser
-from helpers.recordings import Truth
-from helpers.runs import run_training
-from helpers.refusals import refused
-from helpers.drives import write_drive
-from helpers.recordings import columns, prepared, shown
 
 from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.sources import read_options
 from daydrive.data.sources.carla import CarlaSource, readings
 from daydrive.data.store.store import Store
 from daydrive.evaluation.run import evaluate
+from helpers.carla_waymo import steer, write_bench2drive, write_transfuser
+from helpers.drives import write_drive
+from helpers.recordings import Truth, columns, prepared, shown
+from helpers.refusals import refused
+from helpers.runs import run_training
 
 CLIP = "Accident_Town03_Route101_Weather23"
 
@@ -41,17 +40,17 @@ def test_frames_times_and_commands(layout: str, hz: float, tmp_path: Path) -> No
     if layout == "bench2drive":
         write_bench2drive(tmp_path / "raw" / "v1" / CLIP, truth)
     else:
-        write_transfuser(tmp_path / "raw" / "Town01" / "routes_town01_long", truth, pictures=layout, gz=hz > 4)
+        write_transfuser(tmp_path / "raw" / "Town01" / "routes_town01_long", truth, image_folder=layout, gz=hz > 4)
     store = prepared("carla", tmp_path, size=(24, 32))
-    rows, own, actions = first_drive(store)
+    rows, values, actions = first_drive(store)
     count = np.arange(len(rows))
-    assert store.hz == hz and np.allclose(own["time"], count / hz) and np.array_equal(own["picture"], count)
-    wrong = np.abs(shown(store, rows) - np.stack(truth.pictures((24, 32)))[count]).mean(axis=(1, 2, 3))
-    assert wrong.max() < 6, "each row has its own picture"
-    assert np.allclose(actions[:, 0], steer(truth)[count], atol=1e-6), "what was commanded up to the next frame"
+    assert store.hz == hz and np.allclose(values["time"], count / hz) and np.array_equal(values["picture"], count)
+    wrong = np.abs(shown(store, rows) - np.stack(truth.images((24, 32)))[count]).mean(axis=(1, 2, 3))
+    assert wrong.max() < 6, "each row has the right image"
+    assert np.allclose(actions[:, 0], steer(truth)[count], atol=1e-6), "the command until the next frame"
     assert np.allclose(actions[:, 1], count / 100) and np.allclose(actions[:, 2], count % 2)
-    assert np.allclose(own["speed"], truth.at(truth.speed)[count]) and (actions[:, 3] == 1).all()
-    turned = np.diff(np.unwrap(own["heading"])) * hz
+    assert np.allclose(values["speed"], truth.at(truth.speed)[count]) and (actions[:, 3] == 1).all()
+    turned = np.diff(np.unwrap(values["heading"])) * hz
     if hz >= 10:
         assert np.corrcoef(turned, actions[:-1, 0])[0, 1] > 0.95, "right is positive"
     if hz == 10:
@@ -68,21 +67,21 @@ def test_reverse_other_cameras_and_another_rate(tmp_path: Path) -> None:
     for camera in ("rgb_back", "back"):
         store = prepared("carla", tmp_path, size=(24, 32), camera=camera, hz=5)
         rows, _, actions = first_drive(store)
-        wrong = np.abs(255 - shown(store, rows) - np.stack(truth.pictures((24, 32)))[::2][: len(rows)])
+        wrong = np.abs(255 - shown(store, rows) - np.stack(truth.images((24, 32)))[::2][: len(rows)])
         assert wrong.mean() < 6 and store.hz == 5.0 and (actions[:, 3] == -1).all()
         assert np.allclose(actions[:-1, 0], (steer(truth)[0::2] + steer(truth)[1::2])[: len(rows) - 1] / 2, atol=1e-6)
     assert "--camera top: " in refused("carla", tmp_path, camera="top")
     assert "--camera ../anno: " in refused("carla", tmp_path, camera="../anno")
 
 
-def test_views_below_each_other(tmp_path: Path) -> None:
-    write_transfuser(tmp_path / "raw" / "routes_town01_w3_10_08_15_57_45", Truth(30, hz=10.0), pictures="rgb_full")
+def test_stacked_views(tmp_path: Path) -> None:
+    write_transfuser(tmp_path / "raw" / "routes_town01_w3_10_08_15_57_45", Truth(30, hz=10.0), image_folder="rgb_full")
     for camera, value in ((None, 0), ("front", 0), ("left", 50), ("rgb_right", 100), ("rear", 150)):
         store = prepared("carla", tmp_path, size=(24, 32), camera=camera)
         assert abs(shown(store, np.arange(2)) - value).max() < 3 and store.metadata["recorded_image_size"] == [24, 32]
 
 
-def test_a_hole_in_the_numbers_splits_the_drive(tmp_path: Path) -> None:
+def test_gap_in_the_numbers_splits_the_drive(tmp_path: Path) -> None:
     route = write_transfuser(tmp_path / "raw" / "r", Truth(60, hz=10.0), first=7)
     for number in range(40, 46):
         (route / f"rgb/{number:04d}.jpg").unlink()
@@ -90,11 +89,11 @@ def test_a_hole_in_the_numbers_splits_the_drive(tmp_path: Path) -> None:
     (route / "rgb/0066.jpg").unlink()
     store = prepared("carla", tmp_path, size=(8, 8))
     assert {d.name.rsplit(".", 1)[0] for d in store.drives} == {"r.0", "r.1"}
-    own = store.read_values(np.arange(store.rows), ["picture"])["picture"]
-    assert own.min() == 7 and own.max() == 65 and not ((own >= 40) & (own < 46)).any()
+    numbers = store.read_values(np.arange(store.rows), ["picture"])["picture"]
+    assert numbers.min() == 7 and numbers.max() == 65 and not ((numbers >= 40) & (numbers < 46)).any()
 
 
-def test_one_road_in_one_split_whatever_the_weather(tmp_path: Path) -> None:
+def test_road_is_in_one_split_in_any_weather(tmp_path: Path) -> None:
     for k, town in enumerate(("Town03", "Town04", "Town05")):
         for weather in (1, 23):
             folder = tmp_path / "raw" / f"Accident_{town}_Route10{k}_Weather{weather}"
@@ -105,10 +104,10 @@ def test_one_road_in_one_split_whatever_the_weather(tmp_path: Path) -> None:
             name = f"Accident_{town}_Route10{k}_Weather"
             assert splits[f"{name}1"] == splits[f"{name}23"]
         assert sorted(splits.values()) == ["test"] * 2 + ["train"] * 2 + ["val"] * 2
-    assert "--split random: it is either by-route or by-town" in refused("carla", tmp_path, split="random")
+    assert "--split random: has to be by-route or by-town" in refused("carla", tmp_path, split="random")
 
 
-def test_names_of_groups_and_towns(tmp_path: Path) -> None:
+def test_group_and_town_from_route_names(tmp_path: Path) -> None:
     from daydrive.data.sources.carla.measured import MeasuredRoute
 
     for path, group, town in (
@@ -122,18 +121,18 @@ def test_names_of_groups_and_towns(tmp_path: Path) -> None:
         assert (route.group, route.town) == (group, town), path
 
 
-def test_the_rate_of_cars_that_stand_has_to_be_given(tmp_path: Path) -> None:
+def test_rate_of_standing_cars_is_required(tmp_path: Path) -> None:
     route = write_transfuser(tmp_path / "raw" / "r", Truth(30, hz=10.0))
     for file in (route / "measurements").iterdir():
         file.write_text(json.dumps({**json.loads(file.read_text()), "speed": 0.0}))
-    assert "doesn't say how many pictures a second it has (the car never moves" in refused("carla", tmp_path)
+    assert "the frame rate cannot be estimated (the car never moves" in refused("carla", tmp_path)
     assert prepared("carla", tmp_path, size=(8, 8), recorded_hz=2).hz == 2.0
     for file in (route / "measurements").iterdir():
         file.write_text(json.dumps({**json.loads(file.read_text()), "speed": 30.0}))
-    assert "(speed over distance says 26" in refused("carla", tmp_path)
+    assert "(speed over distance gives 26" in refused("carla", tmp_path)
 
 
-def test_two_steps_of_training_and_an_evaluation(tmp_path: Path, tiny_config: Path) -> None:
+def test_training_and_evaluation(tmp_path: Path, tiny_config: Path) -> None:
     for k in range(3):
         write_bench2drive(tmp_path / "raw" / f"é S_Town0{k}_Route{k}_Weather1", Truth(30, hz=10.0, seed=k))
     store = prepared("carla", tmp_path, size=(64, 64), fit="crop")
@@ -143,13 +142,13 @@ def test_two_steps_of_training_and_an_evaluation(tmp_path: Path, tiny_config: Pa
 
 
 Spoil = Callable[[Path], object]
-PICTURE, MEASURED = "rgb/0007.jpg", "measurements/0007.json"
+IMAGE, MEASUREMENT = "rgb/0007.jpg", "measurements/0007.json"
 
 
 def measured(**changes: object) -> Spoil:
     def apply(route: Path) -> None:
-        found = {**json.loads((route / MEASURED).read_text()), **changes}
-        (route / MEASURED).write_text(json.dumps({key: value for key, value in found.items() if value != "gone"}))
+        found = {**json.loads((route / MEASUREMENT).read_text()), **changes}
+        (route / MEASUREMENT).write_text(json.dumps({key: value for key, value in found.items() if value != "gone"}))
 
     return apply
 
@@ -160,8 +159,8 @@ def write(name: str, data: bytes) -> Spoil:
 
 def zipped(data: bytes) -> Spoil:
     def apply(route: Path) -> None:
-        (route / MEASURED).unlink()
-        (route / f"{MEASURED}.gz").write_bytes(data)
+        (route / MEASUREMENT).unlink()
+        (route / f"{MEASUREMENT}.gz").write_bytes(data)
 
     return apply
 
@@ -178,11 +177,11 @@ def link(name: str) -> Spoil:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (write(MEASURED, b""), "0007.json: not JSON"),
-        (write(MEASURED, b'{"steer": 0.1, '), "0007.json: not JSON"),
-        (write(MEASURED, b"[1, 2]"), "0007.json: a list where a JSON object belongs"),
-        (write(MEASURED, b"[" * 100_000), "0007.json: not JSON"),
-        (write(MEASURED, b"\x80\x05\xff"), "0007.json: not JSON"),
+        (write(MEASUREMENT, b""), "0007.json: not JSON"),
+        (write(MEASUREMENT, b'{"steer": 0.1, '), "0007.json: not JSON"),
+        (write(MEASUREMENT, b"[1, 2]"), "0007.json: a list, expected a JSON object"),
+        (write(MEASUREMENT, b"[" * 100_000), "0007.json: not JSON"),
+        (write(MEASUREMENT, b"\x80\x05\xff"), "0007.json: not JSON"),
         (measured(steer="gone"), "0007.json has no 'steer'"),
         (measured(steer=float("nan")), "0007.json: steer is 'nan' where a finite number belongs"),
         (measured(steer="left"), "0007.json: steer is 'left' where a finite number belongs"),
@@ -191,18 +190,21 @@ def link(name: str) -> Spoil:
         (measured(throttle=-0.7), "0007.json: throttle is -0.7, outside [0, 1]"),
         (zipped(b"not gzip"), "0007.json.gz cannot be read"),
         (zipped(gzip.compress(b'{"steer": 0}')[:-9]), "0007.json.gz cannot be read"),
-        (zipped(gzip.compress(b"{" + b" " * 3_000_000)), "0007.json.gz holds more than 2 MiB, which is no measurement"),
-        (lambda r: shutil.copy(r / PICTURE, r / "rgb/7.jpg"), "are both number 7; remove one of them"),
-        (lambda r: (r / PICTURE).unlink(), "0007.json has no counterpart in"),
-        (lambda r: (r / MEASURED).unlink(), "0007.jpg has no counterpart in"),
-        (lambda r: [f.unlink() for f in sorted((r / "measurements").iterdir())[10:]], "0010.jpg has no counterpart in"),
-        (lambda r: [f.unlink() for f in (r / "measurements").iterdir()], "has 0 pictures in rgb/ with a file in"),
-        (lambda r: shutil.rmtree(r / "rgb"), "has no pictures (rgb_front/); it has none"),
-        (lambda r: shutil.rmtree(r / "measurements"), "has no recordings of CARLA; a recording has"),
-        (write(PICTURE, b""), "0007.jpg is empty (0 bytes)"),
-        (lambda r: os.truncate(r / PICTURE, 300), "0007.jpg is a damaged JPEG"),
-        (link(PICTURE), "0007.jpg is a link out of the data root"),
-        (link(MEASURED), "0007.json is a link out of the data root"),
+        (zipped(gzip.compress(b"{" + b" " * 3_000_000)), "0007.json.gz exceeds the limit of 2 MiB"),
+        (lambda r: shutil.copy(r / IMAGE, r / "rgb/7.jpg"), "both have number 7; remove one of them"),
+        (lambda r: (r / IMAGE).unlink(), "0007.json and 0 other files have no counterpart in"),
+        (lambda r: (r / MEASUREMENT).unlink(), "0007.jpg and 0 other files have no counterpart in"),
+        (
+            lambda r: [f.unlink() for f in sorted((r / "measurements").iterdir())[10:]],
+            "0010.jpg and 19 other files have no counterpart in",
+        ),
+        (lambda r: [f.unlink() for f in (r / "measurements").iterdir()], "has 0 images in rgb/ with a measurement in"),
+        (lambda r: shutil.rmtree(r / "rgb"), "has no images (rgb_front/); its image folders: none"),
+        (lambda r: shutil.rmtree(r / "measurements"), "has no CARLA recordings; a recording has"),
+        (write(IMAGE, b""), "0007.jpg is empty (0 bytes)"),
+        (lambda r: os.truncate(r / IMAGE, 300), "0007.jpg is a damaged JPEG"),
+        (link(IMAGE), "0007.jpg is a link out of the data root"),
+        (link(MEASUREMENT), "0007.json is a link out of the data root"),
         (link("rgb"), "rgb is a link out of the data root"),
         (lambda r: write_bench2drive(r.parent / CLIP, Truth(12, hz=10.0)), "mixes layouts, "),
     ],
@@ -214,7 +216,7 @@ def test_malformed(spoil: Spoil, said: str, tmp_path: Path, monkeypatch: pytest.
     assert said in message, message
 
 
-def own(root: Path) -> Path:
+def write_own_recording(root: Path) -> Path:
     rows = [f"0.1,0.5,0,1,{k / 10},5,{k},{k},90" for k in range(20)]
     drive = write_drive(root / "drive_00000", 20, rows, "steering,throttle,brake,gear,time,speed,x,y,yaw")
     (drive / "drive.json").write_text('{"town": "Town01"}')
@@ -225,23 +227,23 @@ def own(root: Path) -> Path:
     ("spoil", "said"),
     [
         (write("drive.json", b"{"), "drive.json: not JSON"),
-        (lambda d: (d / "drive.json").write_text("{}"), "drive_00000 doesn't say which town it is in"),
+        (lambda d: (d / "drive.json").write_text("{}"), "drive_00000 is unknown; use by-route"),
         (lambda d: shutil.rmtree(d / "images"), "is not a recording: it has no images/"),
-        (lambda d: (d / "images/f3.png").unlink(), "actions.csv has 20 rows for the 19 pictures in"),
+        (lambda d: (d / "images/f3.png").unlink(), "actions.csv has 20 rows for the 19 images in"),
         (lambda d: (d / "actions.csv").write_text("steering,throttle\n0,0\n"), "row 1: there is no column 'brake'"),
         (lambda d: (d / "actions.csv").write_bytes((d / "actions.csv").read_bytes()[:200]), "actions.csv, row"),
         (
             lambda d: (d / "actions.csv").write_text((d / "actions.csv").read_text().replace("0.5,5", "0.3,5")),
-            "row 7: the time 0.3 does not come after 0.4",
+            "row 7: time 0.3 is not after 0.4",
         ),
         (
             lambda d: (d / "actions.csv").write_text((d / "actions.csv").read_text().replace(",4,90", ",,90")),
-            "row 6: y is '' where a number belongs",
+            "row 6: y is '', expected a number",
         ),
         (lambda d: write_bench2drive(d.parent / CLIP, Truth(12, hz=10.0)), "mixes layouts, Bench2Drive"),
     ],
 )
-def test_malformed_recordings_of_our_own(spoil: Spoil, said: str, tmp_path: Path) -> None:
-    spoil(own(tmp_path / "raw"))
+def test_malformed_own_recordings(spoil: Spoil, said: str, tmp_path: Path) -> None:
+    spoil(write_own_recording(tmp_path / "raw"))
     message = refused("carla", tmp_path, split="by-town")
     assert said in message, message

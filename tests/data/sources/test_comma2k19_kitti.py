@@ -1,14 +1,6 @@
-"""comma2k19 and KITTI: a drive whose truth is known, in their formats, becomes the right rows of a store."""
+"""comma2k19 and KITTI: store contents of a drive with known motion, written in their formats."""
 
 from __future__ import annotations
-
-from helpers.recordings import intervals
-from helpers.recordings import shown
-from helpers.recordings import columns
-from helpers.recordings import prepared
-
-from helpers.paths import SHARED
-from helpers.paths import REPO
 
 import re
 import shutil
@@ -18,26 +10,31 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import simplejpeg
-from helpers.recordings import PLACE, WHEELBASE, Truth, save, wheel_degrees, write_comma2k19, write_odometry, write_raw, write_video
-from helpers.runs import run_training
 
 from daydrive import cli
 from daydrive.data.kinematics.signals import lag
-from daydrive.data.prepare.prepare import prepare
 from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.store.store import Store
 from daydrive.evaluation.run import evaluate
+from helpers.paths import REPO, SHARED
+from helpers.recordings import (
+    ORIGIN,
+    WHEELBASE,
+    Truth,
+    columns,
+    intervals,
+    prepared,
+    save,
+    shown,
+    wheel_degrees,
+    write_comma2k19,
+    write_odometry,
+    write_raw,
+    write_video,
+)
+from helpers.runs import run_training
 
 ROUTE = "b0c9d2329ad1606b|2018-08-02--08-34-47"
-
-
-
-
-
-
-
-
 
 
 def test_comma2k19_frames_times_and_actions(tmp_path: Path) -> None:
@@ -48,25 +45,25 @@ def test_comma2k19_frames_times_and_actions(tmp_path: Path) -> None:
     assert [(d.name, d.split) for d in store.drives] == [(f"{ROUTE}/10.{s}", s) for s in ("train", "val", "test")]
     drive = store.drives[0]
     rows = drive.start + np.arange(drive.frames)
-    own, actions = columns(store, rows), store.read_actions(rows)
-    assert np.array_equal(own["video_frame"], np.arange(len(rows))) and np.allclose(
-        own["time"], np.arange(len(rows)) / 20
+    values, actions = columns(store, rows), store.read_actions(rows)
+    assert np.array_equal(values["video_frame"], np.arange(len(rows))) and np.allclose(
+        values["time"], np.arange(len(rows)) / 20
     )
-    look = rows[::60]
-    wrong = np.abs(shown(store, look) - np.stack(truth.pictures((48, 64)))[::60][: len(look)]).mean(axis=(1, 2, 3))
-    assert wrong.max() < 12, "each row has its own picture"
+    sample = rows[::60]
+    wrong = np.abs(shown(store, sample) - np.stack(truth.images((48, 64)))[::60][: len(sample)]).mean(axis=(1, 2, 3))
+    assert wrong.max() < 12, "each row has the right image"
     edges = intervals(truth, np.arange(len(rows)))
     degrees = truth.mean(wheel_degrees(truth.wheel), edges)
-    assert np.abs(own["steering_angle"] - degrees).max() < 1.0
-    assert np.allclose(actions[:, 0], np.clip(-own["steering_angle"] / 90, -1, 1), atol=1e-6)
+    assert np.abs(values["steering_angle"] - degrees).max() < 1.0
+    assert np.allclose(actions[:, 0], np.clip(-values["steering_angle"] / 90, -1, 1), atol=1e-6)
     assert np.abs(actions[:, 0]).max() == 1 and (actions[:, 3] == 1).all()
-    assert np.abs(own["speed"] - truth.mean(truth.speed, edges)).max() < 0.02
-    assert np.abs(own["yaw_rate"] - truth.mean(truth.yaw_rate, edges))[5:].max() < 0.02
+    assert np.abs(values["speed"] - truth.mean(truth.speed, edges)).max() < 0.02
+    assert np.abs(values["yaw_rate"] - truth.mean(truth.yaw_rate, edges))[5:].max() < 0.02
     faster = np.gradient(truth.speed, truth.fine)
-    assert np.abs(own["acceleration"] - truth.mean(faster, edges)).max() < 0.05
-    assert np.allclose(4 * actions[:, 1] - 8 * actions[:, 2], own["acceleration"], atol=1e-5)
-    assert abs(own["latitude"][0] - PLACE[0]) < 1e-4 and abs(own["longitude"][0] - PLACE[1]) < 1e-4
-    assert own["latitude"][200] - own["latitude"][0] > 5e-5, "north, where the truth begins"
+    assert np.abs(values["acceleration"] - truth.mean(faster, edges)).max() < 0.05
+    assert np.allclose(4 * actions[:, 1] - 8 * actions[:, 2], values["acceleration"], atol=1e-5)
+    assert abs(values["latitude"][0] - ORIGIN[0]) < 1e-4 and abs(values["longitude"][0] - ORIGIN[1]) < 1e-4
+    assert values["latitude"][200] - values["latitude"][0] > 5e-5, "initially driving north"
     assert not find_bad_rows(store)
 
 
@@ -91,21 +88,21 @@ def test_comma2k19_at_another_rate_and_backwards(tmp_path: Path) -> None:
     write_comma2k19(tmp_path / "raw" / ROUTE / "0", truth)
     store = prepared("comma2k19", tmp_path, hz=5)
     rows = np.arange(store.drives[0].frames)
-    own, actions = columns(store, rows), store.read_actions(rows)
-    assert store.hz == 5.0 and np.array_equal(own["video_frame"], 4.0 * rows)
+    values, actions = columns(store, rows), store.read_actions(rows)
+    assert store.hz == 5.0 and np.array_equal(values["video_frame"], 4.0 * rows)
     edges = intervals(truth, 4 * rows)
-    assert np.abs(own["steering_angle"] - truth.mean(wheel_degrees(truth.wheel), edges)).max() < 1.0
-    assert (actions[:, 3] == -1).all() and own["speed"].min() > 0
-    assert np.corrcoef(own["yaw_rate"], -actions[:, 0])[0, 1] > 0.9, "backwards the car turns the other way"
+    assert np.abs(values["steering_angle"] - truth.mean(wheel_degrees(truth.wheel), edges)).max() < 1.0
+    assert (actions[:, 3] == -1).all() and values["speed"].min() > 0
+    assert np.corrcoef(values["yaw_rate"], -actions[:, 0])[0, 1] > 0.9, "in reverse the car turns the other way"
 
 
-def test_comma2k19_messages_that_are_missing_split_the_drive(tmp_path: Path) -> None:
+def test_comma2k19_missing_messages_split_the_drive(tmp_path: Path) -> None:
     truth = Truth(200)
     can = write_comma2k19(tmp_path / "raw" / ROUTE / "0", truth) / "processed_log/CAN/steering_angle"
     times, values = (np.load(can / name) for name in ("t", "value"))
-    kept = (times < truth.times[60]) | (times > truth.times[100])
-    save(can / "t", times[kept])
-    save(can / "value", values[kept])
+    remaining = (times < truth.times[60]) | (times > truth.times[100])
+    save(can / "t", times[remaining])
+    save(can / "value", values[remaining])
     store = prepared("comma2k19", tmp_path)
     assert {d.name.rsplit(".", 1)[0] for d in store.drives} == {f"{ROUTE}/0.0", f"{ROUTE}/0.1"}
     frames = store.read_values(np.arange(store.rows), ["video_frame"])["video_frame"]
@@ -113,20 +110,20 @@ def test_comma2k19_messages_that_are_missing_split_the_drive(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"the recordings are not at {SHARED}")
-def test_comma2k19_the_real_segment(tmp_path: Path) -> None:
-    """The real CAN and poses, with a video of our own in place of the one that isn't there."""
+def test_comma2k19_real_segment(tmp_path: Path) -> None:
+    """Real CAN data and poses with a generated video, since the example has none."""
     shutil.copytree(SHARED / "comma2k19_example", tmp_path / "raw")
     (segment,) = (folder.parent for folder in (tmp_path / "raw").rglob("global_pose"))
     segment.chmod(0o755)
-    write_video(segment / "video.hevc", Truth(1200).pictures((48, 64)))
+    write_video(segment / "video.hevc", Truth(1200).images((48, 64)))
     store = prepared("comma2k19", tmp_path, size=(24, 32))
     rows = np.arange(store.drives[0].frames)
-    own, actions = columns(store, rows), store.read_actions(rows)
+    values, actions = columns(store, rows), store.read_actions(rows)
     assert store.hz == 20.0 and 1100 < store.rows <= 1200
-    behind = lag(actions[:, 0], own["yaw_rate"] / own["speed"], 20.0)
-    assert behind.correlation > 0.85 and 0 < behind.frames < 3, "to the right is positive"
-    assert -4.6 <= own["steering_angle"].min() < -3 and own["speed"].min() > 7.9 and own["speed"].max() < 19.9
-    assert np.allclose([own["latitude"][0], own["longitude"][0]], [37.72, -122.47], atol=0.05)
+    delay = lag(actions[:, 0], values["yaw_rate"] / values["speed"], 20.0)
+    assert delay.correlation > 0.85 and 0 < delay.frames < 3, "positive to the right"
+    assert -4.6 <= values["steering_angle"].min() < -3 and values["speed"].min() > 7.9 and values["speed"].max() < 19.9
+    assert np.allclose([values["latitude"][0], values["longitude"][0]], [37.72, -122.47], atol=0.05)
     assert not find_bad_rows(store)
 
 
@@ -142,28 +139,30 @@ def test_kitti_odometry(tmp_path: Path) -> None:
     for drive in store.drives:
         truth = truths[drive.name[-2:]]
         rows = drive.start + np.arange(drive.frames)
-        own, actions = columns(store, rows), store.read_actions(rows)
+        values, actions = columns(store, rows), store.read_actions(rows)
         count = np.arange(len(rows))
-        assert len(rows) >= 59 and np.array_equal(own["picture"], count) and np.allclose(own["time"], count / 9.66)
-        wrong = np.abs(shown(store, rows) - np.stack(truth.pictures((30, 100)))[count]).mean(axis=(1, 2, 3))
-        assert wrong.max() < 6, "in colour, from camera 2"
+        assert (
+            len(rows) >= 59 and np.array_equal(values["picture"], count) and np.allclose(values["time"], count / 9.66)
+        )
+        wrong = np.abs(shown(store, rows) - np.stack(truth.images((30, 100)))[count]).mean(axis=(1, 2, 3))
+        assert wrong.max() < 6, "in color, from camera 2"
         edges = intervals(truth, count)
         assert np.abs(actions[:, 0] * 0.5 - truth.mean(truth.wheel, edges)).max() < 0.03
         assert np.corrcoef(actions[:, 0], truth.mean(truth.wheel, edges))[0, 1] > 0.98
-        assert np.abs(own["speed"] - truth.mean(truth.speed, edges)).max() < 0.2
-        assert np.isnan(own["latitude"]).all()
+        assert np.abs(values["speed"] - truth.mean(truth.speed, edges)).max() < 0.2
+        assert np.isnan(values["latitude"]).all()
     assert store.metadata["bicycle"]["wheelbase"] == WHEELBASE and not find_bad_rows(store)
 
 
 @pytest.mark.parametrize("camera", ["0", "image_0", "00"])
-def test_kitti_grey_pictures_become_rgb(camera: str, tmp_path: Path) -> None:
+def test_kitti_grayscale_images_become_rgb(camera: str, tmp_path: Path) -> None:
     write_odometry(tmp_path / "raw", "00", Truth(40, hz=10, seed=1))
     store = prepared("kitti", tmp_path, camera=camera)
-    picture = shown(store, np.array([0]))[0]
-    assert picture.shape == (48, 64, 3) and np.ptp(picture, axis=2).max() == 0 and picture.std() > 10
+    image = shown(store, np.array([0]))[0]
+    assert image.shape == (48, 64, 3) and np.ptp(image, axis=2).max() == 0 and image.std() > 10
 
 
-def test_kitti_without_times_and_with_poses_beside(tmp_path: Path) -> None:
+def test_kitti_without_times_and_with_poses_in_the_sequence(tmp_path: Path) -> None:
     folder = write_odometry(tmp_path / "raw", "00", Truth(40, hz=10), cameras=(0,))
     (tmp_path / "raw" / "poses" / "00.txt").rename(folder / "poses.txt")
     (folder / "times.txt").unlink()
@@ -182,45 +181,45 @@ def test_kitti_raw_with_a_gap_in_the_readings(tmp_path: Path) -> None:
     assert sorted(d.name for d in store.drives) == [names[0], f"{names[1]}.0", f"{names[1]}.1", names[2]]
     (drive,) = (d for d in store.drives if d.name == names[0])
     rows = drive.start + np.arange(drive.frames)
-    own, actions = columns(store, rows), store.read_actions(rows)
-    chosen = own["picture"].astype(int)
+    values, actions = columns(store, rows), store.read_actions(rows)
+    chosen = values["picture"].astype(int)
     wrong = np.abs(shown(store, rows[::7]) - resized(truth, chosen[::7])).mean(axis=(1, 2, 3))
     assert wrong.max() < 6
     edges = intervals(truth, chosen)
     assert np.corrcoef(actions[:, 0], truth.mean(truth.wheel, edges))[0, 1] > 0.98
-    assert np.abs(own["yaw_rate"] - truth.mean(truth.yaw_rate, edges)).max() < 0.05
-    assert own["latitude"][20] > own["latitude"][0] > 48.9
+    assert np.abs(values["yaw_rate"] - truth.mean(truth.yaw_rate, edges)).max() < 0.05
+    assert values["latitude"][20] > values["latitude"][0] > 48.9
     after = store.read_values([next(d.start for d in store.drives if d.name.endswith(".1"))], ["picture"])["picture"]
-    assert 55 <= after[0] <= 57, "frames without readings are left out"
+    assert 55 <= after[0] <= 57, "frames without readings are skipped"
     first, second = (next(d.split for d in store.drives if d.name == f"{names[1]}.{run}") for run in (0, 1))
-    assert first == second, "pieces of a recording stay together"
+    assert first == second, "segments of a recording stay together"
 
 
 def resized(truth: Truth, chosen: np.ndarray) -> np.ndarray:
-    pictures = truth.pictures((30, 100))
-    return np.stack([cv2.resize(pictures[k], (64, 48), interpolation=cv2.INTER_LINEAR) for k in chosen])
+    images = truth.images((30, 100))
+    return np.stack([cv2.resize(images[k], (64, 48), interpolation=cv2.INTER_LINEAR) for k in chosen])
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"the recordings are not at {SHARED}")
-def test_kitti_the_real_sequences_turn_as_their_pictures_do(tmp_path: Path) -> None:
+def test_kitti_yaw_rate_matches_the_image_motion(tmp_path: Path) -> None:
     store = prepared("kitti", tmp_path, SHARED / "kitti_odometry", (96, 320))
     drives = [d for d in store.drives if d.name.startswith("sequence_2")]
     rows = np.concatenate([d.start + np.arange(d.frames) for d in drives])
-    own, actions = columns(store, rows), store.read_actions(rows)
-    far = [picture[20:50].mean(axis=2).astype(np.float32) for picture in shown(store, rows)]
+    values, actions = columns(store, rows), store.read_actions(rows)
+    far = [image[20:50].mean(axis=2).astype(np.float32) for image in shown(store, rows)]
     window = cv2.createHanningWindow(far[0].shape[::-1], cv2.CV_32F)
-    pairs = np.flatnonzero(np.diff(own["picture"]) == 1)
+    pairs = np.flatnonzero(np.diff(values["picture"]) == 1)
     moved = np.array([cv2.phaseCorrelate(far[k], far[k + 1], window)[0][0] for k in pairs])
     focal = 718.856 / 1226 * 320
     turned = -moved / focal * store.hz
     assert (actions[:30, 0] > 0.05).all() and np.median(turned[:30]) > 0.3, "a bend to the right"
-    assert abs(np.median(turned[:30] / own["yaw_rate"][pairs][:30]) - 1) < 0.2
-    assert own["speed"].min() > 9 and own["speed"].max() < 13
+    assert abs(np.median(turned[:30] / values["yaw_rate"][pairs][:30]) - 1) < 0.2
+    assert values["speed"].min() > 9 and values["speed"].max() < 13
     straight = next(d for d in store.drives if d.name.startswith("sequence_1"))
     assert np.abs(store.read_actions(straight.start + np.arange(straight.frames))[:, 0]).max() < 0.03
 
 
-def test_metadata_undoes_the_steering(tmp_path: Path) -> None:
+def test_steering_can_be_inverted_with_the_metadata(tmp_path: Path) -> None:
     truth = Truth(60, hz=10, seed=4)
     write_odometry(tmp_path / "raw", "00", truth)
     store = prepared("kitti", tmp_path)
@@ -233,7 +232,7 @@ def test_metadata_undoes_the_steering(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dataset", ["comma2k19", "kitti"])
-def test_two_steps_of_training_and_an_evaluation(dataset: str, tmp_path: Path, tiny_config: Path) -> None:
+def test_training_and_evaluation(dataset: str, tmp_path: Path, tiny_config: Path) -> None:
     for k in range(3):
         if dataset == "comma2k19":
             write_comma2k19(tmp_path / "raw" / f"route {k}" / "0", Truth(40, seed=k))

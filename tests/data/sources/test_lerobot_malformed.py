@@ -1,4 +1,4 @@
-"""LeRobot's datasets that are broken, and exports that cannot be made: one sentence, nothing left behind."""
+"""Malformed LeRobot datasets and impossible exports: a one-line error, and no files left behind."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.open_formats import write_lerobot
-from helpers.refusals import Refuse
-from helpers.refusals import refuses
-from helpers.drives import write_drive
 
 from daydrive.data.export import export_lerobot
 from daydrive.data.export.video import VideoFiles
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
+from helpers.drives import write_drive
+from helpers.open_formats import write_lerobot
+from helpers.refusals import Refuse, refuses
 
 Spoil = Callable[[Path], object]
 INFO, EPISODES, DATA = "meta/info.json", "meta/episodes.jsonl", "data/chunk-000/episode_000001.parquet"
@@ -55,19 +54,19 @@ def row(number: int, text: str) -> Spoil:
 
 
 def column(file: str, name: str, edit: Callable[[list[Any]], Any]) -> Spoil:
-    """Replaces a column by what `edit` makes of its values; None takes it out."""
+    """Replaces a column by the result of `edit` on its values, or removes it if that is None."""
 
     def apply(root: Path) -> None:
         table = pq.read_table(root / file)
-        place, made = table.schema.get_field_index(name), edit(table.column(name).to_pylist())
-        table = table.remove_column(place)
-        pq.write_table(table if made is None else table.add_column(place, name, pa.array(made)), root / file)
+        index, edited = table.schema.get_field_index(name), edit(table.column(name).to_pylist())
+        table = table.remove_column(index)
+        pq.write_table(table if edited is None else table.add_column(index, name, pa.array(edited)), root / file)
 
     return apply
 
 
-def put(place: int, value: Any) -> Callable[[list[Any]], list[Any]]:
-    return lambda values: [*values[:place], value, *values[place + 1 :]]
+def put(index: int, value: Any) -> Callable[[list[Any]], list[Any]]:
+    return lambda values: [*values[:index], value, *values[index + 1 :]]
 
 
 def cut(name: str, share: float) -> Spoil:
@@ -93,26 +92,26 @@ def refused(root: Path, tmp_path: Path, **options: object) -> str:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda root: (root / INFO).unlink(), "is not a dataset of LeRobot: it has no meta/info.json"),
+        (lambda root: (root / INFO).unlink(), "is not a LeRobot dataset: it has no meta/info.json"),
         (lambda root: (root / INFO).write_text("{"), "meta/info.json: not JSON"),
-        (info(codebase_version="v1.6"), "codebase_version is 'v1.6'; versions 2 and 3 are read"),
-        (info(fps=0), "info.json: fps is 0 where a positive number belongs"),
-        (info(fps="30"), "info.json: fps is '30' where a positive number belongs"),
+        (info(codebase_version="v1.6"), "codebase_version is 'v1.6'; supported versions: 2 and 3"),
+        (info(fps=0), "info.json: fps is 0, expected a positive number"),
+        (info(fps="30"), "info.json: fps is '30', expected a positive number"),
         (info(features=[]), "info.json: it has no features"),
-        (info(data_path=None), "info.json: data_path is None where the template of a path belongs"),
-        (info(data_path="data/{episode}.parquet"), "has a field {episode}, which is not known"),
-        (info(data_path="../../{episode_index}"), "'../../{episode_index}' is no path of a file below the dataset"),
-        (info(data_path="/etc/passwd"), "'/etc/passwd' is no path of a file below the dataset"),
-        (info(data_path="{episode_index:999999999d}"), "is no path of a file below the dataset"),
-        (info(data_path="{episode_index.__class__}"), "is no path of a file below the dataset"),
+        (info(data_path=None), "info.json: data_path is None, expected a path template"),
+        (info(data_path="data/{episode}.parquet"), "has the unknown field {episode}"),
+        (info(data_path="../../{episode_index}"), "'../../{episode_index}' is not a path below the dataset"),
+        (info(data_path="/etc/passwd"), "'/etc/passwd' is not a path below the dataset"),
+        (info(data_path="{episode_index:999999999d}"), "is not a path below the dataset"),
+        (info(data_path="{episode_index.__class__}"), "is not a path below the dataset"),
         (feature("action", shape="4"), "the feature 'action' has no shape"),
-        (feature("action", names=["a", "b", "c"]), "it has action.a, action.b, action.c, action.0"),
-        (feature("action", shape=[2], names=["steering", "gear"]), "action has not the 2 numbers of its shape"),
+        (feature("action", names=["a", "b", "c"]), "its columns: action.a, action.b, action.c, action.0"),
+        (feature("action", shape=[2], names=["steering", "gear"]), "action does not have 2 numbers"),
         (feature("observation.images.front", dtype="float32"), "--camera front: there is no such camera in"),
         (row(2, "half a li"), "episodes.jsonl, row 2: not JSON"),
-        (row(2, '{"episode_index": 1}'), "episodes.jsonl, row 2: length is None where a whole number from 1"),
-        (row(2, '{"episode_index": 0, "length": 12}'), "the episode 0 is there twice"),
-        (row(2, '{"episode_index": 1, "length": 99}'), "has 12 rows of episode 1 where its length is 99"),
+        (row(2, '{"episode_index": 1}'), "episodes.jsonl, row 2: length is None, expected an integer of at least 1"),
+        (row(2, '{"episode_index": 0, "length": 12}'), "the episode 0 occurs twice"),
+        (row(2, '{"episode_index": 1, "length": 99}'), "has 12 rows of episode 1, but its length is 99"),
         (row(2, '{"episode_index": 7, "length": 12}'), "episode_000007.parquet cannot be read"),
         (lambda root: (root / EPISODES).unlink(), "meta/episodes.jsonl cannot be read"),
         (lambda root: (root / DATA).unlink(), "episode_000001.parquet cannot be read"),
@@ -120,11 +119,11 @@ def refused(root: Path, tmp_path: Path, **options: object) -> str:
         (lambda root: (root / DATA).write_text("version https://git-lfs.github.com/spec/v1"), "001.parquet cannot be"),
         (column(DATA, "action", lambda _: None), "episode_000001.parquet has no column 'action'"),
         (column(DATA, "action", put(3, [float("nan"), 0, 0])), "episode 1, frame 3: action is empty or not finite"),
-        (column(DATA, "action", put(3, None)), "episode 1, frame 3: action has not the 3 numbers of its shape"),
+        (column(DATA, "action", put(3, None)), "episode 1, frame 3: action does not have 3 numbers"),
         (column(DATA, "action", put(3, [2.0, 0, 0])), "episode 1, frame 3: action.steering is 2, outside [-1, 1]"),
-        (column(DATA, "action", lambda values: ["left"] * len(values)), "action is string where 3 numbers belong"),
-        (column(DATA, "timestamp", put(5, 0.1)), "episode 1, frame 5: its timestamp is 0.1000 s where 10 frames"),
-        (column(DATA, "episode_index", put(5, 4)), "has 11 rows of episode 1 where its length is 12"),
+        (column(DATA, "action", lambda values: ["left"] * len(values)), "action is string, expected 3 numbers"),
+        (column(DATA, "timestamp", put(5, 0.1)), "episode 1, frame 5: its timestamp is 0.1000 s, expected 0.5000 at"),
+        (column(DATA, "episode_index", put(5, 4)), "has 11 rows of episode 1, but its length is 12"),
         (lambda root: (root / VIDEO).unlink(), "episode_000001.mp4 cannot be read"),
         (lambda root: (root / VIDEO).write_bytes(b""), "episode_000001.mp4 cannot be read"),
         (cut(VIDEO, 0.5), "episode_000001.mp4 cannot be read"),
@@ -153,11 +152,11 @@ def test_version_2(spoil: Spoil, said: str | None, tmp_path: Path) -> None:
         (put(3, {"bytes": b"\xff\xd8\xff\xe0 half", "path": None}), "observation.images.front is a damaged JPEG"),
         (put(3, {"bytes": None, "path": "images/3.png"}), "images/3.png cannot be read"),
         (put(3, {"bytes": None, "path": "../../secret.png"}), "is a link out of the data root"),
-        (put(3, {"bytes": None, "path": None}), "frame 3: observation.images.front has no picture"),
+        (put(3, {"bytes": None, "path": None}), "frame 3: observation.images.front has no image"),
     ],
 )
-def test_pictures_in_parquet(edit: Callable[[list[Any]], Any], said: str, tmp_path: Path) -> None:
-    root = write_lerobot(tmp_path / "raw", (12, 12), pictures="image")
+def test_images_in_parquet(edit: Callable[[list[Any]], Any], said: str, tmp_path: Path) -> None:
+    root = write_lerobot(tmp_path / "raw", (12, 12), image_dtype="image")
     column(DATA, "observation.images.front", edit)(root)
     assert said in refused(root, tmp_path)
 
@@ -171,10 +170,16 @@ def test_pictures_in_parquet(edit: Callable[[list[Any]], Any], said: str, tmp_pa
         ),
         (cut(EPISODES_3, 0.5), "file-000.parquet cannot be read"),
         (column(EPISODES_3, f"{KEY}/from_timestamp", lambda _: None), f"has no column '{KEY}/from_timestamp'"),
-        (column(EPISODES_3, f"{KEY}/from_timestamp", put(1, 99.0)), "row 2: it goes from 99.0 to"),
-        (column(EPISODES_3, "data/file_index", put(1, -1)), "row 2: data/file_index is -1 where a whole number from 0"),
-        (column(EPISODES_3, "length", put(1, 3)), "rows of episode 1 where its length is 3"),
-        (column(EPISODES_3, f"{KEY}/to_timestamp", put(0, None)), "row 1: it goes from 0.0 to None s"),
+        (column(EPISODES_3, f"{KEY}/from_timestamp", put(1, 99.0)), "row 2: invalid time range in its video, 99.0 to"),
+        (
+            column(EPISODES_3, "data/file_index", put(1, -1)),
+            "row 2: data/file_index is -1, expected an integer of at least 0",
+        ),
+        (column(EPISODES_3, "length", put(1, 3)), "rows of episode 1, but its length is 3"),
+        (
+            column(EPISODES_3, f"{KEY}/to_timestamp", put(0, None)),
+            "row 1: invalid time range in its video, 0.0 to None s",
+        ),
         (column(DATA_3, "index", lambda _: None), None),
         (cut(DATA_3, 0.5), "file-000.parquet cannot be read"),
         (cut(f"{KEY}/chunk-000/file-000.mp4", 0.5), "file-000.mp4 cannot be read"),
@@ -193,11 +198,11 @@ def test_version_3(spoil: Spoil, said: str | None, small_store: Path, tmp_path: 
     ("options", "said"),
     [
         ({"camera": "rear"}, "--camera rear: there is no such camera in"),
-        ({"hz": 20}, "has 10 frames a second, too few for --hz 20"),
-        ({"split": "official"}, "has no train, val and test that hold all episodes"),
-        ({"split": "random"}, "--split random: it is either official or by-drive"),
+        ({"hz": 20}, "has 10 frames per second, too few for --hz 20"),
+        ({"split": "official"}, "has no train, val and test splits that cover all episodes"),
+        ({"split": "random"}, "--split random: has to be official or by-drive"),
         ({"steering": "action.9"}, "has no column 'action.9' for --set steering=action.9; did you mean 'action."),
-        ({"brake_scale": float("inf")}, "--set brake_scale=inf has to be a number other than 0"),
+        ({"brake_scale": float("inf")}, "--set brake_scale=inf has to be finite and not 0"),
     ],
 )
 def test_options(options: dict[str, object], said: str, tmp_path: Path) -> None:

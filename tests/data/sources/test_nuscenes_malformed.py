@@ -1,4 +1,4 @@
-"""nuScenes that is broken: one sentence with file and record or token, nothing left behind."""
+"""Malformed nuScenes datasets: a one-line error with file and record or token, and no files left behind."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.nuscenes import Made, edit, write_nuscenes
-from helpers.refusals import refuses
 
 from daydrive import cli
 from daydrive.data.prepare.prepare import prepare
+from helpers.nuscenes import SceneSpec, edit, write_nuscenes
+from helpers.refusals import refuses
 
 Spoil = Callable[[Path], object]
 
@@ -25,7 +25,7 @@ STEERING, MONITOR = "can_bus/scene-0061_steeranglefeedback.json", "can_bus/scene
 
 @pytest.fixture(scope="session")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    scenes = [Made("scene-0061", 1, seconds=2.0), Made("scene-0103", 2, seconds=2.0)]
+    scenes = [SceneSpec("scene-0061", 1, seconds=2.0), SceneSpec("scene-0103", 2, seconds=2.0)]
     return write_nuscenes(tmp_path_factory.mktemp("good") / "raw", scenes, cameras=("CAM_FRONT",), size=(8, 16))
 
 
@@ -53,15 +53,15 @@ def cut(file: str, share: float) -> Spoil:
     return apply
 
 
-def picture(root: Path, at: int = 3) -> Path:
+def image_path(root: Path, at: int = 3) -> Path:
     return root / json.loads((root / DATA).read_text())[at]["filename"]
 
 
 def linked_out(path: str | None) -> Spoil:
     def apply(root: Path) -> None:
-        inside = picture(root) if path is None else root / path
-        shutil.move(inside, root.parent / "elsewhere")
-        inside.symlink_to(root.parent / "elsewhere")
+        original = image_path(root) if path is None else root / path
+        shutil.move(original, root.parent / "elsewhere")
+        original.symlink_to(root.parent / "elsewhere")
 
     return apply
 
@@ -74,71 +74,71 @@ def swapped(records: list[dict[str, Any]]) -> None:
     records[4]["timestamp"], records[5]["timestamp"] = records[5]["timestamp"], records[4]["timestamp"]
 
 
-def emptied(root: Path) -> None:
-    """The second scene keeps its record and loses its pictures."""
+def without_images(root: Path) -> None:
+    """Removes the images of the second scene, but not its record."""
     edit(root / DATA, lambda records: records.__setitem__(slice(None), [r for r in records if "0061" in r["filename"]]))
 
 
-NOWHERE = "f" * 32
+MISSING = "f" * 32
 
 CASES: list[tuple[Spoil, str]] = [
     (lambda root: (root / DATA).unlink(), "sample_data.json cannot be read (No such file or directory)"),
     (lambda root: (root / MINI / "log.json").unlink(), "log.json cannot be read"),
-    (cut(DATA, 0.5), "sample_data.json, record 65 is broken or cut off (Expecting value)"),
-    (cut(POSES, 0.98), "ego_pose.json, record 126 is broken or cut off"),
-    (lambda root: write(DATA, (root / DATA).read_text().rstrip("]\n"))(root), "is broken or cut off after record 128"),
+    (cut(DATA, 0.5), "sample_data.json, record 65 is malformed or truncated (Expecting value)"),
+    (cut(POSES, 0.98), "ego_pose.json, record 126 is malformed or truncated"),
+    (lambda root: write(DATA, (root / DATA).read_text().rstrip("]\n"))(root), "malformed or truncated after record 128"),
     (write(DATA, ""), "sample_data.json is not a JSON list of records"),
     (write(SCENES, '{"token": 1}'), "scene.json is not a JSON list of records"),
     (write(SCENES, "[]"), "scene.json has no scenes"),
     (write(SCENES, "[1, 2]"), "scene.json, record 1: 1 is not a record"),
-    (write(SCENES, '[{"token": "a"}] []'), "scene.json goes on after its end"),
-    (write(SCENES, "[" * 100_000), "scene.json, record 1 is broken or cut off"),
-    (write(DATA, '[{"token": "' + "a" * 3_000_000), "record 1 is broken or longer than 262144 characters"),
-    (write(DATA, '[{"timestamp": ' + "9" * 5000 + "}]"), "record 1 is broken or cut off (Exceeds the limit"),
+    (write(SCENES, '[{"token": "a"}] []'), "scene.json has trailing data after record 1"),
+    (write(SCENES, "[" * 100_000), "scene.json, record 1 is malformed or truncated"),
+    (write(DATA, '[{"token": "' + "a" * 3_000_000), "record 1 is malformed or longer than 262144 characters"),
+    (write(DATA, '[{"timestamp": ' + "9" * 5000 + "}]"), "record 1 is malformed or truncated (Exceeds the limit"),
     (drop(DATA, 5, "timestamp"), "sample_data.json, record 5 (token "),
-    (put(DATA, 5, timestamp="now"), "): timestamp is 'now' where a whole number belongs"),
-    (put(DATA, 5, timestamp=float("nan")), "): timestamp is nan where a whole number belongs"),
-    (put(DATA, 5, is_key_frame=1), "): is_key_frame is 1 where true or false belongs"),
-    (put(DATA, 5, token=""), "record 5: token is '' where a token belongs"),
+    (put(DATA, 5, timestamp="now"), "): timestamp is 'now', expected a non-negative integer"),
+    (put(DATA, 5, timestamp=float("nan")), "): timestamp is nan, expected a non-negative integer"),
+    (put(DATA, 5, is_key_frame=1), "): is_key_frame is 1, expected true or false"),
+    (put(DATA, 5, token=""), "record 5: token is '', expected a token"),
     (lambda root: edit(root / DATA, swapped), "that of its prev"),
-    (put(DATA, 6, timestamp=10), "): its timestamp 10 does not come after 1533151603"),
-    (put(DATA, 6, next=NOWHERE), f"): its next '{NOWHERE}' is no picture of the same camera and scene"),
+    (put(DATA, 6, timestamp=10), "): its timestamp 10 is not after 1533151603"),
+    (put(DATA, 6, next=MISSING), f"): its next '{MISSING}' is not an image of the same camera and scene"),
     (drop(DATA, 6), "): its next "),
-    (put(DATA, 6, prev=NOWHERE), " does not have it for its prev"),
-    (put(DATA, 1, prev=NOWHERE), "does not lead to the beginning of the scene"),
-    (put(DATA, 6, sample_token=NOWHERE), f"): its sample_token '{NOWHERE}' is not in sample.json"),
-    (put(DATA, 6, calibrated_sensor_token=NOWHERE), f"its calibrated_sensor_token '{NOWHERE}' is not in calibrated"),
-    (put(DATA, 6, ego_pose_token=NOWHERE), f"): its ego_pose_token '{NOWHERE}' is not in ego_pose.json"),
-    (put(f"{MINI}/calibrated_sensor.json", 1, sensor_token=NOWHERE), f"its sensor_token '{NOWHERE}' is not in sensor"),
-    (put(f"{MINI}/sample.json", 2, scene_token=NOWHERE), f"its scene_token '{NOWHERE}' is not in scene.json"),
-    (put(SCENES, 2, log_token=NOWHERE), "scene.json, record 2 (token "),
+    (put(DATA, 6, prev=MISSING), " does not refer back to it as prev"),
+    (put(DATA, 1, prev=MISSING), "does not lead to the start of the scene"),
+    (put(DATA, 6, sample_token=MISSING), f"): its sample_token '{MISSING}' is not in sample.json"),
+    (put(DATA, 6, calibrated_sensor_token=MISSING), f"its calibrated_sensor_token '{MISSING}' is not in calibrated"),
+    (put(DATA, 6, ego_pose_token=MISSING), f"): its ego_pose_token '{MISSING}' is not in ego_pose.json"),
+    (put(f"{MINI}/calibrated_sensor.json", 1, sensor_token=MISSING), f"its sensor_token '{MISSING}' is not in sensor"),
+    (put(f"{MINI}/sample.json", 2, scene_token=MISSING), f"its scene_token '{MISSING}' is not in scene.json"),
+    (put(SCENES, 2, log_token=MISSING), "scene.json, record 2 (token "),
     (put(SCENES, 2, name="scene-0061"), "the same name as record 1, 'scene-0061'"),
     (twice(DATA), "the same token as record 3"),
     (twice(POSES), "there is another record with the same token"),
     (twice(SCENES), "scene.json, record 3 (token "),
-    (emptied, "sample_data.json has no pictures of CAM_FRONT in this scene"),
-    (put(POSES, 6, translation=[1.0, float("nan"), 0.0]), "translation is [1.0, nan, 0.0] where 3 finite numbers"),
-    (put(POSES, 6, rotation=[1, 0, 0]), "rotation is [1, 0, 0] where 4 finite numbers belong"),
-    (put(POSES, 6, rotation=[0, 0, 0, 0]), "is no quaternion"),
+    (without_images, "sample_data.json has no images of CAM_FRONT in this scene"),
+    (put(POSES, 6, translation=[1.0, float("nan"), 0.0]), "translation is [1.0, nan, 0.0], expected 3 finite numbers"),
+    (put(POSES, 6, rotation=[1, 0, 0]), "rotation is [1, 0, 0], expected 4 finite numbers"),
+    (put(POSES, 6, rotation=[0, 0, 0, 0]), "is not a quaternion"),
     (put(DATA, 6, filename="/etc/passwd"), "its filename '/etc/passwd' leads out of the data root"),
     (put(DATA, 6, filename="samples/../../x.jpg"), "its filename 'samples/../../x.jpg' leads out of the data root"),
-    (lambda root: picture(root).unlink(), "is not there; scene-0061 has 23 of its 24 pictures"),
-    (lambda root: picture(root).write_bytes(b""), ".jpg is empty (0 bytes)"),
-    (lambda root: picture(root).write_bytes(picture(root).read_bytes()[:200]), ".jpg is a damaged JPEG"),
+    (lambda root: image_path(root).unlink(), "does not exist; scene-0061 has 23 of its 24 images"),
+    (lambda root: image_path(root).write_bytes(b""), ".jpg is empty (0 bytes)"),
+    (lambda root: image_path(root).write_bytes(image_path(root).read_bytes()[:200]), ".jpg is a damaged JPEG"),
     (linked_out(None), ".jpg is a link out of the data root"),
     (linked_out("samples/CAM_FRONT"), "samples/CAM_FRONT is a link out of the data root"),
     (linked_out(DATA), "sample_data.json is a link out of the data root"),
     (linked_out(STEERING), "scene-0061_steeranglefeedback.json is a link out of the data root"),
-    (lambda root: [shutil.rmtree(root / name) for name in ("samples", "sweeps")], "no pictures of CAM_FRONT; unpack"),
-    (lambda root: (root / MINI).rename(root / "v1.0"), "has no tables of nuScenes, a folder v1.0-trainval or"),
-    (lambda root: shutil.copytree(root / MINI, root / "v1.0-test"), "say which with --version"),
+    (lambda root: [shutil.rmtree(root / name) for name in ("samples", "sweeps")], "no images of CAM_FRONT; unpack"),
+    (lambda root: (root / MINI).rename(root / "v1.0"), "has no nuScenes tables, a folder v1.0-trainval or"),
+    (lambda root: shutil.copytree(root / MINI, root / "v1.0-test"), "choose one with --version"),
     (cut(STEERING, 0.5), "scene-0061_steeranglefeedback.json, record "),
     (write(STEERING, '{"value": 1}'), "steeranglefeedback.json is not a JSON list of records"),
-    (put(STEERING, 6, value=None), "record 6: value is None where a finite number belongs"),
-    (put(STEERING, 6, value=float("inf")), "record 6: value is inf where a finite number belongs"),
-    (put(STEERING, 6, utime=12), "record 6: its utime 12 comes before 15331516"),
+    (put(STEERING, 6, value=None), "record 6: value is None, expected a finite number"),
+    (put(STEERING, 6, value=float("inf")), "record 6: value is inf, expected a finite number"),
+    (put(STEERING, 6, utime=12), "record 6: its utime 12 is before 15331516"),
     (drop(MONITOR, 3, "brake"), "scene-0061_vehicle_monitor.json, record 3: it has no 'brake'"),
-    (put("can_bus/scene-0061_pose.json", 3, vel=[1.0]), "record 3: vel is [1.0] where 3 finite numbers belong"),
+    (put("can_bus/scene-0061_pose.json", 3, vel=[1.0]), "record 3: vel is [1.0], expected 3 finite numbers"),
 ]  # fmt: skip
 
 
@@ -158,9 +158,9 @@ def test_refused(spoil: Spoil, said: str, good: Path, tmp_path: Path) -> None:
         ({"camera": "CAM_FRONTAL"}, "v1.0-mini has no such camera; did you mean 'CAM_FRONT'?"),
         ({"camera": "LIDAR_TOP"}, "v1.0-mini has no such camera; "),
         ({"version": "v1.0"}, "--version v1.0: there is no such version of nuScenes; did you mean 'v1.0-"),
-        ({"version": "v1.0-trainval"}, "raw has no such folder; it has v1.0-mini"),
-        ({"split": "oficial"}, "--split oficial: it is either official or by-drive"),
-        ({"hz": 30}, "v1.0-mini has 12.1 pictures a second, too few for --hz 30; give at most that"),
+        ({"version": "v1.0-trainval"}, "raw has no such folder; available: v1.0-mini"),
+        ({"split": "oficial"}, "--split oficial: has to be official or by-drive"),
+        ({"hz": 30}, "v1.0-mini has 12.1 frames per second, too few for --hz 30"),
     ],
 )
 def test_options(options: dict[str, object], said: str, good: Path, tmp_path: Path) -> None:
@@ -169,19 +169,19 @@ def test_options(options: dict[str, object], said: str, good: Path, tmp_path: Pa
     assert said in refuses(call, tmp_path)
 
 
-def test_official_splits_need_scenes_of_the_lists(good: Path, tmp_path: Path) -> None:
+def test_official_split_of_an_unknown_scene(good: Path, tmp_path: Path) -> None:
     shutil.copytree(good, tmp_path / "raw")
-    put(SCENES, 1, name="ours")(tmp_path / "raw")
+    put(SCENES, 1, name="custom")(tmp_path / "raw")
     said = refuses(lambda: prepare("nuscenes", tmp_path / "raw", tmp_path / "s", split="official", workers=1), tmp_path)
-    assert said == "--split official: v1.0-mini has no scene 'ours' in its official lists; give by-drive"
+    assert said == "--split official: the scene 'custom' is not in the lists of v1.0-mini; use by-drive"
 
 
-def test_the_folder_of_the_tables_is_not_the_root(good: Path, tmp_path: Path) -> None:
+def test_folder_of_the_tables_as_root(good: Path, tmp_path: Path) -> None:
     said = refuses(lambda: prepare("nuscenes", good / MINI, tmp_path / "s", workers=1), tmp_path)
-    assert said.endswith("; give the folder above it")
+    assert said.endswith("; use its parent folder")
 
 
-def test_other_sources_have_no_official_splits(tmp_path: Path) -> None:
+def test_split_option_of_other_sources(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "x").touch()
     said = refuses(lambda: prepare("kitti", tmp_path / "raw", tmp_path / "s", split="official"), tmp_path)
@@ -193,7 +193,7 @@ def test_the_command_line_exits_with_2(
     workers: int, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(good, tmp_path / "raw")
-    picture(tmp_path / "raw", 9).write_bytes(b"")
+    image_path(tmp_path / "raw", 9).write_bytes(b"")
     arguments = [
         "prepare-dataset",
         "--dataset",

@@ -1,4 +1,4 @@
-"""Real recordings: what the driver did agrees with what is seen."""
+"""Real recordings: recorded actions agree with the image motion."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 import pytest
 import simplejpeg
-from helpers.paths import UDACITY
 
 from daydrive.data.kinematics.signals import lag
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
+from helpers.paths import UDACITY
 
 
-def horizon(store: Store, rows: np.ndarray) -> np.ndarray:
-    """(N - 1,) pixels that what is far away moves to the left from each frame to the next."""
+def horizontal_motion(store: Store, rows: np.ndarray) -> np.ndarray:
+    """Horizontal motion of the distant scene between frames, (N - 1,) pixels, positive to the left."""
     height = store.image_size[0]
     far = [simplejpeg.decode_jpeg(jpeg, "GRAY")[height // 5 : height // 2, :, 0] for jpeg in store.read(rows)[0]]
     bands = [band.astype(np.float32) for band in far]
@@ -27,20 +27,20 @@ def horizon(store: Store, rows: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.skipif(not UDACITY.is_dir(), reason=f"the recording is not at {UDACITY}")
-def test_udacity_turns_with_its_wheel_forwards_and_backwards(tmp_path: Path) -> None:
+def test_udacity_image_motion_follows_the_steering_in_both_gears(tmp_path: Path) -> None:
     store = Store.open(prepare("udacity", UDACITY, tmp_path / "store", (80, 160), workers=1))
     backwards = []
     for drive in (drive for drive in store.drives if drive.frames > 100):
         rows = drive.start + np.arange(drive.frames)
-        actions, moved = store.read_actions(rows)[:-1], horizon(store, rows)
+        actions, moved = store.read_actions(rows)[:-1], horizontal_motion(store, rows)
         seen = lag(actions[:, 0] * actions[:, 3], moved, store.hz)
         assert seen.correlation > 0.75 and 0 <= seen.frames < 1
         reverse = actions[:, 3] < 0
         backwards.append(int(reverse.sum()))
         if reverse.any():
-            assert np.flatnonzero(np.diff(reverse)).size == 2, "once, without a break"
+            assert np.flatnonzero(np.diff(reverse)).size == 2, "one contiguous interval"
             speed = store.read_values(rows, ["speed"])["speed"][:-1]
             wheel = reverse & (np.abs(actions[:, 0]) > 0.9)
-            assert np.median(moved[wheel] * actions[wheel, 0]) < -0.5, "backwards the car turns the other way"
+            assert np.median(moved[wheel] * actions[wheel, 0]) < -0.5, "in reverse the car turns the other way"
             assert actions[reverse, 1].max() == 1 and speed[reverse].max() > 8
     assert sorted(backwards)[-1] in range(40, 56) and sorted(backwards)[-2] == 0, "about 3 s in one drive"

@@ -1,11 +1,6 @@
-"""What each raw format becomes in the store."""
+"""Store contents from the sources udacity, folder, road and gym, and the clock."""
 
 from __future__ import annotations
-
-from helpers.drives import numbers
-from helpers.paths import UDACITY
-
-from helpers.paths import SHARED
 
 import json
 from pathlib import Path
@@ -13,8 +8,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import simplejpeg
-from helpers.drives import picture, write_drive, write_udacity
 
 from daydrive.data import sources
 from daydrive.data.kinematics import clock
@@ -24,12 +17,11 @@ from daydrive.data.sources.base import read_options
 from daydrive.data.sources.policies import random_policy
 from daydrive.data.store.store import Store
 from daydrive.types import ACTION_HIGH, ACTION_LOW
+from helpers.drives import numbered_image, numbers, write_drive, write_udacity
+from helpers.paths import UDACITY
 
 
-
-
-
-def test_udacity_on_an_even_clock_with_a_gap(tmp_path: Path) -> None:
+def test_udacity_resampled_with_a_gap(tmp_path: Path) -> None:
     times = [100 * k + (k % 3) for k in range(60)] + [9000 + 100 * k for k in range(60)]
     steering = [(k % 5) / 10 for k in range(120)]
     write_udacity(tmp_path / "raw", times, [(value, 0.25, 0.5, k / 2) for k, value in enumerate(steering)])
@@ -58,7 +50,7 @@ def test_udacity_at_a_lower_rate_averages_the_actions(tmp_path: Path) -> None:
 
 
 def test_udacity_reverses_under_the_brake(tmp_path: Path) -> None:
-    """Throttle, brake, speed of: driving off, stopping, standing, backing out, stopping again, driving on."""
+    """Throttle, brake and speed while starting, stopping, standing, reversing, stopping and driving on."""
     phases = [
         (1, 0, 9),
         (0, 1, 6),
@@ -85,7 +77,7 @@ def test_udacity_reverses_under_the_brake(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not UDACITY.is_dir(), reason=f"the recording is not at {UDACITY}")
-def test_the_real_udacity_recording(tmp_path: Path) -> None:
+def test_real_udacity_recording(tmp_path: Path) -> None:
     store = Store.open(prepare("udacity", UDACITY, tmp_path / "store", (64, 64), workers=1))
     assert store.hz == 14.0 and 3900 < store.rows <= 4053
     rows = np.arange(store.rows)
@@ -101,7 +93,7 @@ def test_the_real_udacity_recording(tmp_path: Path) -> None:
     assert np.allclose(shares, [0.7, 0.1, 0.2], atol=0.02)
 
 
-def test_clock_shows_no_picture_twice_while_the_recording_runs() -> None:
+def test_clock_rarely_repeats_frames() -> None:
     rng = np.random.default_rng(3)
     times = np.cumsum(np.clip(rng.normal(0.0711, 0.0025, 5000), 0.06, 0.08))
     hz = clock.native_hz(times)
@@ -111,7 +103,7 @@ def test_clock_shows_no_picture_twice_while_the_recording_runs() -> None:
     assert np.abs(times[chosen] - ticks).max() <= 1 / hz
 
 
-def test_clock_splits_at_gaps_and_holds_means() -> None:
+def test_clock_splits_at_gaps_and_averages() -> None:
     times = np.array([0.0, 0.1, 0.2, 0.9, 1.0, 1.1])
     assert [run.tolist() for run in clock.resample(times, 10.0)] == [[0, 1, 2], [3, 4, 5]]
     assert clock.resample(np.array([0.0]), 10.0)[0].tolist() == [0]
@@ -130,7 +122,7 @@ def test_folder_with_splits_in_natural_order(tmp_path: Path) -> None:
     assert np.abs(np.array(numbers(store, np.arange(12))) - np.arange(12)).max() <= 3
     assert np.allclose(store.read_actions(np.arange(12))[:, 0], np.arange(12) / 1000)
     first = (tmp_path / "raw/train/a/images/f0.jpg").read_bytes()
-    assert store.read([0])[0][0] == first, "a JPEG of the store's size is kept as it is"
+    assert store.read([0])[0][0] == first, "a JPEG of the store's size is stored unchanged"
 
 
 def test_folder_split_by_drive_and_time_column(tmp_path: Path) -> None:
@@ -153,7 +145,7 @@ def test_folder_with_a_video(tmp_path: Path) -> None:
         stream = container.add_stream("mpeg4", rate=20)
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 96, 64, "yuv420p", 4_000_000
         for k in range(30):
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture(8 * k, (64, 96)), format="rgb24")):
+            for packet in stream.encode(av.VideoFrame.from_ndarray(numbered_image(8 * k, (64, 96)), format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
@@ -163,7 +155,7 @@ def test_folder_with_a_video(tmp_path: Path) -> None:
     assert np.abs(shown - 8 * np.arange(24, 30)).max() <= 8
 
 
-def test_road_is_the_same_for_the_same_seed_and_split_by_drive(tmp_path: Path) -> None:
+def test_road_is_deterministic_and_split_by_drive(tmp_path: Path) -> None:
     options = {"drives": 8, "frames": 3, "workers": 1}
     a = Store.open(prepare("road", None, tmp_path / "a", (64, 64), seed=1, **options))
     b = Store.open(prepare("road", None, tmp_path / "b", (64, 64), seed=1, **options))
@@ -174,7 +166,7 @@ def test_road_is_the_same_for_the_same_seed_and_split_by_drive(tmp_path: Path) -
     assert np.isfinite(list(a.read_values([0], list(a.metadata["values"])).values())).all()
 
 
-def test_gym_records_car_racing_and_any_box(tmp_path: Path) -> None:
+def test_gym_records_car_racing(tmp_path: Path) -> None:
     pytest.importorskip("Box2D")
     store = Store.open(
         prepare("gym", None, tmp_path / "store", (48, 48), workers=1, env="CarRacing-v3", drives=3, frames=8)
@@ -185,7 +177,7 @@ def test_gym_records_car_racing_and_any_box(tmp_path: Path) -> None:
     assert store.metadata["actions"]["steering"]["converted"] == "as it is"
 
 
-def test_gym_drives_our_own_world_directly(tmp_path: Path) -> None:
+def test_gym_records_the_road_environment(tmp_path: Path) -> None:
     path = prepare("gym", None, tmp_path / "s", (32, 32), workers=1, env="daydrive/Road-v0", drives=3, frames=4)
     metadata = json.loads((path / "store.json").read_text())
     assert metadata["actions"]["brake"]["converted"] == "as it is" and metadata["frames"] == 12
@@ -201,6 +193,6 @@ def test_random_policy_is_smooth_seeded_and_in_range() -> None:
     assert actions[:, 0].std() > 0.3
 
 
-def test_options_are_declared() -> None:
+def test_read_options() -> None:
     values = read_options(sources.get("road"), {"drives": "5", "seed": None})
     assert values == {"drives": 5, "frames": 200, "seed": 0}

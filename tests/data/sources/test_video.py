@@ -1,4 +1,4 @@
-"""Videos with a CSV or none: times of the file, mapped columns, pictures upright."""
+"""Videos with and without a CSV: frame times, mapped columns, rotation."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 import simplejpeg
-from helpers.open_formats import SIZE, held_upright, seen, shade, train_and_evaluate, write_csv, write_video
 
 from daydrive.data import video
 from daydrive.data.images import fitted
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.store.store import Store
+from helpers.open_formats import SIZE, held_upright, seen, shade, train_and_evaluate, write_csv, write_video
 
 EPOCH = 1_700_000_000.0
 
@@ -25,7 +25,7 @@ def prepared(root: Path, **options: object) -> Store:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_uneven_frames_and_a_csv_of_its_own_clock_with_foreign_columns(tmp_path: Path, suffix: str) -> None:
+def test_uneven_frames_and_a_csv_with_its_own_clock_and_columns(tmp_path: Path, suffix: str) -> None:
     jitter = np.random.default_rng(0).integers(-20, 20, 40)
     moments = 300 + 100 * np.arange(40) + jitter + np.where(np.arange(40) >= 25, 2000, 0)
     file = write_video(tmp_path / "raw" / f"déjà vu{suffix}", moments)
@@ -42,12 +42,12 @@ def test_uneven_frames_and_a_csv_of_its_own_clock_with_foreign_columns(tmp_path:
     for drive in store.drives:
         taken = drive.start + np.arange(drive.frames)
         numbers, own = seen(store, taken), store.read_values(taken, ["video_time", "recorded_steering", "speed"])
-        assert np.allclose(shown[numbers], own["video_time"], atol=1e-3), "each row has its own picture"
+        assert np.allclose(shown[numbers], own["video_time"], atol=1e-3), "each row has the right image"
         ends = np.append(own["video_time"][1:], np.nan)
         middle = ((own["video_time"] + ends) / 2)[:-1]
         actions = store.read_actions(taken)[:-1]
         assert np.allclose(own["recorded_steering"][:-1], 20 * middle - 60, atol=0.02)
-        assert np.allclose(actions[:, 0], np.clip(1.2 - 0.4 * middle, -1, 1), atol=0.03), "to the right is positive"
+        assert np.allclose(actions[:, 0], np.clip(1.2 - 0.4 * middle, -1, 1), atol=0.03), "positive to the right"
         assert np.allclose(actions[:, 1], middle / 10, atol=1e-3) and (actions[:, 2:] == [0, 1]).all()
         assert np.allclose(own["speed"][:-1], (36 + middle) / 3.6, atol=0.01)
     entry = store.metadata["drives"][0]["made_from"]
@@ -56,7 +56,7 @@ def test_uneven_frames_and_a_csv_of_its_own_clock_with_foreign_columns(tmp_path:
     assert store.metadata["decoder"] in ("software", *video.DEVICES) and not find_bad_rows(store)
 
 
-def test_what_the_csv_does_not_cover_is_left_out(tmp_path: Path) -> None:
+def test_frames_without_csv_rows_are_skipped(tmp_path: Path) -> None:
     file = write_video(tmp_path / "raw" / "a.mp4", 100 * np.arange(50))
     write_csv(file.with_name("other.csv"), "time,steering,gear", [(1 + k / 20, 0.5, -2) for k in range(40)])
     store = prepared(tmp_path / "raw")
@@ -64,7 +64,7 @@ def test_what_the_csv_does_not_cover_is_left_out(tmp_path: Path) -> None:
     assert (store.read_actions(np.arange(store.rows)) == [0.5, 0, 0, -1]).all(), "a gear is its sign"
 
 
-def test_a_row_for_each_frame_and_one_pedal(tmp_path: Path) -> None:
+def test_one_row_per_frame_and_one_pedal(tmp_path: Path) -> None:
     for name, suffix in (("trip/1", ".avi"), ("trip/10", ".mov"), ("other/2", ".mkv"), ("third/3", ".mp4")):
         file = write_video(tmp_path / "raw" / f"{name}{suffix}", 100 * np.arange(30))
         rows = [(k / 100, 0.5 - k / 20) for k in range(30)]
@@ -79,7 +79,7 @@ def test_a_row_for_each_frame_and_one_pedal(tmp_path: Path) -> None:
         wanted = np.column_stack([np.arange(0.5, 28, 2) / 100, mean.clip(0), (-mean).clip(0), mean * 0 + 1])
         made = store.read_actions(rows_)[:-1]
         assert np.allclose(made[:, [0, 3]], wanted[:, [0, 3]], atol=1e-6)
-        assert np.allclose(made[:, 1:3], wanted[:, 1:3], atol=0.013), "means of what is above and below 0"
+        assert np.allclose(made[:, 1:3], wanted[:, 1:3], atol=0.013), "means of the positive and negative parts"
 
 
 def test_without_a_csv_the_actions_are_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,11 +94,11 @@ def test_without_a_csv_the_actions_are_unknown(tmp_path: Path, capsys: pytest.Ca
         assert drive["made_from"] == dict.fromkeys(("steering", "throttle", "brake", "gear"), "none")
         image = simplejpeg.decode_jpeg(store.read([drive["start"]])[0][0]).astype(int)
         upright = drive["name"].startswith("a")
-        assert (image[:8].mean() > image[-8:].mean() + 100) == upright, "turned clockwise, the left is on top"
+        assert (image[:8].mean() > image[-8:].mean() + 100) == upright, "rotated clockwise: the left side is on top"
         assert (image[:, :8].mean() > image[:, -8:].mean() + 100) != upright
 
 
-def test_large_pictures_are_made_small_on_the_way(tmp_path: Path) -> None:
+def test_large_images_are_downscaled_while_decoding(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     large = cv2.resize(rng.integers(0, 255, (9, 16, 3), dtype=np.uint8), (640, 360), interpolation=cv2.INTER_CUBIC)
     file = write_video(tmp_path / "raw" / "a.mp4", [0, 400, 800, 1200], [large] * 4)
@@ -111,7 +111,7 @@ def test_large_pictures_are_made_small_on_the_way(tmp_path: Path) -> None:
     assert store.metadata["recorded_image_size"] == [640, 360], "upright"
 
 
-def test_a_device_that_fails_leaves_it_to_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_device_falls_back_to_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_video(tmp_path / "a.mp4", 100 * np.arange(12))
     for device in ("cuda", "qsv"):
         monkeypatch.setattr(video, "hardware", lambda device=device: device)
@@ -120,7 +120,7 @@ def test_a_device_that_fails_leaves_it_to_the_processor(tmp_path: Path, monkeypa
     assert np.abs(frames[3].astype(int) - shade(11)).max() < 8
 
 
-def test_two_steps_of_training_and_an_evaluation(tmp_path: Path, tiny_config: Path) -> None:
+def test_training_and_evaluation(tmp_path: Path, tiny_config: Path) -> None:
     for k in range(3):
         file = write_video(tmp_path / "raw" / f"{k}.mp4", 100 * np.arange(24))
         write_csv(file.with_suffix(".csv"), "steering,throttle,brake,gear", [(0.1 * k, 0.5, 0, 1)] * 24)

@@ -1,4 +1,4 @@
-"""Videos and CSVs that are broken: one sentence with file and row, nothing left behind."""
+"""Malformed videos and CSVs: a one-line error with file and row, and no files left behind."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.open_formats import write_csv, write_video
-from helpers.refusals import Refuse
-from helpers.refusals import refuses
 
 from daydrive.data import video
 from daydrive.data.prepare.prepare import prepare
+from helpers.open_formats import write_csv, write_video
+from helpers.refusals import Refuse, refuses
 
 Spoil = Callable[[Path], object]
 HEADER = "time,steering,throttle,brake"
@@ -21,7 +20,7 @@ ROWS = [(k / 10, k / 100, 0.5, 0.0) for k in range(30)]
 
 
 def csv(header: str = HEADER, row: int = 0, *cells: object, rows: Sequence[Sequence[float]] = ROWS) -> Spoil:
-    """Replaces the CSV; a row's cells where they are given, the header being row 1."""
+    """Replaces the CSV, and optionally the cells of a row (the header is row 1)."""
 
     def apply(root: Path) -> None:
         write_csv(root / "a b.csv", header, rows)
@@ -61,22 +60,22 @@ def both(*spoils: Spoil) -> Spoil:
         (moved_out("a b.mp4"), {}, "a b.mp4 is a link out of the data root"),
         (moved_out("a b.csv"), {}, "a b.csv is a link out of the data root"),
         (lambda root: (root / "loop").symlink_to(root.parent), {}, "loop is a link out of the data root"),
-        (write("a b.csv", b""), {}, "a b.csv is empty; its first row has to name the columns"),
+        (write("a b.csv", b""), {}, "a b.csv is empty; its first row has to contain the column names"),
         (write("a b.csv", b"\x80\x05K\x00" * 50), {}, "a b.csv has no column called steering, throttle, brake, gear"),
         (
             csv("time,wheel,gas,stop"),
             {},
-            "it has time, wheel, gas, stop; say which one is which with --set steering=NAME",
+            "its columns: time, wheel, gas, stop; map them with --set steering=NAME",
         ),
         (csv("time;steering;gas;stop"), {}, "row 1: the columns 'time;steering;gas;stop' are not separated by commas"),
         (csv("time,steering,steering,brake"), {}, "row 1: there are two columns 'steering'"),
-        (csv(HEADER, 5, 0.3, "left", 0, 0), {}, "a b.csv, row 5: steering is 'left' where a number belongs"),
+        (csv(HEADER, 5, 0.3, "left", 0, 0), {}, "a b.csv, row 5: steering is 'left', expected a number"),
         (csv(HEADER, 5, 0.3, "nan", 0, 0), {}, "a b.csv, row 5: steering is nan, which is not a finite number"),
-        (csv(HEADER, 5, 0.3, 0, 0), {}, "a b.csv, row 5: there are 3 cells where the header has 4"),
-        (csv(HEADER, 5), {}, "a b.csv, row 5: it is empty, and others follow"),
-        (csv(HEADER, 5, 0.3, 25, 0, 0), {}, "row 5: steering is 25, outside [-1, 1] of the steering; give the factor"),
+        (csv(HEADER, 5, 0.3, 0, 0), {}, "a b.csv, row 5: there are 3 cells, but the header has 4"),
+        (csv(HEADER, 5), {}, "a b.csv, row 5: empty row before other rows"),
+        (csv(HEADER, 5, 0.3, 25, 0, 0), {}, "row 5: steering is 25, outside [-1, 1] of the steering; set a factor"),
         (csv(HEADER, 5, 0.3, 0, -0.5, 0), {}, "row 5: throttle is -0.5, outside [0, 1] of the throttle"),
-        (csv(HEADER, 6, 0.1, 0, 0, 0), {}, "a b.csv, row 6: the time 0.1 does not come after 0.3"),
+        (csv(HEADER, 6, 0.1, 0, 0, 0), {}, "a b.csv, row 6: time 0.1 is not after 0.3"),
         (csv(rows=ROWS[:1]), {}, "a b.csv has 1 rows below its header"),
         (csv("when,steering,throttle,brake", rows=ROWS[:20]), {}, "has 20 rows for the 30 frames of a b.mp4"),
         (csv(rows=[(1.7e9 + k, 0, 0, 0) for k in range(9)]), {}, "--set time_offset=1700000000"),
@@ -86,15 +85,15 @@ def both(*spoils: Spoil) -> Spoil:
             "has no column 'sterring' for --set steering=sterring; did you mean 'steering'?",
         ),
         (csv(), {"time": "clock"}, "has no column 'clock' for --set time=clock"),
-        (csv(), {"steering_scale": 0}, "--set steering_scale=0 has to be a number other than 0"),
+        (csv(), {"steering_scale": 0}, "--set steering_scale=0 has to be finite and not 0"),
         (csv(), {"gear_scale": 2}, "--set gear_scale=2: "),
         (csv(), {"steering_scale": "left"}, "--set steering_scale has to be a number, not 'left'"),
-        (csv(), {"hz": 30}, "has 10 frames a second, too few for --hz 30"),
+        (csv(), {"hz": 30}, "has 10 frames per second, too few for --hz 30"),
         (csv(), {"camera": "front"}, "the dataset 'video' does not take --camera"),
         (
             both(lambda root: write_video(root / "c.mp4", 100 * np.arange(20)), write("d.csv", b"steering\n0\n")),
             {},
-            "d.csv belongs to no video beside it; name it like its video",
+            "d.csv does not match a video beside it; give it the name of its video",
         ),
     ],
 )
@@ -109,7 +108,7 @@ def test_videos(spoil: Spoil, options: dict[str, object], said: str, tmp_path: P
     assert said in message, message
 
 
-def test_frames_that_are_missing_or_enormous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_and_too_large_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_video(tmp_path / "a.mp4", 100 * np.arange(10))
     assert "a.mp4 has no frame at 3.000 s" in refuses(
         lambda: list(video.frames_at(file, np.array([3.0]), 0.1)), tmp_path

@@ -1,4 +1,4 @@
-"""Waymo's v2: a drive whose truth is known becomes the right rows; what is broken is refused."""
+"""Waymo v2: store contents of a drive with known motion, and errors for malformed data."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
-from helpers import carla_waymo
 import numpy as np
 import pyarrow as pa
 import pytest
-from helpers.carla_waymo import jpeg, write_waymo
-from helpers.recordings import Truth
-from helpers.runs import run_training
-from helpers.refusals import refused
-from helpers.recordings import columns, intervals, prepared, shown
 
 from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.sources import read_options, waymo
 from daydrive.evaluation.run import evaluate
+from helpers import carla_waymo
+from helpers.carla_waymo import jpeg, write_waymo
+from helpers.recordings import Truth, columns, intervals, prepared, shown
+from helpers.refusals import refused
+from helpers.runs import run_training
 
 ANGLE = 0.5 / 2.71 * 2.99
-"""the truth's wheel at steering 1: its wheelbase is another"""
+"""Angle of the front wheels at steering 1, adjusted for the wheelbase of `Truth`."""
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
@@ -32,18 +31,20 @@ def test_frames_times_poses_and_their_order(shuffled: bool, tmp_path: Path) -> N
     store = prepared("waymo", tmp_path, size=(24, 32))
     assert store.hz == 10.0 and {d.name.rsplit(".", 1)[0] for d in store.drives} == {"segment-1_with_camera_labels"}
     rows = store.drives[0].start + np.arange(store.drives[0].frames)
-    own, actions = columns(store, rows), store.read_actions(rows)
+    values, actions = columns(store, rows), store.read_actions(rows)
     count = np.arange(len(rows))
-    assert np.array_equal(own["timestamp"], np.round(truth.times[count] * 1e6)) and np.allclose(own["time"], count / 10)
-    wrong = np.abs(shown(store, rows) - np.stack(truth.pictures((24, 32)))[count]).mean(axis=(1, 2, 3))
-    assert wrong.max() < 6, "each row has its own picture, of the front camera"
+    assert np.array_equal(values["timestamp"], np.round(truth.times[count] * 1e6)) and np.allclose(
+        values["time"], count / 10
+    )
+    wrong = np.abs(shown(store, rows) - np.stack(truth.images((24, 32)))[count]).mean(axis=(1, 2, 3))
+    assert wrong.max() < 6, "each row has the right image of the front camera"
     edges = intervals(truth, count)
     assert np.corrcoef(actions[:, 0], truth.mean(truth.wheel, edges))[0, 1] > 0.98
-    assert np.abs(own["speed"] - truth.mean(truth.speed, edges)).max() < 0.2
-    assert np.abs(own["yaw_rate"] - truth.mean(truth.yaw_rate, edges)).max() < 0.06, "positive to the right"
+    assert np.abs(values["speed"] - truth.mean(truth.speed, edges)).max() < 0.2
+    assert np.abs(values["yaw_rate"] - truth.mean(truth.yaw_rate, edges)).max() < 0.06, "positive to the right"
     left = truth.mean(truth.wheel, edges) < -0.05
     assert left.sum() > 5 and (actions[left, 0] < 0).all() and (actions[:, 3] == 1).all()
-    assert np.abs(actions[:, 0] * 0.5 - np.arctan(2.99 * own["yaw_rate"] / own["speed"])).max() < 0.02
+    assert np.abs(actions[:, 0] * 0.5 - np.arctan(2.99 * values["yaw_rate"] / values["speed"])).max() < 0.02
     assert not find_bad_rows(store) and store.metadata["camera"] == "FRONT"
     source = waymo.WaymoSource()
     (drive,) = source.drives(tmp_path / "raw", read_options(source, {}), (24, 32))
@@ -51,17 +52,17 @@ def test_frames_times_poses_and_their_order(shuffled: bool, tmp_path: Path) -> N
 
 
 def test_constant_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the size of a row group a few pictures, or a page of the file, are in memory at a time."""
-    monkeypatch.setattr(carla_waymo, "jpeg", lambda picture: os.urandom(50_000))
+    """Only a few images, or a page of the file, are in memory at once, even with large row groups."""
+    monkeypatch.setattr(carla_waymo, "jpeg", lambda image: os.urandom(50_000))
     folder = write_waymo(tmp_path / "raw", "s", Truth(60, hz=10.0), group_rows=1000)
     segment = waymo._Segment(folder, folder, "s", 1)
     _, rows = segment.frames()
-    alive: list[int] = []
-    monkeypatch.setattr(waymo, "BATCH", 4)
+    allocated: list[int] = []
+    monkeypatch.setattr(waymo, "BATCH_ROWS", 4)
     before = pa.total_allocated_bytes()
-    for _ in segment.images(rows):
-        alive.append(pa.total_allocated_bytes() - before)
-    assert len(alive) == 60 and max(alive) < 2_000_000 and (folder / IMAGES).stat().st_size > 6_000_000
+    for _ in segment.read_images(rows):
+        allocated.append(pa.total_allocated_bytes() - before)
+    assert len(allocated) == 60 and max(allocated) < 2_000_000 and (folder / IMAGES).stat().st_size > 6_000_000
 
 
 def test_another_camera_another_rate_and_a_gap(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_another_camera_another_rate_and_a_gap(tmp_path: Path) -> None:
     changes = {
         "key.frame_timestamp_micros": pa.array(late, pa.int64()),
         "key.camera_name": pa.array([2] * 80, pa.int8()),
-        "[CameraImageComponent].image": [jpeg(255 - p) for p in truth.pictures((24, 32))],
+        "[CameraImageComponent].image": [jpeg(255 - p) for p in truth.images((24, 32))],
     }
     write_waymo(tmp_path / "raw" / "training", "b", truth, cameras=1, **changes)
     store = prepared("waymo", tmp_path, size=(24, 32), camera="front_left", hz=5)
@@ -79,8 +80,8 @@ def test_another_camera_another_rate_and_a_gap(tmp_path: Path) -> None:
         "a", "b.0", "b.1",
     }  # fmt: skip
     drive = next(d for d in store.drives if d.name.startswith("a"))
-    look = drive.start + np.arange(4)
-    wrong = np.abs(255 - shown(store, look) - np.stack(truth.pictures((24, 32)))[[0, 2, 4, 6]]).mean(axis=(1, 2, 3))
+    sample = drive.start + np.arange(4)
+    wrong = np.abs(255 - shown(store, sample) - np.stack(truth.images((24, 32)))[[0, 2, 4, 6]]).mean(axis=(1, 2, 3))
     assert wrong.max() < 6 and store.hz == 5.0
     assert prepared("waymo", tmp_path, size=(8, 8), camera="2", limit=1).metadata["camera"] == "FRONT_LEFT"
 
@@ -99,7 +100,7 @@ def test_official_splits(tmp_path: Path) -> None:
     assert {d.split for d in alone.drives} == {"train", "val", "test"}
 
 
-def test_two_steps_of_training_and_an_evaluation(tmp_path: Path, tiny_config: Path) -> None:
+def test_training_and_evaluation(tmp_path: Path, tiny_config: Path) -> None:
     for k, part in enumerate(("training", "validation", "testing")):
         write_waymo(tmp_path / "raw" / part, f"s {k} é", Truth(30, hz=10.0, seed=k), cameras=1)
     store = prepared("waymo", tmp_path, size=(64, 64), fit="crop")
@@ -113,14 +114,14 @@ SEGMENT, IMAGE = "key.segment_context_name", "[CameraImageComponent].image"
 POSE = "[VehiclePoseComponent].world_from_vehicle.transform"
 IMAGES, POSES = "camera_image/s.parquet", "vehicle_pose/s.parquet"
 TRUTH = Truth(20, hz=10.0, start=0.0)
-SMALL = jpeg(TRUTH.pictures((8, 8))[0])
+SMALL = jpeg(TRUTH.images((8, 8))[0])
 MICROS = np.round(TRUTH.times * 1e6).astype(np.int64)
 
 
 def changed(**columns: object) -> Callable[[Path], object]:
     names = {"segment": SEGMENT, "time": TIME, "camera": CAMERA, "image": IMAGE, "pose": POSE}
-    made = {names[key]: column for key, column in columns.items()}
-    return lambda root: write_waymo(root, "s", TRUTH, (8, 8), cameras=1, **made)
+    replaced = {names[key]: column for key, column in columns.items()}
+    return lambda root: write_waymo(root, "s", TRUTH, (8, 8), cameras=1, **replaced)
 
 
 def poses(row: int, edit: Callable[[np.ndarray], np.ndarray]) -> pa.Array:
@@ -130,8 +131,8 @@ def poses(row: int, edit: Callable[[np.ndarray], np.ndarray]) -> pa.Array:
     return pa.array(rows, pa.list_(pa.float64()))
 
 
-def pictures(row: int, data: bytes | None) -> pa.Array:
-    found = [jpeg(picture) for picture in TRUTH.pictures((8, 8))]
+def images(row: int, data: bytes | None) -> pa.Array:
+    found = [jpeg(image) for image in TRUTH.images((8, 8))]
     return pa.array([*found[:row], data, *found[row + 1 :]], pa.binary())
 
 
@@ -142,7 +143,7 @@ def truncated(name: str, share: float) -> Callable[[Path], object]:
 
 
 def huge(data: bytes) -> bytes:
-    """A JPEG whose header says 60000x60000."""
+    """A JPEG whose header claims 60000x60000 pixels."""
     at = data.index(b"\xff\xc0") + 5
     return data[:at] + (60000).to_bytes(2, "big") * 2 + data[at + 4 :]
 
@@ -153,32 +154,32 @@ def huge(data: bytes) -> bytes:
         (truncated(IMAGES, 0.5), "s.parquet cannot be read"),
         (truncated(POSES, 0.0), "vehicle_pose/s.parquet cannot be read"),
         (lambda root: (root / IMAGES).write_text("not parquet"), "camera_image/s.parquet cannot be read"),
-        (lambda root: (root / POSES).unlink(), "vehicle_pose/s.parquet is not there"),
-        (lambda root: os.rename(root / IMAGES, root / "camera_image/t.parquet"), "vehicle_pose/t.parquet is not there"),
+        (lambda root: (root / POSES).unlink(), "vehicle_pose/s.parquet does not exist"),
+        (lambda root: os.rename(root / IMAGES, root / "camera_image/t.parquet"), "pose/t.parquet does not exist"),
         (
             lambda root: [os.rename(root / n, root / n.replace("/s.", "/t.")) for n in (IMAGES, POSES)],
-            "has rows of s where its name says t",
+            "has rows of s, but its name is that of t",
         ),
         (changed(camera=None), "has no column 'key.camera_name'"),
         (changed(image=None), "has no column '[CameraImageComponent].image'"),
         (changed(pose=None), "has no column '[VehiclePoseComponent].world_from_vehicle.transform'"),
-        (changed(camera=["FRONT"] * 20), "the column 'key.camera_name' is string where whole numbers belong"),
-        (changed(camera=pa.array([2] * 20, pa.int8())), "has 0 pictures of FRONT"),
+        (changed(camera=["FRONT"] * 20), "the column 'key.camera_name' is string, expected integers"),
+        (changed(camera=pa.array([2] * 20, pa.int8())), "has 0 images of FRONT"),
         (changed(time=pa.array([*MICROS[:-1], None], pa.int64())), "row 19: key.frame_timestamp_micros is missing"),
-        (changed(time=pa.array([*MICROS[:-1], MICROS[3]], pa.int64())), "row 19: the frame 300000 is in row 3 already"),
-        (changed(pose=poses(4, lambda p: p[:12])), "row 4: the pose has 12 numbers where 16 belong"),
-        (changed(pose=poses(5, lambda p: p * np.nan)), "row 5: the pose holds a number that is not finite"),
-        (changed(pose=poses(6, lambda p: p * 2)), "row 6: the pose is no rotation and translation"),
-        (changed(image=pictures(2, b"")), "s.parquet, row 2: the picture of the frame 200000 is empty"),
-        (changed(image=pictures(2, None)), "s.parquet, row 2: the picture of the frame 200000 is empty"),
+        (changed(time=pa.array([*MICROS[:-1], MICROS[3]], pa.int64())), "row 19: the frame 300000 is already in row 3"),
+        (changed(pose=poses(4, lambda p: p[:12])), "row 4: the pose has 12 numbers, expected 16"),
+        (changed(pose=poses(5, lambda p: p * np.nan)), "row 5: the pose contains a number that is not finite"),
+        (changed(pose=poses(6, lambda p: p * 2)), "row 6: the pose is not a rotation and translation"),
+        (changed(image=images(2, b"")), "s.parquet, row 2: the picture of the frame 200000 is empty"),
+        (changed(image=images(2, None)), "s.parquet, row 2: the picture of the frame 200000 is empty"),
         (changed(image=["text"] * 20), "s.parquet, row 0: the picture of the frame 0 is empty"),
-        (changed(image=pictures(7, b"\x89PNG")), "row 7: of the frame 700000 is not a picture"),
-        (changed(image=pictures(7, SMALL[:200])), "row 7: the picture of the frame 700000 is a damaged JPEG"),
-        (changed(image=pictures(7, huge(SMALL))), "the picture of the frame 700000 is 60000x60000, and"),
+        (changed(image=images(7, b"\x89PNG")), "row 7: of the frame 700000 is not a picture"),
+        (changed(image=images(7, SMALL[:200])), "row 7: the picture of the frame 700000 is a damaged JPEG"),
+        (changed(image=images(7, huge(SMALL))), "the picture of the frame 700000 is 60000x60000, and"),
         (lambda root: write_waymo(root / "training", "a", TRUTH, (8, 8)), "has both camera_image/ and training/"),
         (
             lambda root: [os.rename(root / IMAGES, root / "s.tfrecord"), (root / POSES).unlink()],
-            "has .tfrecord files, which are v1",
+            "has .tfrecord files (v1)",
         ),
     ],
 )  # fmt: skip
@@ -189,14 +190,14 @@ def test_malformed(spoil: Callable[[Path], object], said: str, tmp_path: Path) -
     assert said in message, message
 
 
-def test_links_poses_of_other_frames_and_options(tmp_path: Path) -> None:
+def test_links_missing_poses_and_options(tmp_path: Path) -> None:
     root = write_waymo(tmp_path / "raw", "s", TRUTH, (8, 8), cameras=1)
     for options, said in (
         ({"camera": "REAR"}, "--camera REAR: there is no such camera"),
         ({"camera": "6"}, "--camera 6: there is no such camera"),
         ({"split": "official"}, "--split official: "),
-        ({"split": "random"}, "--split random: it is either official or by-drive"),
-        ({"hz": 25}, "has 10 frames a second, too few for --hz 25"),
+        ({"split": "random"}, "--split random: has to be official or by-drive"),
+        ({"hz": 25}, "has 10 frames per second, too few for --hz 25"),
     ):
         assert said in refused("waymo", tmp_path, **options)
     write_waymo(tmp_path / "other", "s", Truth(20, hz=10.0, start=77.0), (8, 8), cameras=1)

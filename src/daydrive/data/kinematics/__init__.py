@@ -1,1 +1,1 @@
-"""How the car moved and what the driver did: clocks, signals, poses."""
+"""Vehicle motion and driver actions: resampling, signal processing, ego motion, GPS tracks."""

@@ -1,4 +1,4 @@
-"""Uneven recordings put on an even clock."""
+"""Resampling of unevenly timed recordings to a fixed rate."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import numpy.typing as npt
 from daydrive.errors import UserError
 
 SAME_RATE = 1.05
-"""recordings whose rates differ by less than this are all put on the clock of the slowest"""
+"""Recordings whose rates differ by less than this factor are all resampled to the rate of the slowest."""
 
-SHORTEST_RUN = 1.0
-"""seconds; what remains of a recording between two gaps and is shorter than this is worth nothing"""
+MIN_RUN_SECONDS = 1.0
+"""Seconds; runs between two gaps that are shorter than this are dropped."""
 
 Times = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 
 def native_hz(times: Times) -> float:
-    """The recording's own rate.
+    """The native frame rate, Hz, of frames at `times` (N,) s.
 
-    1 / mean interval where the intervals are alike; else 1 / median interval, rounded down to a tenth: on a clock a
-    little slower than the camera a picture has to be shown twice only rarely.
+    1 / mean interval if the intervals are nearly equal; otherwise 1 / median interval, rounded down to a tenth, since
+    at a rate slightly below the camera's a frame rarely has to be repeated.
     """
     intervals = np.diff(times)
     median = float(np.median(intervals))
@@ -36,28 +36,30 @@ def native_hz(times: Times) -> float:
 
 
 def shared_hz(recordings: Sequence[tuple[Path, Times]], given: float | None) -> list[float]:
-    """The clock of each recording (what it was read from, its times): `given`, else its own rate or, within
-    `SAME_RATE` of that, the slowest one's. UserError where one has too few frames for `given`."""
+    """The rate, Hz, of each recording, given as (path, frame times (N,) s).
+
+    This is `given` if set; otherwise the native rate, or the slowest recording's rate if that is within `SAME_RATE`.
+    Raises UserError if a recording's native rate is below `given`.
+    """
     rates = [native_hz(times) for _, times in recordings]
     for (path, _), rate in zip(recordings, rates, strict=True):
         if given and given > rate * SAME_RATE:
-            raise UserError(f"{path} has {rate:g} frames a second, too few for --hz {given:g}")
+            raise UserError(f"{path} has {rate:g} frames per second, too few for --hz {given:g}")
     slowest = min(rates, default=0.0)
     return [given or (slowest if rate < slowest * SAME_RATE else rate) for rate in rates]
 
 
 def long_enough(run: Indices, hz: float) -> bool:
-    """Whether a run of `resample` lasts for `SHORTEST_RUN`."""
-    return len(run) >= max(2.0, SHORTEST_RUN * hz)
+    """Whether a run from `resample` lasts at least `MIN_RUN_SECONDS` seconds."""
+    return len(run) >= max(2.0, MIN_RUN_SECONDS * hz)
 
 
 def resample(times: Times, hz: float, gap: float | None = None) -> list[Indices]:
-    """Which frames to take for an even clock of `hz`, one array of indices for each run without a gap.
+    """Indices of the frames to use at a fixed rate of `hz`: one array for each run without a gap.
 
-    times: seconds, strictly increasing. An interval longer than `gap` seconds, two periods by default, is a gap. Each
-    run has a clock of its own that starts with its first frame; a tick takes the nearest frame or, where that one is
-    taken already, the next one if that is at most one period away. A frame is repeated only where the recording has
-    none to offer.
+    times: (N,) s, strictly increasing. An interval longer than `gap` seconds (default: two periods) is a gap. The
+    clock of each run starts at its first frame. Each tick uses the nearest frame; if that frame is already used, it
+    uses the next one, provided it is at most one period away. A frame is repeated only if there is no such frame.
 
     >>> times = np.array([0.0, 0.09, 0.21, 0.3, 1.0, 1.1])
     >>> [run.tolist() for run in resample(times, hz=10.0)]
@@ -90,16 +92,17 @@ def _run(times: Times, first: int, last: int, period: float) -> Indices:
 
 
 def held_mean(values: npt.NDArray[np.floating], times: Times, chosen: Indices) -> npt.NDArray[np.float64]:
-    """Means over each interval between chosen frames of values (N, D) that hold from one time to the next.
+    """Mean of `values` (N, D) from each chosen frame to the next, (len(chosen), D).
 
-    The last chosen frame, and one that is repeated, keeps its own value. Result (len(chosen), D).
+    Each value holds from its time until the next one (zero-order hold). The last chosen frame and repeated frames
+    keep their own values.
     """
     values = np.asarray(values, dtype=np.float64)
     result = values[chosen]
     weights = np.diff(times)[:, None]
     total = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values[:-1] * weights, axis=0)])
-    begin, end = chosen[:-1], chosen[1:]
-    several = end - begin > 1
-    length = (times[end] - times[begin])[several, None]
-    result[:-1][several] = (total[end] - total[begin])[several] / length
+    start, end = chosen[:-1], chosen[1:]
+    longer = end - start > 1
+    length = (times[end] - times[start])[longer, None]
+    result[:-1][longer] = (total[end] - total[start])[longer] / length
     return np.asarray(result, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Raw formats by name: daydrive's own, and those that other packages register."""
+"""Registry of data sources: the built-in ones and those of other packages."""
 
 from __future__ import annotations
 
@@ -33,19 +33,22 @@ _ALL: tuple[Source, ...] = (
     FolderSource(),
 )
 SOURCES: dict[str, Source] = {source.name: source for source in _ALL}
-"""daydrive's own."""
+"""The built-in sources by name."""
 
 __all__ = ["SOURCES", "Option", "Options", "Source", "action", "get", "names", "read_options"]
 
 
 def names() -> list[str]:
-    """Of all datasets, daydrive's own first; nothing is loaded."""
+    """The names of all datasets, built-in ones first. Does not import other packages."""
     return [*SOURCES, *(name for name in plugins.registered() if name not in SOURCES)]
 
 
 def get(name: str) -> Source:
-    """The source of this name; UserError with the nearest one where there is none, and where another package
-    registers one that can't be loaded or has a name that is taken."""
+    """The source of this name.
+
+    Raises UserError if there is none (with the closest name), or if another package's source cannot be loaded or its
+    name is already taken.
+    """
     registered = plugins.registered()
     if name in registered:
         return plugins.load(registered[name], SOURCES)

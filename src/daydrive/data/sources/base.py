@@ -1,4 +1,4 @@
-"""What every raw format has to offer so that preparation can read it."""
+"""The interface of a data source, and its options."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from daydrive.types import Drive
 
 OptionValue = int | float | str | None
 Options = Mapping[str, Any]
-"""The options of a source by name, checked, defaults filled in."""
+"""A source's options by name, validated, with defaults filled in."""
 
-NAMED = ("drives", "frames", "seed", "env", "hz", "camera", "version", "split")
-"""Options that the command line has by name; the others of a source are given as --set NAME=VALUE."""
+NAMED_OPTIONS = ("drives", "frames", "seed", "env", "hz", "camera", "version", "split")
+"""Options with a command-line flag of their own; all others are passed as --set NAME=VALUE."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """A setting that a source takes. A default of None means: decided from the data."""
+    """An option of a source. A default of None means that the value is determined from the data."""
 
     name: str
     type: type[int] | type[float] | type[str]
@@ -30,15 +30,15 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """How it is given on the command line."""
+        """The command-line flag that sets it."""
         return flag(self.name)
 
 
 class Source(Protocol):
-    """A raw format.
+    """A raw data format.
 
-    needs_root: whether anything is read from `--data-root`.
-    split: by whole drives, or by contiguous parts of drives that were recorded one after the other.
+    needs_root: whether it reads from `--data-root`.
+    split: 'drive' to split by whole drives, 'time' to cut consecutive drives into contiguous parts.
     """
 
     name: str
@@ -47,53 +47,59 @@ class Source(Protocol):
     options: tuple[Option, ...]
 
     def describe(self, options: Options) -> dict[str, Any]:
-        """Metadata kept in the store.
+        """Metadata for the store.
 
-        `actions`: for each of steering, throttle, brake, gear how it was recorded (`unit`, `sign`, `scale`) and
-        `converted`, the arithmetic that was done, so that it can be undone. `values`: name → unit of the source's own
-        readings; these become columns of the table.
+        `actions`: for each of steering, throttle, brake and gear, the `unit`, `sign` and `scale` of the recording and
+        `converted`, the conversion that was applied, so that it can be inverted. `values`: unit of each additional
+        value by name; these values become columns of the store.
         """
         ...
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
-        """The drives under `root`, in a fixed order, all of one rate. Frames may have any size; a source that can draw
-        at any size draws at `image_size` (H, W). UserError for what is not of this format."""
+        """The drives below `root`, in a fixed order.
+
+        Frames may have any size; a source that renders its images renders them at `image_size` (H, W). Raises
+        UserError if the data is not in this format.
+        """
         ...
 
 
 def flag(name: str) -> str:
-    """How the option of this name is given on the command line."""
-    return f"--{name}" if name in NAMED else f"--set {name}"
+    """The command-line flag of the option of this name."""
+    return f"--{name}" if name in NAMED_OPTIONS else f"--set {name}"
 
 
 def action(unit: str, sign: str, scale: str, converted: str) -> dict[str, str]:
-    """One entry of `describe()['actions']`."""
+    """An entry of `describe()['actions']`."""
     return {"unit": unit, "sign": sign, "scale": scale, "converted": converted}
 
 
 def read_options(source: Source, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Checks options against the source's declaration; None counts as not given."""
+    """The options of a source with defaults filled in; None counts as not given.
+
+    Raises UserError for an option that the source does not have or a value that is invalid.
+    """
     known = {option.name: option for option in source.options}
     values: dict[str, Any] = {name: option.default for name, option in known.items()}
     for name, value in given.items():
         if value is None:
             continue
         if name not in known:
-            near = "" if name in NAMED else did_you_mean(name, known)
-            takes = ", ".join(flag(option) for option in known) or "none of its own"
-            hint = near if near.startswith("; did you mean") else f"; it takes {takes}"
+            suggestion = "" if name in NAMED_OPTIONS else did_you_mean(name, known)
+            flags = ", ".join(flag(option) for option in known) or "none"
+            hint = suggestion if suggestion.startswith("; did you mean") else f"; its options: {flags}"
             raise UserError(f"the dataset '{source.name}' does not take {flag(name)}{hint}")
-        values[name] = _checked(known[name], value)
+        values[name] = _convert(known[name], value)
     return values
 
 
-def _checked(option: Option, value: Any) -> int | float | str:
+def _convert(option: Option, value: Any) -> int | float | str:
     try:
         result = option.type(value)
         if isinstance(value, bool) or (option.type is int and result != float(value)):
             raise ValueError
     except (TypeError, ValueError) as error:
-        kind = {int: "a whole number", float: "a number", str: "a text"}[option.type]
+        kind = {int: "an integer", float: "a number", str: "a string"}[option.type]
         raise UserError(f"{option.flag} has to be {kind}, not {value!r}") from error
     if option.minimum is not None and not (isinstance(result, str) or option.minimum <= result < float("inf")):
         raise UserError(f"{option.flag} has to be at least {option.minimum:g}, not {value!r}")

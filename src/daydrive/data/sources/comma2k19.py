@@ -1,15 +1,15 @@
 """comma2k19: commutes on California's highway 280, with CAN and poses (Schafer et al. 2018, arXiv:1812.05752).
 
-    <root>/Chunk_N/<dongle|time>/<segment>/     any folder from the root down to a segment does as the data root
-        video.hevc                              1164x874, 20 frames a second, one minute
-        global_pose/frame_times                 (N,) s of each frame, on the clock of all times below
+    <root>/Chunk_N/<dongle|time>/<segment>/     the data root may also be any folder down to a segment
+        video.hevc                              1164x874, 20 Hz, one minute
+        global_pose/frame_times                 (N,) s of each frame, on the same clock as all times below
         global_pose/frame_positions             (N, 3) m, ECEF
         global_pose/frame_orientations          (N, 4) Hamilton quaternions, real first: (forward, right, down) → ECEF
         processed_log/CAN/speed/{t,value}               s, m/s
         processed_log/CAN/steering_angle/{t,value}      s, degrees at the steering wheel, positive to the left
 
-All but the video are NumPy files without an extension. Pedals are not in the processed log; they are made from the
-speed. A segment is a drive; segments of a route stay in one split.
+All files except the video are NumPy files without an extension. The processed log has no pedals; they are derived from
+the speed. Each segment is a drive; the segments of a route stay in one split.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ FRAME_TIMES = f"{POSES}/frame_times"
 SPEED, STEERING = f"{LOG}/CAN/speed", f"{LOG}/CAN/steering_angle"
 
 LARGEST_ANGLE = 90.0
-"""degrees at the steering wheel at steering 1; full lock is about 500, and a highway takes 5"""
+"""Degrees at the steering wheel at steering 1; full lock is about 500, highway driving uses about 5."""
 
-MESSAGE_REACH = 0.1
-"""seconds from the nearest message of the CAN up to which a signal is known"""
+MESSAGE_TOLERANCE = 0.1
+"""Maximum distance of a frame to the nearest CAN message, s."""
 
 VALUES = {
     "speed": "m/s of the CAN, mean up to the next frame",
@@ -69,7 +69,7 @@ class _Segment:
     folder: Path
 
     def times(self) -> Array:
-        """(N,) s of the video's frames, increasing."""
+        """Times of the video's frames, (N,) s, strictly increasing."""
         file = self.folder / FRAME_TIMES
         times = read_times(file, self.root)
         same = np.flatnonzero(np.diff(times) == 0.0)
@@ -80,22 +80,22 @@ class _Segment:
         return times
 
     def chosen(self, times: Array, hz: float) -> list[npt.NDArray[np.int64]]:
-        """The frames of each run on an even clock that is worth having, where both signals of the CAN are known."""
+        """Frame indices of each run at `hz` for which both CAN signals are available."""
         known = np.flatnonzero(
-            covered(self._signal_times(SPEED), times, MESSAGE_REACH)
-            & covered(self._signal_times(STEERING), times, MESSAGE_REACH)
+            covered(self._signal_times(SPEED), times, MESSAGE_TOLERANCE)
+            & covered(self._signal_times(STEERING), times, MESSAGE_TOLERANCE)
         )
         runs = clock.resample(times[known], hz) if len(known) else []
         return [known[run] for run in runs if clock.long_enough(run, hz)]
 
     def read(self, times: Array, chosen: npt.NDArray[np.int64]) -> tuple[Array, Array]:
-        """Actions (K, 4) in the range of `Frame.action` and the columns of `VALUES` (K, 7) of the chosen frames."""
+        """Actions (K, 4) in the ranges of `Frame.action` and the columns of `VALUES` (K, 7) at the chosen frames."""
         moments = times[chosen]
         edges = np.append(moments, moments[-1] + (moments[-1] - moments[0]) / (len(moments) - 1))
         can_times, can_speed = self._signal(SPEED)
         angle, speed = means_between(*self._signal(STEERING), edges), means_between(can_times, can_speed, edges)
-        middles = (edges[:-1] + edges[1:]) / 2.0
-        acceleration = smooth(can_times, can_speed[:, None], middles, WINDOW).slope[:, 0]
+        midpoints = (edges[:-1] + edges[1:]) / 2.0
+        acceleration = smooth(can_times, can_speed[:, None], midpoints, WINDOW).slope[:, 0]
         positions, rotations = self._poses(len(times))
         up = positions.mean(axis=0) / np.linalg.norm(positions.mean(axis=0))
         moved = motion(rates_from_poses(times, positions, rotations, up), times)
@@ -107,13 +107,13 @@ class _Segment:
     def _signal_times(self, name: str) -> Array:
         times = read_times(self.folder / name / "t", self.root)
         if len(times) < 2:
-            raise UserError(f"{self.folder / name / 't'} has {len(times)} messages; a signal needs at least 2")
+            raise UserError(f"{self.folder / name / 't'} has {len(times)} messages; at least 2 are required")
         return times
 
     def _signal(self, name: str) -> tuple[Array, Array]:
         times, values = self._signal_times(name), read_npy(self.folder / name / "value", self.root)
         if len(times) != len(values):
-            raise UserError(f"{self.folder / name} has {len(times)} times for {len(values)} values")
+            raise UserError(f"{self.folder / name} has {len(times)} times, but {len(values)} values")
         return times, values
 
     def _poses(self, count: int) -> tuple[Array, Array]:
@@ -123,17 +123,17 @@ class _Segment:
             file = self.folder / POSES / name
             values = read_npy(file, self.root, columns)
             if len(values) != count:
-                raise UserError(f"{file} has {len(values)} rows for the {count} of {FRAME_TIMES}")
+                raise UserError(f"{file} has {len(values)} rows, but {FRAME_TIMES} has {count}")
             zero = np.flatnonzero(np.linalg.norm(values, axis=1) < 0.5)
             if len(zero):
-                raise UserError(f"{file}, row {zero[0]}: {values[zero[0]]} is no {name[6:-1]}")
+                raise UserError(f"{file}, row {zero[0]}: {values[zero[0]]} is not a valid {name[6:-1]}")
             read.append(values)
         return read[0], rotations_from_quaternions(read[1])
 
 
 @dataclass(frozen=True)
 class _Frames:
-    """Run number `run` of a segment on a clock of `hz`."""
+    """The frames of run number `run` of a segment, resampled to `hz`."""
 
     segment: _Segment
     hz: float
@@ -146,8 +146,8 @@ class _Frames:
         actions, values = segment.read(times, chosen)
         file, table = segment.folder / VIDEO, segment.folder / FRAME_TIMES
         for k, (_, image) in enumerate(video.frames(file, chosen.tolist(), len(times), table)):
-            own = dict(zip(VALUES, values[k].tolist(), strict=True))
-            yield Frame(image, actions[k].astype(np.float32), k / self.hz, own)
+            frame_values = dict(zip(VALUES, values[k].tolist(), strict=True))
+            yield Frame(image, actions[k].astype(np.float32), k / self.hz, frame_values)
 
 
 class Comma2k19Source:
@@ -155,8 +155,8 @@ class Comma2k19Source:
     needs_root = True
     split: Literal["drive", "time"] = "drive"
     options: tuple[Option, ...] = (
-        Option("hz", float, None, "frames a second; default: the video's, 20", 0.1),
-        Option("seed", int, 0, "of the split by route", minimum=0),
+        Option("hz", float, None, "frames per second; default: the video's rate, 20", 0.1),
+        Option("seed", int, 0, "seed of the split by route", minimum=0),
     )
 
     def describe(self, options: Options) -> dict[str, Any]:
@@ -179,30 +179,30 @@ class Comma2k19Source:
         segments = [_Segment(root, folder) for folder in find_folders(root, _is_segment, 3)]
         if not segments:
             raise UserError(
-                f"{root} has no segments of comma2k19; a segment is a folder with {VIDEO}, {POSES}/ and {LOG}/"
+                f"{root} has no comma2k19 segments; a segment is a folder with {VIDEO}, {POSES}/ and {LOG}/"
             )
         for segment in segments:
             for part in (VIDEO, POSES, LOG):
                 if not inside(segment.folder / part, root).exists():
-                    raise UserError(f"{segment.folder} is not a whole segment: it has no {part}")
+                    raise UserError(f"{segment.folder} is an incomplete segment: it has no {part}")
         times = [segment.times() for segment in segments]
         rates = clock.shared_hz([(s.folder, t) for s, t in zip(segments, times, strict=True)], options["hz"])
         drives: list[Drive] = []
-        read: dict[str, Path] = {}
+        seen: dict[str, Path] = {}
         for segment, moments, hz in zip(segments, times, rates, strict=True):
             route = segment.folder.resolve().parent.name
             name = f"{route}/{segment.folder.resolve().name}"
-            if name in read:
+            if name in seen:
                 raise UserError(
-                    f"{segment.folder} and {read[name]} are the same segment of one route; remove one of them"
+                    f"{segment.folder} and {seen[name]} are the same segment of the same route; remove one of them"
                 )
-            read[name] = segment.folder
+            seen[name] = segment.folder
             runs = segment.chosen(moments, hz)
             for run, frames in enumerate(runs):
                 label = name if len(runs) == 1 else f"{name}.{run}"
                 drives.append(Drive(label, hz, _Frames(segment, hz, run), None, len(frames), route))
         if not drives:
-            raise UserError(f"{root} has no {clock.SHORTEST_RUN:g} s with pictures, speed and steering without a gap")
+            raise UserError(f"{root} has no {clock.MIN_RUN_SECONDS:g} s of frames, speed and steering without a gap")
         return drives
 
 
@@ -211,7 +211,7 @@ def _is_segment(folder: Path) -> bool:
 
 
 def _geodetic(ecef: Array) -> Array:
-    """ECEF (N, 3) m → latitude and longitude (N, 2), degrees, WGS 84 (Bowring 1976)."""
+    """Latitude and longitude (N, 2), degrees, of ECEF positions (N, 3) m (WGS 84; Bowring 1976)."""
     a, f = 6378137.0, 1 / 298.257223563
     b, e2 = a * (1 - f), f * (2 - f)
     x, y, z = ecef.T

@@ -1,4 +1,4 @@
-"""Actions for recordings that have none, made from how the car moved."""
+"""Actions derived from ego motion, for recordings without recorded actions."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ VALUES = {
 }
 
 
-class Driven(NamedTuple):
-    """actions (K, 4) in the range of `Frame.action`; values (K, 4), the columns of `VALUES`."""
+class DerivedActions(NamedTuple):
+    """actions (K, 4) in the ranges of `Frame.action`; values (K, 4), the columns of `VALUES`."""
 
     actions: Array
     values: Array
 
 
-def driven(rates: Rates, times: Array, chosen: npt.NDArray[np.int64], bicycle: Bicycle) -> Driven:
-    """What was done from each chosen frame to the next. times: (N,) s of all frames; chosen: (K,) of them."""
+def derive_actions(rates: Rates, times: Array, chosen: npt.NDArray[np.int64], bicycle: Bicycle) -> DerivedActions:
+    """Actions and values from each chosen frame to the next. times: (N,) s of all frames; chosen: (K,) indices."""
     moved = motion(rates, times)
     values = np.column_stack([moved.speed, moved.yaw_rate, moved.acceleration, moved.curvature])
     means = clock.held_mean(np.hstack([bicycle.actions(moved), values]), times, chosen)
     means[:, 3] = np.where(means[:, 3] < 0.0, -1.0, 1.0)
-    return Driven(means[:, :4], means[:, 4:])
+    return DerivedActions(means[:, :4], means[:, 4:])
 
 
 def describe(bicycle: Bicycle, of: str) -> dict[str, Any]:
-    """Metadata of such actions: how they were made from `of`, and the constants that undo it."""
+    """Metadata of derived actions: the conversion from `of` (the recorded quantity) and the bicycle's parameters."""
     wheel = bicycle.largest_angle
     made = f"{of}, smoothed over {WINDOW:g} s, mean up to the next frame"
     return {
@@ -56,7 +56,7 @@ def describe(bicycle: Bicycle, of: str) -> dict[str, Any]:
 
 
 def describe_pedals(largest: float, largest_braking: float, made: str) -> dict[str, dict[str, str]]:
-    """Metadata of throttle and brake of `ego.pedals`."""
+    """Metadata of throttle and brake from `ego_motion.pedals`."""
     return {
         "throttle": action(
             f"share of {largest:g} m/s²", "positive forwards", "[0, 1]", f"acceleration / {largest:g}, clipped; {made}"

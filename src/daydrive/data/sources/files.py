@@ -1,4 +1,4 @@
-"""Folders of a raw data set: in natural order, never outside the data root."""
+"""Files and folders of a raw data set, in natural order and never outside the data root."""
 
 from __future__ import annotations
 
@@ -12,46 +12,48 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts f2 before f10."""
+    """Sort key for natural order: f2 before f10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def inside(path: Path, root: Path) -> Path:
-    """`path`; UserError where a link leads it out of `root`."""
+    """`path`; raises UserError if it resolves to a path outside `root`."""
     try:
         real = path.resolve()
         if real.is_relative_to(root.resolve()):
             return path
     except (OSError, RuntimeError) as error:  # links in a circle
-        raise UserError(f"{path} leads nowhere ({error})") from error
-    raise UserError(f"{path} is a link out of the data root, to {real}; give a --data-root that holds both")
+        raise UserError(f"{path} cannot be resolved ({error})") from error
+    raise UserError(f"{path} is a link out of the data root, to {real}; set a --data-root that contains both")
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """In natural order, hidden ones left out."""
+    """The subfolders in natural order, without hidden ones."""
     return sorted((f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")), key=natural)
 
 
-def find_folders(root: Path, wanted: Callable[[Path], bool], depth: int) -> list[Path]:
-    """The folders at most `depth` below `root`, or `root` itself, that are `wanted`, in natural order; what lies in
-    one of them is not looked at."""
-    if wanted(root):
+def find_folders(root: Path, predicate: Callable[[Path], bool], depth: int) -> list[Path]:
+    """The folders that match `predicate`, in natural order: `root` itself or folders up to `depth` levels below it.
+
+    Matching folders are not searched further.
+    """
+    if predicate(root):
         return [root]
     if depth == 0:
         return []
-    return [found for folder in subfolders(root) for found in find_folders(inside(folder, root), wanted, depth - 1)]
+    return [found for folder in subfolders(root) for found in find_folders(inside(folder, root), predicate, depth - 1)]
 
 
 def image_files(folder: Path) -> list[Path]:
-    """JPEG and PNG files of a folder in natural order; UserError where there are none."""
+    """The JPEG and PNG files of a folder in natural order; raises UserError if there are none."""
     found = sorted((file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=natural)
     if not found:
-        raise UserError(f"{folder} has no pictures ({', '.join(IMAGE_SUFFIXES)})")
+        raise UserError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)})")
     return found
 
 
 def read_text(file: Path, root: Path) -> str:
-    """The text of a file that has to be there."""
+    """The text of a file below `root`; raises UserError if it cannot be read."""
     try:
         return inside(file, root).read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:

@@ -1,10 +1,11 @@
-"""Anybody's own recordings.
+"""Recordings in daydrive's own folder layout.
 
-    <root>/<split>/<drive>/   or   <root>/<drive>/ (the split is then made by drive)
-        actions.csv           header steering,throttle,brake,gear and optionally time (s), speed; a row for each frame
-        images/*.jpg|png      in natural order of their names, or one video (mp4, mkv, avi, mov) in place of images/
+    <root>/<split>/<drive>/   or   <root>/<drive>/ (split by drive)
+        actions.csv           header steering,throttle,brake,gear and optionally time (s), speed; one row per frame
+        images/*.jpg|png      in natural order of their names; or one video (mp4, mkv, avi, mov) instead of images/
 
-The rate comes from the time column, from the video, or from `--hz`. Recordings with times are put on an even clock.
+The rate comes from the time column, from the video, or from `--hz`. Recordings with times are resampled to a fixed
+rate.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ DEFAULT_HZ = 10.0
 
 @dataclass(frozen=True)
 class _Recording:
-    """One drive's folder, checked. times: (N,) s."""
+    """A validated drive folder. times: (N,) s."""
 
     folder: Path
     video: Path | None
@@ -45,22 +46,22 @@ class _Recording:
     @classmethod
     def read(cls, folder: Path, hz: float | None) -> _Recording:
         table = read_actions(folder / ACTIONS)
-        movie = _video(folder)
-        images = [] if movie else _images(folder)
+        video_file = _video(folder)
+        images = [] if video_file else _images(folder)
         rows = len(table.actions)
-        if movie is None and len(images) != rows:
-            raise UserError(f"{folder / ACTIONS} has {rows} rows for the {len(images)} pictures in {folder / IMAGES}")
+        if video_file is None and len(images) != rows:
+            raise UserError(f"{folder / ACTIONS} has {rows} rows for the {len(images)} images in {folder / IMAGES}")
         if table.times is not None:
             times = table.times
         else:
-            rate = video.frame_rate(movie) if movie else hz or DEFAULT_HZ
+            rate = video.frame_rate(video_file) if video_file else hz or DEFAULT_HZ
             times = np.arange(rows) / rate
-        return cls(folder, movie, images, table, times)
+        return cls(folder, video_file, images, table, times)
 
 
 @dataclass(frozen=True)
 class _Frames:
-    """Reads run number `run` of a recording on a clock of `hz`."""
+    """The frames of run number `run` of a recording, resampled to `hz`."""
 
     folder: Path
     given_hz: float | None
@@ -84,8 +85,8 @@ class FolderSource:
     needs_root = True
     split: Literal["drive", "time"] = "drive"
     options: tuple[Option, ...] = (
-        Option("hz", float, None, "frames a second; default: the recordings' own rate, 10 where they have none", 0.1),
-        Option("seed", int, 0, "of the split by drive", minimum=0),
+        Option("hz", float, None, "frames per second; default: the recordings' native rate, or 10 if unknown", 0.1),
+        Option("seed", int, 0, "seed of the split by drive", minimum=0),
     )
 
     def describe(self, options: Options) -> dict[str, Any]:
@@ -109,12 +110,12 @@ class FolderSource:
         for (split, folder, times), hz in zip(recordings, rates, strict=True):
             name = folder.relative_to(root).as_posix()
             runs = clock.resample(times, hz)
-            kept = [(run, len(chosen)) for run, chosen in enumerate(runs) if len(chosen) >= 2]
-            for run, length in kept:
+            usable = [(run, len(chosen)) for run, chosen in enumerate(runs) if len(chosen) >= 2]
+            for run, length in usable:
                 label = name if len(runs) == 1 else f"{name}.{run}"
                 drives.append(Drive(label, hz, _Frames(folder, given, hz, run, image_size), split, length))
         if not drives:
-            raise UserError(f"{root} has no two frames without a gap in time between them")
+            raise UserError(f"{root} has no two consecutive frames without a gap in time")
         return drives
 
 
@@ -123,15 +124,15 @@ def _drive_folders(root: Path) -> list[tuple[str | None, Path]]:
     splits = [folder for folder in folders if folder.name in SPLITS]
     if splits and len(splits) < len(folders):
         other = next(folder.name for folder in folders if folder.name not in SPLITS)
-        raise UserError(f"{root} mixes splits ({splits[0].name}) and other folders ({other}); give one or the other")
+        raise UserError(f"{root} mixes split folders ({splits[0].name}) and other folders ({other}); use one kind only")
     found: list[tuple[str | None, Path]] = [(None, folder) for folder in folders]
     if splits:
         found = []
         for split in sorted(splits, key=lambda folder: SPLITS.index(folder.name)):
-            inside = subfolders(split)
-            if not inside:
+            drives = subfolders(split)
+            if not drives:
                 raise UserError(f"the split {split} has no drives; a drive is a folder with {ACTIONS} and {IMAGES}/")
-            found += [(split.name, folder) for folder in inside]
+            found += [(split.name, folder) for folder in drives]
     if not found:
         raise UserError(f"{root} has no drives; a drive is a folder with {ACTIONS} and {IMAGES}/ or a video")
     for _, folder in found:
@@ -150,9 +151,9 @@ def _images(folder: Path) -> list[Path]:
 def _video(folder: Path) -> Path | None:
     videos = sorted(file for file in folder.iterdir() if file.suffix.lower() in video.SUFFIXES)
     if len(videos) > 1:
-        raise UserError(f"{folder} has {len(videos)} videos ({videos[0].name}, {videos[1].name}); a drive has one")
+        raise UserError(f"{folder} has {len(videos)} videos ({videos[0].name}, {videos[1].name}); keep one of them")
     if videos and (folder / IMAGES).is_dir():
-        raise UserError(f"{folder} has both {IMAGES}/ and the video {videos[0].name}; a drive has one of them")
+        raise UserError(f"{folder} has both {IMAGES}/ and the video {videos[0].name}; keep one of them")
     return videos[0] if videos else None
 
 

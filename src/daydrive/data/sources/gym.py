@@ -1,4 +1,4 @@
-"""Any gymnasium environment that shows a picture, recorded while a seeded policy drives it."""
+"""Drives in any gymnasium environment with image observations, controlled by a seeded policy."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from daydrive.types import ACTION_HIGH, ACTION_LOW, ACTION_NAMES, Drive, Frame
 
 DEFAULT_HZ = 10.0
 CAR_RACING_ZOOM = 1.0
-"""seconds at the start of CarRacing in which the camera flies in; they are driven and not recorded"""
+"""Seconds at the start of CarRacing during which the camera zooms in; they are driven but not recorded."""
 
 
 @dataclass(frozen=True)
 class _Frames:
-    """One drive; it ends early where the environment ends the episode."""
+    """The frames of a drive, which ends early if the environment ends the episode."""
 
     env: str
     seed: int
@@ -45,9 +45,9 @@ class _Frames:
                 if ended:
                     return
                 act = policy()
-                following, reward, ended = _advance(env, convert(act), self.repeat)
+                next_image, reward, ended = _advance(env, convert(act), self.repeat)
                 yield Frame(image, act, k / self.hz, {"reward": reward})
-                image = following
+                image = next_image
         finally:
             env.close()
 
@@ -59,22 +59,22 @@ class GymSource:
     options: tuple[Option, ...] = (
         Option("env", str, None, "id of the environment, such as CarRacing-v3"),
         Option("drives", int, 24, "number of drives", minimum=1),
-        Option("frames", int, 200, "frames of each drive, fewer where the episode ends", minimum=2),
-        Option("seed", int, 0, "of the environment, the driver and the split", minimum=0),
-        Option("hz", float, None, "frames a second, by repeating actions; default: about 10", minimum=0.1),
+        Option("frames", int, 200, "frames per drive, fewer if the episode ends", minimum=2),
+        Option("seed", int, 0, "seed of environment, policy and split", minimum=0),
+        Option("hz", float, None, "frames per second, by repeating actions; default: about 10", minimum=0.1),
     )
 
     def describe(self, options: Options) -> dict[str, Any]:
         env = _make(options["env"])
         try:
-            _, told = _conversion(env.action_space, options["env"])
+            _, description = _conversion(env.action_space, options["env"])
         finally:
             env.close()
         return {
             "actions": {
-                "steering": action("share of the largest", "positive to the right", "[-1, 1]", told),
-                "throttle": action("share of the largest", "positive forwards", "[0, 1]", told),
-                "brake": action("share of the largest", "positive slows down", "[0, 1]", told),
+                "steering": action("share of the largest", "positive to the right", "[-1, 1]", description),
+                "throttle": action("share of the largest", "positive forwards", "[0, 1]", description),
+                "brake": action("share of the largest", "positive slows down", "[0, 1]", description),
                 "gear": action("direction", "1 forwards", "-", "always 1"),
             },
             "values": {"reward": "the environment's, summed up to the next frame"},
@@ -89,10 +89,10 @@ class GymSource:
             fps = float(env.metadata.get("render_fps") or options["hz"] or DEFAULT_HZ)
         finally:
             env.close()
-        wished = float(options["hz"] or min(DEFAULT_HZ, fps))
-        repeat = round(fps / wished)
-        if repeat < 1 or (options["hz"] and abs(fps / repeat - wished) > 0.01 * wished):
-            raise UserError(f"{name} makes {fps:g} steps a second; --hz has to divide that, and {wished:g} does not")
+        requested = float(options["hz"] or min(DEFAULT_HZ, fps))
+        repeat = round(fps / requested)
+        if repeat < 1 or (options["hz"] and abs(fps / repeat - requested) > 0.01 * requested):
+            raise UserError(f"{name} has {fps:g} steps per second, which --hz {requested:g} does not divide")
         hz = round(fps / repeat, 4)
         label, seed = name.split("/")[-1], options["seed"]
         return [
@@ -115,13 +115,15 @@ def _make(name: str | None) -> Any:
         raise UserError(f"there is no environment '{name}'{did_you_mean(name, gymnasium.registry)}") from error
     except (gymnasium.error.Error, ImportError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
-        raise UserError(f"the environment '{name}' cannot be made: {reason}") from error
+        raise UserError(f"the environment '{name}' cannot be created: {reason}") from error
 
 
 def _check_image(space: Any, name: str) -> None:
     shape = getattr(space, "shape", None)
     if shape is None or len(shape) != 3 or shape[2] != 3 or space.dtype != np.uint8:
-        raise UserError(f"{name} does not show a picture: its observation is {space}, not a uint8 Box of (H, W, 3)")
+        raise UserError(
+            f"{name} has no image observations: its observation space is {space}, not a uint8 Box (H, W, 3)"
+        )
 
 
 def _policy(env: Any, name: str, rng: np.random.Generator, hz: float) -> Policy:
@@ -133,7 +135,7 @@ def _is_car_racing(name: str) -> bool:
 
 
 def _conversion(space: Any, name: str) -> tuple[Callable[[Action], Any], str]:
-    """How daydrive's action becomes one of the environment's, and that in words."""
+    """The function that converts an action to the environment's action space, and a description of it."""
     from gymnasium.spaces import Box, Discrete
 
     if isinstance(space, Discrete):
@@ -143,7 +145,9 @@ def _conversion(space: Any, name: str) -> tuple[Callable[[Action], Any], str]:
             f"steering from -1 to 1 in {count} equal parts is the number of the action; the others are not used",
         )
     if not isinstance(space, Box) or space.shape not in ((1,), (2,), (3,), (4,)) or not space.is_bounded():
-        raise UserError(f"{name} cannot be driven: its action is {space}, not a Discrete or a bounded Box of 1 to 4")
+        raise UserError(
+            f"{name} is not supported: its action space is {space}, not Discrete or a bounded Box of 1 to 4 dimensions"
+        )
     size = space.shape[0]
     low, high = space.low.astype(np.float32), space.high.astype(np.float32)
     if size >= 3 and np.array_equal(low, ACTION_LOW[:size]) and np.array_equal(high, ACTION_HIGH[:size]):
@@ -154,9 +158,11 @@ def _conversion(space: Any, name: str) -> tuple[Callable[[Action], Any], str]:
         values = np.array([a[0], a[1] - a[2]])[:size] if size < 3 else a[:size]
         return np.asarray(low + (values - own_low) / (own_high - own_low) * (high - low), dtype=np.float32)
 
-    parts = ("steering", "throttle minus brake") if size < 3 else ACTION_NAMES
-    told = f"the environment takes ({', '.join(parts[:size])}), each range stretched to {low.tolist()}..{high.tolist()}"
-    return scale, told
+    names = ("steering", "throttle minus brake") if size < 3 else ACTION_NAMES
+    description = (
+        f"the environment takes ({', '.join(names[:size])}), each range stretched to {low.tolist()}..{high.tolist()}"
+    )
+    return scale, description
 
 
 def _advance(env: Any, act: Any, repeat: int) -> tuple[Any, float, bool]:

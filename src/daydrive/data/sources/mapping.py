@@ -1,4 +1,4 @@
-"""Recordings whose columns have names, units and signs of their own: which is which, by what factor."""
+"""Mapping of a recording's columns, with arbitrary names, units and signs, to actions."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from daydrive.types import ACTION_NAMES
 Array = npt.NDArray[np.float64]
 
 QUANTITIES = (*ACTION_NAMES, "speed")
-NEUTRAL = (0.0, 0.0, 0.0, 1.0)
-"""the action that stands where nobody recorded one"""
+NEUTRAL_ACTION = (0.0, 0.0, 0.0, 1.0)
+"""The action used for quantities that were not recorded."""
 
 UNKNOWN = "none"
-"""what an action is made from that nobody recorded"""
+"""Entry in `Drive.made_from` for an action that was not recorded."""
 
 VALUES = {
     **{f"recorded_{name}": f"{name} as recorded, mean up to the next frame" for name in ACTION_NAMES[:3]},
     "recorded_gear": "gear as recorded, the last one before the next frame",
     "speed": "as recorded, times --set speed_scale where that is given; mean up to the next frame",
 }
-"""Columns of the store that any such recording has, NaN where it has none of that."""
+"""Store columns of every mapped recording; NaN if a quantity was not recorded."""
 
 _RANGES = {"steering": (-1.0, 1.0), "throttle": (0.0, 1.0), "brake": (0.0, 1.0)}
 _SIGNS = {
@@ -42,37 +42,40 @@ _SIGNS = {
 
 
 def mapping_options(column: str) -> tuple[Option, ...]:
-    """`--set steering=NAME` and `--set steering_scale=F` for each quantity. column: what a NAME is called there."""
+    """`--set steering=NAME` and `--set steering_scale=F` for each quantity. column: the format's term for a column."""
     return tuple(
         option
         for name in QUANTITIES
         for option in (
-            Option(name, str, None, f"the {column} that holds the {name}; default: the one of that name"),
-            Option(f"{name}_scale", float, None, "factor to the range of the action, negative to turn its sign"),
+            Option(name, str, None, f"{column} with the {name}; default: the one of that name"),
+            Option(f"{name}_scale", float, None, "factor to the action's range, negative to invert the sign"),
         )
     )
 
 
 @dataclass(frozen=True)
 class ColumnMapping:
-    """columns: which one holds each quantity, for those that there are. scales: the factors that were given."""
+    """columns: column name by quantity, for the recorded ones. scales: factor by quantity, for those given."""
 
     columns: Mapping[str, str]
     scales: Mapping[str, float]
 
     @classmethod
-    def choose(cls, options: Options, known: Sequence[str], guessed: Mapping[str, str], where: str) -> ColumnMapping:
-        """What the options say, else what was guessed from the names.
+    def from_options(
+        cls, options: Options, known: Sequence[str], guessed: Mapping[str, str], where: str
+    ) -> ColumnMapping:
+        """The mapping given by the options, and by `guessed` for quantities without an option.
 
-        known: names of columns. UserError naming `where` and what is there for a name that isn't, or no action at all.
+        known: names of all columns. Raises UserError, naming `where` and the known columns, for an unknown column or if
+        no action is mapped.
         """
-        there = ", ".join(known[:40]) or "none"
+        available = ", ".join(known[:40]) or "none"
         columns, scales = {}, {}
         for name in QUANTITIES:
             given, scale = options[name], options[f"{name}_scale"]
             if given is not None and given not in known:
                 near = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
-                hint = f"did you mean '{near[0]}'?" if near else f"there are {there}"
+                hint = f"did you mean '{near[0]}'?" if near else f"its columns: {available}"
                 raise UserError(f"{where} has no column '{given}' for --set {name}={given}; {hint}")
             if given is not None or name in guessed:
                 columns[name] = given if given is not None else guessed[name]
@@ -80,48 +83,49 @@ class ColumnMapping:
                 continue
             if name not in columns:
                 raise UserError(
-                    f"--set {name}_scale={scale:g}: {where} has no column for the {name}; there are {there}"
+                    f"--set {name}_scale={scale:g}: {where} has no column for the {name}; its columns: {available}"
                 )
             if scale == 0.0 or not math.isfinite(scale):
-                raise UserError(f"--set {name}_scale={scale:g} has to be a number other than 0")
+                raise UserError(f"--set {name}_scale={scale:g} has to be finite and not 0")
             scales[name] = scale
         if not set(ACTION_NAMES) & set(columns):
-            raise UserError(f"{where} has no column called {', '.join(ACTION_NAMES)}; it has {there}; "
-                            "say which one is which with --set steering=NAME, --set throttle=NAME")  # fmt: skip
+            raise UserError(f"{where} has no column called {', '.join(ACTION_NAMES)}; its columns: {available}; "
+                            "map them with --set steering=NAME, --set throttle=NAME")  # fmt: skip
         return cls(columns, scales)
 
     def actions(self, recorded: Mapping[str, Array], row: Callable[[int], str]) -> Array:
-        """Actions (N, 4) in the range of `Frame.action`, one for each row of what was recorded, (N,) by quantity.
+        """Actions (N, 4) in the ranges of `Frame.action` from recorded values, (N,) by quantity.
 
-        Throttle below 0 is brake where no column holds the brake. A quantity that no column holds is `NEUTRAL`.
-        UserError naming `row` where a value without a factor leaves the range; with one it is clipped.
+        Without a brake column, negative throttle is brake. Quantities without a column are those of `NEUTRAL_ACTION`.
+        Scaled values are clipped to their range; an unscaled value out of range raises a UserError with the location
+        that `row(index)` returns.
         """
-        made = np.tile(np.array(NEUTRAL), (len(next(iter(recorded.values()))), 1))
-        for place, name in enumerate(("steering", "throttle", "brake")):
+        result = np.tile(np.array(NEUTRAL_ACTION), (len(next(iter(recorded.values()))), 1))
+        for index, name in enumerate(("steering", "throttle", "brake")):
             if name in self.columns:
-                made[:, place] = self._ranged(name, recorded[name], row)
+                result[:, index] = self._to_range(name, recorded[name], row)
         if "throttle" in self.columns and "brake" not in self.columns:
-            made[:, 1], made[:, 2] = pedals(made[:, 1])
+            result[:, 1], result[:, 2] = pedals(result[:, 1])
         if "gear" in self.columns:
-            made[:, 3] = np.sign(recorded["gear"] * self.scales.get("gear", 1.0))
-        return made
+            result[:, 3] = np.sign(recorded["gear"] * self.scales.get("gear", 1.0))
+        return result
 
     def values(self, recorded: Mapping[str, Array]) -> Array:
         """The columns of `VALUES`, (N, 5)."""
         count = len(next(iter(recorded.values())))
-        own = {**recorded}
-        if "speed" in own:
-            own["speed"] = own["speed"] * self.scales.get("speed", 1.0)
-        return np.column_stack([own.get(name, np.full(count, np.nan)) for name in QUANTITIES])
+        columns = {**recorded}
+        if "speed" in columns:
+            columns["speed"] = columns["speed"] * self.scales.get("speed", 1.0)
+        return np.column_stack([columns.get(name, np.full(count, np.nan)) for name in QUANTITIES])
 
     def made_from(self) -> dict[str, str]:
-        """What each action comes from, for `Drive.made_from`."""
-        made = {name: self.columns.get(name, UNKNOWN) for name in ACTION_NAMES}
+        """The column of each action, for `Drive.made_from`."""
+        made_from = {name: self.columns.get(name, UNKNOWN) for name in ACTION_NAMES}
         if "throttle" in self.columns and "brake" not in self.columns:
-            made["brake"] = f"{made['throttle']} below 0"
-        return made
+            made_from["brake"] = f"{made_from['throttle']} below 0"
+        return made_from
 
-    def _ranged(self, name: str, recorded: Array, row: Callable[[int], str]) -> Array:
+    def _to_range(self, name: str, recorded: Array, row: Callable[[int], str]) -> Array:
         low, high = _RANGES[name]
         if name == "throttle" and "brake" not in self.columns:
             low = -1.0
@@ -131,21 +135,22 @@ class ColumnMapping:
         if len(outside):
             first = int(outside[0])
             raise UserError(f"{row(first)}: {self.columns[name]} is {recorded[first]:g}, outside [{low:g}, {high:g}] "
-                            f"of the {name}; give the factor to that range as --set {name}_scale=F")  # fmt: skip
+                            f"of the {name}; set a factor to that range with --set {name}_scale=F")  # fmt: skip
         return np.clip(recorded, low, high)
 
 
 def pedals(throttle: Array) -> tuple[Array, Array]:
-    """One pedal in [-1, 1] → throttle and brake, both in [0, 1]."""
+    """Splits a combined pedal in [-1, 1] into throttle and brake, both in [0, 1]."""
     return np.maximum(throttle, 0.0), np.maximum(-throttle, 0.0)
 
 
-def up_to_next(
+def interval_means(
     actions: Array, values: Array, times: Array, chosen: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.float32], Array]:
-    """Rows that hold until the next, (N, 4) and (N, D) at `times`, as means from each chosen one to the next.
+    """Means of actions (N, 4) and values (N, D) at `times` (N,) s from each chosen row to the next, (K, 4) and (K, D).
 
-    The gear is the last one; where `values` are those of `VALUES` so is theirs.
+    Each row holds until the next. For the gear, also that in `values` if they are the columns of `VALUES`, the last row
+    before the next chosen one is used instead of the mean.
     """
     count = actions.shape[1]
     means = clock.held_mean(np.hstack([actions, values]), times, chosen)
@@ -157,9 +162,9 @@ def up_to_next(
 
 
 def describe_mapping(options: Options, averaged: str) -> dict[str, dict[str, str]]:
-    """Metadata of such actions; which column holds what is said for each drive, in its `made_from`.
+    """Metadata of mapped actions; the columns are listed for each drive in its `made_from`.
 
-    averaged: how rows became frames.
+    averaged: how rows are averaged to frames.
     """
     described = {}
     for name in ACTION_NAMES:
@@ -170,11 +175,11 @@ def describe_mapping(options: Options, averaged: str) -> dict[str, dict[str, str
         if name == "brake":
             converted += "; where nothing but a throttle is recorded, what of that is below 0, turned round"
         scale_of = "{-1, 0, 1}" if name == "gear" else f"[{_RANGES[name][0]:g}, {_RANGES[name][1]:g}]"
-        converted += f"; {averaged}; {NEUTRAL[ACTION_NAMES.index(name)]:g} where it was not recorded"
+        converted += f"; {averaged}; {NEUTRAL_ACTION[ACTION_NAMES.index(name)]:g} where it was not recorded"
         described[name] = action("as recorded", _SIGNS[name], scale_of, converted)
     return described
 
 
-def own_values(values: Any) -> dict[str, float]:
-    """A row of `VALUES` by name."""
+def named_values(values: Any) -> dict[str, float]:
+    """A row of the columns of `VALUES` by name."""
     return dict(zip(VALUES, map(float, values), strict=True))

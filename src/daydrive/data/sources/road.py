@@ -1,4 +1,4 @@
-"""Drives through the embedded road world, drawn while they are prepared; nothing is read from disk."""
+"""Drives in the built-in road environment, rendered during preparation."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class RoadSource:
     split: Literal["drive", "time"] = "drive"
     options: tuple[Option, ...] = (
         Option("drives", int, 72, "number of drives", minimum=1),
-        Option("frames", int, 200, "frames of each drive, 10 a second", minimum=2),
-        Option("seed", int, 0, "of the roads, the weather, the drivers and the split", minimum=0),
+        Option("frames", int, 200, "frames per drive, at 10 Hz", minimum=2),
+        Option("seed", int, 0, "seed of roads, weather, drivers and split", minimum=0),
     )
 
     def describe(self, options: Options) -> dict[str, Any]:
@@ -69,5 +69,5 @@ class RoadSource:
 
 
 def drive_seed(seed: int, drive: int) -> int:
-    """A seed for each drive that no other (seed, drive) is likely to share, 32 bits."""
+    """A 32-bit seed derived from `seed` and the index of the drive."""
     return int(np.random.SeedSequence([seed, drive]).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""Numbers in CSV files, checked."""
+"""Validated action tables in CSV files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from daydrive.types import ACTION_HIGH, ACTION_LOW, ACTION_NAMES
 
 @dataclass(frozen=True)
 class ActionTable:
-    """actions (N, 4) in the range of `Frame.action`; times (N,) s, strictly increasing; speed (N,) in any unit."""
+    """actions (N, 4) in the ranges of `Frame.action`; times (N,) s, strictly increasing; speed (N,) in any unit."""
 
     actions: npt.NDArray[np.float64]
     times: npt.NDArray[np.float64] | None
@@ -27,8 +27,10 @@ class ActionTable:
 
 
 def read_actions(file: Path) -> ActionTable:
-    """A CSV with a header that has steering, throttle, brake, gear and optionally time, speed; other columns are
-    ignored. UserError with file and row (the header is row 1)."""
+    """Reads a CSV with the columns steering, throttle, brake, gear and optionally time and speed; others are ignored.
+
+    A UserError names file and row (the header is row 1).
+    """
     rows: list[list[float]] = []
     with file.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
         table = cells_of(stream, file)
@@ -37,10 +39,10 @@ def read_actions(file: Path) -> ActionTable:
         for row, cells in enumerate(table, start=2):
             where = f"{file}, row {row}"
             if len(cells) != len(header):
-                raise UserError(f"{where}: there are {len(cells)} cells where the header has {len(header)}")
-            rows.append([_cell(cells[place], name, where) for name, place in wanted.items()])
+                raise UserError(f"{where}: there are {len(cells)} cells, but the header has {len(header)}")
+            rows.append([_cell(cells[index], name, where) for name, index in wanted.items()])
             if "time" in wanted and len(rows) > 1 and rows[-1][4] <= rows[-2][4]:
-                raise UserError(f"{where}: the time {rows[-1][4]:g} does not come after {rows[-2][4]:g}")
+                raise UserError(f"{where}: time {rows[-1][4]:g} is not after {rows[-2][4]:g}")
     if len(rows) < 2:
         raise UserError(f"{file} has {len(rows)} rows below its header; a drive needs at least 2")
     values = dict(zip(wanted, np.array(rows).T, strict=True))
@@ -49,7 +51,7 @@ def read_actions(file: Path) -> ActionTable:
 
 
 def cells_of(stream: TextIO, file: Path) -> Iterator[list[str]]:
-    """The rows of a CSV; UserError for what is none."""
+    """The rows of a CSV; raises UserError if it is malformed."""
     reader = csv.reader(stream)
     try:
         yield from reader
@@ -58,11 +60,11 @@ def cells_of(stream: TextIO, file: Path) -> Iterator[list[str]]:
 
 
 def number(text: str, column: str, where: str, low: float = -math.inf, high: float = math.inf) -> float:
-    """The number in a cell, within [low, high]; UserError naming `where` for text, NaN or a value out of range."""
+    """The number in a cell; raises UserError, naming `where`, unless it is finite and within [low, high]."""
     try:
         value = float(text)
     except ValueError as error:
-        raise UserError(f"{where}: {column} is '{text.strip()[:40]}' where a number belongs") from error
+        raise UserError(f"{where}: {column} is '{text.strip()[:40]}', expected a number") from error
     if not math.isfinite(value):
         raise UserError(f"{where}: {column} is {value}, which is not a finite number")
     if not low <= value <= high:
@@ -77,7 +79,7 @@ def _columns(header: Sequence[str], file: Path) -> dict[str, int]:
             wanted[name] = header.index(name)
         elif name in ACTION_NAMES:
             near = difflib.get_close_matches(name, [cell.lower() for cell in header], n=1, cutoff=0.5)
-            hint = f"; is it '{near[0]}'? Rename it" if near else f"; the header has to be {','.join(ACTION_NAMES)}"
+            hint = f"; rename '{near[0]}'?" if near else f"; required columns: {','.join(ACTION_NAMES)}"
             raise UserError(f"{file}, row 1: there is no column '{name}'{hint}")
     return wanted
 
@@ -85,8 +87,8 @@ def _columns(header: Sequence[str], file: Path) -> dict[str, int]:
 def _cell(text: str, column: str, where: str) -> float:
     if column not in ACTION_NAMES:
         return number(text, column, where)
-    place = ACTION_NAMES.index(column)
-    value = number(text, column, where, float(ACTION_LOW[place]), float(ACTION_HIGH[place]))
+    index = ACTION_NAMES.index(column)
+    value = number(text, column, where, float(ACTION_LOW[index]), float(ACTION_HIGH[index]))
     if column == "gear" and not value.is_integer():
         raise UserError(f"{where}: gear is {value:g}, not one of -1, 0, 1")
     return value

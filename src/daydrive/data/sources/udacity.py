@@ -1,10 +1,10 @@
 """Recordings of Udacity's self-driving-car simulator.
 
-    <root>/driving_log.csv   centre, left, right picture, steering, throttle, brake, speed; no header
+    <root>/driving_log.csv   center, left, right image, steering, throttle, brake, speed; no header
     <root>/IMG/center_YYYY_MM_DD_HH_MM_SS_mmm.jpg
 
-The log names its pictures by their paths on the machine that recorded; only the file name counts. The time of a row is
-in that name. The simulator reverses while the brake is held at a standstill, and doesn't log its gear.
+The log contains image paths of the recording machine, of which only the file name is used; it contains the time of the
+row. The simulator reverses while the brake is held at a standstill, and does not log the gear.
 """
 
 from __future__ import annotations
@@ -30,19 +30,21 @@ LOG = "driving_log.csv"
 COLUMNS = 7
 STEERING, THROTTLE, BRAKE, SPEED = 3, 4, 5, 6
 
-STANDING = 1.0
-"""mph; a car that turns round is slower than this in at least one row"""
+STANDSTILL_SPEED = 1.0
+"""mph; a car that changes direction is slower than this in at least one row."""
 
 _STAMP = re.compile(r"_(\d{4})_(\d\d)_(\d\d)_(\d\d)_(\d\d)_(\d\d)_(\d{3})\.jpe?g$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class _Log:
-    """names (N,) of pictures; times (N,) s since `began`; readings (N, 4) steering, throttle, brake, speed; gear (N,).
-    Where it is -1 throttle is what drives the car backwards, which the log calls brake, and the other way round."""
+    """names (N,) of images; times (N,) s since `start`; readings (N, 4) steering, throttle, brake, speed; gear (N,).
+
+    In reverse (gear -1), throttle and brake are swapped: the log calls the pedal that drives the car backwards brake.
+    """
 
     names: list[str]
-    began: datetime
+    start: datetime
     times: npt.NDArray[np.float64]
     readings: npt.NDArray[np.float64]
     gear: npt.NDArray[np.float64]
@@ -50,7 +52,7 @@ class _Log:
 
 @dataclass(frozen=True)
 class _Frames:
-    """Reads the chosen rows of a recording."""
+    """The frames of the chosen rows of a recording."""
 
     folder: Path
     log: Path
@@ -73,7 +75,7 @@ class UdacitySource:
     needs_root = True
     split: Literal["drive", "time"] = "time"
     options: tuple[Option, ...] = (
-        Option("hz", float, None, "frames a second of the store; default: the recording's own rate", minimum=0.1),
+        Option("hz", float, None, "frames per second; default: the recording's native rate", minimum=0.1),
     )
 
     def describe(self, options: Options) -> dict[str, Any]:
@@ -93,14 +95,12 @@ class UdacitySource:
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
         log_file, folder = root / LOG, root / "IMG"
         if not log_file.is_file() or not folder.is_dir():
-            raise UserError(
-                f"{root} is not a recording of the Udacity simulator: it needs {LOG} and a folder IMG beside it"
-            )
+            raise UserError(f"{root} is not a recording of the Udacity simulator: it needs {LOG} and a folder IMG")
         log = _read_log(log_file)
         native = clock.native_hz(log.times)
         hz = float(options["hz"] or native)
         if hz > native * clock.SAME_RATE:
-            raise UserError(f"{log_file} has {native:g} pictures a second, too few for --hz {hz:g}; give at most that")
+            raise UserError(f"{log_file} has {native:g} frames per second, too few for --hz {hz:g}")
         drives = []
         for chosen in clock.resample(log.times, hz):
             if not clock.long_enough(chosen, hz):
@@ -116,10 +116,10 @@ class UdacitySource:
                 1.0 / hz,
                 image_size,
             )
-            began = log.began + timedelta(seconds=float(log.times[chosen[0]]))
-            drives.append(Drive(began.strftime("%Y-%m-%d_%H-%M-%S"), hz, frames, length=len(chosen)))
+            start = log.start + timedelta(seconds=float(log.times[chosen[0]]))
+            drives.append(Drive(start.strftime("%Y-%m-%d_%H-%M-%S"), hz, frames, length=len(chosen)))
         if not drives:
-            raise UserError(f"{log_file} has no run of {clock.SHORTEST_RUN:g} s without a gap at {hz:g} Hz")
+            raise UserError(f"{log_file} has no {clock.MIN_RUN_SECONDS:g} s without a gap at {hz:g} Hz")
         return drives
 
 
@@ -132,13 +132,13 @@ def _read_log(file: Path) -> _Log:
             where = f"{file}, row {row}"
             if len(cells) != COLUMNS:
                 raise UserError(
-                    f"{where}: there are {len(cells)} columns where the simulator's log has {COLUMNS} "
-                    "(centre, left, right, steering, throttle, brake, speed)"
+                    f"{where}: there are {len(cells)} columns, expected {COLUMNS} "
+                    "(center, left, right, steering, throttle, brake, speed)"
                 )
             name = PureWindowsPath(cells[0].strip()).name
             stamp = _time_in(name, where)
             if stamps and stamp <= stamps[-1]:
-                raise UserError(f"{where}: the time in '{name}' does not come after the row before; sort the log")
+                raise UserError(f"{where}: the time in '{name}' is not after that of the previous row; sort the log")
             names.append(name)
             stamps.append(stamp)
             readings.append(
@@ -161,26 +161,31 @@ def _read_log(file: Path) -> _Log:
 def _gear(
     throttle: npt.NDArray[np.float64], brake: npt.NDArray[np.float64], speed: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """(N,) 1 forwards, -1 backwards: from the standstill at which the car starts to move under the brake alone."""
+    """(N,) 1 forwards, -1 in reverse: from a standstill at which the car starts to move with the brake alone."""
     gear = np.ones(len(speed))
-    pushed = (brake > 0.0) & (throttle == 0.0)
-    backwards = False
+    brake_only = (brake > 0.0) & (throttle == 0.0)
+    reverse = False
     for row in range(1, len(speed)):
-        if speed[row] < STANDING:
-            backwards = False
-        elif speed[row - 1] < STANDING and pushed[row] and pushed[row - 1] and speed[row] > speed[row - 1]:
-            backwards = True
+        if speed[row] < STANDSTILL_SPEED:
+            reverse = False
+        elif (
+            speed[row - 1] < STANDSTILL_SPEED
+            and brake_only[row]
+            and brake_only[row - 1]
+            and speed[row] > speed[row - 1]
+        ):
+            reverse = True
             gear[row - 1] = -1.0
-        gear[row] = -1.0 if backwards else 1.0
+        gear[row] = -1.0 if reverse else 1.0
     return gear
 
 
 def _time_in(name: str, where: str) -> datetime:
     match = _STAMP.search(name)
     if match is None:
-        raise UserError(f"{where}: '{name}' does not end in a time like _2018_07_16_17_11_43_382.jpg")
+        raise UserError(f"{where}: '{name}' does not end with a time such as _2018_07_16_17_11_43_382.jpg")
     year, month, day, hour, minute, second, millisecond = map(int, match.groups())
     try:
         return datetime(year, month, day, hour, minute, second, millisecond * 1000)
     except ValueError as error:
-        raise UserError(f"{where}: the time in '{name}' is impossible ({error})") from error
+        raise UserError(f"{where}: the time in '{name}' is invalid ({error})") from error

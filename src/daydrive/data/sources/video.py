@@ -1,10 +1,10 @@
-"""Any videos, with what was done in a CSV beside each or without.
+"""Arbitrary videos, optionally with the actions of each in a CSV file beside it.
 
-    <root>/**/<name>.mp4|mkv|avi|mov    a drive each; those of one folder are in one split
+    <root>/**/<name>.mp4|mkv|avi|mov    one drive each; videos of one folder are in one split
     <root>/**/<name>.csv                or the only CSV of a folder with one video: a header, then numbers
 
-With a column `time` (s from the first frame on) the CSV's rows come at any rate; without, there is one for each frame.
-Other names, units and signs are given as `--set steering=wheel_deg --set steering_scale=-0.002`.
+With a column `time` (s since the first frame) the CSV may have any rate; otherwise it has one row per frame. Other
+column names, units and signs are mapped with `--set steering=wheel_deg --set steering_scale=-0.002`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from daydrive.data.sources.base import Option, Options
 from daydrive.data.sources.columns import read_columns, read_header
 from daydrive.data.sources.files import inside, natural, subfolders
 from daydrive.data.sources.mapping import (
-    NEUTRAL,
+    NEUTRAL_ACTION,
     UNKNOWN,
     VALUES,
     ColumnMapping,
     describe_mapping,
+    interval_means,
     mapping_options,
-    own_values,
-    up_to_next,
+    named_values,
 )
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import ACTION_NAMES, Drive, Frame
@@ -39,15 +39,15 @@ from daydrive.types import ACTION_NAMES, Drive, Frame
 Array = npt.NDArray[np.float64]
 
 DEPTH = 4
-"""folders below the root that are looked into"""
+"""Levels of folders below the root that are searched."""
 
-REACH = 0.1
-"""seconds from the nearest row of the CSV up to which a signal is known; 1.5 of its intervals where they are longer"""
+TOLERANCE = 0.1
+"""Maximum distance of a frame to the nearest CSV row, s; or 1.5 times the CSV's interval if that is larger."""
 
 
 @dataclass(frozen=True)
 class _Signals:
-    """The rows of a CSV. times: (M,) s from the first frame on, None where there is a row for each frame."""
+    """The rows of a CSV. times: (M,) s since the first frame; None if there is one row per frame."""
 
     times: Array | None
     actions: Array
@@ -56,33 +56,33 @@ class _Signals:
     @classmethod
     def read(cls, table: Path, options: Options) -> tuple[_Signals, ColumnMapping]:
         header = read_header(table)
-        mapping = ColumnMapping.choose(options, header, {name: name for name in header}, str(table))
-        clock_name = _time_column(table, header, options)
-        wanted = list(dict.fromkeys([*mapping.columns.values(), *([clock_name] if clock_name else [])]))
+        mapping = ColumnMapping.from_options(options, header, {name: name for name in header}, str(table))
+        time_column = _time_column(table, header, options)
+        wanted = list(dict.fromkeys([*mapping.columns.values(), *([time_column] if time_column else [])]))
         read = read_columns(table, wanted)
         recorded = {name: read[column] for name, column in mapping.columns.items()}
         times = None
-        if clock_name:
-            times = read[clock_name] * float(options["time_scale"]) - float(options["time_offset"])
+        if time_column:
+            times = read[time_column] * float(options["time_scale"]) - float(options["time_offset"])
             late = np.flatnonzero(np.diff(times) <= 0.0)
             if len(late):
                 row = int(late[0]) + 1
-                raise UserError(f"{table}, row {row + 2}: the {clock_name} {read[clock_name][row]:.12g} does not come "
-                                f"after {read[clock_name][row - 1]:.12g}")  # fmt: skip
+                raise UserError(f"{table}, row {row + 2}: {time_column} {read[time_column][row]:.12g} is not after "
+                                f"{read[time_column][row - 1]:.12g}")  # fmt: skip
         actions = mapping.actions(recorded, lambda row: f"{table}, row {row + 2}")
         return cls(times, actions, mapping.values(recorded)), mapping
 
     def known(self, frames: Array) -> npt.NDArray[np.int64]:
-        """Numbers of the frames, at (N,) s, at which the signals are known."""
+        """Indices of the frames, given at (N,) s, for which the CSV has values."""
         if self.times is None:
             return np.arange(len(frames))
-        reach = max(REACH, 1.5 * float(np.median(np.diff(self.times))))
-        return np.flatnonzero(covered(self.times, frames, reach))
+        tolerance = max(TOLERANCE, 1.5 * float(np.median(np.diff(self.times))))
+        return np.flatnonzero(covered(self.times, frames, tolerance))
 
-    def at(self, frames: Array, chosen: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], Array]:
-        """Actions (K, 4) and the columns of `VALUES` (K, 5), from each chosen frame to the next."""
+    def sample(self, frames: Array, chosen: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], Array]:
+        """Actions (K, 4) and the columns of `VALUES` (K, 5), averaged from each chosen frame to the next."""
         if self.times is None:
-            return up_to_next(self.actions, self.values, frames, chosen)
+            return interval_means(self.actions, self.values, frames, chosen)
         moments = frames[chosen]
         edges = np.append(moments, moments[-1] + (moments[-1] - moments[0]) / (len(moments) - 1))
         columns = np.hstack([self.actions, self.values]).T
@@ -108,7 +108,7 @@ class _Recording:
 
 @dataclass(frozen=True)
 class _Frames:
-    """Run number `run` of a recording on a clock of `hz`. times: (N,) s of all its frames, on the file's own clock."""
+    """The frames of run number `run` of a recording, resampled to `hz`. times: (N,) s of all frames in the file."""
 
     recording: _Recording
     options: Options
@@ -121,15 +121,15 @@ class _Frames:
         signals = self.recording.signals(self.options)
         times = self.times - self.times[0]
         chosen = self.recording.runs(times, signals, self.hz)[self.run]
-        actions = np.tile(np.array(NEUTRAL, dtype=np.float32), (len(chosen), 1))
+        actions = np.tile(np.array(NEUTRAL_ACTION, dtype=np.float32), (len(chosen), 1))
         values = np.full((len(chosen), len(VALUES)), np.nan)
         if signals is not None:
-            actions, values = signals.at(times, chosen)
+            actions, values = signals.sample(times, chosen)
         tolerance = 0.45 * float(np.diff(self.times).min())
         images = video.frames_at(self.recording.video, self.times[chosen], tolerance, self.image_size)
         for k, image in enumerate(images):
-            own = {**own_values(values[k]), "video_time": float(times[chosen[k]])}
-            yield Frame(image, actions[k], k / self.hz, own)
+            values_of_frame = {**named_values(values[k]), "video_time": float(times[chosen[k]])}
+            yield Frame(image, actions[k], k / self.hz, values_of_frame)
 
 
 class VideoSource:
@@ -137,11 +137,11 @@ class VideoSource:
     needs_root = True
     split: Literal["drive", "time"] = "drive"
     options: tuple[Option, ...] = (
-        Option("hz", float, None, "frames a second; default: the videos' own rate", 0.1),
-        Option("seed", int, 0, "of the split by folder", minimum=0),
-        Option("time", str, None, "the CSV's column of times; default: 'time' where there is one"),
-        Option("time_scale", float, 1.0, "seconds of a unit of it, 0.001 for milliseconds", minimum=1e-12),
-        Option("time_offset", float, 0.0, "seconds on the CSV's clock at the first frame"),
+        Option("hz", float, None, "frames per second; default: the videos' native rate", 0.1),
+        Option("seed", int, 0, "seed of the split by folder", minimum=0),
+        Option("time", str, None, "time column of the CSV; default: 'time' if it exists"),
+        Option("time_scale", float, 1.0, "seconds per unit of the time column, 0.001 for milliseconds", minimum=1e-12),
+        Option("time_offset", float, 0.0, "time of the first frame on the CSV's clock, s"),
         *mapping_options("column"),
     )
 
@@ -160,52 +160,56 @@ class VideoSource:
         rates = clock.shared_hz(clocks, options["hz"])
         names = _names([recording.video for recording in recordings], root)
         drives: list[Drive] = []
-        for recording, moments, (_, shown), hz, name in zip(recordings, times, clocks, rates, names, strict=True):
+        for recording, file_times, (_, frame_times), hz, name in zip(
+            recordings, times, clocks, rates, names, strict=True
+        ):
             signals, made_from = None, dict.fromkeys(ACTION_NAMES, UNKNOWN)
             if recording.table is not None:
                 signals, mapping = _Signals.read(recording.table, options)
                 made_from = mapping.made_from()
-                _check_fit(recording, signals, shown, options)
-            runs = recording.runs(shown, signals, hz)
+                _check_times(recording, signals, frame_times, options)
+            runs = recording.runs(frame_times, signals, hz)
             folder = recording.video.parent
             group = folder.relative_to(root).as_posix() if folder != root else None
             for run, chosen in enumerate(runs):
                 label = name if len(runs) == 1 else f"{name}.{run}"
-                frames = _Frames(recording, options, moments, hz, run, image_size)
+                frames = _Frames(recording, options, file_times, hz, run, image_size)
                 drives.append(Drive(label, hz, frames, None, len(chosen), group or name, made_from))
         if not drives:
-            raise UserError(f"{root} has no {clock.SHORTEST_RUN:g} s of video without a gap, within the times of a CSV")
+            raise UserError(
+                f"{root} has no {clock.MIN_RUN_SECONDS:g} s of video without a gap and within the times of its CSV"
+            )
         without = sum(recording.table is None for recording in recordings)
         if without:
-            print(f"{without} of {len(recordings)} videos have no CSV: their actions are unknown, stored as {NEUTRAL}.")
+            print(f"{without} of {len(recordings)} videos have no CSV: unknown actions are stored as {NEUTRAL_ACTION}.")
         return drives
 
 
 def _recordings(root: Path) -> list[_Recording]:
-    found = list(_below(root, root, DEPTH))
+    found = list(_find(root, root, DEPTH))
     if not found:
         raise UserError(f"{root} has no videos ({', '.join(video.SUFFIXES)})")
     return found
 
 
-def _below(folder: Path, root: Path, depth: int) -> Iterator[_Recording]:
+def _find(folder: Path, root: Path, depth: int) -> Iterator[_Recording]:
     files = sorted((f for f in folder.iterdir() if not f.name.startswith(".") and not f.is_dir()), key=natural)
     videos = [inside(f, root) for f in files if f.suffix.lower() in video.SUFFIXES]
     tables = {f.stem: inside(f, root) for f in files if f.suffix.lower() == ".csv"}
     stems = {file.stem for file in videos}
-    alone = [table for stem, table in tables.items() if stem not in stems]
-    if alone and videos and not (len(videos) == 1 and len(alone) == 1 and not stems & set(tables)):
-        near = did_you_mean(alone[0].stem, stems)
-        raise UserError(f"{alone[0]} belongs to no video beside it; name it like its video{near}")
+    unmatched = [table for stem, table in tables.items() if stem not in stems]
+    if unmatched and videos and not (len(videos) == 1 and len(unmatched) == 1 and not stems & set(tables)):
+        suggestion = did_you_mean(unmatched[0].stem, stems)
+        raise UserError(f"{unmatched[0]} does not match a video beside it; give it the name of its video{suggestion}")
     for file in videos:
-        yield _Recording(file, tables.get(file.stem, alone[0] if alone else None))
+        yield _Recording(file, tables.get(file.stem, unmatched[0] if unmatched else None))
     if depth:
-        for below in subfolders(folder):
-            yield from _below(inside(below, root), root, depth - 1)
+        for subfolder in subfolders(folder):
+            yield from _find(inside(subfolder, root), root, depth - 1)
 
 
 def _names(videos: list[Path], root: Path) -> list[str]:
-    """Paths below the root, without the suffix where that is enough to tell them apart."""
+    """Paths relative to the root, without the suffix if they are unique without it."""
     short = [file.relative_to(root).with_suffix("").as_posix() for file in videos]
     return [name if short.count(name) == 1 else file.relative_to(root).as_posix()
             for name, file in zip(short, videos, strict=True)]  # fmt: skip
@@ -218,18 +222,18 @@ def _time_column(table: Path, header: list[str], options: Options) -> str | None
     return given or ("time" if "time" in header else None)
 
 
-def _check_fit(recording: _Recording, signals: _Signals, frames: Array, options: Options) -> None:
+def _check_times(recording: _Recording, signals: _Signals, frames: Array, options: Options) -> None:
     name = recording.video.name
     if signals.times is None:
         if len(signals.actions) != len(frames):
             raise UserError(
                 f"{recording.table} has {len(signals.actions)} rows for the {len(frames)} frames of {name}; "
-                "without a column of times (--set time=NAME) there has to be one for each frame"
+                "without a time column (--set time=NAME) it needs one row per frame"
             )
     elif signals.times[0] > frames[-1] or signals.times[-1] < frames[0]:
         offset = signals.times[0] + float(options["time_offset"])
         raise UserError(
-            f"{recording.table}: its times go from {signals.times[0]:.9g} to {signals.times[-1]:.9g} s where {name} "
-            f"goes from 0 to {frames[-1]:.9g}; say what its clock shows at the first frame: "
+            f"{recording.table} covers {signals.times[0]:.9g} to {signals.times[-1]:.9g} s, but {name} covers 0 to "
+            f"{frames[-1]:.9g} s; set the time of the first frame on the CSV's clock, such as "
             f"--set time_offset={offset:.12g}"
         )

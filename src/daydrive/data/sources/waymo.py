@@ -1,12 +1,12 @@
-"""Waymo Open Dataset, perception, v2 (Sun et al. 2020, arXiv:1912.04838): segments of 20 s, five cameras at 10 Hz.
+"""Waymo Open Dataset, Perception, v2 (Sun et al. 2020, arXiv:1912.04838): segments of 20 s, five cameras at 10 Hz.
 
     <root>/{training,validation,testing,testing_location}/camera_image/<segment>.parquet
                                                           vehicle_pose/<segment>.parquet
     or <root>/camera_image/ and vehicle_pose/ alone
 
-A row of camera_image is a JPEG of one camera at one frame, a row of vehicle_pose the 4x4 matrix from the car's axes
-(forward, left, up; from the middle of the rear axle) to the world's. Other components are not read. The commands of
-the driver are not published: actions are made from the poses.
+A row of camera_image is the JPEG of one camera at one frame; a row of vehicle_pose is the 4x4 matrix from vehicle axes
+(forward, left, up; origin at the center of the rear axle) to world axes. Other components are not read. The dataset
+does not contain the driver's commands: actions are derived from the poses.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from daydrive.data.kinematics import clock
 from daydrive.data.kinematics.ego_motion import Array, Bicycle, rates_from_poses
 from daydrive.data.sources import derived
 from daydrive.data.sources.base import Option, Options
+from daydrive.data.sources.derived import derive_actions
 from daydrive.data.sources.files import inside
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import Drive, Frame
@@ -35,21 +36,21 @@ SEGMENT, TIME, CAMERA = "key.segment_context_name", "key.frame_timestamp_micros"
 IMAGE, POSE = "[CameraImageComponent].image", "[VehiclePoseComponent].world_from_vehicle.transform"
 
 CAMERAS = ("FRONT", "FRONT_LEFT", "FRONT_RIGHT", "SIDE_LEFT", "SIDE_RIGHT")
-"""their numbers are 1 to 5"""
+"""Camera names in the order of their numbers, 1 to 5."""
 
 OFFICIAL = {"training": "train", "validation": "val", "testing": "test", "testing_location": "test"}
 VAL_SHARE = 0.1
-"""of the training segments, where validation has to be the test"""
+"""Share of the training segments used for val if the validation part is used for test."""
 
 BICYCLE = Bicycle(wheelbase=2.99, largest_angle=0.5)
-"""a Jaguar I-Pace; the data set doesn't say which car drove"""
+"""Jaguar I-Pace; the dataset does not specify the vehicle."""
 
 FORWARD_RIGHT_DOWN = np.array([1.0, -1.0, -1.0])
 
-BATCH = 8
-"""pictures that are in memory at a time"""
-HELD = 32
-"""pictures of one pass over a file whose rows are in another order than time"""
+BATCH_ROWS = 8
+"""Images in memory at once if the rows of a file are sorted by time."""
+UNSORTED_BATCH_ROWS = 32
+"""Images read in one pass over a file whose rows are not sorted by time."""
 VALUES = {**derived.VALUES, "timestamp": "µs, of the frame", "x": "m in the world", "y": "m in the world"}
 
 Indices = npt.NDArray[np.int64]
@@ -57,7 +58,7 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Segment:
-    """One camera of a segment below the folder of its split."""
+    """One camera of a segment. folder: that of its part of the dataset, which contains the components."""
 
     root: Path
     folder: Path
@@ -65,62 +66,63 @@ class _Segment:
     camera: int
 
     @property
-    def images(self) -> Path:
+    def image_file(self) -> Path:
         return self.folder / IMAGES / f"{self.name}.parquet"
 
     @property
-    def poses(self) -> Path:
+    def pose_file(self) -> Path:
         return self.folder / POSES / f"{self.name}.parquet"
 
     def frames(self) -> tuple[Indices, Indices]:
-        """Time in µs (N,), increasing, and row in `images` (N,) of the camera's pictures."""
-        table = _columns(self.images, self.root, [SEGMENT, TIME, CAMERA], [IMAGE])
-        self._check_segment(self.images, table)
-        rows = np.flatnonzero(_whole(table, CAMERA, self.images) == self.camera)
+        """Times (N,) µs, increasing, of the camera's images, and their rows (N,) in `image_file`."""
+        table = _read_columns(self.image_file, self.root, [SEGMENT, TIME, CAMERA], [IMAGE])
+        self._check_segment(self.image_file, table)
+        rows = np.flatnonzero(_integers(table, CAMERA, self.image_file) == self.camera)
         if len(rows) < 2:
-            raise UserError(f"{self.images} has {len(rows)} pictures of {CAMERAS[self.camera - 1]}")
-        micros = _whole(table, TIME, self.images)[rows]
+            raise UserError(f"{self.image_file} has {len(rows)} images of {CAMERAS[self.camera - 1]}")
+        micros = _integers(table, TIME, self.image_file)[rows]
         order = np.argsort(micros, kind="stable")
-        _refuse_repeated(micros[order], rows[order], self.images)
+        _check_unique(micros[order], rows[order], self.image_file)
         return micros[order], rows[order]
 
     def motion(self, micros: Indices) -> tuple[Array, Array]:
-        """positions (N, 3) m and rotations (N, 3, 3) from (forward, right, down) at these times."""
-        table = _columns(self.poses, self.root, [SEGMENT, TIME, POSE])
-        self._check_segment(self.poses, table)
-        matrices = _matrices(table.column(POSE), self.poses)
-        times = _whole(table, TIME, self.poses)
+        """Positions (N, 3) m and rotations (N, 3, 3) of (forward, right, down) in world axes, at `micros` (N,) µs."""
+        table = _read_columns(self.pose_file, self.root, [SEGMENT, TIME, POSE])
+        self._check_segment(self.pose_file, table)
+        matrices = _matrices(table.column(POSE), self.pose_file)
+        times = _integers(table, TIME, self.pose_file)
         order = np.argsort(times, kind="stable")
-        _refuse_repeated(times[order], order, self.poses)
-        found = np.searchsorted(times[order], micros)
-        there = np.append(times[order], -1)[found] == micros
-        if not there.all():
-            raise UserError(f"{self.poses} has no pose of the frame {micros[~there][0]} that {self.images} has")
-        chosen = matrices[order[found]]
-        return chosen[:, :3, 3], chosen[:, :3, :3] * FORWARD_RIGHT_DOWN
+        _check_unique(times[order], order, self.pose_file)
+        indices = np.searchsorted(times[order], micros)
+        exists = np.append(times[order], -1)[indices] == micros
+        if not exists.all():
+            raise UserError(f"{self.pose_file} has no pose of the frame {micros[~exists][0]} in {self.image_file}")
+        poses = matrices[order[indices]]
+        return poses[:, :3, 3], poses[:, :3, :3] * FORWARD_RIGHT_DOWN
 
-    def pixels(self, rows: Indices) -> Iterator[bytes]:
-        """The JPEGs of these rows, a few in memory at a time, whatever order the file has."""
-        passes = [rows] if (np.diff(rows) >= 0).all() else [rows[k : k + HELD] for k in range(0, len(rows), HELD)]
-        for wanted in passes:
-            ascending = np.unique(wanted)
-            read = _rows(inside(self.images, self.root), ascending)
+    def read_images(self, rows: Indices) -> Iterator[bytes]:
+        """The JPEGs of these rows, with only a few in memory at once, in any row order."""
+        size = UNSORTED_BATCH_ROWS
+        passes = [rows] if (np.diff(rows) >= 0).all() else [rows[k : k + size] for k in range(0, len(rows), size)]
+        for batch in passes:
+            ascending = np.unique(batch)
+            read = _read_rows(inside(self.image_file, self.root), ascending)
             if len(passes) == 1:
-                yield from (jpeg for row, jpeg in read for _ in range(int((wanted == row).sum())))
+                yield from (jpeg for row, jpeg in read for _ in range(int((batch == row).sum())))
             else:
-                held = dict(read)
-                yield from (held[row] for row in wanted.tolist())
+                jpegs = dict(read)
+                yield from (jpegs[row] for row in batch.tolist())
 
     def _check_segment(self, file: Path, table: pa.Table) -> None:
         names = set(table.column(SEGMENT).unique().to_pylist())
         if names != {self.name}:
             other = next((str(name) for name in names if name != self.name), "no segment")
-            raise UserError(f"{file} has rows of {other[:80]} where its name says {self.name}")
+            raise UserError(f"{file} has rows of {other[:80]}, but its name is that of {self.name}")
 
 
 @dataclass(frozen=True)
 class _Frames:
-    """Run number `run` of a segment on a clock of `hz`."""
+    """The frames of run number `run` of a segment, resampled to `hz`."""
 
     segment: _Segment
     hz: float
@@ -133,13 +135,13 @@ class _Frames:
         times = _seconds(micros)
         chosen = clock.resample(times, self.hz)[self.run]
         positions, rotations = segment.motion(micros)
-        done = derived.driven(rates_from_poses(times, positions, rotations), times, chosen, BICYCLE)
-        own = np.column_stack([done.values, micros[chosen], positions[chosen, :2]])
-        for k, jpeg in enumerate(segment.pixels(rows[chosen])):
-            where = f"{segment.images}, row {rows[chosen[k]]}"
+        derived_actions = derive_actions(rates_from_poses(times, positions, rotations), times, chosen, BICYCLE)
+        columns = np.column_stack([derived_actions.values, micros[chosen], positions[chosen, :2]])
+        for k, jpeg in enumerate(segment.read_images(rows[chosen])):
+            where = f"{segment.image_file}, row {rows[chosen[k]]}"
             image = image_in(jpeg, f"of the frame {micros[chosen[k]]}", where, self.image_size, shrink=True)
-            values = dict(zip(VALUES, own[k].tolist(), strict=True))
-            yield Frame(image, done.actions[k].astype(np.float32), k / self.hz, values)
+            values = dict(zip(VALUES, columns[k].tolist(), strict=True))
+            yield Frame(image, derived_actions.actions[k].astype(np.float32), k / self.hz, values)
 
 
 class WaymoSource:
@@ -148,9 +150,9 @@ class WaymoSource:
     split: Literal["drive", "time"] = "drive"
     options: tuple[Option, ...] = (
         Option("camera", str, "FRONT", f"{', '.join(CAMERAS)}, or its number from 1"),
-        Option("hz", float, None, "frames a second; default: the camera's own, 10", 0.1),
-        Option("split", str, None, "official or by-drive; default: official where training and another one are there"),
-        Option("seed", int, 0, "of what is drawn for val, and of the split by drive", minimum=0),
+        Option("hz", float, None, "frames per second; default: the camera's rate, 10", 0.1),
+        Option("split", str, None, "official or by-drive; default: official if training and another part exist"),
+        Option("seed", int, 0, "seed of the segments drawn for val, and of the split by drive", minimum=0),
     )
 
     def describe(self, options: Options) -> dict[str, Any]:
@@ -163,17 +165,17 @@ class WaymoSource:
         segments = [segment for _, segment in found]
         times = [_seconds(segment.frames()[0]) for segment in segments]
         for segment in segments:
-            _columns(segment.poses, root, [], [SEGMENT, TIME, POSE])
+            _read_columns(segment.pose_file, root, [], [SEGMENT, TIME, POSE])
         hz = _rate(segments, times, options["hz"])
         drives = []
         for segment, moments, split in zip(segments, times, splits, strict=True):
             runs = clock.resample(moments, hz)
-            kept = [(run, len(frames)) for run, frames in enumerate(runs) if clock.long_enough(frames, hz)]
-            for run, length in kept:
+            usable = [(run, len(frames)) for run, frames in enumerate(runs) if clock.long_enough(frames, hz)]
+            for run, length in usable:
                 label = segment.name if len(runs) == 1 else f"{segment.name}.{run}"
                 drives.append(Drive(label, hz, _Frames(segment, hz, run, image_size), split, length, segment.name))
         if not drives:
-            raise UserError(f"{root} has no segment with {clock.SHORTEST_RUN:g} s of pictures without a gap")
+            raise UserError(f"{root} has no segment with {clock.MIN_RUN_SECONDS:g} s of images without a gap")
         return drives
 
 
@@ -187,50 +189,50 @@ def _camera(options: Options) -> int:
 
 
 def _segments(root: Path, camera: int) -> list[tuple[str | None, _Segment]]:
-    """Part of the data set, None where the root doesn't say, and segment, in a fixed order."""
+    """Part of the dataset (None if it cannot be determined from the root) and segment, in a fixed order."""
     parts: list[tuple[str | None, Path]] = [(name, root / name) for name in OFFICIAL if (root / name).is_dir()]
     if (root / IMAGES).is_dir():
         if parts:
-            raise UserError(f"{root} has both {IMAGES}/ and {parts[0][0]}/; give one of them")
+            raise UserError(f"{root} has both {IMAGES}/ and {parts[0][0]}/; use only one of them")
         parts = [(root.resolve().name if root.resolve().name in OFFICIAL else None, root)]
     found: list[tuple[str | None, _Segment]] = []
-    at: dict[str, Path] = {}
+    seen: dict[str, Path] = {}
     for part, folder in parts:
         images = inside(folder / IMAGES, root)
         if not images.is_dir():
-            raise UserError(f"{folder} has no {IMAGES}/, the component with the pictures")
+            raise UserError(f"{folder} has no {IMAGES}/, the component with the images")
         for file in sorted(images.glob("*.parquet")):
             segment = _Segment(root, folder, file.stem, camera)
-            if not segment.poses.exists():
-                raise UserError(f"{segment.poses} is not there; {file} needs it: actions are made from poses")
-            if segment.name in at:
-                raise UserError(f"{file} and {at[segment.name]} are the same segment; remove one of them")
-            at[segment.name] = file
+            if not segment.pose_file.exists():
+                raise UserError(f"{segment.pose_file} does not exist; the actions of {file} are derived from it")
+            if segment.name in seen:
+                raise UserError(f"{file} and {seen[segment.name]} are the same segment; remove one of them")
+            seen[segment.name] = file
             found.append((part, segment))
     if not found:
         if any(root.rglob("*.tfrecord")):
-            raise UserError(f"{root} has .tfrecord files, which are v1; get the parquet files of v2 (Perception)")
-        raise UserError(f"{root} has no segments of Waymo's v2, training/{IMAGES}/*.parquet and {POSES}/ beside it")
+            raise UserError(f"{root} has .tfrecord files (v1); download the Parquet files of v2 (Perception)")
+        raise UserError(f"{root} has no Waymo v2 segments (training/{IMAGES}/*.parquet and training/{POSES}/)")
     return found
 
 
 def _splits(root: Path, parts: Sequence[str | None], options: Options) -> list[str] | list[None]:
-    """The official split of each segment, or None where preparation decides.
+    """The official split of each segment, or None for each if the preparation assigns the splits.
 
-    Where the testing parts are not there the official validation is for test, and at least `VAL_SHARE` of training,
-    drawn by the seed, for val.
+    Without the testing parts, the official validation is used for test and `VAL_SHARE` of training (at least one
+    segment), drawn by the seed, for val.
     """
     if options["split"] not in (None, "official", "by-drive"):
-        raise UserError(f"--split {options['split']}: it is either official or by-drive")
-    there = {OFFICIAL[part] for part in parts if part is not None}
-    whole = None not in parts and "train" in there and len(there) > 1
-    if options["split"] == "official" and not whole:
-        said = ", ".join(sorted({part for part in parts if part})) or "none of them"
-        raise UserError(f"--split official: {root} needs training/ and validation/ or testing/, and has {said}")
-    if options["split"] == "by-drive" or not whole:
+        raise UserError(f"--split {options['split']}: has to be official or by-drive")
+    available = {OFFICIAL[part] for part in parts if part is not None}
+    complete = None not in parts and "train" in available and len(available) > 1
+    if options["split"] == "official" and not complete:
+        names = ", ".join(sorted({part for part in parts if part})) or "none of them"
+        raise UserError(f"--split official: {root} needs training/ and validation/ or testing/, but has {names}")
+    if options["split"] == "by-drive" or not complete:
         return [None] * len(parts)
     splits = [OFFICIAL[part or ""] for part in parts]
-    if len(there) == 3:
+    if len(available) == 3:
         return splits
     splits = ["test" if split == "val" else split for split in splits]
     training = np.flatnonzero([split == "train" for split in splits])
@@ -241,16 +243,16 @@ def _splits(root: Path, parts: Sequence[str | None], options: Options) -> list[s
 
 
 def _rate(segments: Sequence[_Segment], times: Sequence[Array], given: float | None) -> float:
-    """`given`, else the rate of the middle segment."""
+    """`given` if set, otherwise the median of the segments' native rates."""
     rates = [clock.native_hz(moments) for moments in times]
     for segment, rate in zip(segments, rates, strict=True):
         if given and given > rate * clock.SAME_RATE:
-            raise UserError(f"{segment.images} has {rate:g} frames a second, too few for --hz {given:g}")
+            raise UserError(f"{segment.image_file} has {rate:g} frames per second, too few for --hz {given:g}")
     return given or round(float(np.median(rates)), 1)
 
 
-def _columns(file: Path, root: Path, names: Sequence[str], others: Sequence[str] = ()) -> pa.Table:
-    """Columns of a parquet file; UserError where it has not these, or not the `others`."""
+def _read_columns(file: Path, root: Path, names: Sequence[str], others: Sequence[str] = ()) -> pa.Table:
+    """The columns `names` of a Parquet file; raises UserError if one of them or of the columns `others` is missing."""
     path = inside(file, root)
     try:
         with pq.ParquetFile(path) as parquet:
@@ -263,30 +265,30 @@ def _columns(file: Path, root: Path, names: Sequence[str], others: Sequence[str]
         raise UserError(f"{file} cannot be read ({_reason(error)})") from error
 
 
-def _rows(path: Path, wanted: Indices) -> Iterator[tuple[int, bytes]]:
-    """Row and JPEG of the `wanted` rows, ascending, without a row group in memory as a whole."""
+def _read_rows(path: Path, rows: Indices) -> Iterator[tuple[int, bytes]]:
+    """Row and JPEG of the given ascending `rows`, without loading whole row groups into memory."""
     try:
         with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as parquet:
             counts = [parquet.metadata.row_group(k).num_rows for k in range(parquet.num_row_groups)]
             ends = np.cumsum(counts)
-            groups = np.unique(np.searchsorted(ends, wanted, side="right"))
+            groups = np.unique(np.searchsorted(ends, rows, side="right"))
             for group in groups.tolist():
                 first = int(ends[group]) - counts[group]
-                for batch in parquet.iter_batches(BATCH, row_groups=[group], columns=[IMAGE], use_threads=False):
-                    last = first + batch.num_rows
-                    for row in wanted[(wanted >= first) & (wanted < last)].tolist():
+                for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=[IMAGE], use_threads=False):
+                    end = first + batch.num_rows
+                    for row in rows[(rows >= first) & (rows < end)].tolist():
                         jpeg = batch.column(0)[row - first].as_py()
                         yield row, jpeg if isinstance(jpeg, bytes) else b""
-                    first = last
+                    first = end
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} cannot be read ({_reason(error)})") from error
 
 
-def _whole(table: pa.Table, name: str, file: Path) -> Indices:
-    """A column of whole numbers without holes."""
+def _integers(table: pa.Table, name: str, file: Path) -> Indices:
+    """A column of integers, (N,); raises UserError for another type or a missing value."""
     column = table.column(name)
     if not pa.types.is_integer(column.type):
-        raise UserError(f"{file}: the column '{name}' is {column.type} where whole numbers belong")
+        raise UserError(f"{file}: the column '{name}' is {column.type}, expected integers")
     if column.null_count:
         row = column.is_null().to_pylist().index(True)
         raise UserError(f"{file}, row {row}: {name} is missing")
@@ -294,29 +296,29 @@ def _whole(table: pa.Table, name: str, file: Path) -> Indices:
 
 
 def _matrices(column: pa.ChunkedArray, file: Path) -> Array:
-    """(N, 4, 4); UserError with the row (from 0) for what is no pose."""
+    """Pose matrices (N, 4, 4); a UserError for an invalid pose names its row (from 0)."""
     found = np.empty((len(column), 4, 4))
     for row, cell in enumerate(column.to_pylist()):
         try:
             found[row] = np.array(cell, dtype=np.float64).reshape(4, 4)
         except (TypeError, ValueError) as error:
             size = len(cell) if isinstance(cell, list) else "no"
-            raise UserError(f"{file}, row {row}: the pose has {size} numbers where 16 belong") from error
+            raise UserError(f"{file}, row {row}: the pose has {size} numbers, expected 16") from error
     finite = np.asarray(np.isfinite(found.reshape(len(found), 16)).all(axis=1))
     rotations = np.where(finite[:, None, None], found[:, :3, :3], 0.0)
     off = np.abs(np.einsum("nij,nkj->nik", rotations, rotations) - np.eye(3)).max(axis=(1, 2))
     bad = np.flatnonzero(~finite | (off > 0.02) | (np.linalg.det(rotations) < 0.0))
     if len(bad):
-        said = "holds a number that is not finite" if not finite[bad[0]] else "is no rotation and translation"
-        raise UserError(f"{file}, row {bad[0]}: the pose {said}")
+        problem = "contains a number that is not finite" if not finite[bad[0]] else "is not a rotation and translation"
+        raise UserError(f"{file}, row {bad[0]}: the pose {problem}")
     return found
 
 
-def _refuse_repeated(times: Indices, rows: Indices, file: Path) -> None:
-    same = np.flatnonzero(np.diff(times) == 0)
-    if len(same):
-        k = int(same[0])
-        raise UserError(f"{file}, row {rows[k + 1]}: the frame {times[k]} is in row {rows[k]} already")
+def _check_unique(times: Indices, rows: Indices, file: Path) -> None:
+    duplicates = np.flatnonzero(np.diff(times) == 0)
+    if len(duplicates):
+        k = int(duplicates[0])
+        raise UserError(f"{file}, row {rows[k + 1]}: the frame {times[k]} is already in row {rows[k]}")
 
 
 def _seconds(micros: Indices) -> Array:

@@ -1,4 +1,4 @@
-"""Recordings of the CARLA simulator (Dosovitskiy et al. 2017), in the layouts that people have."""
+"""Recordings of the CARLA simulator (Dosovitskiy et al. 2017) in common dataset layouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings of `daydrive record`: the layout of the source `folder`, with more columns and a note beside.
+"""Recordings of `daydrive record`: the layout of the source `folder` with additional columns and metadata.
 
 <root>/<drive>/images/*.jpg
                actions.csv     steering,throttle,brake,gear,time,speed,x,y,yaw (degrees), …
@@ -23,8 +23,8 @@ from daydrive.data.sources.table import read_actions
 from daydrive.errors import UserError
 from daydrive.types import Image
 
-TABLE, NOTE, IMAGES = "actions.csv", "drive.json", "images"
-PLACE = ("x", "y", "yaw")
+TABLE, METADATA, IMAGES = "actions.csv", "drive.json", "images"
+POSE_COLUMNS = ("x", "y", "yaw")
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class OwnRecording:
     layout: str = "daydrive record"
 
     @staticmethod
-    def recognises(folder: Path) -> bool:
-        return (folder / TABLE).exists() and (folder / NOTE).exists()
+    def matches(folder: Path) -> bool:
+        return (folder / TABLE).exists() and (folder / METADATA).exists()
 
     @property
     def group(self) -> str:
@@ -43,7 +43,7 @@ class OwnRecording:
 
     @property
     def town(self) -> str | None:
-        town = self._note().get("town")
+        town = self._metadata().get("town")
         return town if isinstance(town, str) else None
 
     def times(self) -> Array:
@@ -53,7 +53,7 @@ class OwnRecording:
             raise UserError(f"{file}, row 1: there is no column 'time'")
         images = self._images()
         if len(images) != len(table.times):
-            raise UserError(f"{file} has {len(table.times)} rows for the {len(images)} pictures in {images[0].parent}")
+            raise UserError(f"{file} has {len(table.times)} rows for the {len(images)} images in {images[0].parent}")
         return table.times
 
     def read(self) -> Readings:
@@ -62,13 +62,13 @@ class OwnRecording:
         count = len(table.actions)
         unknown = np.full(count, np.nan)
         speed = unknown if table.speed is None else table.speed
-        told = read_columns(file, [name for name in PLACE if name in read_header(file)])
-        x, y, yaw = (told.get(name, unknown) for name in PLACE)
+        columns = read_columns(file, [name for name in POSE_COLUMNS if name in read_header(file)])
+        x, y, yaw = (columns.get(name, unknown) for name in POSE_COLUMNS)
         return Readings(table.actions, np.column_stack([speed, x, y, np.radians(yaw), np.arange(count)]))
 
     def image_reader(self, size: tuple[int, int]) -> Callable[[int], Image | bytes]:
         images, file = self._images(), self.folder / TABLE
-        return lambda place: read_image(inside(images[place], self.root), f"{file}, row {place + 2}", size, shrink=True)
+        return lambda index: read_image(inside(images[index], self.root), f"{file}, row {index + 2}", size, shrink=True)
 
     def _images(self) -> list[Path]:
         folder = inside(self.folder / IMAGES, self.root)
@@ -76,5 +76,5 @@ class OwnRecording:
             raise UserError(f"{self.folder} is not a recording: it has no {IMAGES}/ beside {TABLE}")
         return files.image_files(folder)
 
-    def _note(self) -> dict[str, Any]:
-        return read_json_object(self.folder / NOTE, self.root)
+    def _metadata(self) -> dict[str, Any]:
+        return read_json_object(self.folder / METADATA, self.root)

@@ -1,4 +1,4 @@
-"""What a layout of CARLA recordings reads, and measurements in JSON files, checked and bounded."""
+"""The interface of a CARLA recording layout, and validated reading of JSON measurements."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ VALUES = {
 }
 
 LARGEST_JSON = 64 << 20
-"""bytes of a measurement after unpacking; Bench2Drive's have up to a few million"""
+"""Maximum size of a decompressed measurement, bytes; those of Bench2Drive have up to a few million."""
 
-SLACK = 1.5
-"""commands up to this size are clipped to 1, as CARLA does; beyond it they are something else"""
+MAX_COMMAND = 1.5
+"""Commands of up to this magnitude are clipped to 1, as CARLA does; larger ones are rejected."""
 
 
 class Readings(NamedTuple):
-    """actions (N, 4) in the range of `Frame.action`, each up to the next frame; values (N, 5), columns of `VALUES`."""
+    """actions (N, 4) in the ranges of `Frame.action`, up to the next frame; values (N, 5), columns of `VALUES`."""
 
     actions: Array
     values: Array
 
 
 class Recording(Protocol):
-    """One uninterrupted route; picklable.
+    """A recorded route; picklable.
 
-    folder: where it lies. layout: its name, for the user. group: recordings of one group show the same road. town: of
-    the map, where it is known.
+    layout: name of the dataset layout, for messages. group: recordings of one group show the same road. town: the map,
+    if known.
     """
 
     @property
@@ -58,21 +58,23 @@ class Recording(Protocol):
     def town(self) -> str | None: ...
 
     def times(self) -> Array:
-        """(N,) s of the pictures, increasing. UserError where pictures and measurements don't belong together."""
+        """Times of the images, (N,) s, increasing. Raises UserError if images and measurements do not match."""
         ...
 
     def read(self) -> Readings:
-        """Of all N pictures; UserError naming the file for what is missing, no number or out of range."""
+        """Actions and values of all N images; a UserError for a missing or invalid number names the file."""
         ...
 
     def image_reader(self, size: tuple[int, int]) -> Callable[[int], Image | bytes]:
-        """What reads the picture of this place, from 0; `size` (H, W) as in `images.read_image`."""
+        """A function that reads the image of an index (from 0); `size` (H, W) as in `images.read_image`."""
         ...
 
 
 def read_json_object(file: Path, root: Path) -> dict[str, Any]:
-    """The object in a .json or .json.gz file below `root`; UserError for anything else, and for more than
-    `LARGEST_JSON` bytes of it."""
+    """The object in a .json or .json.gz file below `root`.
+
+    Raises UserError for anything else, and for more than `LARGEST_JSON` bytes.
+    """
     path = inside(file, root)
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
@@ -81,40 +83,40 @@ def read_json_object(file: Path, root: Path) -> dict[str, Any]:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"the measurement {file} cannot be read ({reason})") from error
     if len(data) > LARGEST_JSON:
-        raise UserError(f"the measurement {file} holds more than {LARGEST_JSON >> 20} MiB, which is no measurement")
+        raise UserError(f"the measurement {file} exceeds the limit of {LARGEST_JSON >> 20} MiB")
     return json_object(data, f"the measurement {file}")
 
 
-def command(measured: Mapping[str, Any], name: str, file: Path, low: float) -> float:
-    """A command within [low, 1]; UserError where it is absent or something else. Booleans count as 0 and 1."""
-    if name not in measured:
+def command(measurement: Mapping[str, Any], name: str, file: Path, low: float) -> float:
+    """A command clipped to [low, 1]; raises UserError if it is missing or invalid. Booleans count as 0 and 1."""
+    if name not in measurement:
         raise UserError(f"the measurement {file} has no '{name}'")
-    value = measured[name]
+    value = measurement[name]
     if not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"the measurement {file}: {name} is {str(value)[:40]!r} where a finite number belongs")
-    if not low * SLACK <= value <= SLACK:
+        raise UserError(f"the measurement {file}: {name} is {str(value)[:40]!r}, expected a finite number")
+    if not low * MAX_COMMAND <= value <= MAX_COMMAND:
         raise UserError(f"the measurement {file}: {name} is {value:g}, outside [{low:g}, 1]")
     return min(max(float(value), low), 1.0)
 
 
 def reading(value: Any) -> float:
-    """A number that may be missing: NaN for None and for what is none."""
+    """`value` as a float; NaN if it is missing or not a number."""
     return float(value) if isinstance(value, int | float) else math.nan
 
 
 def heading_of_compass(radians: float) -> float:
-    """CARLA's compass, 0 to the north (along -y) and clockwise, as a heading from its x axis within [-pi, pi]."""
+    """Heading from CARLA's x axis within [-pi, pi], of its compass angle (rad, 0 at north along -y, clockwise)."""
     return math.remainder(radians - math.pi / 2.0, math.tau) if math.isfinite(radians) else math.nan
 
 
 def by_number(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
-    """The files of a folder whose names are numbers, in the order of these; UserError where two have the same."""
+    """The files of a folder whose names are numbers, sorted; raises UserError if two have the same number."""
     found: dict[int, Path] = {}
     for file in sorted(folder.iterdir()):
         stem, _, suffix = file.name.partition(".")
         if not stem.isdecimal() or f".{suffix.lower()}" not in suffixes:
             continue
         if int(stem) in found:
-            raise UserError(f"{file} and {found[int(stem)].name} are both number {int(stem)}; remove one of them")
+            raise UserError(f"{file} and {found[int(stem)].name} both have number {int(stem)}; remove one of them")
         found[int(stem)] = file
     return dict(sorted(found.items()))

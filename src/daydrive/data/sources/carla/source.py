@@ -1,4 +1,4 @@
-"""Which recordings of CARLA are there, at what rate, and their drives."""
+"""The CARLA source: finds recordings, determines their rate and lists their drives."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ SPLITS = ("by-route", "by-town")
 
 BENCH2DRIVE_HZ = 10.0
 RATES = (20.0, 10.0, 5.0, 4.0, 2.0, 1.0)
-"""every so many of CARLA's ticks, of which there are 20 a second"""
-STRIDE, FRAMES, ROUTES = 4, 200, 16
-"""frames over which a distance is taken, of the first so many of at most so many routes"""
-MOVING = 2.0
-"""m/s"""
+"""Plausible recording rates, Hz: fractions of CARLA's usual 20 ticks per second."""
+STRIDE, MAX_FRAMES, MAX_ROUTES = 4, 200, 16
+"""Frames between two positions, frames per route and routes used to estimate the rate."""
+MOVING_SPEED = 2.0
+"""m/s; above this a frame is used to estimate the rate."""
 TOLERANCE = 0.12
+"""Maximum relative deviation of the estimated rate from a plausible one."""
 
 
 @dataclass(frozen=True)
 class _Frames:
-    """Run number `run` of a recording on a clock of `hz`."""
+    """The frames of run number `run` of a recording, resampled to `hz`."""
 
     recording: Recording
     hz: float
@@ -57,11 +58,11 @@ class CarlaSource:
     needs_root = True
     split: Literal["drive", "time"] = "drive"
     options: tuple[Option, ...] = (
-        Option("camera", str, None, "view or folder of the pictures, such as rgb_left; default: to the front"),
-        Option("hz", float, None, "frames a second; default: the recordings' own", 0.1),
-        Option("recorded_hz", float, None, "rate of recordings without times, where it can't be told from them", 0.1),
-        Option("split", str, SPLITS[0], "by-route: one road in one split, whatever the weather; or by-town"),
-        Option("seed", int, 0, "of the split", minimum=0),
+        Option("camera", str, None, "view or image folder, such as rgb_left; default: front"),
+        Option("hz", float, None, "frames per second; default: the recordings' native rate", 0.1),
+        Option("recorded_hz", float, None, "rate of recordings without times, if it cannot be estimated", 0.1),
+        Option("split", str, SPLITS[0], "by-route (a road is in one split, in any weather) or by-town"),
+        Option("seed", int, 0, "seed of the split", minimum=0),
     )
 
     def describe(self, options: Options) -> dict[str, Any]:
@@ -81,7 +82,7 @@ class CarlaSource:
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
         if options["split"] not in SPLITS:
-            raise UserError(f"--split {options['split']}: it is either by-route or by-town")
+            raise UserError(f"--split {options['split']}: has to be by-route or by-town")
         recordings = _recordings(root, options["camera"], options["recorded_hz"])
         times = [recording.times() for recording in recordings]
         rates = clock.shared_hz([(r.folder, t) for r, t in zip(recordings, times, strict=True)], options["hz"])
@@ -91,57 +92,59 @@ class CarlaSource:
             name = folder.relative_to(root).as_posix() if folder != root else folder.resolve().name
             group = recording.town if options["split"] == "by-town" else recording.group
             if group is None:
-                raise UserError(f"--split by-town: {folder} doesn't say which town it is in; give by-route")
+                raise UserError(f"--split by-town: the town of {folder} is unknown; use by-route")
             runs = clock.resample(moments, hz)
-            kept = [(run, len(frames)) for run, frames in enumerate(runs) if clock.long_enough(frames, hz)]
-            for run, length in kept:
+            usable = [(run, len(frames)) for run, frames in enumerate(runs) if clock.long_enough(frames, hz)]
+            for run, length in usable:
                 label = name if len(runs) == 1 else f"{name}.{run}"
                 read = _Frames(recording, hz, run, image_size)
                 drives.append(Drive(label, hz, read, None, length, group))
         if not drives:
-            raise UserError(f"{root} has no {clock.SHORTEST_RUN:g} s of pictures without a gap")
+            raise UserError(f"{root} has no {clock.MIN_RUN_SECONDS:g} s of images without a gap")
         return drives
 
 
 def _recordings(root: Path, camera: str | None, recorded_hz: float | None) -> list[Recording]:
-    folders = find_folders(root, lambda f: MeasuredRoute.recognises(f) or OwnRecording.recognises(f), DEPTH)
-    own = [OwnRecording(root, folder) for folder in folders if OwnRecording.recognises(folder)]
-    routes = [MeasuredRoute(root, folder, 1.0, camera) for folder in folders if not OwnRecording.recognises(folder)]
+    folders = find_folders(root, lambda f: MeasuredRoute.matches(f) or OwnRecording.matches(f), DEPTH)
+    own = [OwnRecording(root, folder) for folder in folders if OwnRecording.matches(folder)]
+    routes = [MeasuredRoute(root, folder, 1.0, camera) for folder in folders if not OwnRecording.matches(folder)]
     found: list[Recording] = [*own, *routes]
     if not found:
         raise UserError(
-            f"{root} has no recordings of CARLA; a recording has actions.csv, drive.json and images/, or measurements/ "
+            f"{root} has no CARLA recordings; a recording has actions.csv, drive.json and images/, or measurements/ "
             "and rgb/, or anno/ and camera/"
         )
     layouts = {recording.layout: recording.folder for recording in reversed(found)}
     if len(layouts) > 1:
-        (first, at), (second, there), *_ = layouts.items()
-        raise UserError(f"{root} mixes layouts, {first} ({at}) and {second} ({there}); prepare them one by one")
+        (first, first_folder), (second, second_folder), *_ = layouts.items()
+        raise UserError(
+            f"{root} mixes layouts, {first} ({first_folder}) and {second} ({second_folder}); prepare them separately"
+        )
     if own:
         if camera is not None or recorded_hz is not None:
-            raise UserError("recordings of daydrive have one camera and their times; leave out camera and recorded_hz")
+            raise UserError("recordings of daydrive have a single camera and times; omit camera and recorded_hz")
         return list(own)
-    hz = recorded_hz or (BENCH2DRIVE_HZ if "Bench2Drive" in layouts else _told_rate(routes, root))
+    hz = recorded_hz or (BENCH2DRIVE_HZ if "Bench2Drive" in layouts else _estimate_rate(routes, root))
     return [replace(route, hz=hz) for route in routes]
 
 
-def _told_rate(routes: Sequence[MeasuredRoute], root: Path) -> float:
-    """Frames a second, told from the distance between pictures and the speed."""
+def _estimate_rate(routes: Sequence[MeasuredRoute], root: Path) -> float:
+    """Frames per second, estimated from the speed and the distance between images."""
     rates = []
-    for route in routes[:: max(1, len(routes) // ROUTES)][:ROUTES]:
-        speed, x, y = route.places(FRAMES).T
+    for route in routes[:: max(1, len(routes) // MAX_ROUTES)][:MAX_ROUTES]:
+        speed, x, y = route.trajectory(MAX_FRAMES).T
         if len(speed) > STRIDE:
-            far = np.hypot(x[STRIDE:] - x[:-STRIDE], y[STRIDE:] - y[:-STRIDE])
+            distance = np.hypot(x[STRIDE:] - x[:-STRIDE], y[STRIDE:] - y[:-STRIDE])
             mean = np.stack([speed[k : len(speed) - STRIDE + k] for k in range(STRIDE)]).mean(axis=0)
-            usable = (mean > MOVING) & (far > 0.1)
-            rates.append(STRIDE * mean[usable] / far[usable])
-    told = np.concatenate(rates) if rates else np.empty(0)
-    if len(told):
-        rate = float(np.median(told))
+            usable = (mean > MOVING_SPEED) & (distance > 0.1)
+            rates.append(STRIDE * mean[usable] / distance[usable])
+    estimates = np.concatenate(rates) if rates else np.empty(0)
+    if len(estimates):
+        rate = float(np.median(estimates))
         nearest = min(RATES, key=lambda hz: abs(np.log(hz / rate)))
         if abs(nearest / rate - 1.0) < TOLERANCE:
             return nearest
-        said = f"speed over distance says {rate:.1f} a second"
+        problem = f"speed over distance gives {rate:.1f} Hz"
     else:
-        said = "the car never moves while its speed is told"
-    raise UserError(f"{root} doesn't say how many pictures a second it has ({said}); give it with --set recorded_hz=…")
+        problem = "the car never moves while its speed is known"
+    raise UserError(f"{root}: the frame rate cannot be estimated ({problem}); set it with --set recorded_hz=…")

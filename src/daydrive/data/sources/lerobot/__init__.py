@@ -1,4 +1,4 @@
-"""LeRobot's datasets (Cadene et al. 2024, github.com/huggingface/lerobot), versions 2 and 3 of their format."""
+"""LeRobot datasets (Cadene et al. 2024, github.com/huggingface/lerobot), format versions 2 and 3."""
 
 from __future__ import annotations
 

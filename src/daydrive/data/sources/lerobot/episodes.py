@@ -1,7 +1,7 @@
-"""The episodes of a dataset and their rows.
+"""The episodes of a LeRobot dataset and their rows.
 
-v2  meta/episodes.jsonl                 a row each: episode_index, length; a Parquet file and a video for each
-v3  meta/episodes/chunk-*/file-*.parquet    which file, and from when to when in which video; several in a file
+v2  meta/episodes.jsonl                     episode_index and length; one Parquet file and one video per episode
+v3  meta/episodes/chunk-*/file-*.parquet    data file, video file and time range; several episodes per file
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from daydrive.errors import UserError
 
 EPISODES_2, EPISODES_3 = "meta/episodes.jsonl", "meta/episodes"
 NUMBER = "episode_index"
-ROWS, ROWS_WITH_PICTURES = 4096, 16
-"""rows of a Parquet file that are held at a time"""
+BATCH_ROWS, BATCH_ROWS_WITH_IMAGES = 4096, 16
+"""Rows of a Parquet file that are in memory at once."""
 
 
 @dataclass(frozen=True)
 class Episode:
-    """data: its Parquet file. video: that of the camera, and where in it, s, it starts; None for pictures in `data`."""
+    """data: its Parquet file. video: the camera's video file, None if the images are in `data`. start: its time in the
+    video, s."""
 
     number: int
     length: int
@@ -42,14 +43,14 @@ class Episode:
 
 
 def read_episodes(info: Info, camera: Feature) -> list[Episode]:
-    """All episodes, in the order of their numbers."""
+    """All episodes, sorted by number."""
     episodes = list(_version_2(info, camera) if info.version == 2 else _version_3(info, camera))
     if not episodes:
         raise UserError(f"{info.root} has no episodes")
     episodes.sort(key=lambda episode: episode.number)
     for one, other in itertools.pairwise(episodes):
         if one.number == other.number:
-            raise UserError(f"{info.root}: the episode {one.number} is there twice")
+            raise UserError(f"{info.root}: the episode {one.number} occurs twice")
     return episodes
 
 
@@ -63,8 +64,8 @@ def _version_2(info: Info, camera: Feature) -> Iterator[Episode]:
         number, length = _count(found, NUMBER, where), _count(found, "length", where, 1)
         chunk = number // info.chunks_size
         fields: dict[str, int | str] = {NUMBER: number, "episode_chunk": chunk, "video_key": camera.name}
-        movie = info.path(info.video_path, **fields) if camera.dtype == "video" else None
-        yield Episode(number, length, info.path(info.data_path, **fields), movie, 0.0)
+        video_file = info.path(info.video_path, **fields) if camera.dtype == "video" else None
+        yield Episode(number, length, info.path(info.data_path, **fields), video_file, 0.0)
 
 
 def _version_3(info: Info, camera: Feature) -> Iterator[Episode]:
@@ -77,69 +78,71 @@ def _version_3(info: Info, camera: Feature) -> Iterator[Episode]:
     wanted = [NUMBER, "length", "data/chunk_index", "data/file_index", *(in_video if camera.dtype == "video" else [])]
     for file in files:
         with reading(inside(file, info.root)):
-            there = pq.read_schema(file).names
-            missing = next((name for name in wanted if name not in there), None)
+            available = pq.read_schema(file).names
+            missing = next((name for name in wanted if name not in available), None)
             if missing is not None:
                 raise UserError(f"{file} has no column '{missing}'")
             rows = pq.read_table(file, columns=wanted).to_pylist()
         for row, found in enumerate(rows, start=1):
             where = f"{file}, row {row}"
             data = {"chunk_index": _count(found, wanted[2], where), "file_index": _count(found, wanted[3], where)}
-            movie, start = None, 0.0
+            video_file, start = None, 0.0
             if camera.dtype == "video":
-                place = {
+                location = {
                     "chunk_index": _count(found, in_video[0], where),
                     "file_index": _count(found, in_video[1], where),
                 }
-                movie = info.path(info.video_path, video_key=camera.name, **place)
+                video_file = info.path(info.video_path, video_key=camera.name, **location)
                 start, end = found[in_video[2]], found[in_video[3]]
                 if start is None or end is None or not 0.0 <= start < end:
-                    raise UserError(f"{where}: it goes from {start} to {end} s of its video")
+                    raise UserError(f"{where}: invalid time range in its video, {start} to {end} s")
             length = _count(found, "length", where, 1)
-            yield Episode(_count(found, NUMBER, where), length, info.path(info.data_path, **data), movie, float(start))
+            yield Episode(
+                _count(found, NUMBER, where), length, info.path(info.data_path, **data), video_file, float(start)
+            )
 
 
-def rows_of(
-    episode: Episode, columns: Sequence[str], root: Path, at_a_time: int = ROWS
+def read_rows(
+    episode: Episode, columns: Sequence[str], root: Path, batch_rows: int = BATCH_ROWS
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """The rows of an episode, some at a time: number of the first one in the episode, and the columns."""
+    """The rows of an episode in batches: index of the first row in the episode, and the columns."""
     file = inside(episode.data, root)
     seen = 0
     with reading(file), pq.ParquetFile(file) as opened:
         for name in (NUMBER, *columns):
             if name not in opened.schema_arrow.names:
                 raise UserError(f"{file} has no column '{name}'")
-        groups = [k for k in range(opened.num_row_groups) if _may_hold(opened, k, episode.number)]
-        for batch in opened.iter_batches(at_a_time, groups, columns=[NUMBER, *columns], use_threads=False):
-            kept = batch.filter(pc.equal(batch.column(NUMBER), episode.number))
-            if kept.num_rows:
-                yield seen, kept
-                seen += kept.num_rows
+        groups = [k for k in range(opened.num_row_groups) if _may_contain(opened, k, episode.number)]
+        for batch in opened.iter_batches(batch_rows, groups, columns=[NUMBER, *columns], use_threads=False):
+            rows = batch.filter(pc.equal(batch.column(NUMBER), episode.number))
+            if rows.num_rows:
+                yield seen, rows
+                seen += rows.num_rows
     if seen != episode.length:
-        raise UserError(f"{file} has {seen} rows of episode {episode.number} where its length is {episode.length}")
+        raise UserError(f"{file} has {seen} rows of episode {episode.number}, but its length is {episode.length}")
 
 
 def numbers(
-    column: pa.Array, feature: Feature, place: int, where: str, first: int, finite: bool = True
+    column: pa.Array, feature: Feature, index: int, where: str, first: int, finite: bool = True
 ) -> npt.NDArray[np.float64]:
-    """Number `place` of the vectors in a column, (N,), all `finite` unless told otherwise.
+    """Element `index` of the vectors in a column, (N,). finite: whether missing or non-finite values raise a UserError.
 
-    where, first: the episode and the number of the first row in it, for the error.
+    where, first: episode, and index of the first row in it, for error messages.
     """
     flat = column
     if feature.shape != (1,) or pa.types.is_nested(column.type):
         if not (pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)):
-            raise UserError(f"{where}: {feature.name} is {column.type} where {feature.shape[0]} numbers belong")
+            raise UserError(f"{where}: {feature.name} is {column.type}, expected {feature.shape[0]} numbers")
         lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False)
         if (lengths != feature.shape[0]).any():
             row = first + int(np.argmax(lengths != feature.shape[0]))
-            raise UserError(f"{where}, frame {row}: {feature.name} has not the {feature.shape[0]} numbers of its shape")
+            raise UserError(f"{where}, frame {row}: {feature.name} does not have {feature.shape[0]} numbers")
         flat = column.flatten()
     try:
         values = pc.fill_null(pc.cast(flat, pa.float64()), float("nan")).to_numpy(zero_copy_only=False)
     except pa.ArrowInvalid as error:
-        raise UserError(f"{where}: {feature.name} holds {flat.type} where numbers belong") from error
-    found = np.asarray(values, dtype=np.float64).reshape(len(column), -1)[:, place]
+        raise UserError(f"{where}: {feature.name} contains {flat.type}, expected numbers") from error
+    found = np.asarray(values, dtype=np.float64).reshape(len(column), -1)[:, index]
     if finite and not np.isfinite(found).all():
         row = first + int(np.argmin(np.isfinite(found)))
         raise UserError(f"{where}, frame {row}: {feature.name} is empty or not finite")
@@ -148,7 +151,7 @@ def numbers(
 
 @contextmanager
 def reading(file: Path) -> Iterator[None]:
-    """UserError naming the file for what is no sound Parquet."""
+    """Converts errors of reading a Parquet file to UserErrors that name the file."""
     try:
         yield
     except (pa.ArrowException, OSError, OverflowError) as error:
@@ -157,15 +160,16 @@ def reading(file: Path) -> Iterator[None]:
         ) from error
 
 
-def _may_hold(opened: pq.ParquetFile, group: int, number: int) -> bool:
+def _may_contain(opened: pq.ParquetFile, group: int, number: int) -> bool:
+    """Whether the row group's statistics allow rows of this episode."""
     found = opened.metadata.row_group(group)
     column = next(c for k in range(found.num_columns) if (c := found.column(k)).path_in_schema == NUMBER)
     known = column.statistics
     return known is None or not known.has_min_max or bool(known.min <= number <= known.max)
 
 
-def _count(found: dict[str, Any], name: str, where: str, least: int = 0) -> int:
+def _count(found: dict[str, Any], name: str, where: str, minimum: int = 0) -> int:
     value = found.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"{where}: {name} is {value!r:.40} where a whole number from {least} on belongs")
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise UserError(f"{where}: {name} is {value!r:.40}, expected an integer of at least {minimum}")
     return value

@@ -1,4 +1,4 @@
-"""nuScenes (Caesar et al. 2020, arXiv:1903.11027) with the expansion of its CAN bus."""
+"""nuScenes (Caesar et al. 2020, arXiv:1903.11027) with its CAN bus expansion."""
 
 from __future__ import annotations
 

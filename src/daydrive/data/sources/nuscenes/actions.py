@@ -1,4 +1,4 @@
-"""What was done in a drive of nuScenes: from the CAN bus where it was recorded, else from the car's poses."""
+"""Actions of nuScenes drives: from the CAN bus if recorded, otherwise from the ego poses."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from daydrive.data.sources.nuscenes.scenes import Scene
 Array = npt.NDArray[np.float64]
 
 BICYCLE = Bicycle(wheelbase=2.588, largest_angle=0.5)
-"""a Renault Zoe"""
+"""Renault Zoe."""
 
 STEERING_RATIO = 16.0
-"""steering wheel / front wheels, about"""
+"""Angle of the steering wheel / angle of the front wheels, approximately."""
 
 LARGEST_THROTTLE, LARGEST_BRAKE = 1000.0, 126.0
-"""of vehicle_monitor: a pedal that is pressed all the way, and bar"""
+"""Full scale of throttle and brake (bar) in vehicle_monitor."""
 
 POSES = "ego_pose"
 
@@ -41,23 +41,23 @@ VALUES = {
 }
 
 
-class Driven(NamedTuple):
-    """actions (K, 4) in the range of `Frame.action`; values (K, len(VALUES)); made_from: the table or message that
-    steering, throttle, brake and motion (speed, yaw rate, gear) come from."""
+class SceneActions(NamedTuple):
+    """actions (K, 4) in the ranges of `Frame.action`; values (K, len(VALUES)); made_from: table or message from which
+    steering, throttle, brake and motion (speed, yaw rate, gear) are taken."""
 
     actions: Array
     values: Array
     made_from: dict[str, str]
 
 
-def driven(scene: Scene, can: CanBus, chosen: npt.NDArray[np.int64]) -> Driven:
-    """What was done from each of the chosen pictures (K,) of a scene to the next; chosen does not decrease, K >= 2."""
+def scene_actions(scene: Scene, can: CanBus, chosen: npt.NDArray[np.int64]) -> SceneActions:
+    """Actions and values from each of the chosen images (K,), non-decreasing, K >= 2, of a scene to the next."""
     run = slice(int(chosen[0]), int(chosen[-1]) + 1)
     times, rotations = scene.seconds[run], rotations_from_quaternions(scene.quaternions[run])
     forward_right_down = rotations * np.array([1.0, -1.0, -1.0])
     measured = can.rates(times)
     rates = measured or rates_from_poses(times, scene.positions[run], forward_right_down)
-    moved = derived.driven(rates, times, chosen - chosen[0], BICYCLE)
+    from_motion = derived.derive_actions(rates, times, chosen - chosen[0], BICYCLE)
     moments = scene.seconds[chosen]
     edges = np.append(moments, moments[-1] + (moments[-1] - moments[0]) / (len(moments) - 1))
     commands = {
@@ -65,28 +65,28 @@ def driven(scene: Scene, can: CanBus, chosen: npt.NDArray[np.int64]) -> Driven:
         "throttle": (can.throttle, LARGEST_THROTTLE, (0.0, 1.0)),
         "brake": (can.brake, LARGEST_BRAKE, (0.0, 1.0)),
     }
-    actions, made_from, read = moved.actions.copy(), {}, []
-    for column, (name, (signals, full, (low, high))) in enumerate(commands.items()):
+    actions, made_from, recorded = from_motion.actions.copy(), {}, []
+    for column, (name, (signals, full_scale, (low, high))) in enumerate(commands.items()):
         signal = best(signals, times)
-        read.append(_means(signal, edges))
+        recorded.append(_means(signal, edges))
         made_from[name] = signal.message if signal else POSES
         if signal:
-            actions[:, column] = np.clip(read[-1] / full, low, high)
+            actions[:, column] = np.clip(recorded[-1] / full_scale, low, high)
     made_from["motion"] = "pose" if measured else POSES
     gear = best(can.gear_position, times)
-    ahead = rotations[chosen - chosen[0], :, 0]
+    forward = rotations[chosen - chosen[0], :, 0]
     values = np.column_stack(
         [
-            moved.values,
-            *read,
+            from_motion.values,
+            *recorded,
             _latest(gear, moments),
             scene.positions[chosen, :2],
-            np.arctan2(ahead[:, 1], ahead[:, 0]),
+            np.arctan2(forward[:, 1], forward[:, 0]),
             scene.micros[chosen],
             scene.key_frames[chosen],
         ]
     )
-    return Driven(actions, values, made_from)
+    return SceneActions(actions, values, made_from)
 
 
 def _means(signal: Signal | None, edges: Array) -> Array:
@@ -94,15 +94,14 @@ def _means(signal: Signal | None, edges: Array) -> Array:
 
 
 def _latest(signal: Signal | None, moments: Array) -> Array:
-    """What the last message before each moment said."""
+    """The signal's last value at or before each time; NaN without a signal."""
     if signal is None:
         return np.full(len(moments), np.nan)
     return signal.values[np.clip(np.searchsorted(signal.times, moments, side="right") - 1, 0, None)]
 
 
 def describe() -> dict[str, Any]:
-    """Metadata: `actions` as they are made from the CAN bus and `actions_from_poses`; which one holds for a drive
-    says its `made_from`."""
+    """Metadata: `actions` from the CAN bus and `actions_from_poses`; a drive's `made_from` says which ones apply."""
     poses = derived.describe(BICYCLE, "speed and yaw rate of pose or ego_pose")
     wheel = BICYCLE.largest_angle
     pedal = "mean up to the next frame; zoesensors on the scale of vehicle_monitor, or vehicle_monitor (2 Hz) alone"

@@ -1,12 +1,12 @@
-"""nuScenes v1.0: 20 s scenes in Boston and Singapore, six cameras at 12 Hz, with poses and, as an expansion, CAN.
+"""nuScenes v1.0: 20 s scenes in Boston and Singapore, six cameras at 12 Hz, with poses and optional CAN bus data.
 
     <root>/v1.0-{mini,trainval,test}/*.json     the tables
-    <root>/samples/CAM_FRONT/*.jpg              key frames, 2 a second
-    <root>/sweeps/CAM_FRONT/*.jpg               the pictures between; without this folder key frames alone are read
+    <root>/samples/CAM_FRONT/*.jpg              key frames, 2 Hz
+    <root>/sweeps/CAM_FRONT/*.jpg               the images in between; without this folder only key frames are read
     <root>/can_bus/scene-NNNN_*.json            optional
 
-The exposures are spread over the turns of a lidar at 20 Hz, so that they are 50 or 100 ms apart. A scene whose pictures
-are not there at all is left out: the data set comes in parts.
+The cameras are triggered by a lidar at 20 Hz, so the images are 50 or 100 ms apart. Scenes without any images are
+skipped, since the dataset can be downloaded in parts.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ from daydrive.types import Drive, Frame
 VERSIONS = tuple(splits.OFFICIAL)
 
 GAP = 0.25
-"""seconds without a picture that end a drive, where two periods are not longer: two lost pictures"""
+"""Seconds without an image that end a drive, unless two periods are longer; allows for one lost image."""
 
 Usable = npt.NDArray[np.int64]
+"""Indices of a scene's images that are read."""
 
 
 @dataclass(frozen=True)
 class _Frames:
-    """Reads the chosen pictures of a scene, which have these tokens in `table`."""
+    """The frames of the chosen images of a scene. tokens: those of the images in the file `table`."""
 
     root: Path
     table: Path
@@ -56,8 +57,8 @@ class _Frames:
         for k, (token, file) in enumerate(zip(self.tokens, self.files, strict=True)):
             path = inside(self.root / file, self.root)
             image = read_image(path, f"{self.table}, token {token}", self.image_size, shrink=True)
-            own = dict(zip(actions.VALUES, self.values[k].tolist(), strict=True))
-            yield Frame(image, self.actions[k], k / self.hz, own)
+            values = dict(zip(actions.VALUES, self.values[k].tolist(), strict=True))
+            yield Frame(image, self.actions[k], k / self.hz, values)
 
 
 class NuScenesSource:
@@ -65,11 +66,11 @@ class NuScenesSource:
     needs_root = True
     split: Literal["drive", "time"] = "drive"
     options: tuple[Option, ...] = (
-        Option("version", str, None, f"{', '.join(VERSIONS)}; default: the one that is there"),
+        Option("version", str, None, f"{', '.join(VERSIONS)}; default: the one that exists"),
         Option("camera", str, "CAM_FRONT", "channel of the camera"),
-        Option("hz", float, None, "frames a second; default: the camera's own, 12, or 2 without sweeps", 0.1),
-        Option("split", str, None, "official or by-drive; default: official where the lists have all scenes"),
-        Option("seed", int, 0, "of what is drawn for val, and of the split by drive", minimum=0),
+        Option("hz", float, None, "frames per second; default: the camera's rate, 12, or 2 without sweeps", 0.1),
+        Option("split", str, None, "official or by-drive; default: official if it contains all scenes"),
+        Option("seed", int, 0, "seed of the logs drawn for val, and of the split by drive", minimum=0),
     )
 
     def describe(self, options: Options) -> dict[str, Any]:
@@ -77,60 +78,63 @@ class NuScenesSource:
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
         if options["split"] not in (None, "official", "by-drive"):
-            raise UserError(f"--split {options['split']}: it is either official or by-drive")
+            raise UserError(f"--split {options['split']}: has to be official or by-drive")
         version = _version(root, options["version"])
         table = root / version / READINGS
         scenes = read_scenes(root, version, options["camera"])
         usable = _usable(scenes, root, table)
-        here = [(scene, pixels) for scene, pixels in zip(scenes, usable, strict=True) if len(pixels)]
-        if not here:
-            raise UserError(f"{root} has no pictures of {options['camera']}; unpack samples/ and sweeps/ into it")
-        if len(here) < len(scenes):
-            print(f"{len(scenes) - len(here)} of {len(scenes)} scenes are left out: their pictures are not in {root}.")
-        hz = _rate(here, options["hz"], root / version)
-        chosen = _splits(version, [scene for scene, _ in here], options)
+        available = [(scene, indices) for scene, indices in zip(scenes, usable, strict=True) if len(indices)]
+        if not available:
+            raise UserError(f"{root} has no images of {options['camera']}; unpack samples/ and sweeps/ into it")
+        if len(available) < len(scenes):
+            print(f"{len(scenes) - len(available)} of {len(scenes)} scenes are skipped: {root} has no images of them.")
+        hz = _rate(available, options["hz"], root / version)
+        scene_splits = _splits(version, [scene for scene, _ in available], options)
         drives = []
-        for (scene, pixels), split in zip(here, chosen, strict=True):
+        for (scene, indices), split in zip(available, scene_splits, strict=True):
             can = read_can_bus(root, scene.name, int(scene.micros[0]))
-            runs = clock.resample(scene.seconds[pixels], hz, max(GAP, 2.0 / hz))
+            runs = clock.resample(scene.seconds[indices], hz, max(GAP, 2.0 / hz))
             for number, run in enumerate(runs):
                 if not clock.long_enough(run, hz):
                     continue
                 name = scene.name if len(runs) == 1 else f"{scene.name}.{number}"
-                frames = pixels[run]
-                done = actions.driven(scene, can, frames)
-                tokens, files = ([names[k] for k in frames.tolist()] for names in (scene.tokens, scene.files))
-                taken = done.actions.astype(np.float32)
-                read = _Frames(root, table, tokens, files, taken, done.values, hz, image_size)
-                drives.append(Drive(name, hz, read, split, len(frames), scene.log, done.made_from))
+                chosen = indices[run]
+                driven = actions.scene_actions(scene, can, chosen)
+                tokens, files = ([column[k] for k in chosen.tolist()] for column in (scene.tokens, scene.files))
+                action_rows = driven.actions.astype(np.float32)
+                frames = _Frames(root, table, tokens, files, action_rows, driven.values, hz, image_size)
+                drives.append(Drive(name, hz, frames, split, len(chosen), scene.log, driven.made_from))
         if not drives:
-            raise UserError(f"{root} has no scene with {clock.SHORTEST_RUN:g} s of pictures without a gap")
+            raise UserError(f"{root} has no scene with {clock.MIN_RUN_SECONDS:g} s of images without a gap")
         return drives
 
 
 def _version(root: Path, given: str | None) -> str:
-    """The folder of the tables."""
-    there = [version for version in VERSIONS if (root / version).is_dir()]
+    """The version, whose name is also the folder of its tables; raises UserError if it is missing or ambiguous."""
+    available = [version for version in VERSIONS if (root / version).is_dir()]
     if given is not None and given not in VERSIONS:
         raise UserError(f"--version {given}: there is no such version of nuScenes{did_you_mean(given, VERSIONS)}")
-    if given is not None and given not in there:
-        raise UserError(f"--version {given}: {root} has no such folder; it has {' and '.join(there) or 'none of them'}")
-    if not there:
-        above = "; give the folder above it" if (root / READINGS).exists() else ""
-        raise UserError(f"{root} has no tables of nuScenes, a folder {' or '.join(VERSIONS)}{above}")
-    if given is None and len(there) > 1:
-        raise UserError(f"{root} has {' and '.join(there)}; say which with --version")
-    return given or there[0]
+    if given is not None and given not in available:
+        raise UserError(f"--version {given}: {root} has no such folder; available: {', '.join(available) or 'none'}")
+    if not available:
+        hint = "; use its parent folder" if (root / READINGS).exists() else ""
+        raise UserError(f"{root} has no nuScenes tables, a folder {' or '.join(VERSIONS)}{hint}")
+    if given is None and len(available) > 1:
+        raise UserError(f"{root} has {' and '.join(available)}; choose one with --version")
+    return given or available[0]
 
 
 def _usable(scenes: Sequence[Scene], root: Path, table: Path) -> list[Usable]:
-    """Which pictures of each scene are there: all, the key frames where there are no sweeps of any scene, or none."""
+    """The images to read of each scene: all; only key frames if no scene has sweeps; none if the scene has no images.
+
+    Raises UserError for a scene with only some of its images.
+    """
 
     @cache
     def names(folder: Path) -> frozenset[str]:
         return frozenset(os.listdir(inside(folder, root))) if folder.is_dir() else frozenset()
 
-    def there(file: str) -> bool:
+    def exists(file: str) -> bool:
         path = root / file
         return path.name in names(path.parent)
 
@@ -138,33 +142,33 @@ def _usable(scenes: Sequence[Scene], root: Path, table: Path) -> list[Usable]:
     sweeps = any(folder.is_dir() for folder in folders)
     found = []
     for scene in scenes:
-        pixels = np.arange(len(scene.files)) if sweeps else np.flatnonzero(scene.key_frames)
-        missing = [k for k in pixels.tolist() if not there(scene.files[k])]
-        if missing and len(missing) < len(pixels):
+        indices = np.arange(len(scene.files)) if sweeps else np.flatnonzero(scene.key_frames)
+        missing = [k for k in indices.tolist() if not exists(scene.files[k])]
+        if missing and len(missing) < len(indices):
             k = missing[0]
             raise UserError(
-                f"{table}, token {scene.tokens[k]}: the picture {root / scene.files[k]} is not there; {scene.name} has "
-                f"{len(pixels) - len(missing)} of its {len(pixels)} pictures"
+                f"{table}, token {scene.tokens[k]}: the image {root / scene.files[k]} does not exist; {scene.name} has "
+                f"{len(indices) - len(missing)} of its {len(indices)} images"
             )
-        found.append(pixels[:0] if missing else pixels)
+        found.append(indices[:0] if missing else indices)
     return found
 
 
-def _rate(here: Sequence[tuple[Scene, Usable]], given: float | None, folder: Path) -> float:
-    """`given`, else the rate of the middle scene, 1 / mean interval, without the gaps."""
+def _rate(scenes: Sequence[tuple[Scene, Usable]], given: float | None, folder: Path) -> float:
+    """`given` if set, otherwise the median of the scenes' rates (1 / mean interval without gaps)."""
     rates = []
-    for scene, pixels in here:
-        intervals = np.diff(scene.seconds[pixels])
+    for scene, indices in scenes:
+        intervals = np.diff(scene.seconds[indices])
         if len(intervals):
             rates.append(1.0 / float(intervals[intervals <= 2.0 * np.median(intervals)].mean()))
     native = max(round(float(np.median(rates)), 1), 0.1) if rates else 1.0
     if given and given > native * clock.SAME_RATE:
-        raise UserError(f"{folder} has {native:g} pictures a second, too few for --hz {given:g}; give at most that")
+        raise UserError(f"{folder} has {native:g} frames per second, too few for --hz {given:g}")
     return given or native
 
 
 def _splits(version: str, scenes: Sequence[Scene], options: Options) -> list[str] | list[None]:
-    """The official split of each scene, or None where preparation decides."""
+    """The official split of each scene, or None for each if the preparation assigns the splits."""
     names = [scene.name for scene in scenes]
     if options["split"] == "by-drive" or (options["split"] is None and not splits.is_official(version, names)):
         return [None] * len(names)

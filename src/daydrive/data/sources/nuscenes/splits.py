@@ -1,4 +1,4 @@
-"""nuScenes' own splits by scene.
+"""The official nuScenes splits.
 
 The lists are those of nuscenes-devkit 1.2.0 (python-sdk/nuscenes/utils/splits.py, Apache License 2.0), as numbers.
 """
@@ -29,7 +29,7 @@ _TEST = """
 _MINI_TRAIN, _MINI_VAL = "61 553 655 757 796 1077 1094 1100", "103 916"
 
 VAL_SHARE = 0.1
-"""of the official training scenes"""
+"""Share of the official training scenes used for val."""
 
 
 def _scenes(numbers: str) -> frozenset[str]:
@@ -46,18 +46,21 @@ OFFICIAL: dict[str, dict[str, frozenset[str]]] = {
 
 
 def is_official(version: str, names: Sequence[str]) -> bool:
-    """Whether all these scenes are in the version's lists."""
+    """Whether all scenes are in the official lists of the version."""
     return set(names) <= frozenset().union(*OFFICIAL[version].values())
 
 
 def official(version: str, names: Sequence[str], logs: Sequence[str], seed: int) -> list[str]:
-    """A split for each of the scenes: those of the official val are for test, as are those of the official test, and
-    at least `VAL_SHARE` of the official train, in whole logs drawn by `seed`, is for val. Where only one log is left
-    for training its scenes are drawn, and a single scene stays in train. UserError for a scene that no list has."""
+    """The split of each scene.
+
+    The official val and test scenes are test; at least `VAL_SHARE` of the official train scenes, in whole logs drawn by
+    `seed`, are val. If only one log is left for training, scenes are drawn instead of logs, and a single scene stays in
+    train. Raises UserError for a scene that is in no list.
+    """
     lists = OFFICIAL[version]
     for name in names:
         if not is_official(version, [name]):
-            raise UserError(f"--split official: {version} has no scene {name!r} in its official lists; give by-drive")
+            raise UserError(f"--split official: the scene {name!r} is not in the lists of {version}; use by-drive")
     splits = ["train" if name in lists.get("train", ()) else "test" for name in names]
     training = [k for k, split in enumerate(splits) if split == "train"]
     groups = logs if len({logs[k] for k in training}) > 1 else names
