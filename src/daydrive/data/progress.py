@@ -1,4 +1,4 @@
-"""How far preparation is: a live line on a terminal, plain lines elsewhere."""
+"""Progress of preparations: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 PLAIN_INTERVAL = 10.0
-"""seconds between plain lines"""
+"""Seconds between plain lines."""
 
 
 class PrepareProgress:
-    """Counts drives and frames, and says frames a second and the time left.
+    """Counts drives and frames, and shows the frames per second and the remaining time.
 
-    lengths: frames of all drives, and of those still to do; None where a drive does not say beforehand, and then the
-    drives are the measure.
+    all_lengths, lengths: frames of all drives and of those still to do, None if unknown; with unknown lengths the
+    remaining time is estimated from the number of drives.
     """
 
     def __init__(self, all_lengths: Sequence[int | None], lengths: Sequence[int | None]) -> None:
