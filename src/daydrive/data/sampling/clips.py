@@ -63,16 +63,16 @@ class ClipIndex:
             raise IndexError(index)
         if length is not None and not 1 <= length <= self.sequence_length:
             raise ValueError(f"a clip of {length} frames out of {self.sequence_length}")
-        place = int(np.searchsorted(self._ends, index, side="right"))
-        before = int(self._ends[place - 1]) if place else 0
-        start = int(self._starts[place]) + (index - before) * self.stride
+        segment = int(np.searchsorted(self._ends, index, side="right"))
+        before = int(self._ends[segment - 1]) if segment else 0
+        start = int(self._starts[segment]) + (index - before) * self.stride
         drive, _ = self._store.locate(start)
         return Clip(drive.name, start, length or self.sequence_length, self.frame_skip)
 
     def counts(self, edges: npt.ArrayLike) -> Rows:
         """Number of clips that start in each range of rows between `edges` (K + 1,); drives must not cross an edge."""
-        place = np.searchsorted(self._starts, edges)
-        return np.diff(np.append(0, self._ends)[place])
+        segment = np.searchsorted(self._starts, edges)
+        return np.diff(np.append(0, self._ends)[segment])
 
     def starts(self) -> Rows:
         """First rows of the clips, (len,)."""
