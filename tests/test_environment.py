@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from daydrive.data.progress import PrepareProgress
 
 from daydrive import cli, distributed, perceptual
 from daydrive.cli.environment import wandb_overrides
 from daydrive.config import Config, load_config
 from daydrive.data.prepare.prepare import prepare
-from daydrive.data.progress import PrepareProgress
 from daydrive.data.store.store import Store
 from daydrive.distributed import adopt_slurm, first_host
 from daydrive.errors import UserError

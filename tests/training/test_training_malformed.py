@@ -71,7 +71,7 @@ def test_training_on_damaged_pictures(
     monkeypatch.setattr(sys, "argv", [*map(str, command), "--device", "cpu"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    check_sentence(ended.value.code, capfd.readouterr().err, "damaged picture: drive 'road_.*', frame")
+    check_sentence(ended.value.code, capfd.readouterr().err, "damaged image: drive 'road_.*', frame")
     assert listing(tmp_path) == before
 
 

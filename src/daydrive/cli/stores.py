@@ -77,10 +77,10 @@ def split(
     output: Annotated[Path | None, typer.Option(help="another store, sharing files; default: in place")] = None,
 ) -> None:
     """New splits for a store, without touching its pictures; drives that belong together stay in one split."""
-    from daydrive.data.store.resplit import resplit, table_of_splits
+    from daydrive.data.store.resplit import resplit, split_counts
 
     made = resplit(store, by, seed=seed, val=val, test=test, output=output)
-    told = ", ".join(f"{drives} {name} ({frames} frames)" for name, drives, frames in table_of_splits(made))
+    told = ", ".join(f"{drives} {name} ({frames} frames)" for name, drives, frames in split_counts(made))
     print(f"{made.path}: drives: {told}")
 
 
@@ -123,7 +123,7 @@ def doctor(
     Exit code 0 where nothing is worse than a note, 1 with warnings, 3 where something is fatal to a training.
     """
     from daydrive.data.quality.doctor import finding as findings
-    from daydrive.data.quality.doctor.cache import diagnosis, keep
+    from daydrive.data.quality.doctor.cache import diagnosis, save_diagnosis
     from daydrive.data.quality.doctor.examine import examine
     from daydrive.data.store.store import Store
     from daydrive.files import check_folder, write_text
@@ -131,7 +131,7 @@ def doctor(
     from daydrive.viz.gallery.diagnosis import diagnosis_page
 
     opened = Store.open(store)
-    opened.refuse_mix("can't be examined as a whole; examine its stores one by one")
+    opened.require_single_store("can't be examined as a whole; examine its stores one by one")
     folder = opened.path if output is None else output
     if isinstance(folder, Path):
         check_folder(folder, "folder of the report")
@@ -139,13 +139,13 @@ def doctor(
     with DriveProgress(lengths, lengths) as progress:
         found = examine(opened, progress)
     for fault in found:
-        print(f"{fault.severity}  {fault.code}: {fault.says}\n    fix: {fault.fix}")
+        print(f"{fault.severity}  {fault.code}: {fault.message}\n    fix: {fault.fix}")
     told = diagnosis(opened, found)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        keep(output, told)
+        save_diagnosis(output, told)
     try:
-        keep(opened.path, told)
+        save_diagnosis(opened.path, told)
     except OSError as error:
         if output is None:
             raise UserError(f"the store {store} can't be written ({error.strerror}); name another --output") from error

@@ -1,4 +1,4 @@
-"""Pictures of other proportions than the store's, a look at the first drives, and drives that belong together."""
+"""Fitting of images with another aspect ratio, limits on the number of drives, and groups of drives."""
 
 from __future__ import annotations
 

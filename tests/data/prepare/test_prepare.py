@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from helpers.paths import TESTS
-
 import json
 import os
 import signal
@@ -16,8 +14,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from helpers.drives import CountedSource, write_drive
-from helpers.refusals import refuses
 
 from daydrive.data import sources
 from daydrive.data.prepare import prepare as module
@@ -25,6 +21,9 @@ from daydrive.data.prepare import shards, split
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
 from daydrive.progress import DriveProgress
+from helpers.drives import CountedSource, write_drive
+from helpers.paths import TESTS
+from helpers.refusals import refuses
 
 SCRIPT = """
 from pathlib import Path
@@ -83,8 +82,8 @@ def test_killed_and_completed(whole: Store, tmp_path: Path, monkeypatch: pytest.
     assert not alive, "workers end with the preparation"
     finished = len(list(partial.glob("*.arrow")))
     asked: list[int] = []
-    write = shards.write_parts
-    monkeypatch.setattr(shards, "write_parts", lambda jobs, *rest: (asked.append(len(jobs)), write(jobs, *rest)))
+    write = shards.write_shards
+    monkeypatch.setattr(shards, "write_shards", lambda jobs, *rest: (asked.append(len(jobs)), write(jobs, *rest)))
     store = Store.open(prepare("counted", None, target, (24, 32), workers=1))
     assert asked == [8 - finished] and finished > 0
     assert store.fingerprint == whole.fingerprint and not partial.exists()

@@ -1,4 +1,4 @@
-"""What a preparation refuses: tables, pictures, recordings."""
+"""Preparation rejects malformed tables, images and recordings."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def test_tables(rows: list[str], said: str, refuse: Refuse, tmp_path: Path) -> N
     [
         (simplejpeg.encode_jpeg(np.ascontiguousarray(numbered_image(3)))[:300], "row 4: .*f2.jpg is a damaged JPEG"),
         (b"", r"row 4: .*f2.jpg is empty \(0 bytes\)"),
-        (b"hello", "row 4: .*f2.jpg is not a picture"),
+        (b"hello", "row 4: .*f2.jpg is not a supported image"),
     ],
 )
 @pytest.mark.parametrize("workers", [1, 2])
-def test_pictures(content: bytes, said: str, workers: int, refuse: Refuse, tmp_path: Path) -> None:
+def test_images(content: bytes, said: str, workers: int, refuse: Refuse, tmp_path: Path) -> None:
     for k in range(2):
         write_drive(tmp_path / "raw" / f"d{k}", 4)
     (tmp_path / "raw" / "d1" / "images" / "f2.jpg").write_bytes(content)
@@ -58,7 +58,7 @@ def test_recordings_and_outputs(refuse: Refuse, tmp_path: Path, here: Path, road
     refuse(*command, root, "--hz", 50, said="too few for --hz 50")
     refuse(*command, root, "--output", "file", said="the output file is a file")
     refuse(*command, root, "--output", "file/store", said="cannot be written")
-    refuse(*command, root, "--output", root, said="something else")
+    refuse(*command, root, "--output", root, said="is not a store; choose an empty")
     refuse(*command, root, "--output", road_store, said="there is another store at")
     for old, new, said in (("0.5", "fast", "row 1: throttle is 'fast'"), ("_100.jpg", ".jpg", "row 2: ")):
         (root / "driving_log.csv").write_text(log.replace(old, new))

@@ -98,7 +98,7 @@ def test_bad_tables(rows: list[str], header: str, said: str, tmp_path: Path) -> 
         (b"", "is empty (0 bytes)"),
         (encode(numbered_image(3))[:300], "damaged JPEG"),
         (b"\x89PNG\r\n\x1a\n" + bytes(50), "truncated PNG"),
-        (b"GIF89a nonsense", "not a picture"),
+        (b"GIF89a nonsense", "not a supported image"),
     ],
 )
 def test_bad_pictures(content: bytes, said: str, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_too_fast_a_clock_and_different_rates(tmp_path: Path) -> None:
     for k, rate in enumerate((10, 20)):
         rows = [f"{GOOD},{i / rate}" for i in range(6)]
         write_drive(tmp_path / "raw" / f"d{k}", 6, rows, f"{HEADER},time")
-    assert "different rates (10, 20 Hz); give --hz" in refused("folder", tmp_path)
+    assert "different frame rates (10, 20 Hz); set --hz" in refused("folder", tmp_path)
     assert "too few for --hz 20" in refused("folder", tmp_path, hz=20)
 
 
@@ -152,7 +152,7 @@ def change(line: int, old: str, new: str) -> Callable[[list[str]], None]:
         (lambda lines: lines.clear(), "0 rows"),
         (change(0, "center_2020", "center_20x0"), "row 1: "),
         (change(0, "_01_02_", "_13_02_"), "row 1: the time in"),
-        (change(4, "_400.jpg", "_450.jpg"), "row 5: the picture"),
+        (change(4, "_400.jpg", "_450.jpg"), "row 5: the image"),
     ],
 )
 def test_bad_udacity_logs(spoil: Callable[[list[str]], None], said: str, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_path_in_the_log_does_not_leave_the_root(prefix: str, tmp_path: Path) 
     lines[1] = f"{prefix}{name},l,r,0,0,0,0"
     (root / "driving_log.csv").write_text("\n".join(lines))
     message = refused("udacity", tmp_path)
-    assert "row 2: the picture" in message and str(root / "IMG" / name) in message
+    assert "row 2: the image" in message and str(root / "IMG" / name) in message
 
 
 def test_outputs_that_cannot_be(tmp_path: Path) -> None:
@@ -185,7 +185,9 @@ def test_outputs_that_cannot_be(tmp_path: Path) -> None:
     assert "is a file" in refused("folder", tmp_path, output=tmp_path / "file")
     assert "cannot be written" in refused("folder", tmp_path, output=tmp_path / "file" / "store")
     for overwrite in (False, True):
-        assert "something else" in refused("folder", tmp_path, output=tmp_path / "other", overwrite=overwrite)
+        assert "is not a store; choose an empty" in refused(
+            "folder", tmp_path, output=tmp_path / "other", overwrite=overwrite
+        )
     assert (tmp_path / "other" / "precious.txt").read_text() == "keep me"
 
 
@@ -195,7 +197,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     write_drive(tmp_path / "raw" / "d", 30)
     monkeypatch.setattr("daydrive.data.prepare.prepare.write_store", full)
-    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); the next run goes on"):
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); the next run resumes"):
         prepare("folder", tmp_path / "raw", tmp_path / "out", (16, 16), workers=1)
     assert [file.name for file in tmp_path.rglob("*.arrow")] == ["000000.arrow"] and not (tmp_path / "out").exists()
 
@@ -208,7 +210,7 @@ def test_stores_that_are_none(tmp_path: Path) -> None:
     def opened() -> str:
         return refuses(lambda: Store.open(path).read([0]), tmp_path)
 
-    assert "make one with" in refuses(lambda: Store.open(tmp_path / "nowhere"), tmp_path)
+    assert "create one with" in refuses(lambda: Store.open(tmp_path / "nowhere"), tmp_path)
     assert "not a prepared store" in refuses(lambda: Store.open(tmp_path / "raw"), tmp_path)
     (path / "store.json").write_text(json.dumps({**metadata, "format_version": 99}))
     assert "format version 99" in opened()
@@ -224,4 +226,4 @@ def test_stores_that_are_none(tmp_path: Path) -> None:
     data.write_bytes(data.read_bytes()[:1000])
     assert "damaged" in opened()
     shutil.rmtree(path / "frames.lance")
-    assert "lost its table" in opened()
+    assert "has no table" in opened()

@@ -115,7 +115,7 @@ def test_missing_and_too_large_frames(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     monkeypatch.setattr(video, "LARGEST", 700)
     message = refuses(lambda: list(video.frames_at(file, np.array([0.0]), 0.1)), tmp_path)
-    assert "says its pictures are 24x32, too large to decode" in message
+    assert "has frames of 24x32, too large to decode" in message
 
 
 def test_the_command_line_exits_with_2(tmp_path: Path, refuse: Refuse) -> None:

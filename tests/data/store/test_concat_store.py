@@ -1,4 +1,4 @@
-"""Several stores as one: rows, drives, weights, and what a mix refuses."""
+"""Merged stores: rows, drives, weights, and unsupported operations."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.refusals import refuses
-from helpers.drives import write_drive
 
 from daydrive import cli
 from daydrive.config import BalanceConfig, CurriculumConfig, DataConfig
@@ -25,6 +23,8 @@ from daydrive.data.sampling.sample_order import build_sample_order
 from daydrive.data.store.concat import merge
 from daydrive.data.store.resplit import resplit
 from daydrive.data.store.store import ConcatStore, Store
+from helpers.drives import write_drive
+from helpers.refusals import refuses
 
 LENGTH = 4
 
@@ -47,7 +47,7 @@ def mix(stores: list[Path], tmp_path: Path) -> ConcatStore:
     return merge(stores, tmp_path / "deep" / "mix", [3, 1])
 
 
-def test_the_command_merges_and_a_mix_opens_as_a_store(
+def test_command_merges_and_result_opens_as_a_store(
     stores: list[Path], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for weights in (["--weights", "3", "1"], ["--weights", "3,1"]):
@@ -60,7 +60,7 @@ def test_the_command_merges_and_a_mix_opens_as_a_store(
         shutil.rmtree(here / "mix")
 
 
-def test_rows_of_a_mix_are_those_of_its_members(mix: ConcatStore, stores: list[Path]) -> None:
+def test_rows_are_those_of_the_members(mix: ConcatStore, stores: list[Path]) -> None:
     store = Store.open(mix.path)
     one, two = map(Store.open, stores)
     assert (store.rows, store.hz, store.image_size) == (one.rows + two.rows, one.hz, one.image_size)
@@ -80,7 +80,7 @@ def test_rows_of_a_mix_are_those_of_its_members(mix: ConcatStore, stores: list[P
     assert len(pickle.dumps(store)) < 400 and pickle.loads(pickle.dumps(store)).drives == store.drives
 
 
-def test_a_batch_of_a_mix_is_one_read_of_each_table(mix: ConcatStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_needs_one_read_per_member(mix: ConcatStore, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[int] = []
     for k, member in enumerate(mix.members):
         take = member.dataset.take
@@ -104,9 +104,7 @@ def drawn(mix: ConcatStore, data: DataConfig, passes: int = 4) -> list[float]:
     return [float((numbers < 27).sum()) / 27 / passes, float((numbers >= 27).sum()) / 17 / passes]
 
 
-def test_weights_are_how_often_clips_come_relative_to_their_number(
-    mix: ConcatStore, stores: list[Path], tmp_path: Path
-) -> None:
+def test_weights_scale_the_sampling_frequency(mix: ConcatStore, stores: list[Path], tmp_path: Path) -> None:
     one, two = drawn(mix, DataConfig(), 8)
     assert one / two == pytest.approx(3, rel=0.06) and 27 * one + 17 * two == pytest.approx(44)
     even = merge(stores, tmp_path / "even", [2, 2])
@@ -119,7 +117,7 @@ def test_weights_are_how_often_clips_come_relative_to_their_number(
     assert speeds[numbers].max() <= np.median(speeds) and (numbers < 27).sum() > 2 * (numbers >= 27).sum()
 
 
-def test_the_order_of_a_mix_is_resumed_and_shared_by_ranks(mix: ConcatStore) -> None:
+def test_order_is_resumable_and_shared_by_ranks(mix: ConcatStore) -> None:
     index = ClipIndex(mix, "train", LENGTH)
     order = build_sample_order(mix, index, DataConfig(), 5)
 
@@ -134,47 +132,45 @@ def test_the_order_of_a_mix_is_resumed_and_shared_by_ranks(mix: ConcatStore) -> 
     assert ranks[0] | ranks[1] == whole and not ranks[0].keys() & ranks[1].keys()
 
 
-def test_what_a_mix_does_not_do(mix: ConcatStore, tmp_path: Path) -> None:
-    assert "score each of them" in refuses(lambda: add_score(mix, "x", "", lambda drive: iter([])), tmp_path)
-    assert "split each of them" in refuses(lambda: resplit(mix.path, "drive"), tmp_path)
+def test_unsupported_operations(mix: ConcatStore, tmp_path: Path) -> None:
+    assert "score each member" in refuses(lambda: add_score(mix, "x", "", lambda drive: iter([])), tmp_path)
+    assert "split each member" in refuses(lambda: resplit(mix.path, "drive"), tmp_path)
     assert "has no table of its own" in refuses(lambda: mix.dataset, tmp_path)
 
 
-def test_a_member_that_has_gone_or_changed(mix: ConcatStore, stores: list[Path], tmp_path: Path) -> None:
+def test_missing_or_changed_member(mix: ConcatStore, stores: list[Path], tmp_path: Path) -> None:
     moved = shutil.copytree(stores[1], tmp_path / "moved")
     made = merge([stores[0], moved], tmp_path / "made")
     metadata = json.loads((moved / "store.json").read_text())
     (moved / "store.json").write_text(json.dumps({**metadata, "fingerprint": "0" * 32}))
     said = refuses(lambda: Store.open(made.path), tmp_path)
-    assert f"the store {moved} is another than when the mix" in said and "daydrive data merge" in said
+    assert f"the store {moved} has changed since the merged store" in said and "daydrive data merge" in said
     shutil.rmtree(moved)
-    assert "can't open its member 'moved': there is no store at" in refuses(lambda: Store.open(made.path), tmp_path)
+    assert "cannot open its member 'moved': there is no store at" in refuses(lambda: Store.open(made.path), tmp_path)
     file = made.path / "store.json"
     for key, bad in (("members", [{"name": "a"}]), ("members", 3), ("format_version", 3)):
         file.write_text(json.dumps({**json.loads((mix.path / "store.json").read_text()), key: bad}))
         refuses(lambda: Store.open(made.path), tmp_path)
 
 
-def test_stores_that_do_not_fit_together(
-    mix: ConcatStore, stores: list[Path], small_store: Path, tmp_path: Path
-) -> None:
+def test_incompatible_stores(mix: ConcatStore, stores: list[Path], small_store: Path, tmp_path: Path) -> None:
     def refused(said: str, stores: list[Path], weights: list[float] | None = None, output: str = "out") -> None:
         assert said in refuses(lambda: merge(stores, tmp_path / output, weights), tmp_path)
 
-    refused("two stores or more", stores[:1])
-    refused(f"{stores[0]} has pictures of 16x24 and {small_store} pictures of 32x32", [stores[0], small_store])
+    refused("at least two stores", stores[:1])
+    refused(f"{stores[0]} has images of 16x24 and {small_store} images of 32x32", [stores[0], small_store])
     slow = shutil.copytree(stores[1], tmp_path / "slow")
     metadata = json.loads((slow / "store.json").read_text())
     (slow / "store.json").write_text(json.dumps({**metadata, "hz": 5.0}))
-    refused(f"has 10 frames a second and {slow} 5 frames a second", [stores[0], slow])
-    refused("is named twice", [stores[0], stores[1], stores[0]])
-    refused("is a mix already", [stores[0], mix.path])
-    refused("--weights has 1 numbers for 2 stores", stores, [1])
-    refused("a weight is above 0", stores, [1, 0])
-    refused("is there already", stores, output="slow")
+    refused(f"has 10 frames per second and {slow} 5 frames per second", [stores[0], slow])
+    refused("is listed twice", [stores[0], stores[1], stores[0]])
+    refused("is a merged store itself", [stores[0], mix.path])
+    refused("--weights has 1 values for 2 stores", stores, [1])
+    refused("weights must be above 0", stores, [1, 0])
+    refused("already exists", stores, output="slow")
     refused("there is no store at", [stores[0], tmp_path / "nowhere"])
 
 
-def test_members_of_one_name_are_told_apart(stores: list[Path], tmp_path: Path) -> None:
+def test_members_with_the_same_name_get_unique_names(stores: list[Path], tmp_path: Path) -> None:
     other = shutil.copytree(stores[0], tmp_path / "elsewhere" / "one")
     assert merge([*stores, other], tmp_path / "mix").names == ["one", "two", "one-2"]

@@ -15,8 +15,6 @@ import numpy as np
 import pytest
 import simplejpeg
 from PIL import Image
-from helpers.refusals import Refuse, damage_pictures
-from helpers.drives import write_drive
 
 from daydrive import cli
 from daydrive.data.prepare.prepare import prepare
@@ -25,6 +23,8 @@ from daydrive.data.store.concat import merge
 from daydrive.data.store.resplit import resplit
 from daydrive.data.store.store import Store
 from daydrive.viz.gallery.page import POINTS, _thinned
+from helpers.drives import write_drive
+from helpers.refusals import Refuse, damage_pictures
 
 NAME = "ein <b>Tag & é|x @DATA@"
 

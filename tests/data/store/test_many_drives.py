@@ -44,8 +44,8 @@ def test_many_drives_are_written_as_columns_and_read_as_the_same_list(
 ) -> None:
     told = entries(40, 12)
     as_list = Store.open(written(tmp_path / "list", told))
-    monkeypatch.setattr(drives, "MANY", 10)
-    monkeypatch.setattr("daydrive.data.store.store.MANY", 10)
+    monkeypatch.setattr(drives, "COLUMNS_FROM", 10)
+    monkeypatch.setattr("daydrive.data.store.store.COLUMNS_FROM", 10)
     path = written(tmp_path / "columns", told)
     raw = json.loads((path / "store.json").read_text())
     assert raw["format_version"] == 2 and isinstance(raw["drives"], dict) and "start" not in raw["drives"]
@@ -105,7 +105,7 @@ def test_a_hundred_million_frames_open_small_and_clips_are_chosen_as_cheaply(tmp
 
 def test_drives_joined_and_looked_up() -> None:
     one, two = Drives(["a", "b"], [0, 1], [0, 4], [4, 2]), Drives(["a"], [2], [0], [5])
-    joined = Drives.joined([("x", one), ("y", two)])
+    joined = Drives.concatenate([("x", one), ("y", two)])
     assert [drive.name for drive in joined] == ["x/a", "x/b", "y/a"] and joined.rows == 11
     assert joined.at(np.arange(11)).tolist() == [0] * 4 + [1] * 2 + [2] * 5
     assert [joined.of_split(split).tolist() for split in ("train", "val", "test")] == [[0], [1], [2]]

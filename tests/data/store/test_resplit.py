@@ -9,9 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.refusals import Refuse
-from helpers.drives import GroupedSource
-from helpers.drives import write_udacity
 
 from daydrive.data import sources
 from daydrive.data.prepare.prepare import prepare
@@ -20,6 +17,8 @@ from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.sampling.clips import ClipIndex
 from daydrive.data.store.resplit import resplit
 from daydrive.data.store.store import Store
+from helpers.drives import GroupedSource, write_udacity
+from helpers.refusals import Refuse
 
 
 @pytest.fixture
@@ -69,8 +68,8 @@ def test_by_time_parts_are_apart_and_can_be_joined_again(grouped: Store, tmp_pat
     assert np.array_equal(again.read_actions([0, 7, 119]), other.read_actions([0, 7, 119]))
 
 
-def test_a_store_that_does_not_say_what_belongs_together(tmp_path: Path) -> None:
-    """One recording in three pieces, from before groups were noted."""
+def test_store_without_groups(tmp_path: Path) -> None:
+    """One recording in three segments, prepared by a version without groups."""
     write_udacity(tmp_path / "raw", [100 * k for k in range(200)])
     store = Store.open(prepare("udacity", tmp_path / "raw", tmp_path / "store", (16, 16), workers=1))
     assert {entry["group"] for entry in store.metadata["drives"]} == {"2020-01-02_03-04-05"}
@@ -82,7 +81,7 @@ def test_a_store_that_does_not_say_what_belongs_together(tmp_path: Path) -> None
     assert made.split("test")[-1].start + made.split("test")[-1].frames == store.rows
 
 
-def test_shares_of_things_that_are_not_alike() -> None:
+def test_shares_of_items_of_different_sizes() -> None:
     sizes = [1000, 10, 10, 10, 10, 10, 10, 10, 10, 10]
     for seed in range(20):
         splits = by_share(sizes, seed, 0.03, 0.03)
@@ -102,28 +101,24 @@ def test_cuts_of_one_recording() -> None:
     assert [(p.split, p.start, p.stop) for p in by_time([100], 1.0, 0.8, 0.2)] == [("train", 0, 77), ("val", 80, 100)]
 
 
-def test_what_can_not_be_split(grouped: Store, refuse: Refuse, tmp_path: Path) -> None:
+def test_user_errors(grouped: Store, refuse: Refuse, tmp_path: Path) -> None:
     command = ("data", "split", grouped.path, "--by")
     refuse(*command, "frame", said="--by frame: drives are split by 'drive' or by 'time'")
     refuse(*command, "tme", said="did you mean 'time'")
-    refuse(*command, "drive", "--val", 1, said="--val 1: the share of a split is at least 0 and below 1")
+    refuse(*command, "drive", "--val", 1, said="--val 1: the share of a split must be at least 0 and below 1")
     refuse(*command, "drive", "--val", 0.5, "--test", 0.5, said="--val 0.5 and --test 0.5 leave nothing for training")
-    refuse(*command, "drive", "--seed", -1, said="--seed has to be at least 0")
-    refuse(*command, "time", "--val", 0.01, said="too short to be cut, nothing is left for val; split --by drive")
-    refuse(*command, "drive", "--output", grouped.path, said="is there already; give one that is not")
+    refuse(*command, "drive", "--seed", -1, said="--seed must be at least 0")
+    refuse(*command, "time", "--val", 0.01, said="too short to be cut, no frames are left for val; use --by drive")
+    refuse(*command, "drive", "--output", grouped.path, said="already exists; choose another")
     refuse("data", "split", tmp_path / "nowhere", "--by", "drive", said="there is no store at")
     few = resplit(grouped.path, "drive", val=0.0, test=0.5, output=tmp_path / "few")
     told = json.loads((few.path / "store.json").read_text())
     told["drives"] = [{**drive, "group": f"g{k % 2}"} for k, drive in enumerate(told["drives"])]
     (few.path / "store.json").write_text(json.dumps(told))
-    refuse(
-        "data", "split", few.path, "--by", "drive", said="has 2 drives that don't belong together, too few for 3 splits"
-    )
+    refuse("data", "split", few.path, "--by", "drive", said="has 2 independent drives, too few for 3 splits")
 
 
-def test_where_links_are_impossible_files_are_copied(
-    grouped: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_are_copied_without_link_support(grouped: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 

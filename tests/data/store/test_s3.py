@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from helpers.paths import TESTS
-
 import logging
 import os
 import pickle
@@ -15,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from helpers.paths import TESTS
 from helpers.refusals import Refuse
 
 pytest.importorskip("moto.server", reason="moto[server] is not installed")
 pytest.importorskip("s3fs", reason="s3fs is not installed")
 
 from moto.server import ThreadedMotoServer
-from helpers.drives import CountedSource
 
 from daydrive import cli
 from daydrive.data import sources
@@ -33,6 +32,7 @@ from daydrive.data.sampling.loader import ClipLoader
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.locations import UnreachableError, is_remote, location
+from helpers.drives import CountedSource
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "eu-west-1"}
 
@@ -84,7 +84,7 @@ def test_the_same_store_as_on_this_machine(
         prepare("counted", None, f"{bucket}/some/store", (24, 32), workers=1, drives=6, add=True)
     assert rows_of(Store.open(remote.path)) == rows_of(remote) and len(list(here.rglob("*.arrow"))) == 2
     with monkeypatch.context() as patch:
-        patch.setattr(module.shards, "write_part", lambda *_: pytest.fail("a finished drive is read again"))
+        patch.setattr(module.shards, "write_shard", lambda *_: pytest.fail("a finished drive is read again"))
         prepare("counted", None, f"{bucket}/some/store", (24, 32), workers=1, drives=6, add=True)
     grown = Store.open(f"{bucket}/some/store")
     assert sorted(zip(*rows_of(grown)[::2], strict=True)) == sorted(zip(*rows_of(local)[::2], strict=True))
@@ -155,7 +155,10 @@ def test_a_server_that_goes_away_leaves_the_drives(bucket: str, here: Path, monk
     def unreachable(*_: object) -> None:
         raise UnreachableError("s3://x: its server does not answer")
 
-    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"goes on with the drives .*\.partial"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match=r"resumes with the finished drives .*\.partial"),
+    ):
         patch.setattr(module, "write_store", unreachable)
         prepare("counted", None, f"{bucket}/store", (24, 32), workers=1, drives=3)
     assert len(list(here.rglob("*.arrow"))) == 3

@@ -1,4 +1,4 @@
-"""Vehicles as boxes of painted faces: cars, vans, lorries, buses."""
+"""Vehicle models: boxes with painted faces for cars, vans, lorries and buses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from daydrive.envs.road.plants import Canvas
-from daydrive.envs.road.props import SHINE
+from daydrive.envs.road.props import EMISSIVE
 
 Colour = tuple[int, int, int]
 PAINTS: tuple[Colour, ...] = (
@@ -20,7 +20,7 @@ TYRE = (24, 24, 26)
 
 @dataclass(frozen=True)
 class Body:
-    """Measures in metres. A car has a bonnet, a windscreen and a rear window; a box has plain ends."""
+    """Dimensions in metres. A car has a bonnet, windscreen and rear window; a `box` (van, lorry, bus) has flat ends."""
 
     length: float
     width: float
@@ -43,7 +43,7 @@ BODIES: dict[str, Body] = {
 }
 KINDS = ("car", "car", "saloon", "estate", "van", "lorry", "bus")
 PIXELS = 26
-"""Pixels of a painted face per metre."""
+"""Resolution of the painted faces, in pixels per metre."""
 
 
 def _shade(colour: Colour, factor: float) -> tuple[float, ...]:
@@ -51,7 +51,7 @@ def _shade(colour: Colour, factor: float) -> tuple[float, ...]:
 
 
 def side_face(body: Body, paint: Colour, kind: str) -> np.ndarray:
-    """Seen from the right: front to the right, with wheels and windows, transparent outside the outline."""
+    """Right side of a vehicle, front to the right, with wheels and windows; transparent outside the outline."""
     width, height = round(body.length * PIXELS), round(body.height * PIXELS)
     canvas = Canvas(height, width)
     p = PIXELS
@@ -115,7 +115,7 @@ def side_face(body: Body, paint: Colour, kind: str) -> np.ndarray:
 
 
 def end_face(body: Body, paint: Colour, front: bool, braking: bool, lamps: bool) -> np.ndarray:
-    """Lower front or rear (up to the waist of a car, the roof of a box), with lamps, plate and tyres."""
+    """Lower front or rear, up to the waist of a car or the roof of a box, with lamps, number plate and tyres."""
     high = body.height if body.box else body.waist
     width, height = round(body.width * PIXELS), round(high * PIXELS)
     canvas, p = Canvas(height, width), PIXELS
@@ -130,22 +130,22 @@ def end_face(body: Body, paint: Colour, front: bool, braking: bool, lamps: bool)
         canvas.rectangle(width / 2 - 1, 0.2 * p, width / 2 + 1, height - 0.6 * p, _shade(paint, 0.55))
         canvas.rectangle(0.3 * p, 0.4 * p, width - 0.3 * p, 0.9 * p, GLASS)
     lamp = height - (0.72 if body.box else body.waist - 0.10) * p
-    tall = 0.24 * p
+    lamp_height = 0.24 * p
     if front:
-        colour: tuple[float, ...] = (SHINE, SHINE * 0.95, SHINE * 0.8) if lamps else (236, 240, 242)
+        colour: tuple[float, ...] = (EMISSIVE, EMISSIVE * 0.95, EMISSIVE * 0.8) if lamps else (236, 240, 242)
         canvas.rectangle(width * 0.34, lamp + 0.1 * p, width * 0.66, lamp + 0.3 * p, (30, 32, 36))
     else:
-        colour = (SHINE, 60, 40) if braking else ((420, 24, 18) if lamps else (160, 16, 18))
+        colour = (EMISSIVE, 60, 40) if braking else ((420, 24, 18) if lamps else (160, 16, 18))
         if braking:
-            canvas.rectangle(width * 0.4, 1, width * 0.6, 3.5, (SHINE, 60, 40))
+            canvas.rectangle(width * 0.4, 1, width * 0.6, 3.5, (EMISSIVE, 60, 40))
     for x in (0.06, body.width - 0.44):
-        canvas.rectangle(x * p, lamp, (x + 0.38) * p, lamp + tall, colour)
+        canvas.rectangle(x * p, lamp, (x + 0.38) * p, lamp + lamp_height, colour)
     canvas.rectangle(width / 2 - 0.26 * p, height - 0.46 * p, width / 2 + 0.26 * p, height - 0.32 * p, (236, 234, 222))
     return canvas.finish()
 
 
 def window_face(body: Body, paint: Colour) -> np.ndarray:
-    """Windscreen or rear window in its frame, brighter towards the top where it mirrors the sky."""
+    """Windscreen or rear window with its frame, brighter towards the top, where it reflects the sky."""
     width, height = round(body.width * PIXELS), round(0.8 * PIXELS)
     canvas, p = Canvas(height, width), PIXELS
     inset = 0.16 * p
@@ -157,14 +157,14 @@ def window_face(body: Body, paint: Colour) -> np.ndarray:
 
 
 def flat_face(paint: Colour, shade: float) -> np.ndarray:
-    """Bonnet or roof."""
+    """Bonnet or roof: one plain colour."""
     canvas = Canvas(16, 24)
     canvas.rectangle(0, 0, 24, 16, _shade(paint, shade))
     return canvas.finish()
 
 
 def shadow_face() -> np.ndarray:
-    """The dark ground under a vehicle."""
+    """Shadow on the ground under a vehicle."""
     rows, columns = np.mgrid[-1:1:32j, -1:1:48j].astype(np.float32)
     edge = np.clip((1 - np.maximum(np.abs(rows), np.abs(columns))) * 5, 0, 1) * 0.62
     return np.concatenate([np.zeros((32, 48, 3), np.float32), edge[:, :, None]], axis=2)
@@ -173,9 +173,9 @@ def shadow_face() -> np.ndarray:
 def faces(
     kind: str,
 ) -> list[tuple[str, tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]]:
-    """Rectangles of a vehicle: (face, corner, right edge, downward edge), each seen from outside.
+    """Faces of a vehicle: (name, upper left corner, right edge, downward edge), each as seen from outside.
 
-    Local axes: forward, right, up; the origin is on the ground under the middle.
+    Local axes in metres: forward, right, up, with the origin on the ground below the centre.
     """
     b = BODIES[kind]
     h, w = b.length / 2, b.width / 2
