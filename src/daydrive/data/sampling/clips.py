@@ -111,9 +111,9 @@ class ClipIndex:
 def read_clips(store: Store, clips: Sequence[Clip], allocate: Allocate = _allocate_array) -> Batch:
     """Read clips of one length and frame_skip as a batch: images uint8 (B, T, 3, H, W), actions float32 (B, T-1, 4).
 
-    The images are a view of decoded images (B, T, H, W, 3) in memory from `allocate`. All images are read at once; with
-    a frame_skip above 1 a second read fetches the actions of the frames in between (see `combine`). Raises UserError with
-    the drive and frame of a damaged image.
+    The images are a view of decoded images (B, T, H, W, 3) in memory from `allocate`. All images are read at once;
+    with a frame_skip above 1 a second read fetches the actions of the frames in between (see `combine`). Raises
+    UserError with the drive and frame of a damaged image.
     """
     length, skip = clips[0].length, clips[0].frame_skip
     if any((clip.length, clip.frame_skip) != (length, skip) for clip in clips):
