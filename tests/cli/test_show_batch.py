@@ -208,7 +208,7 @@ class TestCommand:
 
     def test_no_store_named(self, run: Run, tiny_config: Path) -> None:
         code, _, err = run("show-batch", "--config", tiny_config)
-        assert code == 2 and "which drives?" in err and "--data-root" in err
+        assert code == 2 and "no drives are given" in err and "--data-root" in err
 
 
 def spoil(store: Path, target: Path, changes: dict[str, dict[int, object]], **metadata: object) -> Path:

@@ -20,7 +20,7 @@ from helpers.refusals import Refuse, check_sentence, checkpoint_of, damage_pictu
 
 def test_training_without_a_store(refuse: Refuse, tiny_config: Path, here: Path, road_store: Path) -> None:
     command = ("train", "--config", tiny_config)
-    refuse(*command, said="which drives.*prepare_dataset.py.*--data-root")
+    refuse(*command, said="no drives are given.*prepare_dataset.py.*--data-root")
     refuse(*command, "data.root=nowhere", said="there is no store at nowhere")
     refuse(*command, "--data-root", REPO / "configs", said="is not a prepared store")
     refuse(*command, "--data-root", tiny_config, said="is not a prepared store")

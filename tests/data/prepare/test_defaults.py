@@ -30,15 +30,15 @@ def put(store: Path, name: str, seconds: int) -> Path:
 
 
 def test_the_store_that_was_prepared_last(small_store: Path, here: Path) -> None:
-    with pytest.raises(UserError, match=r"which drives\? .*python scripts/prepare_dataset\.py --dataset NAME"):
+    with pytest.raises(UserError, match=r"no drives are given, .*python scripts/prepare_dataset\.py --dataset NAME"):
         find_store(None, DataConfig())
     older = put(small_store, "zoo", 1000)
-    assert find_store(None, DataConfig()) == (older, f"store: {older}; --data-root names another")
+    assert find_store(None, DataConfig()) == (older, f"store: {older}; --data-root selects another")
     newer = put(small_store, "ant", 2000)
     (here / "data/processed/none").mkdir()
     found, said = find_store(None, DataConfig())
     assert found == newer and said == (
-        f"store: {newer}, prepared last of the 2 under data/processed; --data-root names another"
+        f"store: {newer}, the most recently prepared of the 2 under data/processed; --data-root selects another"
     )
     assert find_store("elsewhere", DataConfig(root=older)) == (Path("elsewhere"), None)
     assert find_store(None, DataConfig(root=older)) == (older, None)

@@ -200,9 +200,9 @@ def test_version_3(spoil: Spoil, expected: str | None, small_store: Path, tmp_pa
         ({"camera": "rear"}, "--camera rear: there is no such camera in"),
         ({"hz": 20}, "has 10 frames per second, too few for --hz 20"),
         ({"split": "official"}, "has no train, val and test splits that cover all episodes"),
-        ({"split": "random"}, "--split random: has to be official or by-drive"),
+        ({"split": "random"}, "--split random: must be official or by-drive"),
         ({"steering": "action.9"}, "has no column 'action.9' for --set steering=action.9; did you mean 'action."),
-        ({"brake_scale": float("inf")}, "--set brake_scale=inf has to be finite and not 0"),
+        ({"brake_scale": float("inf")}, "--set brake_scale=inf must be finite and not 0"),
     ],
 )
 def test_options(options: dict[str, object], expected: str, tmp_path: Path) -> None:

@@ -85,9 +85,9 @@ def both(*spoils: Spoil) -> Spoil:
             "has no column 'sterring' for --set steering=sterring; did you mean 'steering'?",
         ),
         (csv(), {"time": "clock"}, "has no column 'clock' for --set time=clock"),
-        (csv(), {"steering_scale": 0}, "--set steering_scale=0 has to be finite and not 0"),
+        (csv(), {"steering_scale": 0}, "--set steering_scale=0 must be finite and not 0"),
         (csv(), {"gear_scale": 2}, "--set gear_scale=2: "),
-        (csv(), {"steering_scale": "left"}, "--set steering_scale has to be a number, not 'left'"),
+        (csv(), {"steering_scale": "left"}, "--set steering_scale must be a number, not 'left'"),
         (csv(), {"hz": 30}, "has 10 frames per second, too few for --hz 30"),
         (csv(), {"camera": "front"}, "the dataset 'video' does not take --camera"),
         (

@@ -197,7 +197,7 @@ def test_links_missing_poses_and_options(tmp_path: Path) -> None:
         ({"camera": "REAR"}, "--camera REAR: there is no such camera"),
         ({"camera": "6"}, "--camera 6: there is no such camera"),
         ({"split": "official"}, "--split official: "),
-        ({"split": "random"}, "--split random: has to be official or by-drive"),
+        ({"split": "random"}, "--split random: must be official or by-drive"),
         ({"hz": 25}, "has 10 frames per second, too few for --hz 25"),
     ):
         assert expected in refused("waymo", tmp_path, **options)

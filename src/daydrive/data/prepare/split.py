@@ -89,8 +89,8 @@ def by_time(
     segments = []
     offset = 0
     for drive, count in enumerate(frames):
-        for split, begin, end in ranges:
-            start, stop = max(begin, offset), min(end, offset + count)
+        for split, range_start, range_end in ranges:
+            start, stop = max(range_start, offset), min(range_end, offset + count)
             if stop - start >= 2:
                 segments.append(SplitSegment(drive, start - offset, stop - offset, split))
         offset += count

@@ -67,7 +67,7 @@ _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-"""Of NumPy's files, by version."""
+"""Readers of the NumPy file header, by version."""
 
 
 @dataclass(frozen=True)
@@ -229,16 +229,16 @@ def _geodetic(ecef: Array) -> Array:
 
 
 def read_npy(file: Path, root: Path, columns: int | None = None) -> npt.NDArray[np.float64]:
-    """The numbers in a .npy file below `root`, (N, columns), or (N,) without `columns`; a single column counts as (N,).
+    """Read the numbers in a .npy file below `root`, (N, columns), or (N,) without `columns`; (N, 1) is read as (N,).
 
-    UserError for pickled objects, a truncated file, another shape, and, with its row (from 0), what is not finite.
+    Raises UserError for pickled objects, a truncated file, another shape, or, with its row (from 0), a non-finite value.
     """
     values = _read_array(inside(file, root))
     if columns is None and values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    wanted = "(N,)" if columns is None else f"(N, {columns})"
+    expected = "(N,)" if columns is None else f"(N, {columns})"
     if values.ndim != (1 if columns is None else 2) or (columns is not None and values.shape[1] != columns):
-        raise UserError(f"{file} has the shape {values.shape} where {wanted} belongs")
+        raise UserError(f"{file} has the shape {values.shape}, not {expected}")
     numbers = np.array(values, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(numbers).reshape(len(numbers), columns or 1).all(axis=1))
     if len(bad):
@@ -247,7 +247,7 @@ def read_npy(file: Path, root: Path, columns: int | None = None) -> npt.NDArray[
 
 
 def read_times(file: Path, root: Path) -> npt.NDArray[np.float64]:
-    """Seconds (N,) that do not decrease; UserError with the row where they do."""
+    """Read non-decreasing times, (N,) s. Raises UserError with the row of a decrease."""
     times = read_npy(file, root)
     back = np.flatnonzero(np.diff(times) < 0.0)
     if len(back):
@@ -264,13 +264,13 @@ def _read_array(file: Path) -> npt.NDArray[Any]:
                 raise ValueError(f"its version is {version}")
             shape, fortran, dtype = _HEADERS[version](stream)
             if dtype.hasobject:
-                raise UserError(f"{file} holds pickled Python objects, which are never read; save plain numbers")
+                raise UserError(f"{file} holds pickled Python objects, which are not read; save plain numbers")
             if dtype.kind not in "fiu":
-                raise UserError(f"{file} holds {dtype} where numbers belong")
-            told, there = math.prod(shape) * dtype.itemsize, os.fstat(stream.fileno()).st_size - stream.tell()
-            if there < told:
-                raise UserError(f"{file} is truncated: {there} bytes of numbers where its header says {told}")
-            values = np.frombuffer(stream.read(told), dtype=dtype)
+                raise UserError(f"{file} holds {dtype}, not numbers")
+            expected, available = math.prod(shape) * dtype.itemsize, os.fstat(stream.fileno()).st_size - stream.tell()
+            if available < expected:
+                raise UserError(f"{file} is truncated: {available} bytes of numbers where its header says {expected}")
+            values = np.frombuffer(stream.read(expected), dtype=dtype)
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror or error})") from error
     except UserError:

@@ -20,14 +20,14 @@ DT = 1 / HZ
 class Style:
     """Parameters of a driver.
 
-    cruise: speed (m/s). lateral: lateral acceleration accepted in bends (m/s²). wander, period: amplitude (m) and
-    period (s) of the drift within the lane. tremor: standard deviation of the steering noise. rates: frequency of each
+    cruise: speed (m/s). lateral: lateral acceleration accepted in bends (m/s²). drift_amplitude (m), period (s): of
+    the drift within the lane. tremor: standard deviation of the steering noise. rates: frequency of each
     manoeuvre (1/s).
     """
 
     cruise: float
     lateral: float
-    wander: float
+    drift_amplitude: float
     period: float
     tremor: float
     rates: dict[str, float]
@@ -40,7 +40,7 @@ def draw_style(rng: np.random.Generator) -> Style:
     return Style(
         cruise=rng.uniform(10, 20),
         lateral=rng.uniform(3.0, 5.6),
-        wander=rng.uniform(0.4, 1.1),
+        drift_amplitude=rng.uniform(0.4, 1.1),
         period=rng.uniform(4.0, 9.0),
         tremor=rng.uniform(0.08, 0.22),
         rates={name: rate * lively * rng.uniform(0.5, 1.5) for name, rate in rates.items()},
@@ -149,7 +149,9 @@ class Driver:
 
     def _target_lateral(self) -> float:
         """Target offset from the centreline (m)."""
-        self.drift += -self.drift * DT / 3 + float(self.rng.normal(0, 0.35)) * self.style.wander * math.sqrt(DT)
+        self.drift += -self.drift * DT / 3 + float(self.rng.normal(0, 0.35)) * self.style.drift_amplitude * math.sqrt(
+            DT
+        )
         sway = math.sin(2 * math.pi * self.time / self.style.period + self.phase[0])
         sway += 0.6 * math.sin(2 * math.pi * self.time / (2.7 * self.style.period) + self.phase[1])
         goal = LANE_CENTRE
@@ -158,7 +160,7 @@ class Driver:
         elif self.manoeuvre == "leave":
             goal = 4.8 + 1.8 * self.strength
         self.target += min(max(goal - self.target, -0.28), 0.28)
-        return self.target + self.style.wander * 0.6 * sway + self.drift
+        return self.target + self.style.drift_amplitude * 0.6 * sway + self.drift
 
     def _steer(self, info: dict[str, Any]) -> float:
         speed = info["speed"]

@@ -87,13 +87,15 @@ class SkyView:
 
 
 @lru_cache(maxsize=64)
-def _vehicle_template(sprites: SpriteCatalogue, kind: str, paint: int, braking: bool) -> tuple[np.ndarray, np.ndarray]:
+def _vehicle_template(
+    sprites: SpriteCatalogue, kind: str, colour_index: int, braking: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Faces of a vehicle at the origin and the glow of its lamps, each as quads (QUAD, N)."""
     faces = np.zeros((QUAD, len(cars.faces(kind))))
     for order, (face, corner, right, down) in enumerate(cars.faces(kind)):
         face_name = {"boot": "bonnet", "rear": "braking" if braking else "rear"}.get(face, face)
         faces[CORNER, order], faces[RIGHT, order], faces[DOWN, order] = corner, right, down
-        faces[SPRITE, order], faces[ORDER, order] = sprites.find("vehicle", kind, paint, face_name), order
+        faces[SPRITE, order], faces[ORDER, order] = sprites.find("vehicle", kind, colour_index, face_name), order
     faces[FADE], faces[KIND] = 0.5, SOLID
     body, lights = cars.BODIES[kind], []
     for end, glow, lit in ((1, 1, sprites.lit), (-1, 2, sprites.lit or braking)):
@@ -114,7 +116,7 @@ def vehicle_quads(other: TrafficVehicle, road: Road, sprites: SpriteCatalogue) -
     turn = np.array([[c, -s, 0], [s, c, 0], [slope, 0, 1]])
     position = np.array([[x], [y], [z]])
     faces, lights = (
-        block.copy() for block in _vehicle_template(sprites, other.kind, other.paint, other.acceleration < -0.7)
+        block.copy() for block in _vehicle_template(sprites, other.kind, other.colour_index, other.acceleration < -0.7)
     )
     for block in (CORNER, RIGHT, DOWN):
         faces[block] = turn @ faces[block]

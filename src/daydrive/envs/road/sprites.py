@@ -123,8 +123,8 @@ class SpriteCatalogue:
     def _roof(self, seed: int) -> np.ndarray:
         return props.roof(seed, TILES[seed % len(TILES)])
 
-    def _vehicle(self, kind: str, paint: int, face: str) -> np.ndarray:
-        body, colour = cars.BODIES[kind], cars.PAINTS[paint]
+    def _vehicle(self, kind: str, colour_index: int, face: str) -> np.ndarray:
+        body, colour = cars.BODIES[kind], cars.BODY_COLOURS[colour_index]
         if face == "shadow":
             return cars.shadow_face()
         if face in ("right", "left"):

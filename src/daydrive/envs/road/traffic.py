@@ -10,7 +10,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from daydrive.envs.road.cars import BODIES, KINDS, PAINTS
+from daydrive.envs.road.cars import BODIES, BODY_COLOURS, KINDS
 from daydrive.envs.road.noise import hash_uniform
 from daydrive.envs.road.road import LANE_CENTRE, Road
 
@@ -25,7 +25,7 @@ class TrafficVehicle:
 
     number: int
     kind: str
-    paint: int
+    colour_index: int
     direction: int
     s: float
     d: float
@@ -56,8 +56,8 @@ def _spawn(seed: int, number: int, s: float, direction: int, faster: bool) -> Tr
     if direction < 0:
         cruise = 13 + 11 * hash_uniform(seed, 62, number)
     lane = direction * (LANE_CENTRE + 0.3 * (hash_uniform(seed, 63, number) - 0.5))
-    paint = int(hash_uniform(seed, 64, number) * len(PAINTS))
-    return TrafficVehicle(number, kind, paint, direction, s, lane, cruise, cruise, lane)
+    colour_index = int(hash_uniform(seed, 64, number) * len(BODY_COLOURS))
+    return TrafficVehicle(number, kind, colour_index, direction, s, lane, cruise, cruise, lane)
 
 
 def init_traffic(seed: int, s: float) -> tuple[list[TrafficVehicle], int]:

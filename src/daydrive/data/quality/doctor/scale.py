@@ -96,7 +96,7 @@ def _against_others(drives: Sequence[DriveFeatures], gains: Mapping[str, Gain]) 
             continue
         drive, rest = by_name[name], [by_name[key] for key in others]
         observed = evidence(drive, rest)
-        kind, factor = explain(ratio, error, observed)
+        kind, factor = attribute_gain(ratio, error, observed)
         reason = _gain_text(ratio)
         if kind == "steering-scale" and "pull" not in observed and _is_rate(ratio) and ratio > 1:
             reason += f" (using only every {round(ratio)}. frame at an unchanged frame rate would look the same)"
@@ -110,7 +110,7 @@ class Evidence(NamedTuple):
     error: float
 
 
-def explain(gain: float, error: float, observed: Mapping[str, Evidence]) -> tuple[Kind, float]:
+def attribute_gain(gain: float, error: float, observed: Mapping[str, Evidence]) -> tuple[Kind, float]:
     """Decide which of steering, speed and frame rate is wrong in a drive, and by what factor.
 
     gain: of the drive, relative to the others; error: of its logarithm. observed: from `evidence`. A speed k times too
@@ -314,17 +314,17 @@ def _accelerations(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
     values = np.concatenate(list(changes.values()))
     if len(values) < 30:
         return
-    largest = float(np.quantile(values, 0.998))
+    peak = float(np.quantile(values, 0.998))
     implausible = [name for name, c in changes.items() if len(c) and float(np.quantile(c, 0.98)) > MAX_ACCELERATION]
-    if largest <= MAX_ACCELERATION or len(implausible) < max(1, len(changes) // 5):
+    if peak <= MAX_ACCELERATION or len(implausible) < max(1, len(changes) // 5):
         return
     if len(implausible) <= len(changes) // 2 and _rest_is_plausible(changes, implausible):
         return  # single drives are compared with the others
-    factor = max(largest / STRONG_BRAKING, 1.0)
+    factor = max(peak / STRONG_BRAKING, 1.0)
     unit = units.match_mix_up(factor, units.TOO_FAST, near=2.0)
     names = tuple(changes)
     reason = (
-        f"it changes by up to {largest:.0f} m/s², and tyres allow at most {MAX_ACCELERATION:.0f} (frames further "
+        f"it changes by up to {peak:.0f} m/s², and tyres allow at most {MAX_ACCELERATION:.0f} (frames further "
         "apart than the stored rate would look the same)"
     )
     drive = next(drive for drive in drives if drive.name in changes)
