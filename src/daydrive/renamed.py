@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {("visualize", "fan"): ("visualize", "steering-sweep")}
-FLAGS: dict[str, dict[str, str]] = {"evaluate": {"--card": "--controllability"}}
+FLAGS: dict[tuple[str, ...], dict[str, str]] = {
+    ("evaluate",): {"--card": "--controllability"},
+    ("data", "show"): {"--pictures": "--images"},
+}
 """By command, the new name by the old one."""
 
 
@@ -20,7 +23,7 @@ def current_names(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if tuple(words[: len(old)]) == old:
             words[: len(old)] = new
             warnings.append(f"'{' '.join(old)}' is now called '{' '.join(new)}'")
-    flags = FLAGS.get(words[0], {}) if words else {}
+    flags = next((flags for command, flags in FLAGS.items() if tuple(words[: len(command)]) == command), {})
     for i, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name in flags:

@@ -102,7 +102,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_and_the_sheets(told_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run("data", "show", told_store, "--output", tmp_path / "out", "--pictures", 5)
+    run("data", "show", told_store, "--output", tmp_path / "out", "--images", 5)
     assert "3 of 3 drives" in capsys.readouterr().out
     files = sorted(file.name for file in (tmp_path / "out").iterdir())
     assert len(files) == 4 and files[-1] == "index.html" and all(re.fullmatch(r"[\w.-]+", file) for file in files)
@@ -133,7 +133,7 @@ def test_chosen_drives_damaged_pictures_and_parts_of_no_split(store: Path, here:
     damage_pictures(store, "val")
     cut = resplit(store, "time", val=0.2, test=0.2)
     names = [drive.name for drive in cut.drives]
-    run("data", "show", store, "--drive", names[-1], "--drive", names[1], "--pictures", 2)
+    run("data", "show", store, "--drive", names[-1], "--drive", names[1], "--images", 2)
     files = sorted(file.name for file in (here / "show/store").iterdir())
     assert len(files) == 3 and files[0].startswith("000_") and names[-1].replace("/", "_") in files[0]
     run("data", "show", store, "--limit", 2, "--output", "two")
@@ -146,7 +146,7 @@ def test_a_mix(small_store: Path, here: Path, capsys: pytest.CaptureFixture[str]
     run("data", "info", "mix")
     told = capsys.readouterr().out
     assert "mix of" in told and "(weight 3)" in told and "96 of 32x32" in told
-    run("data", "show", "mix", "--limit", 2, "--pictures", 3)
+    run("data", "show", "mix", "--limit", 2, "--images", 3)
     files = {file.name for file in (here / "show/mix").iterdir()}
     assert "index.html" in files and any("other_" in file for file in files)
 

@@ -231,7 +231,7 @@ def _geodetic(ecef: Array) -> Array:
 def read_npy(file: Path, root: Path, columns: int | None = None) -> npt.NDArray[np.float64]:
     """Read the numbers in a .npy file below `root`, (N, columns), or (N,) without `columns`; (N, 1) is read as (N,).
 
-    Raises UserError for pickled objects, a truncated file, another shape, or, with its row (from 0), a non-finite value.
+    Raises UserError for pickled objects, a truncated file, another shape or a non-finite value (with its row, from 0).
     """
     values = _read_array(inside(file, root))
     if columns is None and values.ndim == 2 and values.shape[1] == 1:

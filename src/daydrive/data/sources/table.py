@@ -113,7 +113,7 @@ def read_header(file: Path) -> list[str]:
 
 
 def read_columns(file: Path, names: Sequence[str]) -> dict[str, Array]:
-    """The named columns, (N,) each, N >= 2. Raises UserError with the row (the header is row 1) for an invalid number."""
+    """Read named columns, (N,) each, N >= 2. Raises UserError with the row (the header is 1) of an invalid number."""
     header = read_header(file)
     indices = [header.index(name) for name in names]
     columns = [array("d") for _ in names]
