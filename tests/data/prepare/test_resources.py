@@ -50,7 +50,7 @@ def test_insufficient_disk_space_is_reported_first(tmp_path: Path, monkeypatch: 
         assert "store.partial has" in said and "MB of free space, and 108 frames need about" in said
         assert ", for the shards and the table; free some space, or choose a smaller --image-size" in said
         monkeypatch.setattr(disk_space, "SAMPLE", 3)
-        asked.append(float(said.split("take about ")[1].split(" MB")[0]))
+        asked.append(float(said.split("need about ")[1].split(" MB")[0]))
     assert 1.5 * size < asked[0] * 1e6 + 1e5
 
 
