@@ -113,7 +113,10 @@ def read_header(file: Path) -> list[str]:
 
 
 def read_columns(file: Path, names: Sequence[str]) -> dict[str, Array]:
-    """Read named columns, (N,) each, N >= 2. Raises UserError with the row (the header is 1) of an invalid number."""
+    """Read columns by name, (N,) each, N >= 2.
+
+    Raises UserError with the row (the header is row 1) of an invalid number.
+    """
     header = read_header(file)
     indices = [header.index(name) for name in names]
     columns = [array("d") for _ in names]
