@@ -210,7 +210,7 @@ def die_at(server: Server, ticks: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plant", "arguments", "said"),
+    ("plant", "arguments", "expected"),
     [
         (
             lambda s: setattr(s, "running", False),
@@ -239,14 +239,14 @@ def die_at(server: Server, ticks: int) -> None:
     ],
 )
 def test_user_errors(
-    plant: Callable[[Server], object], arguments: tuple[object, ...], said: str, server: Server, refuse: Refuse,
+    plant: Callable[[Server], object], arguments: tuple[object, ...], expected: str, server: Server, refuse: Refuse,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(camera, "TIMEOUT", 0.05 if "camera" in said else 5.0)
+    monkeypatch.setattr(camera, "TIMEOUT", 0.05 if "camera" in expected else 5.0)
     monkeypatch.setattr(session, "WARM_UP", 0.2)
     monkeypatch.setattr(drivers, "AGENTS", {"basic": ("no_such_agent", "BasicAgent")})
     plant(server)
-    refuse(*COMMAND, "--output", "new/out", *arguments, said=said)
+    refuse(*COMMAND, "--output", "new/out", *arguments, said=expected)
     assert not server.running or is_restored(server)
 
 

@@ -36,8 +36,8 @@ def added(drives: Path, target: Path, **options: Any) -> Store:
 def rows_of(store: Store) -> list[tuple[Any, ...]]:
     every = np.arange(store.rows)
     jpegs, actions = store.read(every)
-    told = store.read_values(every, ["drive", "frame", "time"])
-    return list(zip(jpegs, map(bytes, actions), *(told[name].tolist() for name in told), strict=True))
+    values = store.read_values(every, ["drive", "frame", "time"])
+    return list(zip(jpegs, map(bytes, actions), *(values[name].tolist() for name in values), strict=True))
 
 
 def test_existing_drives_stay_and_new_drives_follow(drives: Path, tmp_path: Path, capsys: Any) -> None:
@@ -55,8 +55,8 @@ def test_existing_drives_stay_and_new_drives_follow(drives: Path, tmp_path: Path
     assert (splits.count("val"), splits.count("test")) == (2, 4)
     assert sorted(rows_of(store)) == sorted(rows_of(whole := fresh(drives, tmp_path)))
     assert store.fingerprint not in (before.fingerprint, whole.fingerprint)
-    told = store.metadata
-    assert told["frames"] == store.rows and told["repeated_frames"] == whole.metadata["repeated_frames"]
+    metadata = store.metadata
+    assert metadata["frames"] == store.rows and metadata["repeated_frames"] == whole.metadata["repeated_frames"]
 
     # the drives of a split do not lie together any more
     indices = [ClipIndex(store, name, 4) for name in ("train", "val", "test")]
@@ -143,12 +143,12 @@ def test_recordings_that_are_cut_in_time(tmp_path: Path) -> None:
             prepare("udacity", tmp_path / name, tmp_path / "store", (16, 16), workers=1, hz=10, add=True)
         )
     assert [drive.split for drive in store.drives] == 2 * ["train", "val", "test"]
-    assert [told["data_root"] for told in store.metadata["origins"]] == [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert [origin["data_root"] for origin in store.metadata["origins"]] == [str(tmp_path / "a"), str(tmp_path / "b")]
     assert [entry.get("origin", 0) for entry in store.metadata["drives"]] == [0, 0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"image_size": (16, 24)}, "image size is [16, 16], not [16, 24]"),
         ({"hz": 5}, "--hz is null, not 5"),
@@ -161,7 +161,7 @@ def test_recordings_that_are_cut_in_time(tmp_path: Path) -> None:
         ({"output": "raw"}, "is not a store; choose"),
     ],
 )
-def test_refused(change: dict[str, Any], said: str, drives: Path, tmp_path: Path) -> None:
+def test_refused(change: dict[str, Any], expected: str, drives: Path, tmp_path: Path) -> None:
     there = fresh(drives, tmp_path).path
     write_drive(tmp_path / "other" / "d1", 9)
     rows = [f"{k / 20},0,0.5,0,1" for k in range(9)]
@@ -169,7 +169,7 @@ def test_refused(change: dict[str, Any], said: str, drives: Path, tmp_path: Path
     metadata = (there / "store.json").read_text()
     places = {key: tmp_path / change[key] for key in ("data_root", "output") if key in change}
     call = {"dataset": "folder", "data_root": drives, "output": there, "image_size": (16, 16), **change, **places}
-    assert said in refuses(lambda: prepare(**call, workers=1, add=True), tmp_path)
+    assert expected in refuses(lambda: prepare(**call, workers=1, add=True), tmp_path)
     assert (there / "store.json").read_text() == metadata and json.loads(metadata)["table_version"] == 1
 
 

@@ -124,11 +124,11 @@ def test_ten_kills_at_random_moments(whole: Store, tmp_path: Path) -> None:
         rounds += 1
     assert len(left) > 2, f"they hit at different moments: {left} drives were finished"
     rows = np.arange(whole.rows)
-    (jpegs, actions), told = whole.read(rows), whole.read_values(rows, ["drive", "frame", "time", "number"])
+    (jpegs, actions), stored = whole.read(rows), whole.read_values(rows, ["drive", "frame", "time", "number"])
     for store in (Store.open(tmp_path / f"store{k}") for k in range(rounds)):
         others, same = store.read(rows)
         assert others == jpegs and np.array_equal(actions, same) and store.drives == whole.drives
-        assert all(np.array_equal(values, told[name]) for name, values in store.read_values(rows, list(told)).items())
+        assert all(np.array_equal(values, stored[name]) for name, values in store.read_values(rows, list(stored)).items())
     assert sorted(os.listdir(tmp_path)) == sorted(["run.py", *(f"store{k}" for k in range(rounds))])
 
 

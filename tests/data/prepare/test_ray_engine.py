@@ -87,13 +87,13 @@ def test_a_node_is_lost_half_way(plain: Store, tmp_path: Path, capfd: pytest.Cap
         threading.Thread(target=lose_it, daemon=True).start()
         capfd.readouterr()
         prepare("counted", None, tmp_path / "store", (24, 32), drives=DRIVES, engine="ray", ray_address=cluster.address)
-        said = capfd.readouterr()
+        output = capfd.readouterr()
     finally:
         cluster.shutdown()
     store = Store.open(tmp_path / "store")
     assert finished and finished[0] < DRIVES - 2, "it was lost on the way"
     assert store.fingerprint == plain.fingerprint and store.drives == plain.drives
-    assert "usage" not in said.err.lower() and "ashboard" not in said.out + said.err
+    assert "usage" not in output.err.lower() and "ashboard" not in output.out + output.err
     assert sorted(os.listdir(tmp_path)) == ["plain", "store"]
 
 
@@ -110,8 +110,8 @@ def test_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     call = lambda **options: lambda: prepare("counted", None, target, (24, 32), drives=3, **options)  # noqa: E731
     assert "--engine rays: no such engine; did you mean 'ray'" in refuses(call(engine="rays"), tmp_path)
     assert "--ray-address requires --engine ray" in refuses(call(ray_address="127.0.0.1:1"), tmp_path)
-    said = refuses(call(engine="ray", ray_address="127.0.0.1:1"), tmp_path)
-    assert "--ray-address 127.0.0.1:1: cannot connect to a Ray cluster" in said
+    message = refuses(call(engine="ray", ray_address="127.0.0.1:1"), tmp_path)
+    assert "--ray-address 127.0.0.1:1: cannot connect to a Ray cluster" in message
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "pip install 'daydrive[ray]'" in refuses(call(engine="ray"), tmp_path)
 

@@ -46,11 +46,11 @@ def test_insufficient_disk_space_is_reported_first(tmp_path: Path, monkeypatch: 
         if enough:
             assert Store.open(prepare("counted", None, target, (24, 32), workers=1)).fingerprint == whole.fingerprint
             continue
-        said = refuses(lambda: prepare("counted", None, target, (24, 32), workers=1), tmp_path)
-        assert "store.partial has" in said and "MB of free space, and 108 frames need about" in said
-        assert ", for the shards and the table; free some space, or choose a smaller --image-size" in said
+        message = refuses(lambda: prepare("counted", None, target, (24, 32), workers=1), tmp_path)
+        assert "store.partial has" in message and "MB of free space, and 108 frames need about" in message
+        assert ", for the shards and the table; free some space, or choose a smaller --image-size" in message
         monkeypatch.setattr(disk_space, "SAMPLE", 3)
-        asked.append(float(said.split("need about ")[1].split(" MB")[0]))
+        asked.append(float(message.split("need about ")[1].split(" MB")[0]))
     assert 1.5 * size < asked[0] * 1e6 + 1e5
 
 
@@ -62,8 +62,8 @@ def test_a_disk_that_fills_up_keeps_what_was_finished(tmp_path: Path, monkeypatc
             raise OSError(errno.ENOSPC, "No space left on device")
         write(job, *rest)
 
-    said = r"No space left on device\); the next run resumes"
-    with monkeypatch.context() as patch, pytest.raises(UserError, match=said):
+    message = r"No space left on device\); the next run resumes"
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=message):
         patch.setattr(shards, "write_shard", full)
         prepare("counted", None, tmp_path / "store", (24, 32), workers=1, drives=4)
     assert len(list((tmp_path / "store.partial").glob("*.arrow"))) == 2
@@ -88,11 +88,11 @@ def test_quality_and_pictures_that_are_taken_as_they_are(tmp_path: Path) -> None
         assert first == kept and store.metadata["jpeg_quality"] == quality
         sizes.append(len(second))
     assert sizes[0] < 0.6 * sizes[1]
-    said = refuses(lambda: prepare("folder", tmp_path / "raw", target, (24, 32), workers=1, jpeg_quality=40), tmp_path)
-    assert "its jpeg quality is 95, not 40" in said
+    message = refuses(lambda: prepare("folder", tmp_path / "raw", target, (24, 32), workers=1, jpeg_quality=40), tmp_path)
+    assert "its jpeg quality is 95, not 40" in message
     for quality in (0, 101):
-        said = refuses(lambda q=quality: prepare("folder", tmp_path, tmp_path / "x", jpeg_quality=q), tmp_path)  # type: ignore[misc]
-        assert f"--jpeg-quality {quality} is out of range; it must be from 1 to 100" in said
+        message = refuses(lambda q=quality: prepare("folder", tmp_path, tmp_path / "x", jpeg_quality=q), tmp_path)  # type: ignore[misc]
+        assert f"--jpeg-quality {quality} is out of range; it must be from 1 to 100" in message
 
 
 def natural(size: tuple[int, int]) -> Image:
@@ -130,8 +130,8 @@ def huge_png(width: int, height: int) -> bytes:
 
 def huge_jpeg(width: int, height: int) -> bytes:
     data = bytearray(simplejpeg.encode_jpeg(numbered_image(1, (16, 16)), 95))
-    place = data.index(b"\xff\xc0")
-    data[place + 5 : place + 9] = struct.pack(">HH", height, width)
+    offset = data.index(b"\xff\xc0")
+    data[offset + 5 : offset + 9] = struct.pack(">HH", height, width)
     return bytes(data)
 
 
@@ -143,9 +143,9 @@ def test_images_that_claim_to_be_huge(data: bytes, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(cv2, "imdecode", decoded)
     monkeypatch.setattr(simplejpeg, "decode_jpeg", decoded)
     (tmp_path / "p").write_bytes(data)
-    said = refuses(lambda: read_image(tmp_path / "p", "log.csv, row 3", (64, 64)), tmp_path)
-    assert said.startswith("log.csv, row 3: the image")
-    assert "is 30000x30000, more than the maximum of 100 million pixels" in said
+    message = refuses(lambda: read_image(tmp_path / "p", "log.csv, row 3", (64, 64)), tmp_path)
+    assert message.startswith("log.csv, row 3: the image")
+    assert "is 30000x30000, more than the maximum of 100 million pixels" in message
 
 
 def test_a_damaged_png(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_unknown_names_get_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "options", "said"),
+    ("dataset", "options", "expected"),
     [
         ("udacity", {"drives": 3}, "does not take --drives; its options: --hz"),
         ("road", {"drives": 0}, "--drives must be at least 1"),
@@ -58,9 +58,9 @@ def test_unknown_names_get_the_nearest() -> None:
         ("road", {"workers": -1}, "--workers"),
     ],
 )
-def test_options(dataset: str, options: dict[str, object], said: str, tmp_path: Path) -> None:
+def test_options(dataset: str, options: dict[str, object], expected: str, tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
-    assert said in refused(dataset, tmp_path, **options)
+    assert expected in refused(dataset, tmp_path, **options)
 
 
 @pytest.mark.parametrize("size", [(0, 64), (64, -1), (4, 4), (64, 100_000)])
@@ -69,7 +69,7 @@ def test_impossible_image_sizes(size: tuple[int, int], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "header", "said"),
+    ("rows", "header", "expected"),
     [
         ([GOOD] * 3, HEADER, "has 3 rows for the 4 images"),
         ([GOOD] * 5, HEADER, "has 5 rows for the 4 images"),
@@ -85,15 +85,15 @@ def test_impossible_image_sizes(size: tuple[int, int], tmp_path: Path) -> None:
         ([f"{GOOD},{t}" for t in (0, 9, 99, 999)], f"{HEADER},time", "without a gap"),
     ],
 )
-def test_bad_tables(rows: list[str], header: str, said: str, tmp_path: Path) -> None:
+def test_bad_tables(rows: list[str], header: str, expected: str, tmp_path: Path) -> None:
     write_drive(tmp_path / "raw" / "d", 4, rows, header)
-    options = {"hz": 10} if "gap" in said else {}
+    options = {"hz": 10} if "gap" in expected else {}
     message = refused("folder", tmp_path, **options)
-    assert said in message or ("gap" in said and "too few for --hz" in message)
+    assert expected in message or ("gap" in expected and "too few for --hz" in message)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"", "is empty (0 bytes)"),
         (encode(numbered_image(3))[:300], "damaged JPEG"),
@@ -101,11 +101,11 @@ def test_bad_tables(rows: list[str], header: str, said: str, tmp_path: Path) -> 
         (b"GIF89a nonsense", "not a supported image"),
     ],
 )
-def test_bad_pictures(content: bytes, said: str, tmp_path: Path) -> None:
+def test_bad_images(content: bytes, expected: str, tmp_path: Path) -> None:
     write_drive(tmp_path / "raw" / "d", 4)
     (tmp_path / "raw" / "d" / "images" / "f2.jpg").write_bytes(content)
     message = refused("folder", tmp_path)
-    assert said in message and "row 4" in message and "f2.jpg" in message
+    assert expected in message and "row 4" in message and "f2.jpg" in message
 
 
 def test_folder_layouts(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def change(line: int, old: str, new: str) -> Callable[[list[str]], None]:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "expected"),
     [
         (change(2, "0.5,0.0", "fast,0.0"), "row 3: throttle is 'fast', expected a number"),
         (change(2, "0.5,0.0", "nan,0.0"), "row 3: throttle is nan"),
@@ -155,12 +155,12 @@ def change(line: int, old: str, new: str) -> Callable[[list[str]], None]:
         (change(4, "_400.jpg", "_450.jpg"), "row 5: the image"),
     ],
 )
-def test_bad_udacity_logs(spoil: Callable[[list[str]], None], said: str, tmp_path: Path) -> None:
+def test_bad_udacity_logs(spoil: Callable[[list[str]], None], expected: str, tmp_path: Path) -> None:
     root = write_udacity(tmp_path / "raw", [100 * k for k in range(20)])
     lines = (root / "driving_log.csv").read_text().splitlines()
     spoil(lines)
     (root / "driving_log.csv").write_text("\n".join(lines))
-    assert said in refused("udacity", tmp_path)
+    assert expected in refused("udacity", tmp_path)
 
 
 @pytest.mark.parametrize("prefix", ["..\\..\\", "../../", "/", "C:\\"])

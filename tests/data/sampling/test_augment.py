@@ -40,7 +40,7 @@ def blob(x: np.ndarray, y: np.ndarray, height: int = 96, width: int = 128) -> Ba
 
 
 def centres(images: Tensor) -> np.ndarray:
-    """Where the spot is in each frame of a clip (T, 3, H, W), from the picture's middle: (T, 2), x and y in pixels."""
+    """Where the spot is in each frame of a clip (T, 3, H, W), from the image centre: (T, 2), x and y in pixels."""
     light = images[:, 0].double()
     total = light.sum((1, 2))
     h, w = light.shape[1:]
@@ -213,7 +213,7 @@ def test_saturation_stretches_about_each_pixels_grey() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "expected"),
     [
         ({"brightness": 1.0}, r"brightness is 1\.0; it must be at least 0 and below 1"),
         ({"contrast": -0.1}, r"contrast is -0\.1"),
@@ -224,8 +224,8 @@ def test_saturation_stretches_about_each_pixels_grey() -> None:
         ({"mirror": 1.5}, r"mirror is 1\.5; a probability is from 0 to 1"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings: dict[str, object], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_settings_out_of_range_are_refused(settings: dict[str, object], expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
         DrivingAugmentation(**settings)
 
 

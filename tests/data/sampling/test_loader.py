@@ -142,8 +142,8 @@ def test_a_damaged_picture_is_one_sentence_from_a_worker_too(
     damaged = tmp_path / "store"
     damaged.mkdir()
     (damaged / "store.json").write_bytes((path / "store.json").read_bytes())
-    place = table.schema.get_field_index("image")
-    lance.write_dataset(table.set_column(place, "image", pa.array(jpegs, pa.binary())), str(damaged / "frames.lance"))
+    column = table.schema.get_field_index("image")
+    lance.write_dataset(table.set_column(column, "image", pa.array(jpegs, pa.binary())), str(damaged / "frames.lance"))
     with pytest.raises(UserError) as caught:
         take(damaged, 20, num_workers=num_workers)
     message = str(caught.value)

@@ -85,11 +85,11 @@ def test_a_number_that_is_missing_satisfies_nothing(path: Path, tmp_path: Path) 
 def test_a_mix_is_filtered_member_by_member(path: Path, tmp_path: Path) -> None:
     import shutil
 
-    mix = merge([path, shutil.copytree(path, tmp_path / "other")], tmp_path / "mix")
+    merged = merge([path, shutil.copytree(path, tmp_path / "other")], tmp_path / "merged")
     rows = Store.open(path).rows
     once = ClipIndex(Store.open(path), "train", 3, where="speed > 2").starts()
-    assert ClipIndex(mix, "train", 3, where="speed > 2").starts().tolist() == [*once, *(once + rows)]
-    assert matching_intervals(mix, "true").tolist() == [[0, 2 * rows]]
+    assert ClipIndex(merged, "train", 3, where="speed > 2").starts().tolist() == [*once, *(once + rows)]
+    assert matching_intervals(merged, "true").tolist() == [[0, 2 * rows]]
 
 
 def test_workers_and_ranks_see_the_same_filtered_clips(path: Path) -> None:
@@ -104,7 +104,7 @@ def test_workers_and_ranks_see_the_same_filtered_clips(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("condition", "said"),
+    ("condition", "expected"),
     [
         ("sped > 2", "has no column 'sped'; did you mean 'speed'?"),
         ("stering > 0", "did you mean 'steering'?"),
@@ -121,5 +121,5 @@ def test_workers_and_ranks_see_the_same_filtered_clips(path: Path) -> None:
         ("speed = 0", 'that matches data.filter = "speed = 0" has 4 frames; lower data.sequence_length to at most 4'),
     ],
 )
-def test_conditions_that_are_none(path: Path, tmp_path: Path, condition: str, said: str) -> None:
-    assert said in refuses(lambda: ClipIndex(Store.open(path), "train", 5, where=condition), tmp_path)
+def test_invalid_conditions(path: Path, tmp_path: Path, condition: str, expected: str) -> None:
+    assert expected in refuses(lambda: ClipIndex(Store.open(path), "train", 5, where=condition), tmp_path)

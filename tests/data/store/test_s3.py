@@ -101,8 +101,8 @@ def test_the_same_store_as_on_this_machine(
 
 def copied(small_store: Path, bucket: str) -> str:
     """The same drives prepared again, to the bucket."""
-    told = Store.open(small_store).metadata["request"]
-    prepare("folder", Path(told["data_root"]), f"{bucket}/drives", (32, 32), workers=1)
+    request = Store.open(small_store).metadata["request"]
+    prepare("folder", Path(request["data_root"]), f"{bucket}/drives", (32, 32), workers=1)
     assert Store.open(f"{bucket}/drives").fingerprint == Store.open(small_store).fingerprint
     return f"{bucket}/drives"
 
@@ -111,8 +111,8 @@ def copied(small_store: Path, bucket: str) -> str:
 def test_a_loader_in_another_process(bucket: str, small_store: Path) -> None:
     forkserver._forkserver._stop()  # else the worker has the environment of whoever started it
     ours, theirs = (
-        next(iter(ClipLoader(ClipIndex(Store.open(place), "train", 6), batch_size=2, num_workers=workers)))
-        for place, workers in ((copied(small_store, bucket), 1), (small_store, 0))
+        next(iter(ClipLoader(ClipIndex(Store.open(path), "train", 6), batch_size=2, num_workers=workers)))
+        for path, workers in ((copied(small_store, bucket), 1), (small_store, 0))
     )
     forkserver._forkserver._stop()
     assert np.array_equal(ours.images, theirs.images) and np.array_equal(ours.actions, theirs.actions)
@@ -172,9 +172,9 @@ def test_ray_hands_the_parts_over(bucket: str, here: Path, tmp_path: Path, monke
     pytest.importorskip("ray", reason="ray is not installed")
     monkeypatch.setenv("PYTHONPATH", str(TESTS))  # for the nodes
     local = Store.open(prepare("counted", None, tmp_path / "local", (24, 32), workers=1, drives=4))
-    place = prepare("counted", None, f"{bucket}/store", (24, 32), workers=1, drives=4, engine="ray")
-    assert Store.open(place).fingerprint == local.fingerprint and not list(here.rglob("*.partial"))
-    assert [entry.name for entry in place.parent.iterdir()] == ["store"]
+    path = prepare("counted", None, f"{bucket}/store", (24, 32), workers=1, drives=4, engine="ray")
+    assert Store.open(path).fingerprint == local.fingerprint and not list(here.rglob("*.partial"))
+    assert [entry.name for entry in path.parent.iterdir()] == ["store"]
 
 
 def test_places() -> None:
