@@ -60,7 +60,7 @@ def frames_apart(config: Config) -> list[int]:
     return found
 
 
-def appearance_changes(config: Config) -> tuple[bool, ...]:
+def colours(config: Config) -> tuple[bool, ...]:
     """Whether augmentation changed the brightness, the contrast and the saturation of the images.
 
     Measured as the mean grey value, its standard deviation, and the mean distance from grey, the latter two relative
@@ -141,9 +141,9 @@ PROBES: dict[str, Probe] = {
         {"frame >= 0": CLIPS, "frame < 12": 14, "frame > 9 and gear < 2": 18},
         WHOLE_CLIPS,
     ),
-    "data.augmentation.brightness": gives(appearance_changes, {"0.0": (False, False, False), "0.3": (True, False, False)}, *BATCH),
-    "data.augmentation.contrast": gives(appearance_changes, {"0.0": (False, False, False), "0.3": (False, True, True)}, *BATCH),
-    "data.augmentation.saturation": gives(appearance_changes, {"0.0": (False, False, False), "0.3": (False, False, True)}, *BATCH),
+    "data.augmentation.brightness": gives(colours, {"0.0": (False, False, False), "0.3": (True, False, False)}, *BATCH),
+    "data.augmentation.contrast": gives(colours, {"0.0": (False, False, False), "0.3": (False, True, True)}, *BATCH),
+    "data.augmentation.saturation": gives(colours, {"0.0": (False, False, False), "0.3": (False, False, True)}, *BATCH),
     "data.augmentation.crop_scale": gives(images_as_stored, {"[1.0, 1.0]": True, "[0.4, 0.5]": False}, WHOLE_CLIPS),
     "data.augmentation.mirror": gives(mirrored, {"0.0": ["as stored"], "1.0": ["mirrored"]}, WHOLE_CLIPS),
     "data.balance.mode": gives(
