@@ -93,17 +93,17 @@ def _crop(image: Image, rectangle: tuple[int, int, int, int]) -> Image:
     top, left, height, width = rectangle
     if not isinstance(image, ReducedImage) or (height, width) == image.recorded:
         return image[top : top + height, left : left + width]
-    y, x = (_scale_of(reduced, full_target) for reduced, full_target in zip(image.shape, image.recorded, strict=False))
+    y, x = (_scale_of(reduced, recorded) for reduced, recorded in zip(image.shape, image.recorded, strict=False))
     centre = ((left + width / 2) * x - 0.5, (top + height / 2) * y - 0.5)
     return np.asarray(
         cv2.getRectSubPix(image.view(np.ndarray), (round(width * x), round(height * y)), centre), np.uint8
     )
 
 
-def _scale_of(reduced: int, full_target: int) -> float:
+def _scale_of(reduced: int, recorded: int) -> float:
     """Scale of a side: JPEGs are reduced in eighths, rounded up to whole pixels; videos by the ratio of the sizes."""
-    eighths = round(8 * reduced / full_target) / 8
-    return eighths if 0 <= reduced - eighths * full_target < 1 else reduced / full_target
+    eighths = round(8 * reduced / recorded) / 8
+    return eighths if 0 <= reduced - eighths * recorded < 1 else reduced / recorded
 
 
 def recorded_size(image: Image) -> tuple[int, int]:
