@@ -60,7 +60,7 @@ def both(*spoils: Spoil) -> Spoil:
         (moved_out("a b.mp4"), {}, "a b.mp4 is a link out of the data root"),
         (moved_out("a b.csv"), {}, "a b.csv is a link out of the data root"),
         (lambda root: (root / "loop").symlink_to(root.parent), {}, "loop is a link out of the data root"),
-        (write("a b.csv", b""), {}, "a b.csv is empty; its first row has to contain the column names"),
+        (write("a b.csv", b""), {}, "a b.csv is empty; its first row must contain the column names"),
         (write("a b.csv", b"\x80\x05K\x00" * 50), {}, "a b.csv has no column called steering, throttle, brake, gear"),
         (
             csv("time,wheel,gas,stop"),
@@ -113,7 +113,7 @@ def test_missing_and_too_large_frames(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "a.mp4 has no frame at 3.000 s" in refuses(
         lambda: list(video.frames_at(file, np.array([3.0]), 0.1)), tmp_path
     )
-    monkeypatch.setattr(video, "LARGEST", 700)
+    monkeypatch.setattr(video, "MAX_PIXELS", 700)
     message = refuses(lambda: list(video.frames_at(file, np.array([0.0]), 0.1)), tmp_path)
     assert "has frames of 24x32, too large to decode" in message
 

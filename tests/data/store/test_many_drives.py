@@ -1,4 +1,4 @@
-"""Many drives: how they are written, and that opening a store and choosing clips stay small. Speed is no test here."""
+"""Many drives: their format, and the memory for opening a store and choosing clips. Speed is not tested here."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def written(folder: Path, entries: list[dict[str, Any]]) -> Path:
 def test_many_drives_are_written_as_columns_and_read_as_the_same_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drives = entries(40, 12)
-    as_list = Store.open(written(tmp_path / "list", drives))
+    original = entries(40, 12)
+    as_list = Store.open(written(tmp_path / "list", original))
     monkeypatch.setattr(drives, "COLUMNS_FROM", 10)
     monkeypatch.setattr("daydrive.data.store.store.COLUMNS_FROM", 10)
-    path = written(tmp_path / "columns", drives)
+    path = written(tmp_path / "columns", original)
     raw = json.loads((path / "store.json").read_text())
     assert raw["format_version"] == 2 and isinstance(raw["drives"], dict) and "start" not in raw["drives"]
     as_columns = Store.open(path)
     assert as_columns.drives == as_list.drives and as_columns.rows == 480
-    assert as_columns.metadata["drives"] == as_list.metadata["drives"] == drives
+    assert as_columns.metadata["drives"] == as_list.metadata["drives"] == original
     write_metadata(path, {**as_columns.metadata, "hz": 5.0})
     assert Store.open(path).drives == as_list.drives and read_metadata(path)["drives"] == raw["drives"]
     assert as_columns.drives[-1] == DriveInfo("2026-01-01/drive_000039", "train", 468, 12)

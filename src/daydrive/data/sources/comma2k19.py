@@ -229,16 +229,17 @@ def _geodetic(ecef: Array) -> Array:
 
 
 def read_npy(file: Path, root: Path, columns: int | None = None) -> npt.NDArray[np.float64]:
-    """Read the numbers in a .npy file below `root`, (N, columns), or (N,) without `columns`; (N, 1) is read as (N,).
+    """The numbers in a .npy file below `root`, (N, columns); without `columns`, (N,) or (N, 1) flattened.
 
-    Raises UserError for pickled objects, a truncated file, another shape or a non-finite value (with its row, from 0).
+    Raises UserError for pickled objects, a truncated file, another shape, and non-finite values (with their row, from
+    0).
     """
     values = _read_array(inside(file, root))
     if columns is None and values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     expected = "(N,)" if columns is None else f"(N, {columns})"
     if values.ndim != (1 if columns is None else 2) or (columns is not None and values.shape[1] != columns):
-        raise UserError(f"{file} has the shape {values.shape}, not {expected}")
+        raise UserError(f"{file} has the shape {values.shape}, expected {expected}")
     numbers = np.array(values, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(numbers).reshape(len(numbers), columns or 1).all(axis=1))
     if len(bad):
@@ -247,12 +248,12 @@ def read_npy(file: Path, root: Path, columns: int | None = None) -> npt.NDArray[
 
 
 def read_times(file: Path, root: Path) -> npt.NDArray[np.float64]:
-    """Read non-decreasing times, (N,) s. Raises UserError with the row of a decrease."""
+    """Non-decreasing times (N,) s; a UserError for a decreasing time names its row."""
     times = read_npy(file, root)
     back = np.flatnonzero(np.diff(times) < 0.0)
     if len(back):
         row = int(back[0]) + 1
-        raise UserError(f"{file}, row {row}: the time {times[row]:.6f} comes before {times[row - 1]:.6f}")
+        raise UserError(f"{file}, row {row}: time {times[row]:.6f} is before {times[row - 1]:.6f}")
     return times
 
 
@@ -264,12 +265,12 @@ def _read_array(file: Path) -> npt.NDArray[Any]:
                 raise ValueError(f"its version is {version}")
             shape, fortran, dtype = _HEADERS[version](stream)
             if dtype.hasobject:
-                raise UserError(f"{file} holds pickled Python objects, which are not read; save plain numbers")
+                raise UserError(f"{file} contains pickled Python objects, which are not supported; save plain numbers")
             if dtype.kind not in "fiu":
-                raise UserError(f"{file} holds {dtype}, not numbers")
-            expected, available = math.prod(shape) * dtype.itemsize, os.fstat(stream.fileno()).st_size - stream.tell()
-            if available < expected:
-                raise UserError(f"{file} is truncated: {available} bytes of numbers where its header says {expected}")
+                raise UserError(f"{file} contains {dtype}, expected numbers")
+            expected, actual = math.prod(shape) * dtype.itemsize, os.fstat(stream.fileno()).st_size - stream.tell()
+            if actual < expected:
+                raise UserError(f"{file} is truncated: {actual} bytes of data, but its header specifies {expected}")
             values = np.frombuffer(stream.read(expected), dtype=dtype)
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror or error})") from error

@@ -180,7 +180,7 @@ def _advance(env: Any, act: Any, repeat: int) -> tuple[Any, float, bool]:
 
 
 class OrnsteinUhlenbeck:
-    """Mean-reverting noise of unit variance with a correlation time of `seconds`."""
+    """Ornstein-Uhlenbeck noise with zero mean, unit variance and a time constant of `seconds`."""
 
     def __init__(self, rng: np.random.Generator, seconds: float, hz: float) -> None:
         self.rng, self.decay = rng, math.exp(-1.0 / (seconds * hz))
@@ -193,7 +193,7 @@ class OrnsteinUhlenbeck:
 
 
 def random_policy(rng: np.random.Generator, hz: float) -> Policy:
-    """Smooth random forward driving: steering around 0, mostly throttle, occasionally the brake."""
+    """Smooth random forward driving: steering around 0, mostly throttle, occasional braking."""
     steering, pedal = OrnsteinUhlenbeck(rng, 0.8, hz), OrnsteinUhlenbeck(rng, 1.5, hz)
 
     def act() -> Action:
@@ -205,10 +205,10 @@ def random_policy(rng: np.random.Generator, hz: float) -> Policy:
 
 
 def car_racing_policy(env: Any, rng: np.random.Generator, hz: float) -> Policy:
-    """Follow the track of CarRacing at a speed suited to the next bend, with a drifting lateral offset and sudden
-    swerves, so that the drives show the effect of steering."""
+    """Follows the track of CarRacing at a speed suited to the next curve, with random lateral offsets and swerves, so
+    that the drives cover a range of steering."""
     inner = env.unwrapped
-    offset, urgency, swerve = (
+    offset, speed_noise, swerve = (
         OrnsteinUhlenbeck(rng, 3.0, hz),
         OrnsteinUhlenbeck(rng, 4.0, hz),
         OrnsteinUhlenbeck(rng, 0.5, hz),
@@ -225,12 +225,12 @@ def car_racing_policy(env: Any, rng: np.random.Generator, hz: float) -> Policy:
         aim = target + max_offset * offset() * np.array([along[1], -along[0]]) - position
         error = _wrapped(math.atan2(-aim[0], aim[1]) - inner.car.hull.angle)
         far = track[(nearest + 3 * lookahead) % count] - target
-        bend = abs(_wrapped(math.atan2(-far[0], far[1]) - math.atan2(-along[0], along[1])))
-        desired = np.clip(42.0 + 8.0 * urgency() - 40.0 * bend, 12.0, 60.0)
+        curve = abs(_wrapped(math.atan2(-far[0], far[1]) - math.atan2(-along[0], along[1])))
+        target_speed = np.clip(42.0 + 8.0 * speed_noise() - 40.0 * curve, 12.0, 60.0)
         speed = float(np.linalg.norm(inner.car.hull.linearVelocity))
         steering = np.clip(-0.7 * error + 0.1 * swerve(), -1, 1)
-        throttle = np.clip(0.06 * (desired - speed), 0, 1) * (1.0 - 0.5 * abs(steering))
-        brake = np.clip(0.03 * (speed - desired - 5.0), 0, 0.8)
+        throttle = np.clip(0.06 * (target_speed - speed), 0, 1) * (1.0 - 0.5 * abs(steering))
+        brake = np.clip(0.03 * (speed - target_speed - 5.0), 0, 0.8)
         return np.array([steering, throttle, brake, 1.0], dtype=np.float32)
 
     return act

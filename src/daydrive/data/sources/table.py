@@ -99,24 +99,21 @@ def _cell(text: str, column: str, where: str) -> float:
 
 
 def read_header(file: Path) -> list[str]:
-    """Names of the columns. Raises UserError if there are none, or duplicates."""
+    """The column names; raises UserError if there are none, or two columns have the same name."""
     with _rows(file) as rows:
         header = [cell.strip() for cell in next(rows, [])]
     if not any(header):
-        raise UserError(f"{file} is empty; its first row must name the columns")
+        raise UserError(f"{file} is empty; its first row must contain the column names")
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
         raise UserError(f"{file}, row 1: the columns '{header[0][:40]}' are not separated by commas")
-    twice = next((name for k, name in enumerate(header) if name and name in header[:k]), None)
-    if twice is not None:
-        raise UserError(f"{file}, row 1: there are two columns '{twice}'")
+    duplicate = next((name for k, name in enumerate(header) if name and name in header[:k]), None)
+    if duplicate is not None:
+        raise UserError(f"{file}, row 1: there are two columns '{duplicate}'")
     return header
 
 
 def read_columns(file: Path, names: Sequence[str]) -> dict[str, Array]:
-    """Read columns by name, (N,) each, N >= 2.
-
-    Raises UserError with the row (the header is row 1) of an invalid number.
-    """
+    """The named columns, (N,) each, N >= 2; a UserError for an invalid number names the row (the header is row 1)."""
     header = read_header(file)
     indices = [header.index(name) for name in names]
     columns = [array("d") for _ in names]
@@ -129,9 +126,9 @@ def read_columns(file: Path, names: Sequence[str]) -> dict[str, Array]:
                 continue
             where = f"{file}, row {row}"
             if blank:
-                raise UserError(f"{file}, row {blank}: the row is empty, and others follow")
+                raise UserError(f"{file}, row {blank}: empty row before other rows")
             if len(cells) != len(header):
-                raise UserError(f"{where}: there are {len(cells)} cells where the header has {len(header)}")
+                raise UserError(f"{where}: there are {len(cells)} cells, but the header has {len(header)}")
             for column, index, name in zip(columns, indices, names, strict=True):
                 column.append(number(cells[index], name, where))
     if names and len(columns[0]) < 2:
