@@ -208,7 +208,7 @@ class TestCommand:
 
     def test_no_store_named(self, run: Run, tiny_config: Path) -> None:
         code, _, err = run("show-batch", "--config", tiny_config)
-        assert code == 2 and "which drives?" in err and "--data-root" in err
+        assert code == 2 and "no drives are given" in err and "--data-root" in err
 
 
 def spoil(store: Path, target: Path, changes: dict[str, dict[int, object]], **metadata: object) -> Path:
@@ -254,21 +254,21 @@ class TestFindNan:
         )
         names = [drive.name for drive in store.drives]
         found = find_bad_rows(Store.open(bad))
-        numbers = [each for each in found if "picture" not in each.what]
+        numbers = [each for each in found if "image" not in each.problem]
         assert numbers == [
             BadRows(names[0], 3, 4, "steering is NaN"),
             BadRows(names[0], 4, 4, "throttle is outside [0, 1]"),
             BadRows(names[2], 2, 2, "steering is outside [-1, 1]"),
             BadRows(names[2], 2, 2, "brake is outside [0, 1]"),
-            BadRows(names[2], 2, 2, "gear is none of -1, 0, 1"),
+            BadRows(names[2], 2, 2, "gear is not -1, 0 or 1"),
             BadRows(names[2], 3, 3, "throttle is outside [0, 1]"),
             *(BadRows(names[2], 4, 4, f"{what} is NaN") for what in ("steering", "throttle", "brake", "gear")),
             BadRows(names[4], 4, 6, "speed is NaN"),
             BadRows(names[4], 14, 14, "speed is infinite"),
             BadRows(names[7], 23, 23, "time is NaN"),
         ]
-        images = {frame for each in found if "picture" in each.what for frame in range(each.first, each.last + 1)}
-        assert images == {0, 1, 2, 4} and {each.drive for each in found if "picture" in each.what} == {names[1]}
+        images = {frame for each in found if "image" in each.problem for frame in range(each.first, each.last + 1)}
+        assert images == {0, 1, 2, 4} and {each.drive for each in found if "image" in each.problem} == {names[1]}
         assert [names.index(each.drive) for each in found] == sorted(names.index(each.drive) for each in found)
 
         code, out, _ = run("find-nan", bad)

@@ -73,7 +73,7 @@ def test_a_training(
     monkeypatch.setenv("HOME", str(with_store / "home"))
     run_here([*shlex.split(command), *OVERRIDES], with_store, monkeypatch)
     said = capsys.readouterr().out
-    assert ("store: data/processed/nuscenes; --data-root names another" in said) == (command != TRAIN)
+    assert ("store: data/processed/nuscenes; --data-root selects another" in said) == (command != TRAIN)
     (run,) = runs_of(with_store)
     assert run.name.startswith("base-") and (run / "checkpoints/last").is_file()
     assert bool(list(run.glob("wandb/offline-run-*"))) == ("--use-wandb" in command)
@@ -84,7 +84,7 @@ def test_without_a_store_the_sentence_has_the_command_that_makes_one(clone: Path
         [sys.executable, *shlex.split(DATA_PARALLEL)[1:]], cwd=clone, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 2
-    assert ended.stderr.startswith("error: which drives? there is no store under data/processed")
+    assert ended.stderr.startswith("error: no drives are given, and there is no store under data/processed")
     assert "python scripts/prepare_dataset.py --dataset NAME --data-root FOLDER" in ended.stderr
 
 

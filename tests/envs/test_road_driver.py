@@ -1,4 +1,4 @@
-"""The scripted driver: variety enough to learn from, within bounds, and the road's geometry under it."""
+"""The scripted driver, the traffic and the road geometry."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 
 from daydrive.envs.road import Driver, RoadEnv
 from daydrive.envs.road.road import LANE_CENTRE, MARGIN, build_road
-from daydrive.envs.road.traffic import Ego, Other, first_traffic, step_traffic
+from daydrive.envs.road.traffic import Ego, TrafficVehicle, init_traffic, step_traffic
 
 
 @pytest.fixture(scope="module")
 def log() -> dict[str, np.ndarray]:
-    """What 16 drivers do in half a minute each; nothing is drawn."""
+    """Actions and motion of 16 drivers over 30 s each, without rendering."""
     rows: dict[str, list[np.ndarray]] = {
         "action": [],
         "speed": [],
@@ -26,7 +26,7 @@ def log() -> dict[str, np.ndarray]:
     for seed in range(16):
         env, driver = RoadEnv(), Driver(seed)
         blank = np.zeros((64, 64, 3), np.uint8)
-        env.observe = lambda picture=blank: picture  # type: ignore[method-assign]
+        env.observe = lambda frame=blank: frame  # type: ignore[method-assign]
         _, info = env.reset(seed=seed)
         drive = []
         for _ in range(300):
@@ -41,7 +41,7 @@ def log() -> dict[str, np.ndarray]:
     return {name: np.array(values) for name, values in rows.items()}
 
 
-def test_commands_and_motion_have_variety(log: dict[str, np.ndarray]) -> None:
+def test_actions_and_motion_vary(log: dict[str, np.ndarray]) -> None:
     steering, gear = log["action"][:, :, 0], log["action"][:, :, 3]
     assert 0.12 < steering.std() < 0.45
     assert 0.03 < log["yaw_rate"].std() < 0.25
@@ -53,21 +53,22 @@ def test_commands_and_motion_have_variety(log: dict[str, np.ndarray]) -> None:
     assert (log["action"][:, :, 2] > 0.3).any() and log["collision"].mean() < 0.01
 
 
-def test_drivers_come_back_to_the_road(log: dict[str, np.ndarray]) -> None:
+def test_drivers_return_to_the_road(log: dict[str, np.ndarray]) -> None:
     assert np.abs(log["offset"]).max() < 9
     longest = max(
-        max((len(run) for run in "".join("x" if o else " " for o in row).split()), default=0) for row in log["off"]
+        max((len(streak) for streak in "".join("x" if o else " " for o in row).split()), default=0)
+        for row in log["off"]
     )
     assert longest < 120
 
 
-def test_a_driver_repeats_itself_by_seed() -> None:
+def test_driver_is_deterministic_per_seed() -> None:
     info = RoadEnv().reset(seed=0)[1]
     one, same, other = (np.array([d.act(info) for _ in range(20)]) for d in (Driver(3), Driver(3), Driver(4)))
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 
 
-def test_road_coordinates_invert() -> None:
+def test_road_coordinates_are_invertible() -> None:
     road = build_road(12)
     s = np.linspace(MARGIN, 3000, 50)
     d = np.linspace(-12, 12, 50)
@@ -81,7 +82,7 @@ def test_road_coordinates_invert() -> None:
     assert np.abs(np.diff(road.heading)).max() < 1 / 49
 
 
-def run_traffic(others: list[Other], ego: Ego, seconds: float) -> list[list[Other]]:
+def run_traffic(others: list[TrafficVehicle], ego: Ego, seconds: float) -> list[list[TrafficVehicle]]:
     road, history, number = build_road(1), [], 100
     for step in range(round(seconds * 10)):
         others, number = step_traffic(1, step / 10, others, number, ego, road, 0.1)
@@ -90,15 +91,17 @@ def run_traffic(others: list[Other], ego: Ego, seconds: float) -> list[list[Othe
 
 
 def test_traffic_stops_behind_a_standing_car_and_keeps_its_lane() -> None:
-    behind = Other(1, "car", 0, 1, 1000.0, LANE_CENTRE, 14.0, 14.0, LANE_CENTRE)
-    blocker = [Other(k, "car", 0, -1, 1100.0 + 25 * k, -LANE_CENTRE, 0.0, 0.5, -LANE_CENTRE) for k in range(2, 8)]
+    behind = TrafficVehicle(1, "car", 0, 1, 1000.0, LANE_CENTRE, 14.0, 14.0, LANE_CENTRE)
+    blocker = [
+        TrafficVehicle(k, "car", 0, -1, 1100.0 + 25 * k, -LANE_CENTRE, 0.0, 0.5, -LANE_CENTRE) for k in range(2, 8)
+    ]
     history = run_traffic([behind, *blocker], Ego(1080.0, LANE_CENTRE, 0.0), 15)
     last = next(o for o in history[-1] if o.number == 1)
     assert last.s < 1080 - 4.3 and last.speed < 1 and abs(last.d - LANE_CENTRE) < 0.5
 
 
 def test_traffic_overtakes_a_slow_car() -> None:
-    behind = Other(1, "car", 0, 1, 1000.0, LANE_CENTRE, 20.0, 22.0, LANE_CENTRE)
+    behind = TrafficVehicle(1, "car", 0, 1, 1000.0, LANE_CENTRE, 20.0, 22.0, LANE_CENTRE)
     sides, road, others = [], build_road(1), [behind]
     for step in range(300):
         ego = Ego(1040.0 + 0.3 * step, LANE_CENTRE, 3.0)
@@ -109,7 +112,7 @@ def test_traffic_overtakes_a_slow_car() -> None:
 
 
 def test_vehicles_move_smoothly() -> None:
-    others, _ = first_traffic(5, 500.0)
+    others, _ = init_traffic(5, 500.0)
     history = run_traffic(others, Ego(500.0, LANE_CENTRE, 0.0), 20)
     for before, after in pairwise(history):
         known = {o.number: o for o in before}

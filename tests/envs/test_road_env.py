@@ -1,4 +1,4 @@
-"""The road world as an environment: its contract, its bytes, and that the picture obeys the commands."""
+"""The road environment: Gymnasium interface, bit-exact determinism, and frames that follow the actions."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def digest(seed: int, frames: int) -> str:
 
 
 def shift_between(a: np.ndarray, b: np.ndarray) -> float:
-    """Columns by which the upper half of picture a has moved to the right in b."""
+    """Shift (columns, positive to the right) of the upper half of frame a in frame b."""
     half = a.shape[0] // 2
     grey = [cv2.cvtColor(p[:half], cv2.COLOR_RGB2GRAY).astype(np.float32) for p in (a, b)]
     return cv2.phaseCorrelate(*grey, cv2.createHanningWindow((a.shape[1], half), cv2.CV_32F))[0][0]
 
 
-def test_gymnasium_accepts_it() -> None:
+def test_passes_gymnasium_check() -> None:
     env = gym.make("daydrive/Road-v0", render_mode="rgb_array")
     check_env(env.unwrapped, skip_render_check=False)
     assert env.action_space.shape == (4,) and env.action_space.dtype == np.float32
@@ -57,19 +57,19 @@ def test_sizes(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 100), (128, 64), (512, 512), 64])
-def test_other_sizes_are_refused(size: tuple[int, int]) -> None:
+def test_unsupported_sizes_are_rejected(size: tuple[int, int]) -> None:
     with pytest.raises(UserError, match="image_size"):
         RoadEnv(size)
 
 
-def test_unknown_weather_is_refused() -> None:
+def test_unknown_weather_is_rejected() -> None:
     with pytest.raises(UserError, match="did you mean 'rain'"):
         RoadEnv(weather="rainy")
     with pytest.raises(UserError, match="weather"):
         RoadEnv().reset(options={"wether": "fog"})
 
 
-def test_bad_action_is_refused() -> None:
+def test_invalid_action_is_rejected() -> None:
     env = RoadEnv()
     env.reset(seed=0)
     with pytest.raises(UserError, match="four finite numbers"):
@@ -89,20 +89,20 @@ def test_same_bytes_in_another_process() -> None:
     assert digest(6, 3) != digest(7, 3)
 
 
-def test_what_was_drawn_before_leaves_no_trace() -> None:
+def test_frames_do_not_depend_on_earlier_episodes() -> None:
     first = digest(3, 10)
     for seed in range(20, 26):
         digest(seed, 2)
     assert digest(3, 10) == first
 
 
-def test_state_returns_to_the_byte_and_drives_elsewhere() -> None:
+def test_state_restores_exactly_in_any_environment() -> None:
     env = RoadEnv((64, 64))
     env.reset(seed=11)
     for _ in range(15):
         env.step(CRUISE)
     state = json.loads(json.dumps(env.get_state()))
-    here = env.observe()
+    frame = env.observe()
     straight = np.tile(CRUISE, (12, 1))
     right = straight.copy()
     right[:, 0] = 0.5
@@ -111,18 +111,18 @@ def test_state_returns_to_the_byte_and_drives_elsewhere() -> None:
     again = counterfactual(env, state, straight)
     assert first.shape == (12, 64, 64, 3) and np.array_equal(first, again)
     env.set_state(state)
-    assert np.array_equal(env.observe(), here) and env.get_state() == state
+    assert np.array_equal(env.observe(), frame) and env.get_state() == state
     difference = np.abs(first.astype(int) - other).mean(axis=(1, 2, 3))
     assert difference[-1] > 10 and difference[-1] > 2 * difference[0]
 
 
-def test_foreign_state_is_refused() -> None:
-    with pytest.raises(UserError, match="no state of the road world"):
+def test_invalid_state_is_rejected() -> None:
+    with pytest.raises(UserError, match="not a state of the road environment"):
         RoadEnv().set_state({"world": 1})
 
 
 @pytest.mark.parametrize("weather", sorted(WEATHERS))
-def test_steering_right_turns_the_picture_left_by_the_yaw(weather: str) -> None:
+def test_steering_right_shifts_the_image_left_by_the_yaw(weather: str) -> None:
     env = RoadEnv((128, 128), weather=weather)
     before, info = env.reset(seed=2)
     for _ in range(8):
@@ -136,7 +136,7 @@ def test_steering_right_turns_the_picture_left_by_the_yaw(weather: str) -> None:
         assert shift_between(before, after) == pytest.approx(-turned * env.renderer.lens.focal, rel=0.4)
 
 
-def test_braking_stops_and_reverse_goes_back() -> None:
+def test_braking_stops_and_reverse_moves_backwards() -> None:
     env = RoadEnv()
     env.reset(seed=4)
     for _ in range(60):
@@ -151,7 +151,7 @@ def test_braking_stops_and_reverse_goes_back() -> None:
     assert info["speed"] == 0
 
 
-def test_throttle_speeds_up_and_neutral_coasts() -> None:
+def test_throttle_accelerates_and_neutral_coasts() -> None:
     env = RoadEnv()
     env.reset(seed=4)
     state = env.get_state()
@@ -162,7 +162,7 @@ def test_throttle_speeds_up_and_neutral_coasts() -> None:
     assert speeds[0] > speeds[1] + 3 > speeds[2] + 6
 
 
-def test_leaving_the_road_is_noticed_and_ends_far_out() -> None:
+def test_leaving_the_road_is_reported_and_terminates() -> None:
     env = RoadEnv()
     env.reset(seed=8)
     off, ended = False, False
@@ -175,8 +175,8 @@ def test_leaving_the_road_is_noticed_and_ends_far_out() -> None:
     assert off and (ended or abs(info["heading_error"]) > 0.5)
 
 
-def test_a_standing_picture_is_still() -> None:
-    """No noise and no flicker: where nothing moves, the bytes stay."""
+def test_static_scene_gives_identical_frames() -> None:
+    """No noise and no flicker: if nothing moves, the bytes stay the same."""
     env = RoadEnv((64, 64))
     env.reset(seed=9)
     for _ in range(60):
@@ -190,8 +190,8 @@ def test_a_standing_picture_is_still() -> None:
     assert np.array_equal(env.observe(), frame)
 
 
-def test_slow_motion_has_no_pops() -> None:
-    """Creeping ahead by centimetres changes no pixel by much more than its neighbours move."""
+def test_slow_motion_has_no_popping() -> None:
+    """Moving by centimetres changes the frame smoothly."""
     env = RoadEnv((64, 64), weather="clear")
     env.reset(seed=9)
     state = env.get_state()

@@ -1,4 +1,4 @@
-"""Probes of `data`: what is read, in which order, and what augmentation makes of it."""
+"""Probes of `data`: which clips are read, in which order, and the effect of augmentation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLIPS = 38
 
 
 def store_of_the_run(config: Config) -> str:
-    """Where `daydrive train` without --data-root looks for drives."""
+    """Name of the store that `daydrive train` reads without --data-root."""
     found: list[Path] = []
 
     def train(config: Config, store: Path, *_: object) -> int:
@@ -39,8 +39,8 @@ def store_of_the_run(config: Config) -> str:
     return found[0].name
 
 
-def size_that_is_prepared(config: Config) -> tuple[int, int]:
-    """Of the pictures of a dataset whose config says what this one does."""
+def prepared_size(config: Config) -> tuple[int, int]:
+    """Image size of a store prepared for a dataset whose config has the image size of this one."""
     Path("configs/data").mkdir(parents=True, exist_ok=True)
     size = config.data.image_size or (0, 0)
     Path("configs/data/road.yaml").write_text(f"data: {{image_size: {list(size)}}}\n")
@@ -48,22 +48,23 @@ def size_that_is_prepared(config: Config) -> tuple[int, int]:
 
 
 def frames_apart(config: Config) -> list[int]:
-    """Rows of the store between the pictures of a clip that the model is given."""
+    """Distance in rows between the frames of a clip in a batch."""
     batch = planned(config).batches[0]
     store = Store.open(config.data.root or Path())
     start, length = batch.clips[0].start, batch.images.shape[1]
     found = []
     for apart in (1, 2, 3):
-        pictures, _ = read_images(store, start + apart * np.arange(length))
-        if torch.equal(torch.from_numpy(pictures).permute(0, 3, 1, 2), batch.images[0]):
+        images, _ = read_images(store, start + apart * np.arange(length))
+        if torch.equal(torch.from_numpy(images).permute(0, 3, 1, 2), batch.images[0]):
             found.append(apart)
     return found
 
 
-def looks(config: Config) -> tuple[bool, ...]:
-    """Whether augmentation changed the brightness, the contrast and the colours of the pictures.
+def colours(config: Config) -> tuple[bool, ...]:
+    """Whether augmentation changed the brightness, the contrast and the saturation of the images.
 
-    Grey and its spread, and the distance of colours from grey, the latter two relative to the mean.
+    Measured as the mean grey value, its standard deviation, and the mean distance from grey, the latter two relative
+    to the mean.
     """
     batch = planned(config).batches[0]
     before = read_clips(Store.open(config.data.root or Path()), batch.clips).images
@@ -79,22 +80,22 @@ def looks(config: Config) -> tuple[bool, ...]:
     return tuple((changes > 0.1).tolist())
 
 
-def pictures_as_stored(config: Config) -> bool:
+def images_as_stored(config: Config) -> bool:
     batch = planned(config).batches[0]
     return torch.equal(batch.images, read_clips(Store.open(config.data.root or Path()), batch.clips).images)
 
 
 def mirrored(config: Config) -> list[str]:
-    """What of pictures and steering is as stored, or its mirror image."""
+    """Whether images and steering are as stored, mirrored, or neither."""
     batch = planned(config).batches[0]
     stored = read_clips(Store.open(config.data.root or Path()), batch.clips)
-    told = []
+    found = []
     if torch.equal(batch.images, stored.images) and torch.equal(batch.actions, stored.actions):
-        told.append("as stored")
+        found.append("as stored")
     turned = stored.actions * torch.tensor([-1.0, 1.0, 1.0, 1.0])
     if torch.equal(batch.images, stored.images.flip(-1)) and torch.equal(batch.actions, turned):
-        told.append("mirrored")
-    return told
+        found.append("mirrored")
+    return found
 
 
 def balanced_by(plan: Plan) -> list[str]:
@@ -107,7 +108,7 @@ def balanced_by(plan: Plan) -> list[str]:
 
 
 def strength(config: Config) -> float:
-    """The power of its kind's count that a clip's weight falls with."""
+    """The exponent with which the weight of a clip falls with the number of clips of its kind."""
     store = Store.open(config.data.root or Path())
     kinds = clip_weights.kinds(store, ClipIndex(store, "train", config.data.sequence_length, 1))
     order = planned(config).setup.order
@@ -128,7 +129,7 @@ BATCH = ("training.batch_size=6", WHOLE_CLIPS)
 
 PROBES: dict[str, Probe] = {
     "data.root": gives(store_of_the_run, {"one": "one", "another": "another"}),
-    "data.image_size": gives(size_that_is_prepared, {"[64, 64]": (64, 64), "[64, 128]": (64, 128)}),
+    "data.image_size": gives(prepared_size, {"[64, 64]": (64, 64), "[64, 128]": (64, 128)}),
     "data.num_workers": gives(plan(lambda p: p.read["num_workers"]), {"0": 0, "2": 2}),
     "data.pin_memory": gives(plan(lambda p: p.read["pin_memory"]), {"false": False, "true": True}),
     "data.sequence_length": gives(
@@ -136,14 +137,14 @@ PROBES: dict[str, Probe] = {
     ),
     "data.frame_skip": gives(frames_apart, {"1": [1], "2": [2]}, WHOLE_CLIPS),
     "data.filter": gives(
-        plan(lambda p: p.setup.clips),
+        plan(lambda p: len(p.setup.clips)),
         {"frame >= 0": CLIPS, "frame < 12": 14, "frame > 9 and gear < 2": 18},
         WHOLE_CLIPS,
     ),
-    "data.augmentation.brightness": gives(looks, {"0.0": (False, False, False), "0.3": (True, False, False)}, *BATCH),
-    "data.augmentation.contrast": gives(looks, {"0.0": (False, False, False), "0.3": (False, True, True)}, *BATCH),
-    "data.augmentation.saturation": gives(looks, {"0.0": (False, False, False), "0.3": (False, False, True)}, *BATCH),
-    "data.augmentation.crop_scale": gives(pictures_as_stored, {"[1.0, 1.0]": True, "[0.4, 0.5]": False}, WHOLE_CLIPS),
+    "data.augmentation.brightness": gives(colours, {"0.0": (False, False, False), "0.3": (True, False, False)}, *BATCH),
+    "data.augmentation.contrast": gives(colours, {"0.0": (False, False, False), "0.3": (False, True, True)}, *BATCH),
+    "data.augmentation.saturation": gives(colours, {"0.0": (False, False, False), "0.3": (False, False, True)}, *BATCH),
+    "data.augmentation.crop_scale": gives(images_as_stored, {"[1.0, 1.0]": True, "[0.4, 0.5]": False}, WHOLE_CLIPS),
     "data.augmentation.mirror": gives(mirrored, {"0.0": ["as stored"], "1.0": ["mirrored"]}, WHOLE_CLIPS),
     "data.balance.mode": gives(
         plan(balanced_by), {"sample": ["drawn more often"], "weight": ["weigh more"]}, "data.balance.strength=1.0"

@@ -1,4 +1,4 @@
-"""Faults put into drives that have none, at the size that the doctor should find."""
+"""Faults of known size planted into sound drives, for tests of the doctor."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from daydrive.data.quality.doctor.examine import judge
-from daydrive.data.quality.doctor.features import DriveFeatures, ImageQuality, look
+from daydrive.data.quality.doctor.examine import diagnose
+from daydrive.data.quality.doctor.features import DriveFeatures, FeatureExtractor, extract_features
 from daydrive.data.quality.doctor.finding import Finding
 from daydrive.data.quality.doctor.readings import Readings
 from daydrive.data.sampling.clips import read_images
@@ -24,28 +24,28 @@ Fault = Callable[[DriveFeatures], DriveFeatures]
 Images = np.ndarray
 
 
-def looked_at(store: Store) -> list[DriveFeatures]:
-    return [look(store, drive) for drive in store.drives]
+def features_of(store: Store) -> list[DriveFeatures]:
+    return [extract_features(store, drive) for drive in store.drives]
 
 
-def pictures(store: Store, drive: DriveFeatures) -> Images:
+def images_of(store: Store, drive: DriveFeatures) -> Images:
     """uint8 (N, H, W, 3)."""
     return read_images(store, drive.start + np.arange(len(drive)))[0].copy()
 
 
-def seen_anew(drive: DriveFeatures, images: Images) -> DriveFeatures:
-    """The drive with these pictures."""
-    looks = ImageQuality()
-    looks.add(images, np.ones(len(images), dtype=bool))
-    return looks.looked(Readings(**{field.name: getattr(drive, field.name) for field in fields(Readings)}))
+def with_images(drive: DriveFeatures, images: Images) -> DriveFeatures:
+    """The features of a drive with other images."""
+    extractor = FeatureExtractor()
+    extractor.add(images, np.ones(len(images), dtype=bool))
+    return extractor.finish(Readings(**{field.name: getattr(drive, field.name) for field in fields(Readings)}))
 
 
-def everywhere(drives: Drives, fault: Fault) -> list[Finding]:
-    return judge([fault(drive) for drive in drives])
+def in_all(drives: Drives, fault: Fault) -> list[Finding]:
+    return diagnose([fault(drive) for drive in drives])
 
 
-def in_one(drives: Drives, place: int, fault: Fault) -> list[Finding]:
-    return judge([fault(drive) if k == place else drive for k, drive in enumerate(drives)])
+def in_one(drives: Drives, index: int, fault: Fault) -> list[Finding]:
+    return diagnose([fault(drive) if k == index else drive for k, drive in enumerate(drives)])
 
 
 def steering(change: Callable[[np.ndarray], np.ndarray]) -> Fault:
@@ -61,12 +61,12 @@ def column(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Fault:
     return lambda drive: replace(drive, values={**drive.values, name: change(drive.values[name].copy())})
 
 
-def late_pictures(frames: int) -> Fault:
-    """Pictures that come so many frames after their actions; negative: before them."""
+def delayed_images(frames: int) -> Fault:
+    """Images that follow their actions after `frames` frames; negative: precede them."""
 
     def fault(drive: DriveFeatures) -> DriveFeatures:
-        places = np.clip(np.arange(len(drive)) + frames, 0, len(drive) - 1)
-        return replace(drive, actions=drive.actions[places])
+        shifted = np.clip(np.arange(len(drive)) + frames, 0, len(drive) - 1)
+        return replace(drive, actions=drive.actions[shifted])
 
     return fault
 
@@ -76,25 +76,27 @@ def mirrored(drive: DriveFeatures) -> DriveFeatures:
 
 
 def thinned(every: int) -> Fault:
-    """Every so many frames taken, and the clock as if all were."""
+    """Every `every`-th frame, with timestamps as if none were skipped."""
 
     def fault(drive: DriveFeatures) -> DriveFeatures:
-        at = np.arange(0, len(drive) - every + 1, every)
+        frames = np.arange(0, len(drive) - every + 1, every)
         between = {
-            name: np.array([getattr(drive, name)[k : k + every].sum() for k in at[:-1]])
-            for name in ("right", "grows", "change")
+            name: np.array([getattr(drive, name)[k : k + every].sum() for k in frames[:-1]])
+            for name in ("right", "growth", "change")
         }
-        values = {name: values[at] for name, values in drive.values.items()}
-        values["time"] = np.arange(len(at)) / drive.hz
-        kept = {n: getattr(drive, n)[at] for n in ("level", "contrast", "sharpness", "blueness", "hashes", "seen")}
-        actions = np.stack([drive.actions[k : k + every].mean(0) for k in at])
-        return replace(drive, actions=actions, values=values, fit=drive.fit[at[:-1]], **between, **kept)
+        values = {name: values[frames] for name, values in drive.values.items()}
+        values["time"] = np.arange(len(frames)) / drive.hz
+        selected = {
+            n: getattr(drive, n)[frames] for n in ("level", "contrast", "sharpness", "blueness", "hashes", "valid")
+        }
+        actions = np.stack([drive.actions[k : k + every].mean(0) for k in frames])
+        return replace(drive, actions=actions, values=values, fit=drive.fit[frames[:-1]], **between, **selected)
 
     return fault
 
 
 def faulted_store(source: Path, target: Path, change: Callable[[dict[str, list[Any]]], None]) -> Path:
-    """A copy of a store whose columns, a list each by name, were changed."""
+    """Copy a store after `change` has modified its columns, a list of values by name."""
     old = lance.dataset(str(source / TABLE)).to_table()
     columns = {name: old.column(name).to_pylist() for name in old.column_names}
     change(columns)

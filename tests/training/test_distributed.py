@@ -138,7 +138,7 @@ def test_bad_data_on_one_process_ends_all_with_one_sentence(config: Path, tmp_pa
     assert process.returncode != 0
     sentences = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(sentences) == 1, said[-3000:]
-    assert "damaged picture" in sentences[0] and "(process " in sentences[0]
+    assert "damaged image" in sentences[0] and "(process " in sentences[0]
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def damaged_store(road_store: Path, tmp_path: Path) -> Path:
     drive = next(drive for drive in Store.open(folder).drives if drive.split == "train")
     table = lance.dataset(str(folder / TABLE)).to_table()
     images = table.column("image").to_pylist()
-    images[drive.start + drive.frames // 2] = b"not a picture"
+    images[drive.start + drive.frames // 2] = b"not a supported image"
     place = table.schema.get_field_index("image")
     table = table.set_column(place, table.schema.field("image"), pa.array(images, table.schema.field("image").type))
     shutil.rmtree(folder / TABLE)

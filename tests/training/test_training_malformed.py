@@ -20,7 +20,7 @@ from helpers.refusals import Refuse, check_sentence, checkpoint_of, damage_pictu
 
 def test_training_without_a_store(refuse: Refuse, tiny_config: Path, here: Path, road_store: Path) -> None:
     command = ("train", "--config", tiny_config)
-    refuse(*command, said="which drives.*prepare_dataset.py.*--data-root")
+    refuse(*command, said="no drives are given.*prepare_dataset.py.*--data-root")
     refuse(*command, "data.root=nowhere", said="there is no store at nowhere")
     refuse(*command, "--data-root", REPO / "configs", said="is not a prepared store")
     refuse(*command, "--data-root", tiny_config, said="is not a prepared store")
@@ -71,7 +71,7 @@ def test_training_on_damaged_pictures(
     monkeypatch.setattr(sys, "argv", [*map(str, command), "--device", "cpu"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    check_sentence(ended.value.code, capfd.readouterr().err, "damaged picture: drive 'road_.*', frame")
+    check_sentence(ended.value.code, capfd.readouterr().err, "damaged image: drive 'road_.*', frame")
     assert listing(tmp_path) == before
 
 

@@ -151,7 +151,7 @@ def show_batch(
     labels = []
     for sample, clip in zip(batch.samples, batch.clips, strict=True):
         _, frame = store.locate(clip.start)
-        drawn = augment.draw(sample)
+        drawn = augment.sample_params(sample)
         labels.append(f"{sample}: {clip.drive}, {frame}" + (" ↔" if drawn.mirrored else ""))
         print(f"sample {sample}: drive '{clip.drive}' from frame {frame}" + (f", {drawn}" if data.augmentation else ""))
     title = f"{split}, {len(index)} clips of {data.sequence_length} frames, {1 / index.hz:.2g} s apart"

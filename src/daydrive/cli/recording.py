@@ -62,7 +62,7 @@ def _carla(folder: Path, drives: int, options: dict[str, Any]) -> int:
     from daydrive.files import check_folder
     from daydrive.recording.carla import CarlaSettings, connected
     from daydrive.recording.carla.drivers import DRIVERS
-    from daydrive.recording.takes import record as record_takes
+    from daydrive.recording.recorder import record as record_drives
 
     settings = CarlaSettings(**options)
     if settings.driver not in DRIVERS:
@@ -71,14 +71,14 @@ def _carla(folder: Path, drives: int, options: dict[str, Any]) -> int:
         raise UserError(f"--image-size {settings.image_size[0]} {settings.image_size[1]}: it is from 8 to 4096")
     check_folder(folder, "output of the recording")
     with connected(settings) as session:
-        return record_takes(session.takes(drives), folder, settings.note(session.town))
+        return record_drives(session.planned_drives(drives), folder, settings.as_json(session.town))
 
 
 def _gym(env: str, folder: Path, drives: int, frames: int, hz: float | None, seed: int, given: dict[str, Any]) -> int:
     from daydrive.recording import gym
-    from daydrive.recording.takes import record as record_takes
+    from daydrive.recording.recorder import record as record_drives
 
     if given:
         raise UserError(f"--{next(iter(given)).replace('_', '-')} is for --env carla, and this is {env}")
     settings = {"env": env, "frames": frames, "hz": hz, "seed": seed}
-    return record_takes(gym.takes(env, drives, frames, hz, seed), folder, settings)
+    return record_drives(gym.planned_drives(env, drives, frames, hz, seed), folder, settings)

@@ -77,10 +77,10 @@ def split(
     output: Annotated[Path | None, typer.Option(help="new store that shares files; default: in place")] = None,
 ) -> None:
     """Split a store anew without rewriting images; drives that belong together stay in one split."""
-    from daydrive.data.store.resplit import resplit, table_of_splits
+    from daydrive.data.store.resplit import resplit, split_counts
 
     made = resplit(store, by, seed=seed, val=val, test=test, output=output)
-    counts = ", ".join(f"{drives} {name} ({frames} frames)" for name, drives, frames in table_of_splits(made))
+    counts = ", ".join(f"{drives} {name} ({frames} frames)" for name, drives, frames in split_counts(made))
     print(f"{made.path}: drives: {counts}")
 
 
@@ -123,7 +123,7 @@ def doctor(
     Exit code 0 if there are only notes, 1 with warnings, 3 with findings that are fatal for training.
     """
     from daydrive.data.quality.doctor import finding as findings
-    from daydrive.data.quality.doctor.cache import diagnosis, keep
+    from daydrive.data.quality.doctor.cache import diagnosis, save_diagnosis
     from daydrive.data.quality.doctor.examine import examine
     from daydrive.data.store.store import Store
     from daydrive.files import check_folder, write_text
@@ -131,7 +131,7 @@ def doctor(
     from daydrive.viz.gallery.diagnosis import diagnosis_page
 
     opened = Store.open(store)
-    opened.refuse_mix("can't be examined as a whole; examine its stores one by one")
+    opened.require_single_store("can't be examined as a whole; examine its stores one by one")
     folder = opened.path if output is None else output
     if isinstance(folder, Path):
         check_folder(folder, "folder of the report")
@@ -139,13 +139,13 @@ def doctor(
     with DriveProgress(lengths, lengths) as progress:
         found = examine(opened, progress)
     for fault in found:
-        print(f"{fault.severity}  {fault.code}: {fault.says}\n    fix: {fault.fix}")
+        print(f"{fault.severity}  {fault.code}: {fault.message}\n    fix: {fault.fix}")
     report = diagnosis(opened, found)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        keep(output, report)
+        save_diagnosis(output, report)
     try:
-        keep(opened.path, report)
+        save_diagnosis(opened.path, report)
     except OSError as error:
         if output is None:
             raise UserError(f"the store {store} can't be written ({error.strerror}); name another --output") from error

@@ -1,1 +1,1 @@
-"""From raw drives to batches: sources → prepare → store → clips → loader."""
+"""Data pipeline from raw drives to batches: sources → prepare → store → clips → loader."""

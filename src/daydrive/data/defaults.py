@@ -1,4 +1,4 @@
-"""What is taken where a command does not say which store it means, or what a dataset's is to be like."""
+"""Defaults: of a dataset's preparation, and the store that a command reads if none is given."""
 
 from __future__ import annotations
 
@@ -13,36 +13,34 @@ from daydrive.locations import Location, location
 STORES = Path("data") / "processed"
 
 CAMERA_SIZE = (256, 256)
-"""Height and width, in pixels, of the pictures of a dataset without a config; that of the base model."""
+"""Image size (H, W) in pixels for a dataset without a config; that of the base model."""
 
 
 def defaults_of(dataset: str) -> DataConfig:
-    """`data` of `configs/data/DATASET.yaml`, that of this folder or else daydrive's own, with root and image_size.
-
-    UserError where a file of this folder can't be read.
-    """
+    """`data` of `configs/data/DATASET.yaml` with root and image_size set; a file in the current folder takes precedence
+    over the one shipped with daydrive. Raises UserError for an invalid file."""
     try:
         file = find_config(f"configs/data/{dataset}.yaml")
     except UserError:
-        found = DataConfig()
+        config = DataConfig()
     else:
-        found = load_config(file).data
-    root, size = found.root or STORES / dataset, found.image_size or CAMERA_SIZE
-    return found.model_copy(update={"root": root, "image_size": size})
+        config = load_config(file).data
+    root, size = config.root or STORES / dataset, config.image_size or CAMERA_SIZE
+    return config.model_copy(update={"root": root, "image_size": size})
 
 
 def find_store(data_root: str | Path | None, config: DataConfig) -> tuple[Location, str | None]:
-    """The store to train on, and a sentence where nobody named it: --data-root, else data.root, else the one of
-    `data/processed` that was prepared last. UserError where there is none."""
-    named = data_root or config.root
-    if named is not None:
-        return location(named), None
+    """The store to train on: --data-root, else data.root, else the most recently prepared one in `data/processed`,
+    with a message that names it in this last case. Raises UserError if there is none."""
+    given = data_root or config.root
+    if given is not None:
+        return location(given), None
     stores = sorted(STORES.glob(f"*/{METADATA_FILE}"), key=lambda file: (file.stat().st_mtime_ns, file))
     if not stores:
         raise UserError(
-            f"which drives? there is no store under {STORES}; make one with `python scripts/prepare_dataset.py "
-            f"--dataset NAME --data-root FOLDER`, or name one with --data-root or data.root"
+            f"no drives are given, and there is no store under {STORES}; create one with `python "
+            f"scripts/prepare_dataset.py --dataset NAME --data-root FOLDER`, or set --data-root or data.root"
         )
     newest = stores[-1].parent
-    others = f", prepared last of the {len(stores)} under {STORES}" if len(stores) > 1 else ""
-    return newest, f"store: {newest}{others}; --data-root names another"
+    others = f", the most recently prepared of the {len(stores)} under {STORES}" if len(stores) > 1 else ""
+    return newest, f"store: {newest}{others}; --data-root selects another"

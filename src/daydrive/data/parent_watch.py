@@ -1,7 +1,7 @@
-"""Worker processes end with the process that started them, also when that one is killed.
+"""Ends worker processes when the process that started them ends, even if it is killed.
 
-A worker of a fork server keeps the server alive, which is the only parent it sees, so that neither notices: what they
-hold, half a gigabyte each, would stay for ever.
+The parent of a worker is the fork server, which lives as long as its workers. Without this watch, both would keep
+running, with half a gigabyte of memory each.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from multiprocessing import parent_process
 
 
 def end_with_parent() -> None:
-    """Call once in a worker process; returns at once."""
-    threading.Thread(target=_wait_for_the_end, daemon=True).start()
+    """Start watching the parent; call once in a worker process. Returns immediately."""
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _wait_for_the_end() -> None:
+def _exit_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""Frames of a video file, streamed, upright, each decoded once."""
+"""Streaming of upright frames from video files, each decoded once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data.images import SPARE, Shrunk
+from daydrive.data.images import MIN_OVERSAMPLING, ReducedImage
 from daydrive.errors import UserError
 from daydrive.types import Image
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 SUFFIXES = (".mp4", ".mkv", ".avi", ".mov")
 
 DEVICES = ("cuda", "videotoolbox", "vaapi", "d3d11va", "qsv")
-"""what may decode in place of the processor, by FFmpeg's names"""
+"""Hardware decoders in order of preference, by their FFmpeg names."""
 
-LARGEST = 1 << 27
-"""pixels of a picture; 8K has 2^25"""
+MAX_PIXELS = 1 << 27
+"""Maximum number of pixels of a frame; 8K has 2^25."""
 
 WITHOUT_TIMES = ("avi",)
-"""containers whose times say in which order frames were encoded, not when they are shown"""
+"""Containers whose timestamps give the order of encoding instead of presentation times."""
 
 
 class _Decoded(NamedTuple):
-    """A frame and when it is shown, s on the file's own clock."""
+    """A frame and its presentation time, in s on the clock of the file."""
 
     time: float
     frame: av.VideoFrame
@@ -40,7 +40,7 @@ class _Decoded(NamedTuple):
 
 @cache
 def hardware() -> str | None:
-    """The device that decodes video on this machine; None where the processor does."""
+    """The available hardware decoder; None for the processor."""
     import av
     from av.codec.hwaccel import HWAccel, hwdevices_available
 
@@ -55,7 +55,7 @@ def hardware() -> str | None:
 
 
 def frame_rate(file: Path) -> float:
-    """Frames a second that the file declares."""
+    """The declared frame rate of the file."""
     import av
 
     try:
@@ -64,12 +64,12 @@ def frame_rate(file: Path) -> float:
     except (av.FFmpegError, IndexError, OSError) as error:
         raise UserError(f"the video {file} cannot be read ({_reason(error)})") from error
     if not rate:
-        raise UserError(f"the video {file} does not say its frame rate; add a time column to the CSV beside it")
+        raise UserError(f"the video {file} declares no frame rate; add a time column to the CSV next to it")
     return float(rate)
 
 
-def made_at(file: Path) -> datetime | None:
-    """When the file says that it was recorded, in UTC; None where it doesn't."""
+def recorded_at(file: Path) -> datetime | None:
+    """The recording time of the file in UTC, or None."""
     import av
 
     try:
@@ -83,9 +83,10 @@ def made_at(file: Path) -> datetime | None:
 
 
 def frame_times(file: Path) -> npt.NDArray[np.float64]:
-    """(N,) s, strictly increasing: when each frame is shown, on the file's own clock. Nothing is decoded.
+    """Presentation times of the frames, (N,) s, strictly increasing, on the clock of the file, without decoding.
 
-    Evenly at the declared rate where the file has no such times (AVI). UserError where it has fewer than two frames.
+    Files without presentation times (AVI) give evenly spaced times at the declared frame rate. Raises UserError for
+    fewer than two frames.
     """
     import av
 
@@ -102,21 +103,20 @@ def frame_times(file: Path) -> npt.NDArray[np.float64]:
     if timed and base:
         return np.unique(np.array(shown, dtype=np.float64)) * float(base)
     if not rate:
-        raise UserError(f"the video {file} says neither the times of its frames nor their rate")
+        raise UserError(f"the video {file} has neither frame times nor a frame rate")
     return np.arange(len(shown)) / float(rate)
 
 
 def frames_at(
     file: Path, moments: npt.NDArray[np.float64], tolerance: float, size: tuple[int, int] | None = None
 ) -> Iterator[Image]:
-    """For each of `moments`, (K,) s on the file's own clock, not decreasing, the nearest frame, uint8 (H, W, 3) RGB.
+    """Yield the nearest frame, uint8 (H, W, 3) RGB, for each of `moments`, (K,) non-decreasing s on the file's clock.
 
-    size: that of the store's pictures, (H, W), for a caller who hands pictures on as they are; what is far larger
-    becomes a `Shrunk`. What lies before the first moment is jumped over. UserError where no frame is within `tolerance`
-    seconds of a moment.
+    size: of the store's images, (H, W); much larger frames are reduced to a `ReducedImage`. Frames before the first
+    moment are skipped by seeking. Raises UserError if no frame is within `tolerance` seconds of a moment.
     """
     decoded = _decoded(file, float(moments[0]))
-    upright = _Upright(size)
+    upright = _UprightConverter(size)
     before: _Decoded | None = None
     after = next(decoded, None)
     image: Image | None = None
@@ -133,21 +133,21 @@ def frames_at(
 
 
 def frames(file: Path, chosen: Sequence[int], rows: int, table: Path) -> Iterator[tuple[int, Image]]:
-    """The frames with the numbers in `chosen`, which do not decrease, as (number, uint8 (H, W, 3) RGB).
+    """Yield the frames with the non-decreasing numbers in `chosen`, as (number, uint8 (H, W, 3) RGB).
 
-    rows: how many frames there have to be, one for each row of `table`; UserError where there are fewer or more.
+    rows: expected number of frames, one per row of `table`. Raises UserError for fewer or more frames.
     """
-    wanted = iter(chosen)
-    next_one = next(wanted, None)
-    seen, upright = 0, _Upright()
+    numbers = iter(chosen)
+    next_number = next(numbers, None)
+    seen, upright = 0, _UprightConverter()
     for _, frame in _decoded(file):
-        if next_one == seen:
+        if next_number == seen:
             image = upright(frame)
-            while next_one == seen:
+            while next_number == seen:
                 yield seen, image
-                next_one = next(wanted, None)
+                next_number = next(numbers, None)
         seen += 1
-        if next_one is None and chosen[-1] < rows - 1:
+        if next_number is None and chosen[-1] < rows - 1:
             return
         if seen > rows:
             raise UserError(f"the video {file} has more frames than {table} has rows ({rows})")
@@ -155,9 +155,9 @@ def frames(file: Path, chosen: Sequence[int], rows: int, table: Path) -> Iterato
         raise UserError(f"the video {file} has {seen} frames for the {rows} rows of {table}")
 
 
-class _Upright:
-    """YUV → RGB, turned as the camera was held. One that is far larger than `size` (H, W) is made small on the way, a
-    `Shrunk`: on 1920x1080 to 64x64 that is 2.8 times as fast, and 47 dB from the same made from the whole picture."""
+class _UprightConverter:
+    """Converts YUV to RGB and applies the rotation of the camera. Frames much larger than `size` (H, W) are reduced to
+    a `ReducedImage`: from 1920x1080 to 64x64 this is 2.8 times as fast, with 47 dB PSNR to the full result."""
 
     def __init__(self, size: tuple[int, int] | None = None) -> None:
         from av.video.reformatter import VideoReformatter
@@ -166,28 +166,30 @@ class _Upright:
 
     def __call__(self, frame: av.VideoFrame) -> Image:
         turns = round(frame.rotation / 90) % 4
-        divisor = self._divisor(frame.height, frame.width, lying=turns % 2 == 1)
+        divisor = self._divisor(frame.height, frame.width, sideways=turns % 2 == 1)
         rows, columns = math.ceil(frame.height / divisor), math.ceil(frame.width / divisor)
-        made = self.converter.reformat(frame, columns, rows, "rgb24", interpolation="AREA" if divisor > 1 else None)
-        image = np.asarray(made.to_ndarray(), dtype=np.uint8)
+        converted = self.converter.reformat(
+            frame, columns, rows, "rgb24", interpolation="AREA" if divisor > 1 else None
+        )
+        image = np.asarray(converted.to_ndarray(), dtype=np.uint8)
         upright = np.ascontiguousarray(np.rot90(image, turns)) if turns else image
         if divisor == 1:
             return upright
-        small = upright.view(Shrunk)
-        small.recorded = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
-        return small
+        reduced = upright.view(ReducedImage)
+        reduced.recorded = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
+        return reduced
 
-    def _divisor(self, height: int, width: int, lying: bool) -> int:
+    def _divisor(self, height: int, width: int, sideways: bool) -> int:
         if self.size is None:
             return 1
-        rows, columns = self.size[::-1] if lying else self.size
-        return max(1, min(height // (SPARE * rows), width // (SPARE * columns)))
+        rows, columns = self.size[::-1] if sideways else self.size
+        return max(1, min(height // (MIN_OVERSAMPLING * rows), width // (MIN_OVERSAMPLING * columns)))
 
 
 def _decoded(file: Path, start: float | None = None) -> Iterator[_Decoded]:
-    """All frames in the order they are shown in, or those from the key frame before `start` on.
+    """Yield all frames in presentation order, or those from the key frame before `start` on.
 
-    A device that cannot decode this file leaves it to the processor.
+    Falls back to the processor if the hardware decoder cannot decode the file.
     """
     import av
 
@@ -211,10 +213,8 @@ def _decode(file: Path, start: float | None, device: str | None) -> Iterator[_De
     accelerator = HWAccel(device, allow_software_fallback=True) if device else None
     with av.open(str(file), hwaccel=accelerator) as container:
         stream = container.streams.video[0]
-        if stream.width * stream.height > LARGEST:
-            raise UserError(
-                f"the video {file} says its pictures are {stream.height}x{stream.width}, too large to decode"
-            )
+        if stream.width * stream.height > MAX_PIXELS:
+            raise UserError(f"the video {file} has frames of {stream.height}x{stream.width}, too large to decode")
         timed, base = _timed(container), stream.time_base
         if start and timed and base:
             container.seek(int(start / base), stream=stream, backward=True)

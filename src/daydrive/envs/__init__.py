@@ -1,1 +1,1 @@
-"""Environments: what can be driven step by step."""
+"""Gymnasium environments."""

@@ -1,1 +1,1 @@
-"""Drives recorded from environments, in the layout that the sources `folder` and `carla` read."""
+"""Recording of drives from CARLA and Gymnasium environments, in the layout of the sources `folder` and `carla`."""

@@ -1,4 +1,4 @@
-"""Further drives for a store that is there: nothing of it moves, and it is whole at any moment."""
+"""Adding drives to a store: existing rows stay unchanged, and the store is valid at any time."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def added(drives: Path, target: Path, **options: Any) -> Store:
 def rows_of(store: Store) -> list[tuple[Any, ...]]:
     every = np.arange(store.rows)
     jpegs, actions = store.read(every)
-    told = store.read_values(every, ["drive", "frame", "time"])
-    return list(zip(jpegs, map(bytes, actions), *(told[name].tolist() for name in told), strict=True))
+    values = store.read_values(every, ["drive", "frame", "time"])
+    return list(zip(jpegs, map(bytes, actions), *(values[name].tolist() for name in values), strict=True))
 
 
-def test_what_is_there_stays_and_new_drives_follow(drives: Path, tmp_path: Path, capsys: Any) -> None:
+def test_existing_drives_stay_and_new_drives_follow(drives: Path, tmp_path: Path, capsys: Any) -> None:
     target = tmp_path / "store"
     before = added(drives, target)  # no store yet: an ordinary preparation
     there, rows = list(before.drives), rows_of(before)
@@ -55,8 +55,8 @@ def test_what_is_there_stays_and_new_drives_follow(drives: Path, tmp_path: Path,
     assert (splits.count("val"), splits.count("test")) == (2, 4)
     assert sorted(rows_of(store)) == sorted(rows_of(whole := fresh(drives, tmp_path)))
     assert store.fingerprint not in (before.fingerprint, whole.fingerprint)
-    told = store.metadata
-    assert told["frames"] == store.rows and told["repeated_frames"] == whole.metadata["repeated_frames"]
+    metadata = store.metadata
+    assert metadata["frames"] == store.rows and metadata["repeated_frames"] == whole.metadata["repeated_frames"]
 
     # the drives of a split do not lie together any more
     indices = [ClipIndex(store, name, 4) for name in ("train", "val", "test")]
@@ -67,9 +67,9 @@ def test_what_is_there_stays_and_new_drives_follow(drives: Path, tmp_path: Path,
         assert drive.name == clip.drive and abs(int(images[0, 0, 0, 0]) - int(numbered_image(frame)[0, 0, 0])) <= 4
     capsys.readouterr()
     again = added(drives, target)
-    assert "has these drives already" in capsys.readouterr().out and again.fingerprint == store.fingerprint
+    assert "already has these drives" in capsys.readouterr().out and again.fingerprint == store.fingerprint
     prepare("folder", drives, target, (16, 16), workers=1)
-    assert "prepared already" in capsys.readouterr().out
+    assert "is already prepared" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw", "store", "whole"]
 
 
@@ -78,7 +78,7 @@ def fresh(drives: Path, tmp_path: Path) -> Store:
 
 
 @pytest.mark.parametrize("ended_at", ["write_rows", "write_metadata"])
-def test_ended_on_the_way_the_store_is_as_it_was(
+def test_interruption_leaves_the_store_unchanged(
     drives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_at: str
 ) -> None:
     before = added(drives, tmp_path / "store", limit=3)
@@ -93,17 +93,17 @@ def test_ended_on_the_way_the_store_is_as_it_was(
     found = Store.open(tmp_path / "store")
     assert found.fingerprint == before.fingerprint and rows_of(found) == rows
     with monkeypatch.context() as patch:
-        patch.setattr(module.shards, "write_part", lambda *_: pytest.fail("a finished drive is read again"))
+        patch.setattr(module.shards, "write_shard", lambda *_: pytest.fail("a finished drive is read again"))
         store = added(drives, tmp_path / "store")
     assert sorted(rows_of(store)) == sorted(rows_of(fresh(drives, tmp_path)))
     assert not (tmp_path / "store.partial").exists()
     assert added(drives, tmp_path / "store").fingerprint == store.fingerprint
 
 
-def test_scores_are_missing_in_new_drives_until_they_are_made(drives: Path, tmp_path: Path, capsys: Any) -> None:
+def test_scores_are_missing_for_new_drives_until_computed(drives: Path, tmp_path: Path, capsys: Any) -> None:
     store = added(drives, tmp_path / "store", limit=3)
     add_score(store, "motion", MOTION, lambda drive: motion(store, drive))
-    assert "no numbers in the columns 'motion'" in (added(drives, tmp_path / "store") and capsys.readouterr().out)
+    assert "no values in the columns 'motion'" in (added(drives, tmp_path / "store") and capsys.readouterr().out)
     grown = Store.open(tmp_path / "store")
     values = grown.read_values(np.arange(grown.rows), ["motion"])["motion"]
     assert np.isnan(values[store.rows :]).all() and np.isfinite(values[1:6]).all()
@@ -143,25 +143,25 @@ def test_recordings_that_are_cut_in_time(tmp_path: Path) -> None:
             prepare("udacity", tmp_path / name, tmp_path / "store", (16, 16), workers=1, hz=10, add=True)
         )
     assert [drive.split for drive in store.drives] == 2 * ["train", "val", "test"]
-    assert [told["data_root"] for told in store.metadata["origins"]] == [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert [origin["data_root"] for origin in store.metadata["origins"]] == [str(tmp_path / "a"), str(tmp_path / "b")]
     assert [entry.get("origin", 0) for entry in store.metadata["drives"]] == [0, 0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"image_size": (16, 24)}, "image size is [16, 16], not [16, 24]"),
         ({"hz": 5}, "--hz is null, not 5"),
         ({"jpeg_quality": 80}, "jpeg quality is 95, not 80"),
         ({"fit": "crop"}, 'fit is "stretch", not "crop"'),
         ({"dataset": "road"}, 'dataset is "folder", not "road"'),
-        ({"overwrite": True}, "give one of them"),
-        ({"data_root": "other"}, "has a drive 'd1' already, from "),
-        ({"data_root": "faster"}, "has 10 frames a second and these drives have 20; give --hz 10"),
-        ({"output": "raw"}, "is a folder of something else"),
+        ({"overwrite": True}, "use one of them"),
+        ({"data_root": "other"}, "already has a drive 'd1', from "),
+        ({"data_root": "faster"}, "has 10 frames per second and these drives have 20; set --hz 10"),
+        ({"output": "raw"}, "is not a store; choose"),
     ],
 )
-def test_refused(change: dict[str, Any], said: str, drives: Path, tmp_path: Path) -> None:
+def test_refused(change: dict[str, Any], expected: str, drives: Path, tmp_path: Path) -> None:
     there = fresh(drives, tmp_path).path
     write_drive(tmp_path / "other" / "d1", 9)
     rows = [f"{k / 20},0,0.5,0,1" for k in range(9)]
@@ -169,13 +169,13 @@ def test_refused(change: dict[str, Any], said: str, drives: Path, tmp_path: Path
     metadata = (there / "store.json").read_text()
     places = {key: tmp_path / change[key] for key in ("data_root", "output") if key in change}
     call = {"dataset": "folder", "data_root": drives, "output": there, "image_size": (16, 16), **change, **places}
-    assert said in refuses(lambda: prepare(**call, workers=1, add=True), tmp_path)
+    assert expected in refuses(lambda: prepare(**call, workers=1, add=True), tmp_path)
     assert (there / "store.json").read_text() == metadata and json.loads(metadata)["table_version"] == 1
 
 
-def test_the_rule_of_the_splits() -> None:
+def test_split_proportions() -> None:
     for count in (3, 5, 8, 30, 100):
-        assert split.added(count, {}, 3) == split.by_drive(count, 3)
-    assert split.added(2, {"train": 6, "val": 2, "test": 4}, 0) == ["train", "train"]
-    assert sorted(split.added(12, {"train": 6, "val": 1, "test": 1}, 0)).count("test") == 3
-    assert split.added(1, {"train": 1}, 0) == ["test"]
+        assert split.by_drive_added(count, {}, 3) == split.by_drive(count, 3)
+    assert split.by_drive_added(2, {"train": 6, "val": 2, "test": 4}, 0) == ["train", "train"]
+    assert sorted(split.by_drive_added(12, {"train": 6, "val": 1, "test": 1}, 0)).count("test") == 3
+    assert split.by_drive_added(1, {"train": 1}, 0) == ["test"]

@@ -1,4 +1,4 @@
-"""Which store a training takes where nobody names one, and how large a dataset's pictures become."""
+"""The store a training uses by default, and the default image size of a dataset."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ SMALL = {"road", "gym", "udacity"}
 
 def put(store: Path, name: str, seconds: int) -> Path:
     """A store of this folder, prepared at that time."""
-    place = Path("data/processed") / name
-    shutil.copytree(store, place)
-    os.utime(place / METADATA_FILE, (seconds, seconds))
-    return place
+    path = Path("data/processed") / name
+    shutil.copytree(store, path)
+    os.utime(path / METADATA_FILE, (seconds, seconds))
+    return path
 
 
 def test_the_store_that_was_prepared_last(small_store: Path, here: Path) -> None:
-    with pytest.raises(UserError, match=r"which drives\? .*python scripts/prepare_dataset\.py --dataset NAME"):
+    with pytest.raises(UserError, match=r"no drives are given, .*python scripts/prepare_dataset\.py --dataset NAME"):
         find_store(None, DataConfig())
     older = put(small_store, "zoo", 1000)
-    assert find_store(None, DataConfig()) == (older, f"store: {older}; --data-root names another")
+    assert find_store(None, DataConfig()) == (older, f"store: {older}; --data-root selects another")
     newer = put(small_store, "ant", 2000)
     (here / "data/processed/none").mkdir()
-    found, said = find_store(None, DataConfig())
-    assert found == newer and said == (
-        f"store: {newer}, prepared last of the 2 under data/processed; --data-root names another"
+    found, message = find_store(None, DataConfig())
+    assert found == newer and message == (
+        f"store: {newer}, the most recently prepared of the 2 under data/processed; --data-root selects another"
     )
     assert find_store("elsewhere", DataConfig(root=older)) == (Path("elsewhere"), None)
     assert find_store(None, DataConfig(root=older)) == (older, None)

@@ -1,4 +1,4 @@
-"""Pictures of other proportions than the store's, a look at the first drives, and drives that belong together."""
+"""Fitting of images with another aspect ratio, limits on the number of drives, and groups of drives."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_the_store_says_how_its_pictures_were_fitted(fit: str, aspect: float, tm
     assert np.abs(decoded[10, 10].astype(int) - numbered_image(10)[0, 0]).max() < 20
     again = prepare("folder", tmp_path / "raw", tmp_path / "store", (20, 20), workers=1, fit=fit)
     other = "crop" if fit == "stretch" else "stretch"
-    said = refuses(lambda: prepare("folder", tmp_path / "raw", again, (20, 20), workers=1, fit=other), tmp_path)
-    assert f'its fit is "{fit}", not "{other}"' in said
+    message = refuses(lambda: prepare("folder", tmp_path / "raw", again, (20, 20), workers=1, fit=other), tmp_path)
+    assert f'its fit is "{fit}", not "{other}"' in message
 
 
 def test_a_store_from_before_there_was_a_choice_is_stretched(tmp_path: Path) -> None:

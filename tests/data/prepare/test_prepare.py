@@ -82,8 +82,8 @@ def test_killed_and_completed(whole: Store, tmp_path: Path, monkeypatch: pytest.
     assert not alive, "workers end with the preparation"
     finished = len(list(partial.glob("*.arrow")))
     asked: list[int] = []
-    write = shards.write_parts
-    monkeypatch.setattr(shards, "write_parts", lambda jobs, *rest: (asked.append(len(jobs)), write(jobs, *rest)))
+    write = shards.write_shards
+    monkeypatch.setattr(shards, "write_shards", lambda jobs, *rest: (asked.append(len(jobs)), write(jobs, *rest)))
     store = Store.open(prepare("counted", None, target, (24, 32), workers=1))
     assert asked == [8 - finished] and finished > 0
     assert store.fingerprint == whole.fingerprint and not partial.exists()
@@ -124,11 +124,13 @@ def test_ten_kills_at_random_moments(whole: Store, tmp_path: Path) -> None:
         rounds += 1
     assert len(left) > 2, f"they hit at different moments: {left} drives were finished"
     rows = np.arange(whole.rows)
-    (jpegs, actions), told = whole.read(rows), whole.read_values(rows, ["drive", "frame", "time", "number"])
+    (jpegs, actions), stored = whole.read(rows), whole.read_values(rows, ["drive", "frame", "time", "number"])
     for store in (Store.open(tmp_path / f"store{k}") for k in range(rounds)):
         others, same = store.read(rows)
         assert others == jpegs and np.array_equal(actions, same) and store.drives == whole.drives
-        assert all(np.array_equal(values, told[name]) for name, values in store.read_values(rows, list(told)).items())
+        assert all(
+            np.array_equal(values, stored[name]) for name, values in store.read_values(rows, list(stored)).items()
+        )
     assert sorted(os.listdir(tmp_path)) == sorted(["run.py", *(f"store{k}" for k in range(rounds))])
 
 

@@ -87,13 +87,13 @@ def test_a_node_is_lost_half_way(plain: Store, tmp_path: Path, capfd: pytest.Cap
         threading.Thread(target=lose_it, daemon=True).start()
         capfd.readouterr()
         prepare("counted", None, tmp_path / "store", (24, 32), drives=DRIVES, engine="ray", ray_address=cluster.address)
-        said = capfd.readouterr()
+        output = capfd.readouterr()
     finally:
         cluster.shutdown()
     store = Store.open(tmp_path / "store")
     assert finished and finished[0] < DRIVES - 2, "it was lost on the way"
     assert store.fingerprint == plain.fingerprint and store.drives == plain.drives
-    assert "usage" not in said.err.lower() and "ashboard" not in said.out + said.err
+    assert "usage" not in output.err.lower() and "ashboard" not in output.out + output.err
     assert sorted(os.listdir(tmp_path)) == ["plain", "store"]
 
 
@@ -108,27 +108,27 @@ def test_a_cluster_of_its_own(plain: Store, tmp_path: Path, monkeypatch: pytest.
 def test_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "store"
     call = lambda **options: lambda: prepare("counted", None, target, (24, 32), drives=3, **options)  # noqa: E731
-    assert "--engine rays: there is no such engine; did you mean 'ray'" in refuses(call(engine="rays"), tmp_path)
-    assert "--ray-address is for --engine ray" in refuses(call(ray_address="127.0.0.1:1"), tmp_path)
-    said = refuses(call(engine="ray", ray_address="127.0.0.1:1"), tmp_path)
-    assert "--ray-address 127.0.0.1:1: there is no Ray cluster to join" in said
+    assert "--engine rays: no such engine; did you mean 'ray'" in refuses(call(engine="rays"), tmp_path)
+    assert "--ray-address requires --engine ray" in refuses(call(ray_address="127.0.0.1:1"), tmp_path)
+    message = refuses(call(engine="ray", ray_address="127.0.0.1:1"), tmp_path)
+    assert "--ray-address 127.0.0.1:1: cannot connect to a Ray cluster" in message
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "pip install 'daydrive[ray]'" in refuses(call(engine="ray"), tmp_path)
 
 
 def test_what_a_node_does(plain: Store, tmp_path: Path) -> None:
-    """The work of the tasks without a cluster: a part passes through another place and arrives whole."""
-    from daydrive.data.prepare.shards import Job, read_part
+    """The tasks without a cluster: a shard is transferred through the staging folder and arrives complete."""
+    from daydrive.data.prepare.shards import Job, read_shard
 
     (tmp_path / "here").mkdir()
     (tmp_path / "passage").mkdir()
     drive = CountedSource().drives(Path(), {"drives": 1}, (24, 32))[0]
     job = Job(drive, (24, 32), ("number",), tmp_path / "here" / "000000.arrow")
-    for passing in (None, tmp_path / "passage" / "000000.arrow"):
-        assert ray_engine._work(job, passing) == 10
-        assert (passing or job.file).exists() and job.file.exists() == (passing is None)
-        ray_engine._arrive(job, passing)
-        assert read_part(job.file) == (10, (40, 60)) and os.listdir(tmp_path / "here") == ["000000.arrow"]
+    for staged in (None, tmp_path / "passage" / "000000.arrow"):
+        assert ray_engine._run_job(job, staged) == 10
+        assert (staged or job.file).exists() and job.file.exists() == (staged is None)
+        ray_engine._receive(job, staged)
+        assert read_shard(job.file) == (10, (40, 60)) and os.listdir(tmp_path / "here") == ["000000.arrow"]
         job.file.unlink()
-    with pytest.raises(UserError, match="where this machine does not see it"):
-        ray_engine._arrive(job, None)
+    with pytest.raises(UserError, match="to a location that this machine cannot see"):
+        ray_engine._receive(job, None)

@@ -1,4 +1,4 @@
-"""What a preparation refuses: tables, pictures, recordings."""
+"""Preparation rejects malformed tables, images and recordings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GOOD = "0.1,0.5,0,1"
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "expected"),
     [
         ([GOOD] * 3, "has 3 rows for the 4 images"),
         ([GOOD, "left,0,0,1", GOOD, GOOD], "actions.csv, row 3: steering is 'left', expected a number"),
@@ -25,27 +25,27 @@ GOOD = "0.1,0.5,0,1"
         ([], "has 0 rows below its header"),
     ],
 )
-def test_tables(rows: list[str], said: str, refuse: Refuse, tmp_path: Path) -> None:
+def test_tables(rows: list[str], expected: str, refuse: Refuse, tmp_path: Path) -> None:
     write_drive(tmp_path / "raw" / "d", 4, rows, HEADER)
     command = ("prepare-dataset", "--dataset", "folder", "--workers", 1, "--output", "new/store", "--data-root")
-    refuse(*command, tmp_path / "raw", said=said)
+    refuse(*command, tmp_path / "raw", said=expected)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (simplejpeg.encode_jpeg(np.ascontiguousarray(numbered_image(3)))[:300], "row 4: .*f2.jpg is a damaged JPEG"),
         (b"", r"row 4: .*f2.jpg is empty \(0 bytes\)"),
-        (b"hello", "row 4: .*f2.jpg is not a picture"),
+        (b"hello", "row 4: .*f2.jpg is not a supported image"),
     ],
 )
 @pytest.mark.parametrize("workers", [1, 2])
-def test_pictures(content: bytes, said: str, workers: int, refuse: Refuse, tmp_path: Path) -> None:
+def test_images(content: bytes, expected: str, workers: int, refuse: Refuse, tmp_path: Path) -> None:
     for k in range(2):
         write_drive(tmp_path / "raw" / f"d{k}", 4)
     (tmp_path / "raw" / "d1" / "images" / "f2.jpg").write_bytes(content)
     command = ("prepare-dataset", "--dataset", "folder", "--workers", workers, "--output", "new/store", "--data-root")
-    refuse(*command, tmp_path / "raw", said=said)
+    refuse(*command, tmp_path / "raw", said=expected)
 
 
 def test_recordings_and_outputs(refuse: Refuse, tmp_path: Path, here: Path, road_store: Path) -> None:
@@ -58,8 +58,8 @@ def test_recordings_and_outputs(refuse: Refuse, tmp_path: Path, here: Path, road
     refuse(*command, root, "--hz", 50, said="too few for --hz 50")
     refuse(*command, root, "--output", "file", said="the output file is a file")
     refuse(*command, root, "--output", "file/store", said="cannot be written")
-    refuse(*command, root, "--output", root, said="something else")
+    refuse(*command, root, "--output", root, said="is not a store; choose an empty")
     refuse(*command, root, "--output", road_store, said="there is another store at")
-    for old, new, said in (("0.5", "fast", "row 1: throttle is 'fast'"), ("_100.jpg", ".jpg", "row 2: ")):
+    for old, new, expected in (("0.5", "fast", "row 1: throttle is 'fast'"), ("_100.jpg", ".jpg", "row 2: ")):
         (root / "driving_log.csv").write_text(log.replace(old, new))
-        refuse(*command, root, said=said)
+        refuse(*command, root, said=expected)

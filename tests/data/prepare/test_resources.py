@@ -1,4 +1,4 @@
-"""What a preparation takes: room on the disk, quality, decoding at less, pictures that claim to be huge."""
+"""Resources of a preparation: disk space, JPEG quality, reduced decoding, huge images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import simplejpeg
 
 from daydrive.data import images, sources
-from daydrive.data.images import Shrunk, fitted, read_image, recorded_size
+from daydrive.data.images import ReducedImage, fitted, read_image, recorded_size
 from daydrive.data.prepare import disk_space, shards
 from daydrive.data.prepare import prepare as module
 from daydrive.data.prepare.prepare import prepare
@@ -36,7 +36,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sources.SOURCES, "counted", CountedSource())
 
 
-def test_too_little_room_is_said_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_insufficient_disk_space_is_reported_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "store"
     whole = Store.open(prepare("counted", None, tmp_path / "whole", (24, 32), workers=1))
     size = sum(file.stat().st_size for file in whole.path.rglob("*.lance"))
@@ -46,29 +46,29 @@ def test_too_little_room_is_said_before(tmp_path: Path, monkeypatch: pytest.Monk
         if enough:
             assert Store.open(prepare("counted", None, target, (24, 32), workers=1)).fingerprint == whole.fingerprint
             continue
-        said = refuses(lambda: prepare("counted", None, target, (24, 32), workers=1), tmp_path)
-        assert "store.partial has" in said and "MB left, and 108 frames take about" in said
-        assert "first drive by drive and then as a table; free some, or choose a smaller --image-size" in said
+        message = refuses(lambda: prepare("counted", None, target, (24, 32), workers=1), tmp_path)
+        assert "store.partial has" in message and "MB of free space, and 108 frames need about" in message
+        assert ", for the shards and the table; free some space, or choose a smaller --image-size" in message
         monkeypatch.setattr(disk_space, "SAMPLE", 3)
-        asked.append(float(said.split("take about ")[1].split(" MB")[0]))
+        asked.append(float(message.split("need about ")[1].split(" MB")[0]))
     assert 1.5 * size < asked[0] * 1e6 + 1e5
 
 
 def test_a_disk_that_fills_up_keeps_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = shards.write_part
+    write = shards.write_shard
 
     def full(job: shards.Job, *rest: Any) -> None:
         if job.drive.name == "c2":
             raise OSError(errno.ENOSPC, "No space left on device")
         write(job, *rest)
 
-    said = r"No space left on device\); the next run goes on"
-    with monkeypatch.context() as patch, pytest.raises(UserError, match=said):
-        patch.setattr(shards, "write_part", full)
+    message = r"No space left on device\); the next run resumes"
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=message):
+        patch.setattr(shards, "write_shard", full)
         prepare("counted", None, tmp_path / "store", (24, 32), workers=1, drives=4)
     assert len(list((tmp_path / "store.partial").glob("*.arrow"))) == 2
     again: list[str] = []
-    monkeypatch.setattr(shards, "write_part", lambda job, *rest: (again.append(job.drive.name), write(job, *rest)))
+    monkeypatch.setattr(shards, "write_shard", lambda job, *rest: (again.append(job.drive.name), write(job, *rest)))
     prepare("counted", None, tmp_path / "store", (24, 32), workers=1, drives=4)
     assert again == ["c2", "c3"] and not (tmp_path / "store.partial").exists()
 
@@ -88,11 +88,13 @@ def test_quality_and_pictures_that_are_taken_as_they_are(tmp_path: Path) -> None
         assert first == kept and store.metadata["jpeg_quality"] == quality
         sizes.append(len(second))
     assert sizes[0] < 0.6 * sizes[1]
-    said = refuses(lambda: prepare("folder", tmp_path / "raw", target, (24, 32), workers=1, jpeg_quality=40), tmp_path)
-    assert "its jpeg quality is 95, not 40" in said
+    message = refuses(
+        lambda: prepare("folder", tmp_path / "raw", target, (24, 32), workers=1, jpeg_quality=40), tmp_path
+    )
+    assert "its jpeg quality is 95, not 40" in message
     for quality in (0, 101):
-        said = refuses(lambda q=quality: prepare("folder", tmp_path, tmp_path / "x", jpeg_quality=q), tmp_path)  # type: ignore[misc]
-        assert f"--jpeg-quality {quality} is impossible; it goes from 1 to 100" in said
+        message = refuses(lambda q=quality: prepare("folder", tmp_path, tmp_path / "x", jpeg_quality=q), tmp_path)  # type: ignore[misc]
+        assert f"--jpeg-quality {quality} is out of range; it must be from 1 to 100" in message
 
 
 def natural(size: tuple[int, int]) -> Image:
@@ -104,16 +106,16 @@ def natural(size: tuple[int, int]) -> Image:
 
 
 @pytest.mark.parametrize("fit", ["stretch", "crop", "letterbox"])
-def test_decoded_at_less(tmp_path: Path, fit: Any) -> None:
+def test_reduced_decoding(tmp_path: Path, fit: Any) -> None:
     file, size = tmp_path / "p.jpg", (64, 64)
     file.write_bytes(simplejpeg.encode_jpeg(natural((450, 800)), 92, "RGB", "420"))
     whole, less = (read_image(file, "row 1", size, shrink=shrink) for shrink in (False, True))
-    assert isinstance(less, Shrunk) and recorded_size(less) == (450, 800) == recorded_size(whole)  # type: ignore[arg-type]
-    assert images.SPARE * 64 <= less.shape[0] <= 225
+    assert isinstance(less, ReducedImage) and recorded_size(less) == (450, 800) == recorded_size(whole)  # type: ignore[arg-type]
+    assert images.MIN_OVERSAMPLING * 64 <= less.shape[0] <= 225
     error = fitted(whole, size, fit).astype(float) - fitted(less, size, fit)  # type: ignore[arg-type]
     assert 10 * np.log10(255**2 / np.mean(error**2)) > 44
     for other in ((200, 200), (64, 140), (450, 800)):
-        assert not isinstance(read_image(file, "row 1", other, shrink=True), Shrunk)
+        assert not isinstance(read_image(file, "row 1", other, shrink=True), ReducedImage)
 
 
 def test_the_store_says_the_size_that_was_recorded(tmp_path: Path) -> None:
@@ -130,22 +132,22 @@ def huge_png(width: int, height: int) -> bytes:
 
 def huge_jpeg(width: int, height: int) -> bytes:
     data = bytearray(simplejpeg.encode_jpeg(numbered_image(1, (16, 16)), 95))
-    place = data.index(b"\xff\xc0")
-    data[place + 5 : place + 9] = struct.pack(">HH", height, width)
+    offset = data.index(b"\xff\xc0")
+    data[offset + 5 : offset + 9] = struct.pack(">HH", height, width)
     return bytes(data)
 
 
 @pytest.mark.parametrize("data", [huge_png(30000, 30000), huge_jpeg(30000, 30000)])
-def test_pictures_that_claim_to_be_huge(data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_claim_to_be_huge(data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def decoded(*_: Any, **__: Any) -> None:
         raise AssertionError("it was decoded")
 
     monkeypatch.setattr(cv2, "imdecode", decoded)
     monkeypatch.setattr(simplejpeg, "decode_jpeg", decoded)
     (tmp_path / "p").write_bytes(data)
-    said = refuses(lambda: read_image(tmp_path / "p", "log.csv, row 3", (64, 64)), tmp_path)
-    assert said.startswith("log.csv, row 3: the picture")
-    assert "is 30000x30000, and 100 million pixels are the most" in said
+    message = refuses(lambda: read_image(tmp_path / "p", "log.csv, row 3", (64, 64)), tmp_path)
+    assert message.startswith("log.csv, row 3: the image")
+    assert "is 30000x30000, more than the maximum of 100 million pixels" in message
 
 
 def test_a_damaged_png(tmp_path: Path) -> None:
@@ -159,11 +161,11 @@ def test_a_damaged_png(tmp_path: Path) -> None:
         assert "is a damaged PNG" in str(error)
 
 
-def test_lengths_that_are_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "check_space", disk_space.check_space)
+def test_unknown_lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "check_disk_space", disk_space.check_disk_space)
     job = shards.Job(CountedSource().drives(Path(), {"drives": 1}, (8, 8))[0], (8, 8), ("number",), tmp_path / "0")
     unknown = shards.Job(type(job.drive)("x", 10.0, job.drive.frames), (8, 8), ("number",), tmp_path / "1")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 0))
-    disk_space.check_space([unknown], [unknown], tmp_path, True)
-    with pytest.raises(UserError, match=r"0\.0 MB left, and 20 frames"):
-        disk_space.check_space([job, unknown], [unknown], tmp_path, True)
+    disk_space.check_disk_space([unknown], [unknown], tmp_path, True)
+    with pytest.raises(UserError, match=r"0\.0 MB of free space, and 20 frames"):
+        disk_space.check_disk_space([job, unknown], [unknown], tmp_path, True)

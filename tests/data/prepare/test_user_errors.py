@@ -45,22 +45,22 @@ def test_unknown_names_get_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "options", "said"),
+    ("dataset", "options", "expected"),
     [
         ("udacity", {"drives": 3}, "does not take --drives; its options: --hz"),
-        ("road", {"drives": 0}, "--drives has to be at least 1"),
-        ("road", {"frames": "many"}, "--frames has to be an integer"),
-        ("road", {"frames": 2.5}, "--frames has to be an integer"),
-        ("folder", {"hz": float("nan")}, "--hz has to be at least 0.1"),
+        ("road", {"drives": 0}, "--drives must be at least 1"),
+        ("road", {"frames": "many"}, "--frames must be an integer"),
+        ("road", {"frames": 2.5}, "--frames must be an integer"),
+        ("folder", {"hz": float("nan")}, "--hz must be at least 0.1"),
         ("gym", {}, "needs --env"),
         ("gym", {"env": "CartPole-v1"}, "has no image observations"),
         ("gym", {"env": "daydrive/Road-v0", "hz": 3}, "--hz 3 does not divide"),
         ("road", {"workers": -1}, "--workers"),
     ],
 )
-def test_options(dataset: str, options: dict[str, object], said: str, tmp_path: Path) -> None:
+def test_options(dataset: str, options: dict[str, object], expected: str, tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
-    assert said in refused(dataset, tmp_path, **options)
+    assert expected in refused(dataset, tmp_path, **options)
 
 
 @pytest.mark.parametrize("size", [(0, 64), (64, -1), (4, 4), (64, 100_000)])
@@ -69,7 +69,7 @@ def test_impossible_image_sizes(size: tuple[int, int], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "header", "said"),
+    ("rows", "header", "expected"),
     [
         ([GOOD] * 3, HEADER, "has 3 rows for the 4 images"),
         ([GOOD] * 5, HEADER, "has 5 rows for the 4 images"),
@@ -85,27 +85,27 @@ def test_impossible_image_sizes(size: tuple[int, int], tmp_path: Path) -> None:
         ([f"{GOOD},{t}" for t in (0, 9, 99, 999)], f"{HEADER},time", "without a gap"),
     ],
 )
-def test_bad_tables(rows: list[str], header: str, said: str, tmp_path: Path) -> None:
+def test_bad_tables(rows: list[str], header: str, expected: str, tmp_path: Path) -> None:
     write_drive(tmp_path / "raw" / "d", 4, rows, header)
-    options = {"hz": 10} if "gap" in said else {}
+    options = {"hz": 10} if "gap" in expected else {}
     message = refused("folder", tmp_path, **options)
-    assert said in message or ("gap" in said and "too few for --hz" in message)
+    assert expected in message or ("gap" in expected and "too few for --hz" in message)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"", "is empty (0 bytes)"),
         (encode(numbered_image(3))[:300], "damaged JPEG"),
         (b"\x89PNG\r\n\x1a\n" + bytes(50), "truncated PNG"),
-        (b"GIF89a nonsense", "not a picture"),
+        (b"GIF89a nonsense", "not a supported image"),
     ],
 )
-def test_bad_pictures(content: bytes, said: str, tmp_path: Path) -> None:
+def test_bad_images(content: bytes, expected: str, tmp_path: Path) -> None:
     write_drive(tmp_path / "raw" / "d", 4)
     (tmp_path / "raw" / "d" / "images" / "f2.jpg").write_bytes(content)
     message = refused("folder", tmp_path)
-    assert said in message and "row 4" in message and "f2.jpg" in message
+    assert expected in message and "row 4" in message and "f2.jpg" in message
 
 
 def test_folder_layouts(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_too_fast_a_clock_and_different_rates(tmp_path: Path) -> None:
     for k, rate in enumerate((10, 20)):
         rows = [f"{GOOD},{i / rate}" for i in range(6)]
         write_drive(tmp_path / "raw" / f"d{k}", 6, rows, f"{HEADER},time")
-    assert "different rates (10, 20 Hz); give --hz" in refused("folder", tmp_path)
+    assert "different frame rates (10, 20 Hz); set --hz" in refused("folder", tmp_path)
     assert "too few for --hz 20" in refused("folder", tmp_path, hz=20)
 
 
@@ -142,7 +142,7 @@ def change(line: int, old: str, new: str) -> Callable[[list[str]], None]:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "expected"),
     [
         (change(2, "0.5,0.0", "fast,0.0"), "row 3: throttle is 'fast', expected a number"),
         (change(2, "0.5,0.0", "nan,0.0"), "row 3: throttle is nan"),
@@ -152,15 +152,15 @@ def change(line: int, old: str, new: str) -> Callable[[list[str]], None]:
         (lambda lines: lines.clear(), "0 rows"),
         (change(0, "center_2020", "center_20x0"), "row 1: "),
         (change(0, "_01_02_", "_13_02_"), "row 1: the time in"),
-        (change(4, "_400.jpg", "_450.jpg"), "row 5: the picture"),
+        (change(4, "_400.jpg", "_450.jpg"), "row 5: the image"),
     ],
 )
-def test_bad_udacity_logs(spoil: Callable[[list[str]], None], said: str, tmp_path: Path) -> None:
+def test_bad_udacity_logs(spoil: Callable[[list[str]], None], expected: str, tmp_path: Path) -> None:
     root = write_udacity(tmp_path / "raw", [100 * k for k in range(20)])
     lines = (root / "driving_log.csv").read_text().splitlines()
     spoil(lines)
     (root / "driving_log.csv").write_text("\n".join(lines))
-    assert said in refused("udacity", tmp_path)
+    assert expected in refused("udacity", tmp_path)
 
 
 @pytest.mark.parametrize("prefix", ["..\\..\\", "../../", "/", "C:\\"])
@@ -174,7 +174,7 @@ def test_a_path_in_the_log_does_not_leave_the_root(prefix: str, tmp_path: Path) 
     lines[1] = f"{prefix}{name},l,r,0,0,0,0"
     (root / "driving_log.csv").write_text("\n".join(lines))
     message = refused("udacity", tmp_path)
-    assert "row 2: the picture" in message and str(root / "IMG" / name) in message
+    assert "row 2: the image" in message and str(root / "IMG" / name) in message
 
 
 def test_outputs_that_cannot_be(tmp_path: Path) -> None:
@@ -185,7 +185,9 @@ def test_outputs_that_cannot_be(tmp_path: Path) -> None:
     assert "is a file" in refused("folder", tmp_path, output=tmp_path / "file")
     assert "cannot be written" in refused("folder", tmp_path, output=tmp_path / "file" / "store")
     for overwrite in (False, True):
-        assert "something else" in refused("folder", tmp_path, output=tmp_path / "other", overwrite=overwrite)
+        assert "is not a store; choose an empty" in refused(
+            "folder", tmp_path, output=tmp_path / "other", overwrite=overwrite
+        )
     assert (tmp_path / "other" / "precious.txt").read_text() == "keep me"
 
 
@@ -195,7 +197,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     write_drive(tmp_path / "raw" / "d", 30)
     monkeypatch.setattr("daydrive.data.prepare.prepare.write_store", full)
-    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); the next run goes on"):
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); the next run resumes"):
         prepare("folder", tmp_path / "raw", tmp_path / "out", (16, 16), workers=1)
     assert [file.name for file in tmp_path.rglob("*.arrow")] == ["000000.arrow"] and not (tmp_path / "out").exists()
 
@@ -208,7 +210,7 @@ def test_stores_that_are_none(tmp_path: Path) -> None:
     def opened() -> str:
         return refuses(lambda: Store.open(path).read([0]), tmp_path)
 
-    assert "make one with" in refuses(lambda: Store.open(tmp_path / "nowhere"), tmp_path)
+    assert "create one with" in refuses(lambda: Store.open(tmp_path / "nowhere"), tmp_path)
     assert "not a prepared store" in refuses(lambda: Store.open(tmp_path / "raw"), tmp_path)
     (path / "store.json").write_text(json.dumps({**metadata, "format_version": 99}))
     assert "format version 99" in opened()
@@ -224,4 +226,4 @@ def test_stores_that_are_none(tmp_path: Path) -> None:
     data.write_bytes(data.read_bytes()[:1000])
     assert "damaged" in opened()
     shutil.rmtree(path / "frames.lance")
-    assert "lost its table" in opened()
+    assert "has no table" in opened()

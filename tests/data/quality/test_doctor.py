@@ -1,4 +1,4 @@
-"""The doctor finds what was planted in drives, names it and its size, and finds nothing in the drives as they are."""
+"""The doctor finds planted faults with their kind and size, and nothing in sound drives."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 from daydrive import cli
 from daydrive.data.prepare.prepare import prepare
-from daydrive.data.quality.doctor.cache import diagnosis, keep, kept
-from daydrive.data.quality.doctor.correlate import commanded, correlate, turned
-from daydrive.data.quality.doctor.examine import examine, examine_quickly, judge
+from daydrive.data.quality.doctor.cache import diagnosis, load_findings, save_diagnosis
+from daydrive.data.quality.doctor.correlate import commanded_turn, correlate, image_turn
+from daydrive.data.quality.doctor.examine import diagnose, examine, examine_quickly
 from daydrive.data.quality.doctor.features import DriveFeatures
 from daydrive.data.quality.doctor.finding import Finding
 from daydrive.data.quality.doctor.motion import SIDE, pyramid, shift
@@ -26,28 +26,28 @@ from helpers.paths import SHARED
 from helpers.planted_faults import (
     Fault,
     column,
-    everywhere,
+    delayed_images,
     faulted_store,
+    features_of,
+    images_of,
+    in_all,
     in_one,
-    late_pictures,
-    looked_at,
     mirrored,
-    pictures,
-    seen_anew,
     steering,
     thinned,
+    with_images,
 )
 
 DEGREES = 180 / np.pi
 
 
 class Recordings:
-    """A store as it is, what the doctor keeps of its drives, and a drive to plant in."""
+    """A sound store, the features of its drives, and the index of the drive for planted faults."""
 
-    def __init__(self, path: Path, place: int) -> None:
-        self.store, self.place = Store.open(path), place
-        self.drives = looked_at(self.store)
-        self.drive = self.drives[place]
+    def __init__(self, path: Path, index: int) -> None:
+        self.store, self.index = Store.open(path), index
+        self.drives = features_of(self.store)
+        self.drive = self.drives[index]
 
 
 @pytest.fixture(scope="session")
@@ -74,19 +74,19 @@ def without_notes(findings: list[Finding]) -> list[Finding]:
 
 
 def one(findings: list[Finding], *codes: str) -> Finding:
-    """The only thing found but for notes, and it is one of these kinds."""
+    """The only finding besides notes, which is of one of these kinds."""
     (finding,) = without_notes(findings)
     assert finding.code in codes, finding
-    assert "\n" not in finding.says and finding.fix
+    assert "\n" not in finding.message and finding.fix
     return finding
 
 
-def test_nothing_is_found_in_drives_as_they_are(recordings: Recordings) -> None:
-    assert not without_notes(judge(recordings.drives))
+def test_sound_drives_have_no_findings(recordings: Recordings) -> None:
+    assert not without_notes(diagnose(recordings.drives))
     assert not without_notes(examine_quickly(recordings.store))
 
 
-def test_motion_of_a_picture_is_measured() -> None:
+def test_image_motion_is_measured() -> None:
     rng = np.random.default_rng(0)
     wide = cv2.GaussianBlur(rng.uniform(0, 255, (SIDE, 2 * SIDE)).astype(np.float32), (0, 0), 2.0)
     for pixels in (-5, 0, 3):
@@ -102,20 +102,22 @@ CAMERA = {"camera-mirrored", "steering-or-camera"}
 @pytest.mark.parametrize(
     ("fault", "codes"), [(steering(np.negative), STEERING), (mirrored, CAMERA)], ids=["inverted", "mirrored"]
 )
-def test_steering_against_the_picture(recordings: Recordings, whole: bool, fault: Fault, codes: set[str]) -> None:
-    drives, place = recordings.drives, recordings.place
-    finding = one(everywhere(drives, fault) if whole else in_one(drives, place, fault), *codes)
+def test_inverted_steering_and_mirrored_camera(
+    recordings: Recordings, whole: bool, fault: Fault, codes: set[str]
+) -> None:
+    drives, index = recordings.drives, recordings.index
+    finding = one(in_all(drives, fault) if whole else in_one(drives, index, fault), *codes)
     assert finding.severity == "fatal" and finding.whole == whole and finding.rows
-    assert whole or finding.drives == (drives[place].name,)
-    if recordings.store.source == "road":  # its curvature tells which of the two it is
+    assert whole or finding.drives == (drives[index].name,)
+    if recordings.store.source == "road":  # its curvature decides between the two
         assert finding.code != "steering-or-camera"
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "drive"])
 @pytest.mark.parametrize("frames", [-5, -3, 3, 6])
 def test_lag(recordings: Recordings, whole: bool, frames: int) -> None:
-    fault, drives, place = late_pictures(frames), recordings.drives, recordings.place
-    finding = one(everywhere(drives, fault) if whole else in_one(drives, place, fault), "lag")
+    fault, drives, index = delayed_images(frames), recordings.drives, recordings.index
+    finding = one(in_all(drives, fault) if whole else in_one(drives, index, fault), "lag")
     assert finding.size == pytest.approx(frames, abs=1.0) and finding.whole == whole
     assert (finding.severity == "fatal") == (frames < 0 or frames == 6) and finding.curve is not None
 
@@ -126,57 +128,57 @@ def scaled(factor: float) -> Fault:
 
 @pytest.mark.parametrize("factor", [DEGREES, 1 / DEGREES, 0.4])
 def test_scale_of_the_steering(recordings: Recordings, factor: float) -> None:
-    drives, place = recordings.drives, recordings.place
-    found = [f for f in in_one(drives, place, scaled(factor)) if f.code not in ("saturated", "unbalanced")]
+    drives, index = recordings.drives, recordings.index
+    found = [f for f in in_one(drives, index, scaled(factor)) if f.code not in ("saturated", "unbalanced")]
     finding = one(found, "steering-scale")
-    assert finding.size == pytest.approx(factor, rel=0.2) and finding.drives == (drives[place].name,)
+    assert finding.size == pytest.approx(factor, rel=0.2) and finding.drives == (drives[index].name,)
     assert finding.severity == "fatal"
     if factor != 0.4:  # against other drives alone
-        found = [f for f in everywhere(drives, scaled(factor)) if f.code not in ("saturated", "unbalanced")]
+        found = [f for f in in_all(drives, scaled(factor)) if f.code not in ("saturated", "unbalanced")]
         finding = one(found, "steering-scale")
         assert finding.size == pytest.approx(factor, rel=0.2) and finding.whole
-        assert "degrees" in finding.says
+        assert "degrees" in finding.message
 
 
 @pytest.mark.parametrize("factor", [3.6, 1 / 3.6])
 def test_scale_of_the_speed(recordings: Recordings, factor: float) -> None:
-    drives, place = recordings.drives, recordings.place
+    drives, index = recordings.drives, recordings.index
     fault = column("speed", lambda speed: speed * factor)
-    finding = one(in_one(drives, place, fault), "speed-scale")
-    assert finding.size == pytest.approx(factor, rel=0.2) and "km/h" in finding.says
+    finding = one(in_one(drives, index, fault), "speed-scale")
+    assert finding.size == pytest.approx(factor, rel=0.2) and "km/h" in finding.message
     if factor > 1:  # accelerations that no tyre holds
-        finding = one(everywhere(drives, fault), "speed-scale")
+        finding = one(in_all(drives, fault), "speed-scale")
         assert finding.size == pytest.approx(factor, rel=0.2) and finding.whole
 
 
 @pytest.mark.parametrize(("factor", "code"), [(3.6, "speed-scale"), (0.5, "frame-rate")])
-def test_speed_against_the_way_between_positions(road: Recordings, factor: float, code: str) -> None:
+def test_speed_against_positions(road: Recordings, factor: float, code: str) -> None:
     def with_positions(drive: DriveFeatures) -> DriveFeatures:
         speed = drive.values["speed"]
         values = {**drive.values, "x": np.cumsum(speed) / drive.hz, "y": np.zeros(len(drive))}
         return replace(drive, values={**values, "speed": speed * factor})
 
-    found = [f for f in everywhere(road.drives, with_positions) if not f.code.startswith("leak")]
+    found = [f for f in in_all(road.drives, with_positions) if not f.code.startswith("leak")]
     size = one(found, code).size
     assert size == pytest.approx(factor if code == "speed-scale" else 1 / factor, rel=0.02)
 
 
-def test_every_third_frame_under_the_clock_of_all(recordings: Recordings) -> None:
-    finding = one(in_one(recordings.drives, recordings.place, thinned(3)), "frame-rate")
+def test_every_third_frame_at_an_unchanged_rate(recordings: Recordings) -> None:
+    finding = one(in_one(recordings.drives, recordings.index, thinned(3)), "frame-rate")
     assert finding.size == pytest.approx(3, rel=0.2)
 
 
-def test_another_rate_than_the_clock_says(recordings: Recordings) -> None:
+def test_rate_that_contradicts_the_timestamps(recordings: Recordings) -> None:
     for found in (
-        everywhere(recordings.drives, column("time", lambda time: time * 2)),
-        in_one(recordings.drives, recordings.place, column("time", lambda time: time * 2)),
+        in_all(recordings.drives, column("time", lambda time: time * 2)),
+        in_one(recordings.drives, recordings.index, column("time", lambda time: time * 2)),
     ):
         finding = one(found, "frame-rate")
         assert finding.size == pytest.approx(2.0) and finding.severity == "fatal"
 
 
-def test_clocks_that_jump_and_frames_that_are_missing(recordings: Recordings) -> None:
-    drives, place, hz = recordings.drives, recordings.place, recordings.store.hz
+def test_clock_jumps_and_missing_frames(recordings: Recordings) -> None:
+    drives, index, hz = recordings.drives, recordings.index, recordings.store.hz
 
     def gap(time: np.ndarray) -> np.ndarray:
         time[40:] += 7 / hz
@@ -186,9 +188,9 @@ def test_clocks_that_jump_and_frames_that_are_missing(recordings: Recordings) ->
         time[60:] -= 5.0
         return time
 
-    finding = one(in_one(drives, place, column("time", gap)), "dropped-frames")
+    finding = one(in_one(drives, index, column("time", gap)), "dropped-frames")
     assert (finding.size, finding.frames) == (pytest.approx(7), (39, 40))
-    finding = one(in_one(drives, place, column("time", back)), "clock-jumps")
+    finding = one(in_one(drives, index, column("time", back)), "clock-jumps")
     assert finding.frames == (59, 60) and finding.severity == "fatal"
 
 
@@ -197,7 +199,7 @@ def test_missing_frames_show_in_a_counter(udacity: Recordings) -> None:
         row[50:] += 30
         return row
 
-    finding = one(in_one(udacity.drives, udacity.place, column("row", gap)), "dropped-frames")
+    finding = one(in_one(udacity.drives, udacity.index, column("row", gap)), "dropped-frames")
     assert finding.frames == (49, 50) and finding.size == pytest.approx(30, abs=2)
 
 
@@ -211,49 +213,49 @@ def spoil(at: slice, value: float) -> Fault:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_no_numbers(recordings: Recordings, value: float) -> None:
-    finding = one(in_one(recordings.drives, recordings.place, spoil(slice(30, 33), value)), "not-finite")
+def test_values_that_are_not_finite(recordings: Recordings, value: float) -> None:
+    finding = one(in_one(recordings.drives, recordings.index, spoil(slice(30, 33), value)), "not-finite")
     assert finding.frames == (30, 32) and finding.size == 3 and finding.severity == "fatal"
 
 
 def test_out_of_range_saturated_stuck_and_constant(recordings: Recordings) -> None:
-    drives, place = recordings.drives, recordings.place
-    found = in_one(drives, place, spoil(slice(20, 22), 7.0))
+    drives, index = recordings.drives, recordings.index
+    found = in_one(drives, index, spoil(slice(20, 22), 7.0))
     assert {f.code for f in found if f.severity == "fatal"} >= {"out-of-range"}
-    found = in_one(drives, place, spoil(slice(20, None), 1.0))
+    found = in_one(drives, index, spoil(slice(20, None), 1.0))
     assert {f.code for f in without_notes(found)} == {"saturated"}
-    found = in_one(drives, place, spoil(slice(20, 80), 0.31))
+    found = in_one(drives, index, spoil(slice(20, 80), 0.31))
     (stuck,) = (f for f in found if f.code == "stuck")
-    assert stuck.size == pytest.approx(60, abs=1) and stuck.drives == (drives[place].name,)
+    assert stuck.size == pytest.approx(60, abs=1) and stuck.drives == (drives[index].name,)
     for value in (0.0, 0.3):
-        finding = next(f for f in everywhere(drives, spoil(slice(None), value)) if f.code == "constant")
+        finding = next(f for f in in_all(drives, spoil(slice(None), value)) if f.code == "constant")
         assert finding.whole and finding.size == pytest.approx(value)
-    assert "constant" in {f.code for f in in_one(drives, place, spoil(slice(None), 0.0))}
+    assert "constant" in {f.code for f in in_one(drives, index, spoil(slice(None), 0.0))}
 
 
 def test_unbalanced_and_short(road: Recordings) -> None:
-    found = everywhere(road.drives, steering(lambda values: values * 0.02))
+    found = in_all(road.drives, steering(lambda values: values * 0.02))
     assert next(f for f in found if f.code == "unbalanced").severity == "warning"
-    found = everywhere(road.drives, steering(np.abs))
-    assert any("right" in f.says for f in found if f.code == "unbalanced")
+    found = in_all(road.drives, steering(np.abs))
+    assert any("right" in f.message for f in found if f.code == "unbalanced")
     short = thinned(20)(road.drive)
-    found = judge([*road.drives[: road.place], short, *road.drives[road.place + 1 :]])
+    found = diagnose([*road.drives[: road.index], short, *road.drives[road.index + 1 :]])
     assert next(f for f in found if f.code == "short-drive").size == 5
 
 
-def test_pictures_that_are_frozen_or_repeated(recordings: Recordings) -> None:
-    images = pictures(recordings.store, recordings.drive)
+def test_frozen_and_repeated_images(recordings: Recordings) -> None:
+    images = images_of(recordings.store, recordings.drive)
     frozen, repeated = images.copy(), images.copy()
     frozen[40:52] = images[40]
     repeated[1::2] = images[: len(images) // 2 * 2 : 2]
-    finding = one(in_one(recordings.drives, recordings.place, lambda d: seen_anew(d, frozen)), "frozen-frames")
+    finding = one(in_one(recordings.drives, recordings.index, lambda d: with_images(d, frozen)), "frozen-frames")
     assert finding.size == 12 and finding.frames == (40, 51)
-    found = in_one(recordings.drives, recordings.place, lambda d: seen_anew(d, repeated))
+    found = in_one(recordings.drives, recordings.index, lambda d: with_images(d, repeated))
     assert next(f for f in found if f.code == "repeated-frames").size == pytest.approx(0.5, abs=0.1)
 
 
-def test_pictures_that_are_black_overexposed_blank_or_blurred(recordings: Recordings) -> None:
-    images = pictures(recordings.store, recordings.drive)
+def test_black_overexposed_blank_and_blurred_images(recordings: Recordings) -> None:
+    images = images_of(recordings.store, recordings.drive)
     for code, spoilt in {
         "black": images[50:56] // 60,
         "overexposed": np.minimum(images[50:56].astype(int) + 245, 255).astype(np.uint8),
@@ -262,7 +264,7 @@ def test_pictures_that_are_black_overexposed_blank_or_blurred(recordings: Record
     }.items():
         planted = images.copy()
         planted[50:56] = spoilt
-        finding = one(in_one(recordings.drives, recordings.place, lambda d, p=planted: seen_anew(d, p)), code)
+        finding = one(in_one(recordings.drives, recordings.index, lambda d, p=planted: with_images(d, p)), code)
         assert finding.frames == (50, 55) and finding.size == 6, code
 
 
@@ -270,40 +272,40 @@ def test_red_and_blue_swapped(recordings: Recordings) -> None:
     def swapped(drive: DriveFeatures) -> DriveFeatures:
         return replace(drive, blueness=-drive.blueness)
 
-    images = pictures(recordings.store, recordings.drive)[..., ::-1]
-    assert np.allclose(seen_anew(recordings.drive, images[:5]).blueness, -recordings.drive.blueness[:5], atol=0.01)
-    assert one(everywhere(recordings.drives, swapped), "colours-swapped").whole
-    assert one(in_one(recordings.drives, recordings.place, swapped), "colours-swapped").drives == (
+    images = images_of(recordings.store, recordings.drive)[..., ::-1]
+    assert np.allclose(with_images(recordings.drive, images[:5]).blueness, -recordings.drive.blueness[:5], atol=0.01)
+    assert one(in_all(recordings.drives, swapped), "colours-swapped").whole
+    assert one(in_one(recordings.drives, recordings.index, swapped), "colours-swapped").drives == (
         recordings.drive.name,
     )
 
 
-def test_the_same_pictures_and_places_in_two_splits(recordings: Recordings) -> None:
+def test_same_images_and_locations_in_two_splits(recordings: Recordings) -> None:
     drives = recordings.drives
     train = max((drive for drive in drives if drive.split == "train"), key=len)
     copy = replace(train, split="val", start=10**6, name="copy")
-    finding = one(judge([*drives, copy]), "leak")
+    finding = one(diagnose([*drives, copy]), "leak")
     assert finding.drives == ("copy",) and finding.size > 0.3
 
-    def placed(drive: DriveFeatures, x: float) -> DriveFeatures:
-        way = x + np.arange(len(drive), dtype=float)
-        return replace(drive, values={**drive.values, "x": way, "y": np.zeros(len(drive))})
+    def located(drive: DriveFeatures, x: float) -> DriveFeatures:
+        x_positions = x + np.arange(len(drive), dtype=float)
+        return replace(drive, values={**drive.values, "x": x_positions, "y": np.zeros(len(drive))})
 
-    apart = [placed(drive, 10_000.0 * k) for k, drive in enumerate(drives)]
-    assert not [f for f in judge(apart) if f.code.startswith("leak")]
-    same = [placed(drive, 0.0) if drive.split in ("train", "val") else apart[k] for k, drive in enumerate(drives)]
-    finding = next(f for f in judge(same) if f.code == "leak-place")
+    apart = [located(drive, 10_000.0 * k) for k, drive in enumerate(drives)]
+    assert not [f for f in diagnose(apart) if f.code.startswith("leak")]
+    same = [located(drive, 0.0) if drive.split in ("train", "val") else apart[k] for k, drive in enumerate(drives)]
+    finding = next(f for f in diagnose(same) if f.code == "leak-place")
     assert finding.unit == "share of val" and finding.size > 0.5 and finding.severity == "warning"
 
 
-def test_a_straight_road_says_nothing(road: Recordings) -> None:
+def test_straight_roads_are_inconclusive(road: Recordings) -> None:
     drive = road.drive
     rng = np.random.default_rng(0)
     noise = replace(drive, right=rng.normal(0, 0.002, len(drive) - 1))
-    relation = correlate(commanded(noise), *turned(noise), noise.hz)
+    relation = correlate(commanded_turn(noise), *image_turn(noise), noise.hz)
     assert relation is not None and relation.certainty < 3.5
     calm = [replace(d, right=rng.normal(0, 0.002, len(d) - 1)) for d in road.drives]
-    assert not without_notes(judge(calm))
+    assert not without_notes(diagnose(calm))
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -313,7 +315,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(ended.value.code or 0)
 
 
-def test_the_command_reports_and_the_training_refuses(
+def test_command_reports_and_training_refuses(
     small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def damage(columns: dict[str, list]) -> None:
@@ -327,26 +329,26 @@ def test_the_command_reports_and_the_training_refuses(
     assert run(monkeypatch, "data", "doctor", store, "--output", tmp_path / "report") == 3
     out = capsys.readouterr().out
     assert "corrupt-picture" in out and "not-finite" in out and "fix:" in out
-    told = json.loads((tmp_path / "report" / "doctor.json").read_text())
-    assert told == json.loads((store / "doctor.json").read_text())
-    assert told["worst"] == "fatal" and {f["code"] for f in told["findings"]} >= {"corrupt-picture", "not-finite"}
+    content = json.loads((tmp_path / "report" / "doctor.json").read_text())
+    assert content == json.loads((store / "doctor.json").read_text())
+    assert content["worst"] == "fatal" and {f["code"] for f in content["findings"]} >= {"corrupt-picture", "not-finite"}
     page = (tmp_path / "report" / "doctor.html").read_text()
     assert "data:image/jpeg;base64," in page and "corrupt-picture" in page and "http" not in page
-    assert [f.code for f in kept(opened) or []] == [f["code"] for f in told["findings"]]
+    assert [f.code for f in load_findings(opened) or []] == [f["code"] for f in content["findings"]]
     with pytest.raises(UserError, match=r"fatal fault: .*; `daydrive data doctor .*` tells all .*--allow-faults"):
         list(check_faults(opened, allowed=False))
     assert [check.outcome for check in check_faults(opened, allowed=True)] == ["warning"]
     (store / "doctor.json").unlink()
-    with pytest.raises(UserError, match="steering is no finite number"):
+    with pytest.raises(UserError, match="steering is not a finite number"):
         list(check_faults(opened, allowed=False))
-    keep(store, diagnosis(opened, []))
+    save_diagnosis(store, diagnosis(opened, []))
     assert [check.outcome for check in check_faults(opened, allowed=False)] == ["ok"]
-    keep(store, {**diagnosis(opened, []), "fingerprint": "another"})
-    assert kept(opened) is None
+    save_diagnosis(store, {**diagnosis(opened, []), "fingerprint": "another"})
+    assert load_findings(opened) is None
     assert run(monkeypatch, "data", "doctor", tmp_path / "nothing") == 2
 
 
-def test_train_refuses_a_fatal_fault_unless_told_otherwise(
+def test_train_refuses_fatal_faults_unless_allowed(
     road_store: Path, tiny_config: Path, tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -356,9 +358,9 @@ def test_train_refuses_a_fatal_fault_unless_told_otherwise(
     store = faulted_store(road_store, tmp_path / "wide", wide)
     train = ("train", "--config", tiny_config, "--data-root", store, "--device", "cpu", "--dry-run")
     assert run(monkeypatch, *train) == 2
-    said = capsys.readouterr().err
-    assert "steering is outside [-1, 1] in 1 frame of" in said and "--allow-faults trains anyway" in said
-    assert said.count("\n") == 1 and not list(here.iterdir())
+    stderr = capsys.readouterr().err
+    assert "steering is outside [-1, 1] in 1 frame of" in stderr and "--allow-faults trains anyway" in stderr
+    assert stderr.count("\n") == 1 and not list(here.iterdir())
     assert run(monkeypatch, *train, "--allow-faults") == 0
     assert "out-of-range" in capsys.readouterr().out
 
@@ -371,7 +373,7 @@ def test_exit_codes_of_a_sound_store_and_of_warnings(
 
     bad = faulted_store(road.store.path, tmp_path / "frozen", freeze)
     assert run(monkeypatch, "data", "doctor", bad) == 1
-    assert "stands still for 15 frames" in capsys.readouterr().out
+    assert "the image is frozen for 15 frames" in capsys.readouterr().out
     monkeypatch.setattr("daydrive.data.quality.doctor.examine.find_bad_rows", lambda *_: [])
     assert run(monkeypatch, "data", "doctor", road.store.path, "--output", tmp_path / "fine") == 0
     assert "nothing was found" in capsys.readouterr().out
@@ -379,14 +381,14 @@ def test_exit_codes_of_a_sound_store_and_of_warnings(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3, 4])
-def test_nothing_is_found_in_other_roads(tmp_path: Path, seed: int) -> None:
+def test_no_findings_in_other_roads(tmp_path: Path, seed: int) -> None:
     store = prepare("road", None, tmp_path / "road", (64, 64), drives=12, frames=100, seed=seed, workers=1)
     assert not without_notes(examine(Store.open(store)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("source", "options"), [("udacity", {}), ("udacity", {"hz": 5.0}), ("kitti", {})])
-def test_nothing_is_found_in_recordings(tmp_path: Path, source: str, options: dict[str, float]) -> None:
+def test_no_findings_in_recordings(tmp_path: Path, source: str, options: dict[str, float]) -> None:
     folder = SHARED / {"udacity": "udacity_track", "kitti": "kitti_odometry"}[source]
     if not folder.is_dir():
         pytest.skip(f"there is no recording {folder}")

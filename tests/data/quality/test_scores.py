@@ -1,4 +1,4 @@
-"""Columns that say how difficult a frame is."""
+"""Score columns: difficulty of each frame."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def store(road_store: Path, tmp_path: Path) -> Store:
     return Store.open(shutil.copytree(road_store, tmp_path / "store"))
 
 
-def plant(value: float, drive: DriveInfo) -> Iterator[np.ndarray]:
+def constant_scores(value: float, drive: DriveInfo) -> Iterator[np.ndarray]:
     yield np.full(drive.frames, value, dtype=np.float32)
 
 
@@ -50,7 +50,7 @@ def column(path: Path, name: str) -> np.ndarray:
     return store.read_values(np.arange(store.rows), [name])[name]
 
 
-def everything_but(store: Store, *names: str) -> dict[str, object]:
+def columns_except(store: Store, *names: str) -> dict[str, object]:
     table = Store.open(store.path).dataset.to_table()
     return {name: table.column(name).to_pylist() for name in table.schema.names if name not in names}
 
@@ -62,10 +62,10 @@ def loaded() -> LoadedModel:
     return LoadedModel(build_world_model(config).eval(), config, 7, Path("runs/tiny/checkpoints/step-00000007"))
 
 
-def test_motion_is_the_mean_difference_to_the_frame_before(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_motion_is_the_mean_difference_to_the_previous_frame(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scores, "CHUNK", 7)
-    before = everything_but(store)
-    told = scores.add_score(store, "motion", scores.MOTION, partial(scores.motion, store))
+    before = columns_except(store)
+    summary = scores.add_score(store, "motion", scores.MOTION, partial(scores.motion, store))
     found = column(store.path, "motion")
     assert found.dtype == np.float32 and found.shape == (store.rows,)
     greys = [
@@ -78,12 +78,12 @@ def test_motion_is_the_mean_difference_to_the_frame_before(store: Store, monkeyp
             assert np.isnan(found[row])
         else:
             assert found[row] == pytest.approx(np.abs(greys[row] - greys[row - 1]).mean(), abs=1e-4)
-    assert np.nanmin(found) > 0 and f"mean {np.nanmean(found):.2f}" in told
-    assert everything_but(store, "motion") == before
+    assert np.nanmin(found) > 0 and f"mean {np.nanmean(found):.2f}" in summary
+    assert columns_except(store, "motion") == before
 
 
 @pytest.mark.parametrize("skip", [1, 2])
-def test_error_is_that_of_a_prediction_one_frame_ahead(store: Store, loaded: LoadedModel, skip: int) -> None:
+def test_error_is_the_one_step_prediction_error(store: Store, loaded: LoadedModel, skip: int) -> None:
     config: Config = loaded.config.model_copy(
         update={"data": loaded.config.data.model_copy(update={"frame_skip": skip})}
     )
@@ -92,14 +92,14 @@ def test_error_is_that_of_a_prediction_one_frame_ahead(store: Store, loaded: Loa
     found = column(store.path, "error")
     context = config.training.context_frames
     drive = store.drives[1]
-    mine = found[drive.start : drive.start + drive.frames]
-    assert np.isnan(mine[: context * skip]).all() and np.isfinite(mine[context * skip :]).all()
+    own = found[drive.start : drive.start + drive.frames]
+    assert np.isnan(own[: context * skip]).all() and np.isfinite(own[context * skip :]).all()
     for frame in (context * skip, context * skip + 5, drive.frames - 1):
         clip = Clip(drive.name, drive.start + frame - context * skip, context + 1, skip)
         batch = read_clips(store, [clip])
-        foretold = rollout_uint8(model.model, batch.images[:, :context], batch.actions)[0, 0]
-        difference = (foretold.float() - batch.images[0, context].float()).abs().mean()
-        assert mine[frame] == pytest.approx(float(difference), abs=0.05)
+        predicted = rollout_uint8(model.model, batch.images[:, :context], batch.actions)[0, 0]
+        difference = (predicted.float() - batch.images[0, context].float()).abs().mean()
+        assert own[frame] == pytest.approx(float(difference), abs=0.05)
     assert Store.open(store.path).metadata["scores"] == {"error": "mean absolute error of tiny/step-00000007 one "
                                                          "frame ahead, 0 to 255"}  # fmt: skip
 
@@ -109,26 +109,26 @@ def test_a_drive_shorter_than_the_context_has_no_errors(store: Store, loaded: Lo
     assert found.shape == (2,) and np.isnan(found).all()
 
 
-def test_scoring_again_replaces_and_the_store_stays_what_it_was(store: Store) -> None:
-    before, fingerprint = everything_but(store), store.fingerprint
-    scores.add_score(store, "motion", "first", partial(plant, 1.0))
-    scores.add_score(store, "other", "another", partial(plant, 5.0))
-    scores.add_score(Store.open(store.path), "motion", "second", partial(plant, 2.0))
+def test_scoring_again_replaces_only_the_column(store: Store) -> None:
+    before, fingerprint = columns_except(store), store.fingerprint
+    scores.add_score(store, "motion", "first", partial(constant_scores, 1.0))
+    scores.add_score(store, "other", "another", partial(constant_scores, 5.0))
+    scores.add_score(Store.open(store.path), "motion", "second", partial(constant_scores, 2.0))
     again = Store.open(store.path)
     assert (column(store.path, "motion") == 2).all() and (column(store.path, "other") == 5).all()
     assert again.metadata["scores"] == {"motion": "second", "other": "another"}
-    assert again.fingerprint == fingerprint and everything_but(store, "motion", "other") == before
+    assert again.fingerprint == fingerprint and columns_except(store, "motion", "other") == before
 
 
-def test_a_reader_that_was_there_before_goes_on(store: Store) -> None:
+def test_open_reader_continues_after_scoring(store: Store) -> None:
     loader = iter(ClipLoader(ClipIndex(store, "train", 5), batch_size=2))
     next(loader)
     for value in (1.0, 2.0):
-        scores.add_score(Store.open(store.path), "motion", "planted", partial(plant, value))
+        scores.add_score(Store.open(store.path), "motion", "planted", partial(constant_scores, value))
     assert next(loader).images.shape[1] == 5
 
 
-def test_training_takes_its_order_from_a_scored_store(store: Store) -> None:
+def test_curriculum_uses_the_scores(store: Store) -> None:
     scores.add_score(store, "motion", scores.MOTION, partial(scores.motion, store))
     opened = Store.open(store.path)
     data = DataConfig(balance=BalanceConfig(), curriculum=CurriculumConfig(by="motion", phases=2, cumulative=False))
@@ -140,8 +140,8 @@ def test_training_takes_its_order_from_a_scored_store(store: Store) -> None:
     assert len(batch.samples) == 8 and easy.max() <= hard.min()
 
 
-def test_what_fails_on_the_way_leaves_the_store_as_it_was(store: Store) -> None:
-    scores.add_score(store, "motion", "first", partial(plant, 1.0))
+def test_failed_scoring_leaves_the_store_unchanged(store: Store) -> None:
+    scores.add_score(store, "motion", "first", partial(constant_scores, 1.0))
     before = (store.path / "store.json").read_bytes()
 
     def stopped(drive: DriveInfo) -> Iterator[np.ndarray]:
@@ -152,7 +152,7 @@ def test_what_fails_on_the_way_leaves_the_store_as_it_was(store: Store) -> None:
     with pytest.raises(KeyboardInterrupt):
         scores.add_score(store, "motion", "second", stopped)
     assert (store.path / "store.json").read_bytes() == before and (column(store.path, "motion") == 1).all()
-    scores.add_score(store, "motion", "third", partial(plant, 3.0))
+    scores.add_score(store, "motion", "third", partial(constant_scores, 3.0))
 
 
 ENDLESS = """
@@ -167,22 +167,22 @@ for k in itertools.count():
 """
 
 
-def test_killed_at_any_moment_the_store_is_valid(store: Store) -> None:
-    before = everything_but(store)
-    dice = random.Random(0)
+def test_store_is_valid_after_a_kill_at_any_time(store: Store) -> None:
+    before = columns_except(store)
+    rng = random.Random(0)
     for _ in range(4):
         child = subprocess.Popen([sys.executable, "-c", ENDLESS, str(store.path)], stdout=subprocess.PIPE)
         assert child.stdout is not None
         child.stdout.readline()
-        time.sleep(dice.random() * 0.1)
+        time.sleep(rng.random() * 0.1)
         child.send_signal(signal.SIGKILL)
         child.wait()
         child.stdout.close()
         opened = Store.open(store.path)
         if "motion" in opened.dataset.schema.names:
             assert len(set(column(store.path, "motion").tolist())) == 1
-        assert everything_but(store, "motion") == before
-        scores.add_score(opened, "motion", "again", partial(plant, -1.0))
+        assert columns_except(store, "motion") == before
+        scores.add_score(opened, "motion", "again", partial(constant_scores, -1.0))
         assert (column(store.path, "motion") == -1).all()
 
 
@@ -190,14 +190,14 @@ def test_one_process_scores_at_a_time(store: Store) -> None:
     folder = os.open(store.path, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
     try:
-        sentence = refuses(lambda: scores.add_score(store, "motion", "", partial(plant, 1.0)), store.path)
-        assert "another process is scoring" in sentence
+        message = refuses(lambda: scores.add_score(store, "motion", "", partial(constant_scores, 1.0)), store.path)
+        assert "another process is scoring" in message
     finally:
         os.close(folder)
-    scores.add_score(store, "motion", "", partial(plant, 1.0))
+    scores.add_score(store, "motion", "", partial(constant_scores, 1.0))
 
 
-def test_a_damaged_picture_is_one_sentence(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_image_gives_one_sentence(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     read = store.read
 
     def damaged(rows: np.ndarray) -> tuple[list[bytes], np.ndarray]:
@@ -206,8 +206,8 @@ def test_a_damaged_picture_is_one_sentence(store: Store, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(store, "read", damaged)
     drive, frame = store.locate(30)
-    sentence = refuses(lambda: scores.add_score(store, "motion", "", partial(scores.motion, store)), store.path)
-    assert f"drive '{drive.name}', frame {frame}" in sentence
+    message = refuses(lambda: scores.add_score(store, "motion", "", partial(scores.motion, store)), store.path)
+    assert f"drive '{drive.name}', frame {frame}" in message
 
 
 def test_the_command(
@@ -228,7 +228,7 @@ def test_the_command(
     code, out, _ = call(store.path, "--by", "error", "--checkpoint", "anything", "--device", "cpu")
     assert code == 0 and "column 'error', mean" in out
     assert np.isfinite(column(store.path, "error")).sum() == sum(drive.frames - 4 for drive in store.drives)
-    for arguments, told in [
+    for arguments, expected in [
         ([store.path, "--by", "moton"], "did you mean 'motion'"),
         ([store.path, "--by", "error"], "--checkpoint is needed for --by error"),
         ([store.path, "--by", "motion", "--checkpoint", "x"], "for that alone"),
@@ -237,10 +237,10 @@ def test_the_command(
         ([store.path], "missing option '--by'"),
     ]:
         code, out, err = call(*arguments)
-        assert (code, out) == (2, "") and told in err and err.count("\n") == 1, err
+        assert (code, out) == (2, "") and expected in err and err.count("\n") == 1, err
 
 
-def test_a_model_for_other_pictures_is_refused(
+def test_model_for_another_image_size_is_rejected(
     store: Store, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from daydrive.cli.data import score

@@ -1,4 +1,4 @@
-"""Augmented clips: the same for any batch, and pictures and steering that still belong together."""
+"""Augmentation: independent of the batch, with consistent images and steering."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def blob(x: np.ndarray, y: np.ndarray, height: int = 96, width: int = 128) -> Ba
 
 
 def centres(images: Tensor) -> np.ndarray:
-    """Where the spot is in each frame of a clip (T, 3, H, W), from the picture's middle: (T, 2), x and y in pixels."""
+    """Where the spot is in each frame of a clip (T, 3, H, W), from the image centre: (T, 2), x and y in pixels."""
     light = images[:, 0].double()
     total = light.sum((1, 2))
     h, w = light.shape[1:]
@@ -96,9 +96,12 @@ def test_threads_change_nothing() -> None:
 
 def test_draws_follow_from_seed_and_sample() -> None:
     one, other = DrivingAugmentation(**EVERYTHING, seed=1), DrivingAugmentation(**EVERYTHING, seed=2)
-    draws = [one.draw(sample) for sample in range(2000)]
-    assert draws == [one.draw(sample) for sample in range(2000)]
-    assert len({draw.brightness for draw in draws} | {other.draw(sample).brightness for sample in range(9)}) == 2009
+    draws = [one.sample_params(sample) for sample in range(2000)]
+    assert draws == [one.sample_params(sample) for sample in range(2000)]
+    assert (
+        len({draw.brightness for draw in draws} | {other.sample_params(sample).brightness for sample in range(9)})
+        == 2009
+    )
     for name, spread in (("brightness", 0.3), ("contrast", 0.3), ("saturation", 0.4)):
         values = np.array([getattr(draw, name) for draw in draws])
         assert 1 - spread <= values.min() < 1 - 0.95 * spread and 1 + 0.95 * spread < values.max() <= 1 + spread
@@ -110,7 +113,7 @@ def test_draws_follow_from_seed_and_sample() -> None:
 
 def test_one_setting_leaves_the_others_draws_alone() -> None:
     both, alone = DrivingAugmentation(**EVERYTHING), DrivingAugmentation(mirror=0.5)
-    assert [both.draw(i).mirrored for i in range(99)] == [alone.draw(i).mirrored for i in range(99)]
+    assert [both.sample_params(i).mirrored for i in range(99)] == [alone.sample_params(i).mirrored for i in range(99)]
 
 
 def test_all_frames_of_a_clip_change_alike() -> None:
@@ -124,7 +127,7 @@ def test_all_frames_of_a_clip_change_alike() -> None:
 def test_a_mirrored_clip_mirrors_its_steering() -> None:
     batch, augment = noise(40), DrivingAugmentation(mirror=0.5)
     changed = augment(batch)
-    mirrored = [i for i in range(40) if augment.draw(i).mirrored]
+    mirrored = [i for i in range(40) if augment.sample_params(i).mirrored]
     assert 10 < len(mirrored) < 30
     for i in range(40):
         image, sign = (batch.images[i].flip(-1), -1) if i in mirrored else (batch.images[i], 1)
@@ -136,7 +139,7 @@ def test_a_mirrored_clip_mirrors_its_steering() -> None:
 @pytest.mark.parametrize("sample", range(4))
 def test_a_crop_scales_all_motion_alike(sample: int) -> None:
     augment = DrivingAugmentation(crop_scale=(0.5, 0.9), seed=3)
-    drawn = augment.draw(sample)
+    drawn = augment.sample_params(sample)
     batch = numbered(blob(np.linspace(55, 71, 6), np.linspace(41, 53, 6)), sample)
     before, after = (centres(clip[0]) for clip in (batch.images, augment(batch).images))
     factor = 1 / drawn.side
@@ -181,7 +184,7 @@ def test_brightness_multiplies() -> None:
     augment, batch = DrivingAugmentation(brightness=0.5), noise()
     images = augment(batch).images
     for i in range(6):
-        wanted = (batch.images[i].double() * augment.draw(i).brightness).clamp(0, 255)
+        wanted = (batch.images[i].double() * augment.sample_params(i).brightness).clamp(0, 255)
         assert (images[i].double() - wanted).abs().max() <= 0.5 + 1e-3
 
 
@@ -192,7 +195,7 @@ def test_contrast_stretches_about_the_clips_mean_grey() -> None:
     for i in range(6):
         clip = batch.images[i].double()
         grey = (clip * weights).sum(1).mean()
-        wanted = (grey + augment.draw(i).contrast * (clip - grey)).clamp(0, 255)
+        wanted = (grey + augment.sample_params(i).contrast * (clip - grey)).clamp(0, 255)
         assert (images[i].double() - wanted).abs().max() <= 0.5 + 1e-3
 
 
@@ -203,26 +206,26 @@ def test_saturation_stretches_about_each_pixels_grey() -> None:
     for i in range(6):
         clip = batch.images[i].double()
         grey = (clip * weights).sum(1, keepdim=True)
-        wanted = (grey + augment.draw(i).saturation * (clip - grey)).clamp(0, 255)
+        wanted = (grey + augment.sample_params(i).saturation * (clip - grey)).clamp(0, 255)
         assert (images[i].double() - wanted).abs().max() <= 0.5 + 1e-3
     grey_clip = Batch(batch.images[:, :, :1].repeat(1, 1, 3, 1, 1), batch.actions, samples=batch.samples)
     assert torch.equal(augment(grey_clip).images, grey_clip.images)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "expected"),
     [
-        ({"brightness": 1.0}, r"brightness is 1\.0; it has to be at least 0 and below 1"),
+        ({"brightness": 1.0}, r"brightness is 1\.0; it must be at least 0 and below 1"),
         ({"contrast": -0.1}, r"contrast is -0\.1"),
         ({"saturation": math.nan}, r"saturation is nan"),
-        ({"crop_scale": (0.0, 1.0)}, r"crop_scale is \(0\.0, 1\.0\); it has to be 0 < from <= to <= 1"),
+        ({"crop_scale": (0.0, 1.0)}, r"crop_scale is \(0\.0, 1\.0\); it must satisfy 0 < min <= max <= 1"),
         ({"crop_scale": (0.9, 0.7)}, r"crop_scale is \(0\.9, 0\.7\)"),
         ({"crop_scale": (0.7, 1.2)}, r"crop_scale is \(0\.7, 1\.2\)"),
-        ({"mirror": 1.5}, r"mirror is 1\.5; a chance is from 0 to 1"),
+        ({"mirror": 1.5}, r"mirror is 1\.5; a probability is from 0 to 1"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings: dict[str, object], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_settings_out_of_range_are_refused(settings: dict[str, object], expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
         DrivingAugmentation(**settings)
 
 

@@ -17,7 +17,7 @@ from daydrive.data.prepare.prepare import prepare
 from daydrive.data.sampling.clips import ClipIndex
 from daydrive.data.sampling.loader import ClipLoader
 from daydrive.data.sampling.sample_order import SampleOrder, build_sample_order
-from daydrive.data.sampling.shared_memory import HEADER, BufferPool, SharedBatch, forget
+from daydrive.data.sampling.shared_memory import HEADER, BufferPool, SharedBatch, release_buffers
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.types import Batch, Clip
@@ -142,8 +142,8 @@ def test_a_damaged_picture_is_one_sentence_from_a_worker_too(
     damaged = tmp_path / "store"
     damaged.mkdir()
     (damaged / "store.json").write_bytes((path / "store.json").read_bytes())
-    place = table.schema.get_field_index("image")
-    lance.write_dataset(table.set_column(place, "image", pa.array(jpegs, pa.binary())), str(damaged / "frames.lance"))
+    column = table.schema.get_field_index("image")
+    lance.write_dataset(table.set_column(column, "image", pa.array(jpegs, pa.binary())), str(damaged / "frames.lance"))
     with pytest.raises(UserError) as caught:
         take(damaged, 20, num_workers=num_workers)
     message = str(caught.value)
@@ -165,27 +165,27 @@ def test_what_is_held_is_not_written_over_and_what_is_let_go_is_used_again(path:
 
 
 def test_slots_are_lent_again_only_when_free_and_large_enough() -> None:
-    slots = BufferPool()
-    a, b = slots.lend(100), slots.lend(100)
+    pool = BufferPool()
+    a, b = pool.acquire(100), pool.acquire(100)
     assert a.memory.data_ptr() != b.memory.data_ptr() and a.memory.is_shared() and len(a.memory) == HEADER + 100
     a.pixels((2, 4, 4, 3))[1] = 7
-    lent = SharedBatch(Batch(torch.empty(0), torch.zeros(1, 1, 4), samples=[3]), a, (2, 4, 4, 3), ("test", 0))
-    batch = ForkingPickler.loads(ForkingPickler.dumps(lent))
+    in_use = SharedBatch(Batch(torch.empty(0), torch.zeros(1, 1, 4), samples=[3]), a, (2, 4, 4, 3), ("test", 0))
+    batch = ForkingPickler.loads(ForkingPickler.dumps(in_use))
     assert isinstance(batch, Batch) and batch.images.shape == (1, 2, 3, 4, 4) and batch.samples == [3]
     part = batch.images[0, 1]
     del batch
-    assert slots.lend(100) not in (a, b) and a.lent and (part == 7).all()
+    assert pool.acquire(100) not in (a, b) and a.in_use and (part == 7).all()
     del part
-    assert not a.lent and slots.lend(90) is a and a.lent
-    again = ForkingPickler.dumps(lent)
+    assert not a.in_use and pool.acquire(90) is a and a.in_use
+    again = ForkingPickler.dumps(in_use)
     batch = ForkingPickler.loads(again)
-    assert len(again) < 2000 and batch.images.shape == (1, 2, 3, 4, 4) and a.lent
+    assert len(again) < 2000 and batch.images.shape == (1, 2, 3, 4, 4) and a.in_use
     del batch
-    assert not a.lent
-    assert len(slots.lend(200).memory) == HEADER + 200
-    held = [slots.lend(50) for _ in range(9)]
+    assert not a.in_use
+    assert len(pool.acquire(200).memory) == HEADER + 200
+    held = [pool.acquire(50) for _ in range(9)]
     assert len({slot.number for slot in held}) == 9
-    forget("test")
+    release_buffers("test")
 
 
 def test_workers_end_with_a_training_that_is_killed(road_store: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from daydrive.data.prepare.prepare import prepare
 from daydrive.data.quality.scores import add_score
 from daydrive.data.sampling import clip_weights
 from daydrive.data.sampling.clips import ClipIndex
-from daydrive.data.sampling.permutation import SMALL, SamplingWeights, epoch_permutation, scattered
+from daydrive.data.sampling.permutation import CACHE_LIMIT, SamplingWeights, epoch_permutation, feistel_permutation
 from daydrive.data.sampling.sample_order import Phase, SampleOrder, build_sample_order
 from daydrive.data.store.drives import Drives
 from daydrive.data.store.store import Store
@@ -66,7 +66,7 @@ def order_of(store: Store, seed: int = 3, **settings: Any) -> tuple[SampleOrder,
     return build_sample_order(store, index, DataConfig(**settings), seed), index
 
 
-def drawn(order: SampleOrder, index: ClipIndex, first: int, count: int) -> dict[str, int]:
+def sample(order: SampleOrder, index: ClipIndex, first: int, count: int) -> dict[str, int]:
     names = [index.clip(int(number)).drive for number in order.clips(first, count)]
     return {kind: names.count(f"train/{kind}") for kind in KINDS}
 
@@ -109,7 +109,7 @@ def test_without_settings_an_epoch_is_a_permutation(store: Store) -> None:
 
 
 def drawn_all(chances: np.ndarray, offset: float) -> np.ndarray:
-    return SamplingWeights.each(chances).drawn(np.arange(len(chances)), offset)
+    return SamplingWeights.each(chances).sample(np.arange(len(chances)), offset)
 
 
 def test_systematic_draws_differ_from_their_share_by_less_than_one() -> None:
@@ -160,7 +160,7 @@ def test_balanced_epochs_have_the_shares_of_their_kinds(store: Store, strength: 
     order, index = order_of(store, balance=BalanceConfig(strength=strength))
     powers = {kind: count ** (1 - strength) for kind, count in CLIPS.items()}
     for epoch in range(4):
-        for kind, count in drawn(order, index, epoch * ALL, ALL).items():
+        for kind, count in sample(order, index, epoch * ALL, ALL).items():
             assert abs(count - ALL * powers[kind] / sum(powers.values())) <= 1
     assert order.weights(0, 4) is None
     if strength:
@@ -230,12 +230,12 @@ def test_within_a_phase_its_own_members_are_balanced(store: Store, mode: str) ->
     easy = {"standing": CLIPS["standing"], "slow left": CLIPS["slow left"]}
     easy["fast straight"] = half - sum(easy.values())
     assert 0 < easy["fast straight"] < CLIPS["fast straight"]
-    counts = drawn(order, index, half, half)
+    counts = sample(order, index, half, half)
     weights = order.weights(half, half)
     if mode == "sample":
         assert weights is None
         assert all(abs(counts[kind] - half / 3) <= 1 for kind in easy) and counts["fast right"] == 0
-        assert all(abs(count - ALL / 4) <= 1 for count in drawn(order, index, 3 * ALL, ALL).values())
+        assert all(abs(count - ALL / 4) <= 1 for count in sample(order, index, 3 * ALL, ALL).values())
     else:
         assert weights is not None and counts == {**easy, "fast right": 0}
         names = [index.clip(int(number)).drive for number in order.clips(half, half)]
@@ -248,14 +248,14 @@ def test_within_a_phase_its_own_members_are_balanced(store: Store, mode: str) ->
     [
         ({"by": "sterring"}, r"data\.curriculum\.by: .*'sterring'; did you mean 'steering'\?"),
         ({"by": "sped"}, "did you mean 'speed'"),
-        ({"by": "motion"}, "no column of numbers 'motion' .`daydrive score` adds"),
-        ({"by": "drive"}, "no column of numbers 'drive'"),
-        ({"by": "image"}, "no column of numbers 'image'"),
-        ({"by": "speed"}, "the column 'speed' of the store .* has no numbers"),
-        ({"phases": 49}, r"data\.curriculum\.phases = 49 is more than the 48 clips"),
+        ({"by": "motion"}, "no numeric column 'motion' .`daydrive score` adds"),
+        ({"by": "drive"}, "no numeric column 'drive'"),
+        ({"by": "image"}, "no numeric column 'image'"),
+        ({"by": "speed"}, "the column 'speed' of the store .* has no values"),
+        ({"phases": 49}, r"data\.curriculum\.phases = 49 is more than the number of clips, 48"),
     ],
 )
-def test_a_curriculum_that_the_store_does_not_allow(bending: Store, curriculum: dict[str, Any], message: str) -> None:
+def test_invalid_curriculum(bending: Store, curriculum: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         order_of(bending, curriculum=CurriculumConfig(**curriculum))
     assert "\n" not in str(caught.value)
@@ -265,28 +265,28 @@ def test_runs_of_chances_draw_what_single_chances_draw() -> None:
     counts, shares = np.array([5, 0, 7, 3]), np.array([2.0, 9.0, 0.5, 1.0])
     points = np.random.default_rng(1).integers(0, 15, 40)
     for offset in (0.0, 0.3, 0.99):
-        in_runs = SamplingWeights(counts, shares).drawn(points, offset)
-        assert in_runs.tolist() == SamplingWeights.each(np.repeat(shares, counts)).drawn(points, offset).tolist()
+        in_runs = SamplingWeights(counts, shares).sample(points, offset)
+        assert in_runs.tolist() == SamplingWeights.each(np.repeat(shares, counts)).sample(points, offset).tolist()
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 1000, 1025, SMALL + 1])
-def test_a_scattered_pass_is_a_permutation_that_any_part_of_is_found_alone(count: int) -> None:
+@pytest.mark.parametrize("count", [1, 2, 3, 1000, 1025, CACHE_LIMIT + 1])
+def test_feistel_permutation_can_be_computed_in_parts(count: int) -> None:
     places = np.arange(count)
-    passes = [scattered(seed, epoch, count, places) for seed, epoch in ((3, 0), (3, 1), (4, 0))]
+    passes = [feistel_permutation(seed, epoch, count, places) for seed, epoch in ((3, 0), (3, 1), (4, 0))]
     assert all(np.array_equal(np.sort(order), places) for order in passes)
     if count >= 1000:
         assert all((a == b).mean() < 0.01 for a, b in ((passes[0], passes[1]), (passes[0], passes[2])))
     some = np.random.default_rng(0).integers(0, count, 9)
-    assert np.array_equal(scattered(3, 0, count, some), passes[0][some])
+    assert np.array_equal(feistel_permutation(3, 0, count, some), passes[0][some])
     assert np.array_equal(epoch_permutation(3, 1, count, some), epoch_permutation(3, 1, count)[some])
 
 
-def test_a_scattered_pass_looks_drawn_by_lot() -> None:
+def test_feistel_permutation_looks_random() -> None:
     """Each of what is 0 on average lies within four and a half standard deviations; places and neighbours are even."""
-    count = 3 * SMALL
-    order = scattered(5, 2, count, np.arange(count))
+    count = 3 * CACHE_LIMIT
+    order = feistel_permutation(5, 2, count, np.arange(count))
     z = (order - order.mean()) / order.std()
-    for lag in (1, 2, 16, 256, 4096, SMALL):
+    for lag in (1, 2, 16, 256, 4096, CACHE_LIMIT):
         assert abs((z[:-lag] * z[lag:]).mean()) * np.sqrt(count - lag) < 4.5
     assert abs((z * np.linspace(-1, 1, count)).mean()) * np.sqrt(3 * count) < 4.5
     bins = order * 16 // count
@@ -294,7 +294,7 @@ def test_a_scattered_pass_looks_drawn_by_lot() -> None:
         counts = np.bincount(pairs[0] * 16 + pairs[1], minlength=256)
         chi_square = ((counts - counts.mean()) ** 2 / counts.mean()).sum()
         assert abs(chi_square - 255) < 4.5 * np.sqrt(2 * 255)
-    fixed = [int((scattered(seed, 0, 5000, np.arange(5000)) == np.arange(5000)).sum()) for seed in range(40)]
+    fixed = [int((feistel_permutation(seed, 0, 5000, np.arange(5000)) == np.arange(5000)).sum()) for seed in range(40)]
     assert 15 < sum(fixed) < 75, "a permutation leaves one where it was, on average"
 
 

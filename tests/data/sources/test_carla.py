@@ -105,11 +105,11 @@ def test_road_is_in_one_split_in_any_weather(tmp_path: Path) -> None:
             name = f"Accident_{town}_Route10{k}_Weather"
             assert splits[f"{name}1"] == splits[f"{name}23"]
         assert sorted(splits.values()) == ["test"] * 2 + ["train"] * 2 + ["val"] * 2
-    assert "--split random: has to be by-route or by-town" in refused("carla", tmp_path, split="random")
+    assert "--split random: must be by-route or by-town" in refused("carla", tmp_path, split="random")
 
 
 def test_group_and_town_from_route_names(tmp_path: Path) -> None:
-    from daydrive.data.sources.carla.measured import MeasuredRoute
+    from daydrive.data.sources.carla.leaderboard import LeaderboardRoute
 
     for path, group, town in (
         ("Town01/routes_town01_long_w12_08_13_03_12_20", "routes_town01_long", "Town01"),
@@ -118,7 +118,7 @@ def test_group_and_town_from_route_names(tmp_path: Path) -> None:
         ("ll/Town10HD_Scenario3_route7_10_08_19_35_53", "Town10HD_Scenario3_route7", "Town10HD"),
         ("weather-0/data/mine", "mine", None),
     ):
-        route = MeasuredRoute(tmp_path, tmp_path / path, 10.0)
+        route = LeaderboardRoute(tmp_path, tmp_path / path, 10.0)
         assert (route.group, route.town) == (group, town), path
 
 

@@ -149,7 +149,7 @@ POSES, SEQUENCE = "poses/00.txt", "sequences/00"
         (line(f"{SEQUENCE}/times.txt", 3, lambda _: "0.1"), "times.txt, row 4: the time is not after that of row 3"),
         (line(f"{SEQUENCE}/times.txt", 3, lambda _: "0.1 0.2"), "times.txt, row 4: there are 2 numbers"),
         (lambda root: (root / SEQUENCE / "image_2/000003.png").unlink(), "times.txt has 20 times for 19 images"),
-        (lambda root: (root / SEQUENCE / "image_2/000003.png").write_bytes(b""), "row 4: the picture"),
+        (lambda root: (root / SEQUENCE / "image_2/000003.png").write_bytes(b""), "row 4: the image"),
         (lambda root: cut("image_2/000003.png", 60)(root / SEQUENCE), "000003.png is a truncated PNG"),
         (lambda root: (root / POSES).unlink(), "00 has no poses: neither poses.txt in it nor"),
         (lambda root: (root / POSES).write_text(""), "00.txt has 0 rows"),
@@ -221,8 +221,8 @@ def test_kitti_raw(spoil: Spoil, expected: str, tmp_path: Path) -> None:
         ({"camera": "4"}, "--camera 4: the cameras are 0 and 1 (grayscale), 2 and 3 (color)"),
         ({"camera": "3"}, "image_3 does not exist, but all drives are read from one camera"),
         ({"hz": 30}, "has 10 frames per second, too few for --hz 30"),
-        ({"limit": 0}, "--limit has to be at least 1, not 0"),
-        ({"fit": "squeeze"}, "--fit squeeze: there is no such fit"),
+        ({"limit": 0}, "--limit must be at least 1, not 0"),
+        ({"fit": "squeeze"}, "--fit squeeze: no such fit"),
     ],
 )
 def test_options(options: dict[str, object], expected: str, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def moved_out(name: str) -> Spoil:
         (put("manifest.json", 5, deleted_indexes=list(range(30))), "has no two consecutive records"),
         (lambda tub: (tub / CATALOG).unlink(), "catalog_0.catalog cannot be read"),
         (lambda tub: (tub / CATALOG).write_bytes(b"\xff\xfe\x00"), "catalog_0.catalog cannot be read"),
-        (lambda tub: (tub / IMAGE).unlink(), "catalog_0.catalog, row 8: the picture"),
+        (lambda tub: (tub / IMAGE).unlink(), "catalog_0.catalog, row 8: the image"),
         (lambda tub: (tub / IMAGE).write_bytes(b""), "7_cam_image_array_.jpg is empty (0 bytes)"),
         (lambda tub: (tub / IMAGE).write_bytes((tub / IMAGE).read_bytes()[:90]), "is a damaged JPEG"),
         (moved_out(IMAGE), "7_cam_image_array_.jpg is a link out of the data root"),

@@ -34,7 +34,7 @@ def decoded(store: Store) -> np.ndarray:
 def test_round_trip_of_a_store(limit: int, road_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """limit: maximum file size, MB; 0 for separate files for each episode."""
     monkeypatch.setattr(lerobot, "DATA_MB", limit)
-    monkeypatch.setattr(video, "LARGEST_MB", limit)
+    monkeypatch.setattr(video, "MAX_MB", limit)
     root = export_lerobot(road_store, tmp_path / "more" / "dataset")
     original, back = Store.open(road_store), prepared(root, (64, 64))
     files = len(original.drives) if limit == 0 else 1

@@ -147,8 +147,8 @@ def test_version_2(spoil: Spoil, expected: str | None, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        (put(3, {"bytes": b"", "path": None}), "frame 3: the picture observation.images.front is empty (0 bytes)"),
-        (put(3, {"bytes": b"GIF89a", "path": None}), "observation.images.front is not a picture that can be read"),
+        (put(3, {"bytes": b"", "path": None}), "frame 3: the image observation.images.front is empty (0 bytes)"),
+        (put(3, {"bytes": b"GIF89a", "path": None}), "observation.images.front is not a supported image"),
         (put(3, {"bytes": b"\xff\xd8\xff\xe0 half", "path": None}), "observation.images.front is a damaged JPEG"),
         (put(3, {"bytes": None, "path": "images/3.png"}), "images/3.png cannot be read"),
         (put(3, {"bytes": None, "path": "../../secret.png"}), "is a link out of the data root"),
@@ -200,9 +200,9 @@ def test_version_3(spoil: Spoil, expected: str | None, small_store: Path, tmp_pa
         ({"camera": "rear"}, "--camera rear: there is no such camera in"),
         ({"hz": 20}, "has 10 frames per second, too few for --hz 20"),
         ({"split": "official"}, "has no train, val and test splits that cover all episodes"),
-        ({"split": "random"}, "--split random: has to be official or by-drive"),
+        ({"split": "random"}, "--split random: must be official or by-drive"),
         ({"steering": "action.9"}, "has no column 'action.9' for --set steering=action.9; did you mean 'action."),
-        ({"brake_scale": float("inf")}, "--set brake_scale=inf has to be finite and not 0"),
+        ({"brake_scale": float("inf")}, "--set brake_scale=inf must be finite and not 0"),
     ],
 )
 def test_options(options: dict[str, object], expected: str, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_exports(small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "file").touch()
     for arguments, message in (
-        ((small_store, "--output", tmp_path / "there"), "there is there already; give a folder that is empty"),
+        ((small_store, "--output", tmp_path / "there"), "there already exists; choose an empty"),
         ((tmp_path / "none", "--output", tmp_path / "out"), "there is no store at"),
         (
             (small_store, "--output", tmp_path / "out", "--split", "vall"),
@@ -224,12 +224,12 @@ def test_exports(small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     write_drive(tmp_path / "raw" / "d", 40)
     odd = prepare("folder", tmp_path / "raw", tmp_path / "odd", (15, 16), workers=1)
     message = refuses(lambda: export_lerobot(odd, tmp_path / "out"), tmp_path)
-    assert "has pictures of 15x16 and H.264 takes even sizes only; prepare one with --image-size 16 16" in message
+    assert "has images of 15x16, and H.264 supports only even sizes; prepare a store with --image-size 16 16" in message
     with monkeypatch.context() as patch:
         read = Store.read
         patch.setattr(Store, "read", lambda self, rows: ([jpeg[:99] for jpeg in read(self, rows)[0]], None))
         message = refuses(lambda: export_lerobot(small_store, tmp_path / "more" / "out"), tmp_path)
-    assert "is damaged: the picture of drive" in message
+    assert "is damaged: the image of drive" in message
 
     def full(self: VideoFiles, image: np.ndarray) -> None:
         raise OSError(28, "No space left on device")

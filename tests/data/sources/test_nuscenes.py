@@ -20,8 +20,8 @@ from daydrive.data.prepare.prepare import prepare
 from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.sources.nuscenes import splits
 from daydrive.data.sources.nuscenes.can import SCENES_WITHOUT_CAN, read_can_bus
+from daydrive.data.sources.nuscenes.records import PAGE_SIZE, records
 from daydrive.data.sources.nuscenes.scenes import read_scenes
-from daydrive.data.sources.nuscenes.tables import PAGE_SIZE, records
 from daydrive.data.store.store import DriveInfo, Store
 from daydrive.types import ACTION_NAMES
 from helpers.drives import numbers

@@ -159,7 +159,7 @@ def test_refused(spoil: Spoil, expected: str, good: Path, tmp_path: Path) -> Non
         ({"camera": "LIDAR_TOP"}, "v1.0-mini has no such camera; "),
         ({"version": "v1.0"}, "--version v1.0: there is no such version of nuScenes; did you mean 'v1.0-"),
         ({"version": "v1.0-trainval"}, "raw has no such folder; available: v1.0-mini"),
-        ({"split": "oficial"}, "--split oficial: has to be official or by-drive"),
+        ({"split": "oficial"}, "--split oficial: must be official or by-drive"),
         ({"hz": 30}, "v1.0-mini has 12.1 frames per second, too few for --hz 30"),
     ],
 )

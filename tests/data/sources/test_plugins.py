@@ -73,8 +73,8 @@ def test_options(installed: None, refuse: Refuse, tmp_path: Path) -> None:
     command = ("prepare-dataset", "--dataset", "racer", "--data-root", "raw", "--workers", "1", "--set")
     refuse(*command, "lokc=25", said="'racer' does not take --set lokc; did you mean 'lock'")
     refuse(*command, "lock", said="--set lock: give NAME=VALUE")
-    refuse(*command, "lock=wide", said="--set lock has to be a number, not 'wide'")
-    refuse(*command, "lock=0.5", said="--set lock has to be at least 1")
+    refuse(*command, "lock=wide", said="--set lock must be a number, not 'wide'")
+    refuse(*command, "lock=0.5", said="--set lock must be at least 1")
     refuse(*command, "hz=5", "--hz", "5", said="'hz' is given twice")
     refuse(*command, "hz=5", "--set", "hz=6", said="'hz' is given twice")
 

@@ -60,7 +60,7 @@ def both(*spoils: Spoil) -> Spoil:
         (moved_out("a b.mp4"), {}, "a b.mp4 is a link out of the data root"),
         (moved_out("a b.csv"), {}, "a b.csv is a link out of the data root"),
         (lambda root: (root / "loop").symlink_to(root.parent), {}, "loop is a link out of the data root"),
-        (write("a b.csv", b""), {}, "a b.csv is empty; its first row has to contain the column names"),
+        (write("a b.csv", b""), {}, "a b.csv is empty; its first row must contain the column names"),
         (write("a b.csv", b"\x80\x05K\x00" * 50), {}, "a b.csv has no column called steering, throttle, brake, gear"),
         (
             csv("time,wheel,gas,stop"),
@@ -85,9 +85,9 @@ def both(*spoils: Spoil) -> Spoil:
             "has no column 'sterring' for --set steering=sterring; did you mean 'steering'?",
         ),
         (csv(), {"time": "clock"}, "has no column 'clock' for --set time=clock"),
-        (csv(), {"steering_scale": 0}, "--set steering_scale=0 has to be finite and not 0"),
+        (csv(), {"steering_scale": 0}, "--set steering_scale=0 must be finite and not 0"),
         (csv(), {"gear_scale": 2}, "--set gear_scale=2: "),
-        (csv(), {"steering_scale": "left"}, "--set steering_scale has to be a number, not 'left'"),
+        (csv(), {"steering_scale": "left"}, "--set steering_scale must be a number, not 'left'"),
         (csv(), {"hz": 30}, "has 10 frames per second, too few for --hz 30"),
         (csv(), {"camera": "front"}, "the dataset 'video' does not take --camera"),
         (
@@ -113,9 +113,9 @@ def test_missing_and_too_large_frames(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "a.mp4 has no frame at 3.000 s" in refuses(
         lambda: list(video.frames_at(file, np.array([3.0]), 0.1)), tmp_path
     )
-    monkeypatch.setattr(video, "LARGEST", 700)
+    monkeypatch.setattr(video, "MAX_PIXELS", 700)
     message = refuses(lambda: list(video.frames_at(file, np.array([0.0]), 0.1)), tmp_path)
-    assert "says its pictures are 24x32, too large to decode" in message
+    assert "has frames of 24x32, too large to decode" in message
 
 
 def test_the_command_line_exits_with_2(tmp_path: Path, refuse: Refuse) -> None:

@@ -171,12 +171,12 @@ def huge(data: bytes) -> bytes:
         (changed(pose=poses(4, lambda p: p[:12])), "row 4: the pose has 12 numbers, expected 16"),
         (changed(pose=poses(5, lambda p: p * np.nan)), "row 5: the pose contains a number that is not finite"),
         (changed(pose=poses(6, lambda p: p * 2)), "row 6: the pose is not a rotation and translation"),
-        (changed(image=images(2, b"")), "s.parquet, row 2: the picture of the frame 200000 is empty"),
-        (changed(image=images(2, None)), "s.parquet, row 2: the picture of the frame 200000 is empty"),
-        (changed(image=["text"] * 20), "s.parquet, row 0: the picture of the frame 0 is empty"),
-        (changed(image=images(7, b"\x89PNG")), "row 7: of the frame 700000 is not a picture"),
-        (changed(image=images(7, SMALL[:200])), "row 7: the picture of the frame 700000 is a damaged JPEG"),
-        (changed(image=images(7, huge(SMALL))), "the picture of the frame 700000 is 60000x60000, and"),
+        (changed(image=images(2, b"")), "s.parquet, row 2: the image of the frame 200000 is empty"),
+        (changed(image=images(2, None)), "s.parquet, row 2: the image of the frame 200000 is empty"),
+        (changed(image=["text"] * 20), "s.parquet, row 0: the image of the frame 0 is empty"),
+        (changed(image=images(7, b"\x89PNG")), "row 7: of the frame 700000 is not a supported image"),
+        (changed(image=images(7, SMALL[:200])), "row 7: the image of the frame 700000 is a damaged JPEG"),
+        (changed(image=images(7, huge(SMALL))), "the image of the frame 700000 is 60000x60000, more than the maximum of 100 million pixels"),
         (lambda root: write_waymo(root / "training", "a", TRUTH, (8, 8)), "has both camera_image/ and training/"),
         (
             lambda root: [os.rename(root / IMAGES, root / "s.tfrecord"), (root / POSES).unlink()],
@@ -197,7 +197,7 @@ def test_links_missing_poses_and_options(tmp_path: Path) -> None:
         ({"camera": "REAR"}, "--camera REAR: there is no such camera"),
         ({"camera": "6"}, "--camera 6: there is no such camera"),
         ({"split": "official"}, "--split official: "),
-        ({"split": "random"}, "--split random: has to be official or by-drive"),
+        ({"split": "random"}, "--split random: must be official or by-drive"),
         ({"hz": 25}, "has 10 frames per second, too few for --hz 25"),
     ):
         assert expected in refused("waymo", tmp_path, **options)

@@ -11,7 +11,7 @@ from daydrive.data.prepare.prepare import prepare
 from daydrive.data.sampling.clips import ClipIndex, fixed_clips
 from daydrive.data.sampling.loader import ClipLoader
 from daydrive.data.store.concat import merge
-from daydrive.data.store.filters import runs
+from daydrive.data.store.filters import matching_intervals
 from daydrive.data.store.store import Store
 from helpers.drives import write_drive
 from helpers.refusals import refuses
@@ -65,7 +65,7 @@ def test_clips_are_of_rows_that_satisfy_and_cross_neither_gaps_nor_drives(path: 
     ],
 )
 def test_conditions(path: Path, condition: str, rows: list[int]) -> None:
-    found = runs(Store.open(path), condition)
+    found = matching_intervals(Store.open(path), condition)
     assert [row for first, end in found for row in range(first, end)] == rows
 
 
@@ -79,17 +79,17 @@ def test_a_number_that_is_missing_satisfies_nothing(path: Path, tmp_path: Path) 
     values[3:5] = np.nan
     add_score(store, "Odd name", "planted", lambda drive: iter([values[drive.start : drive.start + drive.frames]]))
     for condition in ("`Odd name` > -1", "not `Odd name` < -1", "`Odd name` != 2.5 or true"):
-        assert runs(Store.open(store.path), condition).tolist() == [[0, 3], [5, store.rows]]
+        assert matching_intervals(Store.open(store.path), condition).tolist() == [[0, 3], [5, store.rows]]
 
 
 def test_a_mix_is_filtered_member_by_member(path: Path, tmp_path: Path) -> None:
     import shutil
 
-    mix = merge([path, shutil.copytree(path, tmp_path / "other")], tmp_path / "mix")
+    merged = merge([path, shutil.copytree(path, tmp_path / "other")], tmp_path / "merged")
     rows = Store.open(path).rows
     once = ClipIndex(Store.open(path), "train", 3, where="speed > 2").starts()
-    assert ClipIndex(mix, "train", 3, where="speed > 2").starts().tolist() == [*once, *(once + rows)]
-    assert runs(mix, "true").tolist() == [[0, 2 * rows]]
+    assert ClipIndex(merged, "train", 3, where="speed > 2").starts().tolist() == [*once, *(once + rows)]
+    assert matching_intervals(merged, "true").tolist() == [[0, 2 * rows]]
 
 
 def test_workers_and_ranks_see_the_same_filtered_clips(path: Path) -> None:
@@ -104,22 +104,22 @@ def test_workers_and_ranks_see_the_same_filtered_clips(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("condition", "said"),
+    ("condition", "expected"),
     [
         ("sped > 2", "has no column 'sped'; did you mean 'speed'?"),
         ("stering > 0", "did you mean 'steering'?"),
         ("image = 3", "has no column 'image'"),
-        ("speed >", "no condition over the columns"),
-        ("speed + 1", "is no condition: it gives double"),
-        ("speed > 2; drop table frames", "; has no place in a condition"),
-        ("speed > 2 -- fast", "-- has no place in a condition"),
-        ("speeed(3) > 2", "no condition over the columns"),
+        ("speed >", "not a valid condition over the columns"),
+        ("speed + 1", "is not a condition: it has the type double"),
+        ("speed > 2; drop table frames", "; is not allowed in a condition"),
+        ("speed > 2 -- fast", "-- is not allowed in a condition"),
+        ("speeed(3) > 2", "not a valid condition over the columns"),
         ("speed in (select 1)", "has no column 'select'"),
-        ("speed > 'fast'", "no condition over the columns"),
-        ("(speed > 2", "no condition over the columns"),
-        ("speed > 100", "data.filter = \"speed > 100\" leaves nothing of the split 'train'"),
-        ("speed = 0", 'that data.filter = "speed = 0" leaves has 4 frames; lower data.sequence_length to at most 4'),
+        ("speed > 'fast'", "not a valid condition over the columns"),
+        ("(speed > 2", "not a valid condition over the columns"),
+        ("speed > 100", "data.filter = \"speed > 100\" matches no rows of the split 'train'"),
+        ("speed = 0", 'that matches data.filter = "speed = 0" has 4 frames; lower data.sequence_length to at most 4'),
     ],
 )
-def test_conditions_that_are_none(path: Path, tmp_path: Path, condition: str, said: str) -> None:
-    assert said in refuses(lambda: ClipIndex(Store.open(path), "train", 5, where=condition), tmp_path)
+def test_invalid_conditions(path: Path, tmp_path: Path, condition: str, expected: str) -> None:
+    assert expected in refuses(lambda: ClipIndex(Store.open(path), "train", 5, where=condition), tmp_path)

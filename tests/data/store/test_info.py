@@ -1,4 +1,4 @@
-"""`daydrive data info` and `daydrive data show`: figures that are true, pictures that show what they say."""
+"""`daydrive data info` and `daydrive data show`: statistics and the images shown."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ NAME = "ein <b>Tag & é|x @DATA@"
 
 
 @pytest.fixture(scope="session")
-def told_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def described_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Drives of 40, 30 and 20 frames at 10 Hz with known actions and speeds, one with a name to trip over."""
-    folder = tmp_path_factory.mktemp("told")
+    folder = tmp_path_factory.mktemp("described")
     for name, frames in (("a", 40), (NAME, 30), ("c", 20)):
         rows = [f"{k / 10},{0 if k < 10 else 12.5},{-0.5 if k % 2 else 0.25},0.5,{k % 2},1" for k in range(frames)]
         write_drive(folder / "raw" / name, frames, rows, "time,speed,steering,throttle,brake,gear")
@@ -47,31 +47,33 @@ def run(*arguments: object) -> None:
     assert not ended.value.code
 
 
-def test_the_figures(told_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run("data", "info", told_store, "--json")
-    told = json.loads(capsys.readouterr().out)
-    assert told["frames"] == 90 and told["hz"] == 10 and told["hours"] == pytest.approx(9 / 3600)
-    assert told["source"] == "folder" and told["image_size"] == [24, 32] and told["fit"] == "stretch"
-    assert told["bytes"] == sum(f.stat().st_size for f in told_store.rglob("*") if f.is_file())
-    lengths = {name: found["seconds"] for name, found in told["splits"].items()}
+def test_statistics(described_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("data", "info", described_store, "--json")
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["frames"] == 90 and summary["hz"] == 10 and summary["hours"] == pytest.approx(9 / 3600)
+    assert summary["source"] == "folder" and summary["image_size"] == [24, 32] and summary["fit"] == "stretch"
+    assert summary["bytes"] == sum(f.stat().st_size for f in described_store.rglob("*") if f.is_file())
+    lengths = {name: found["seconds"] for name, found in summary["splits"].items()}
     assert sorted(found["median"] for found in lengths.values()) == [2.0, 3.0, 4.0]
-    assert told["driving"]["standing"] == pytest.approx(30 / 90) and told["driving"]["straight"] == 0.0
-    assert told["driving"]["left"] + told["driving"]["right"] == pytest.approx(60 / 90)
-    steering, speed = told["columns"]["steering"], told["columns"]["speed"]
+    assert summary["driving"]["standing"] == pytest.approx(30 / 90) and summary["driving"]["straight"] == 0.0
+    assert summary["driving"]["left"] + summary["driving"]["right"] == pytest.approx(60 / 90)
+    steering, speed = summary["columns"]["steering"], summary["columns"]["speed"]
     assert steering["min"] == -0.5 and steering["max"] == 0.25 and steering["mean"] == pytest.approx(-0.125)
     assert speed["max"] == 12.5 and speed["percentiles"]["5"] == 0.0 and speed["zero"] == pytest.approx(30 / 90)
-    assert told["columns"]["brake"]["mean"] == 0.5 and told["actions"]["steering"]["sign"] == "positive to the right"
-    run("data", "info", told_store)
+    assert (
+        summary["columns"]["brake"]["mean"] == 0.5 and summary["actions"]["steering"]["sign"] == "positive to the right"
+    )
+    run("data", "info", described_store)
     shown = capsys.readouterr().out
     for text in ("90 of 24x32", "10 Hz", "standing 33 %", "positive to the right", "steering", "-0.5", "12.5"):
         assert text in shown
 
 
-def test_values_that_are_missing_and_what_actions_are_made_from(small_store: Path, told_store: Path) -> None:
-    told = summarize(Store.open(small_store))
-    assert told["columns"]["speed"] == {"unit": "as given", "missing": 1.0}
-    assert told["driving"]["standing"] is None and told["made_from"] == {}
-    store = Store.open(told_store)
+def test_values_that_are_missing_and_what_actions_are_made_from(small_store: Path, described_store: Path) -> None:
+    summary = summarize(Store.open(small_store))
+    assert summary["columns"]["speed"] == {"unit": "as given", "missing": 1.0}
+    assert summary["driving"]["standing"] is None and summary["made_from"] == {}
+    store = Store.open(described_store)
     for drive, origin in zip(store.metadata["drives"], ("pose", "can", "can"), strict=True):
         drive["made_from"] = {"steering": origin}
     assert summarize(store)["made_from"] == {"steering": {"pose": 1, "can": 2}}
@@ -101,14 +103,14 @@ class Page(HTMLParser):
             self.headings[-1] += data
 
 
-def test_the_page_and_the_sheets(told_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run("data", "show", told_store, "--output", tmp_path / "out", "--pictures", 5)
+def test_page_and_sheets(described_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("data", "show", described_store, "--output", tmp_path / "out", "--images", 5)
     assert "3 of 3 drives" in capsys.readouterr().out
     files = sorted(file.name for file in (tmp_path / "out").iterdir())
     assert len(files) == 4 and files[-1] == "index.html" and all(re.fullmatch(r"[\w.-]+", file) for file in files)
     text = (tmp_path / "out/index.html").read_text()
     page = Page(text)
-    store = Store.open(told_store)
+    store = Store.open(described_store)
     assert [h.strip() for h in page.headings] == ["store", *(drive.name for drive in store.drives)]
     assert "<b>Tag" not in text and html.escape(NAME) in text
     links = [value for _, given in page.tags for name, value in given.items() if name in ("src", "href")]
@@ -129,24 +131,24 @@ def test_the_page_and_the_sheets(told_store: Path, tmp_path: Path, capsys: pytes
     assert (sheet == (38, 92, 178)).all(-1).sum() > 300, "the curve of the steering"
 
 
-def test_chosen_drives_damaged_pictures_and_parts_of_no_split(store: Path, here: Path) -> None:
+def test_chosen_drives_damaged_images_and_segments_of_no_split(store: Path, here: Path) -> None:
     damage_pictures(store, "val")
     cut = resplit(store, "time", val=0.2, test=0.2)
     names = [drive.name for drive in cut.drives]
-    run("data", "show", store, "--drive", names[-1], "--drive", names[1], "--pictures", 2)
+    run("data", "show", store, "--drive", names[-1], "--drive", names[1], "--images", 2)
     files = sorted(file.name for file in (here / "show/store").iterdir())
     assert len(files) == 3 and files[0].startswith("000_") and names[-1].replace("/", "_") in files[0]
     run("data", "show", store, "--limit", 2, "--output", "two")
     assert len(list((here / "two").iterdir())) == 3
 
 
-def test_a_mix(small_store: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_merged_store(small_store: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(small_store, here / "other")
     merge([small_store, here / "other"], here / "mix", [1.0, 3.0])
     run("data", "info", "mix")
-    told = capsys.readouterr().out
-    assert "mix of" in told and "(weight 3)" in told and "96 of 32x32" in told
-    run("data", "show", "mix", "--limit", 2, "--pictures", 3)
+    summary = capsys.readouterr().out
+    assert "mix of" in summary and "(weight 3)" in summary and "96 of 32x32" in summary
+    run("data", "show", "mix", "--limit", 2, "--images", 3)
     files = {file.name for file in (here / "show/mix").iterdir()}
     assert "index.html" in files and any("other_" in file for file in files)
 
@@ -158,8 +160,8 @@ def test_long_drives_keep_their_peaks_on_the_page() -> None:
     assert len(thinned) == POINTS and thinned.max() == 0.8 and thinned.min() == -0.9
 
 
-def test_refusals(told_store: Path, refuse: Refuse, tmp_path: Path) -> None:
-    refuse("data", "show", told_store, "--drive", "b", said="has no drive 'b'")
+def test_refusals(described_store: Path, refuse: Refuse, tmp_path: Path) -> None:
+    refuse("data", "show", described_store, "--drive", "b", said="has no drive 'b'")
     refuse("data", "info", tmp_path / "nowhere", said="there is no store at")
     (tmp_path / "file").write_text("")
-    refuse("data", "show", told_store, "--output", tmp_path / "file", said="is a file; give a folder")
+    refuse("data", "show", described_store, "--output", tmp_path / "file", said="is a file; give a folder")

@@ -1,4 +1,4 @@
-"""Many drives: how they are written, and that opening a store and choosing clips stay small. Speed is no test here."""
+"""Many drives: their format, and the memory for opening a store and choosing clips. Speed is not tested here."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def written(folder: Path, entries: list[dict[str, Any]]) -> Path:
 def test_many_drives_are_written_as_columns_and_read_as_the_same_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = entries(40, 12)
-    as_list = Store.open(written(tmp_path / "list", told))
-    monkeypatch.setattr(drives, "MANY", 10)
-    monkeypatch.setattr("daydrive.data.store.store.MANY", 10)
-    path = written(tmp_path / "columns", told)
+    original = entries(40, 12)
+    as_list = Store.open(written(tmp_path / "list", original))
+    monkeypatch.setattr(drives, "COLUMNS_FROM", 10)
+    monkeypatch.setattr("daydrive.data.store.store.COLUMNS_FROM", 10)
+    path = written(tmp_path / "columns", original)
     raw = json.loads((path / "store.json").read_text())
     assert raw["format_version"] == 2 and isinstance(raw["drives"], dict) and "start" not in raw["drives"]
     as_columns = Store.open(path)
     assert as_columns.drives == as_list.drives and as_columns.rows == 480
-    assert as_columns.metadata["drives"] == as_list.metadata["drives"] == told
+    assert as_columns.metadata["drives"] == as_list.metadata["drives"] == original
     write_metadata(path, {**as_columns.metadata, "hz": 5.0})
     assert Store.open(path).drives == as_list.drives and read_metadata(path)["drives"] == raw["drives"]
     assert as_columns.drives[-1] == DriveInfo("2026-01-01/drive_000039", "train", 468, 12)
@@ -105,7 +105,7 @@ def test_a_hundred_million_frames_open_small_and_clips_are_chosen_as_cheaply(tmp
 
 def test_drives_joined_and_looked_up() -> None:
     one, two = Drives(["a", "b"], [0, 1], [0, 4], [4, 2]), Drives(["a"], [2], [0], [5])
-    joined = Drives.joined([("x", one), ("y", two)])
+    joined = Drives.concatenate([("x", one), ("y", two)])
     assert [drive.name for drive in joined] == ["x/a", "x/b", "y/a"] and joined.rows == 11
     assert joined.at(np.arange(11)).tolist() == [0] * 4 + [1] * 2 + [2] * 5
     assert [joined.of_split(split).tolist() for split in ("train", "val", "test")] == [[0], [1], [2]]

@@ -1,4 +1,4 @@
-"""New splits for a store, by drive and by time, in place and beside it."""
+"""Changing the splits of a store by drive and by time, in place and in a new store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from helpers.refusals import Refuse
 
 @pytest.fixture
 def grouped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Twelve drives of ten frames, 2k and 2k + 1 of one place."""
+    """Twelve drives of ten frames, 2k and 2k + 1 of one location."""
     monkeypatch.setitem(sources.SOURCES, "counted", GroupedSource())
     return Store.open(prepare("counted", None, tmp_path / "grouped", (16, 16), workers=1, drives=12))
 
@@ -50,7 +50,7 @@ def test_by_time_parts_are_apart_and_can_be_joined_again(grouped: Store, tmp_pat
     cut = resplit(grouped.path, "time", val=0.2, test=0.2, output=tmp_path / "cut")
     assert shares(Store.open(grouped.path)) == shares(grouped), "the first one is as it was"
     shared = [f for f in (tmp_path / "cut").rglob("*") if f.is_file() and f.stat().st_nlink > 1]
-    assert any(file.suffix == ".lance" for file in shared), "pictures are there once"
+    assert any(file.suffix == ".lance" for file in shared), "images are stored once"
     ends = [drive.start + drive.frames for drive in cut.drives]
     assert [drive.start for drive in cut.drives] == [0, *ends[:-1]] and ends[-1] == grouped.rows
     groups: dict[str, list[str]] = {}
@@ -68,20 +68,20 @@ def test_by_time_parts_are_apart_and_can_be_joined_again(grouped: Store, tmp_pat
     assert np.array_equal(again.read_actions([0, 7, 119]), other.read_actions([0, 7, 119]))
 
 
-def test_a_store_that_does_not_say_what_belongs_together(tmp_path: Path) -> None:
-    """One recording in three pieces, from before groups were noted."""
+def test_store_without_groups(tmp_path: Path) -> None:
+    """One recording in three segments, prepared by a version without groups."""
     write_udacity(tmp_path / "raw", [100 * k for k in range(200)])
     store = Store.open(prepare("udacity", tmp_path / "raw", tmp_path / "store", (16, 16), workers=1))
     assert {entry["group"] for entry in store.metadata["drives"]} == {"2020-01-02_03-04-05"}
-    told = json.loads((store.path / "store.json").read_text())
-    told["drives"] = [{k: v for k, v in drive.items() if k != "group"} for drive in told["drives"]]
-    (store.path / "store.json").write_text(json.dumps(told))
+    metadata = json.loads((store.path / "store.json").read_text())
+    metadata["drives"] = [{k: v for k, v in drive.items() if k != "group"} for drive in metadata["drives"]]
+    (store.path / "store.json").write_text(json.dumps(metadata))
     made = resplit(store.path, "time", val=0.0, test=0.5)
     assert not made.split("val") and sum(d.frames for d in made.split("test")) == round(store.rows / 2)
     assert made.split("test")[-1].start + made.split("test")[-1].frames == store.rows
 
 
-def test_shares_of_things_that_are_not_alike() -> None:
+def test_shares_of_items_of_different_sizes() -> None:
     sizes = [1000, 10, 10, 10, 10, 10, 10, 10, 10, 10]
     for seed in range(20):
         splits = by_share(sizes, seed, 0.03, 0.03)
@@ -101,28 +101,24 @@ def test_cuts_of_one_recording() -> None:
     assert [(p.split, p.start, p.stop) for p in by_time([100], 1.0, 0.8, 0.2)] == [("train", 0, 77), ("val", 80, 100)]
 
 
-def test_what_can_not_be_split(grouped: Store, refuse: Refuse, tmp_path: Path) -> None:
+def test_user_errors(grouped: Store, refuse: Refuse, tmp_path: Path) -> None:
     command = ("data", "split", grouped.path, "--by")
     refuse(*command, "frame", said="--by frame: drives are split by 'drive' or by 'time'")
     refuse(*command, "tme", said="did you mean 'time'")
-    refuse(*command, "drive", "--val", 1, said="--val 1: the share of a split is at least 0 and below 1")
+    refuse(*command, "drive", "--val", 1, said="--val 1: the share of a split must be at least 0 and below 1")
     refuse(*command, "drive", "--val", 0.5, "--test", 0.5, said="--val 0.5 and --test 0.5 leave nothing for training")
-    refuse(*command, "drive", "--seed", -1, said="--seed has to be at least 0")
-    refuse(*command, "time", "--val", 0.01, said="too short to be cut, nothing is left for val; split --by drive")
-    refuse(*command, "drive", "--output", grouped.path, said="is there already; give one that is not")
+    refuse(*command, "drive", "--seed", -1, said="--seed must be at least 0")
+    refuse(*command, "time", "--val", 0.01, said="too short to be cut, no frames are left for val; use --by drive")
+    refuse(*command, "drive", "--output", grouped.path, said="already exists; choose another")
     refuse("data", "split", tmp_path / "nowhere", "--by", "drive", said="there is no store at")
     few = resplit(grouped.path, "drive", val=0.0, test=0.5, output=tmp_path / "few")
-    told = json.loads((few.path / "store.json").read_text())
-    told["drives"] = [{**drive, "group": f"g{k % 2}"} for k, drive in enumerate(told["drives"])]
-    (few.path / "store.json").write_text(json.dumps(told))
-    refuse(
-        "data", "split", few.path, "--by", "drive", said="has 2 drives that don't belong together, too few for 3 splits"
-    )
+    metadata = json.loads((few.path / "store.json").read_text())
+    metadata["drives"] = [{**drive, "group": f"g{k % 2}"} for k, drive in enumerate(metadata["drives"])]
+    (few.path / "store.json").write_text(json.dumps(metadata))
+    refuse("data", "split", few.path, "--by", "drive", said="has 2 independent drives, too few for 3 splits")
 
 
-def test_where_links_are_impossible_files_are_copied(
-    grouped: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_are_copied_without_link_support(grouped: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 

@@ -84,7 +84,7 @@ def test_the_same_store_as_on_this_machine(
         prepare("counted", None, f"{bucket}/some/store", (24, 32), workers=1, drives=6, add=True)
     assert rows_of(Store.open(remote.path)) == rows_of(remote) and len(list(here.rglob("*.arrow"))) == 2
     with monkeypatch.context() as patch:
-        patch.setattr(module.shards, "write_part", lambda *_: pytest.fail("a finished drive is read again"))
+        patch.setattr(module.shards, "write_shard", lambda *_: pytest.fail("a finished drive is read again"))
         prepare("counted", None, f"{bucket}/some/store", (24, 32), workers=1, drives=6, add=True)
     grown = Store.open(f"{bucket}/some/store")
     assert sorted(zip(*rows_of(grown)[::2], strict=True)) == sorted(zip(*rows_of(local)[::2], strict=True))
@@ -101,8 +101,8 @@ def test_the_same_store_as_on_this_machine(
 
 def copied(small_store: Path, bucket: str) -> str:
     """The same drives prepared again, to the bucket."""
-    told = Store.open(small_store).metadata["request"]
-    prepare("folder", Path(told["data_root"]), f"{bucket}/drives", (32, 32), workers=1)
+    request = Store.open(small_store).metadata["request"]
+    prepare("folder", Path(request["data_root"]), f"{bucket}/drives", (32, 32), workers=1)
     assert Store.open(f"{bucket}/drives").fingerprint == Store.open(small_store).fingerprint
     return f"{bucket}/drives"
 
@@ -111,8 +111,8 @@ def copied(small_store: Path, bucket: str) -> str:
 def test_a_loader_in_another_process(bucket: str, small_store: Path) -> None:
     forkserver._forkserver._stop()  # else the worker has the environment of whoever started it
     ours, theirs = (
-        next(iter(ClipLoader(ClipIndex(Store.open(place), "train", 6), batch_size=2, num_workers=workers)))
-        for place, workers in ((copied(small_store, bucket), 1), (small_store, 0))
+        next(iter(ClipLoader(ClipIndex(Store.open(path), "train", 6), batch_size=2, num_workers=workers)))
+        for path, workers in ((copied(small_store, bucket), 1), (small_store, 0))
     )
     forkserver._forkserver._stop()
     assert np.array_equal(ours.images, theirs.images) and np.array_equal(ours.actions, theirs.actions)
@@ -155,7 +155,10 @@ def test_a_server_that_goes_away_leaves_the_drives(bucket: str, here: Path, monk
     def unreachable(*_: object) -> None:
         raise UnreachableError("s3://x: its server does not answer")
 
-    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"goes on with the drives .*\.partial"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match=r"resumes with the finished drives .*\.partial"),
+    ):
         patch.setattr(module, "write_store", unreachable)
         prepare("counted", None, f"{bucket}/store", (24, 32), workers=1, drives=3)
     assert len(list(here.rglob("*.arrow"))) == 3
@@ -169,9 +172,9 @@ def test_ray_hands_the_parts_over(bucket: str, here: Path, tmp_path: Path, monke
     pytest.importorskip("ray", reason="ray is not installed")
     monkeypatch.setenv("PYTHONPATH", str(TESTS))  # for the nodes
     local = Store.open(prepare("counted", None, tmp_path / "local", (24, 32), workers=1, drives=4))
-    place = prepare("counted", None, f"{bucket}/store", (24, 32), workers=1, drives=4, engine="ray")
-    assert Store.open(place).fingerprint == local.fingerprint and not list(here.rglob("*.partial"))
-    assert [entry.name for entry in place.parent.iterdir()] == ["store"]
+    path = prepare("counted", None, f"{bucket}/store", (24, 32), workers=1, drives=4, engine="ray")
+    assert Store.open(path).fingerprint == local.fingerprint and not list(here.rglob("*.partial"))
+    assert [entry.name for entry in path.parent.iterdir()] == ["store"]
 
 
 def test_places() -> None:

@@ -1,4 +1,4 @@
-"""The counterfactual suite distinguishes an oracle, a model that ignores the steering, and one that confuses left and right."""
+"""The counterfactual suite tells an oracle from a model that ignores the steering and one that swaps left and right."""
 
 from __future__ import annotations
 

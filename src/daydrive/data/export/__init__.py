@@ -1,4 +1,4 @@
-"""Stores written in the formats of others."""
+"""Export of stores to other dataset formats."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""A store as a dataset of LeRobot, version 3.0 of its format, which LeRobot 0.4 and later read.
+"""Export to the LeRobot dataset format 3.0, which LeRobot 0.4 and later read.
 
     meta/info.json, stats.json, tasks.parquet, episodes/chunk-000/file-000.parquet
-    meta/daydrive.json                                    what the actions mean and how to undo their conversion
-    data/chunk-000/file-000.parquet                       a row group for each episode
-    videos/observation.images.front/chunk-000/file-000.mp4    H.264, every second frame a key frame
+    meta/daydrive.json                                    meaning of the actions and how to undo their conversion
+    data/chunk-000/file-000.parquet                       one row group per episode
+    videos/observation.images.front/chunk-000/file-000.mp4    H.264, every second frame is a key frame
 
-A drive is an episode, in the order train, val, test; `action` is the store's, to the bit.
+Each drive is an episode, in the order train, val, test. The column `action` is bit-identical to that of the store.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import simplejpeg
 
-from daydrive.data.export.stats import ImageStats, Stats, of_rows, sampled, together
+from daydrive.data.export.stats import ImageStats, Stats, aggregate, column_stats, sampled_frames
 from daydrive.data.export.video import VideoFiles
 from daydrive.data.store.store import SPLITS, DriveInfo, Store
 from daydrive.errors import UserError
@@ -41,18 +41,19 @@ DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 FILES_IN_CHUNK, DATA_MB, VIDEO_MB = 1000, 100, 200
-"""LeRobot's own limits"""
+"""Limits of LeRobot."""
 
-BATCH = 256
-"""frames that are read at a time"""
+CHUNK = 256
+"""Number of frames read at a time."""
 
 _COUNTERS = ("frame_index", "episode_index", "index", "task_index")
 
 
 def export_lerobot(path: Path | str, output: Path, split: str | None = None) -> Path:
-    """Writes the drives of the store at `path`, or those of one split, as `output`, a folder there whole or not at all.
+    """Export the drives of the store at `path`, or those of one split, to the folder `output`, and return `output`.
 
-    UserError where something is there already, for pictures of odd height or width, and where writing fails.
+    The folder is written atomically. Raises UserError if `output` is not empty, the image height or width is odd, or
+    writing fails.
     """
     import av
 
@@ -64,11 +65,11 @@ def export_lerobot(path: Path | str, output: Path, split: str | None = None) -> 
     height, width = store.image_size
     if height % 2 or width % 2:
         raise UserError(
-            f"the store {path} has pictures of {height}x{width} and H.264 takes even sizes only; prepare one "
-            f"with --image-size {height + height % 2} {width + width % 2}"
+            f"the store {path} has images of {height}x{width}, and H.264 supports only even sizes; prepare a "
+            f"store with --image-size {height + height % 2} {width + width % 2}"
         )
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"the output {output} is there already; give a folder that is empty or not there yet")
+        raise UserError(f"the output {output} already exists; choose an empty or new folder")
     try:
         with parents_made(output), replacing(output) as folder:
             folder.mkdir()
@@ -85,25 +86,27 @@ def _write(store: Store, drives: Sequence[DriveInfo], folder: Path) -> None:
     stats: list[dict[str, Stats]] = []
     with VideoFiles(folder, CAMERA, fps, store.image_size) as videos, DriveProgress(lengths, lengths) as progress:
         try:
-            for number, drive in enumerate(drives):
-                images, seen = sampled(drive.frames), ImageStats()
-                entry = videos.begin_episode(drive.frames)
-                for first in range(0, drive.frames, BATCH):
-                    rows = drive.start + np.arange(first, min(first + BATCH, drive.frames))
+            for index, drive in enumerate(drives):
+                sampled, image_stats = sampled_frames(drive.frames), ImageStats()
+                entry = videos.start_episode(drive.frames)
+                for first in range(0, drive.frames, CHUNK):
+                    rows = drive.start + np.arange(first, min(first + CHUNK, drive.frames))
                     for k, jpeg in enumerate(store.read(rows)[0]):
                         image = _image(jpeg, store, drive, first + k)
                         videos.add(image)
-                        if first + k in images:
-                            seen.add(image)
+                        if first + k in sampled:
+                            image_stats.add(image)
                     progress.frames_done(len(rows))
-                found, more = data.episode(store, drive, number, float(fps))
-                found[CAMERA] = seen.stats()
-                stats.append(found)
+                episode_stats, position = data.write_episode(store, drive, index, float(fps))
+                episode_stats[CAMERA] = image_stats.stats()
+                stats.append(episode_stats)
                 flat = {
-                    f"stats/{name}/{key}": value for name, one in found.items() for key, value in one.lists().items()
+                    f"stats/{name}/{key}": value
+                    for name, feature in episode_stats.items()
+                    for key, value in feature.as_json().items()
                 }
                 episodes.append({
-                    "episode_index": number, "tasks": [TASK], "length": drive.frames, **more, **entry, **flat,
+                    "episode_index": index, "tasks": [TASK], "length": drive.frames, **position, **entry, **flat,
                     "meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0,
                 })  # fmt: skip
                 progress.drive_done()
@@ -117,13 +120,13 @@ def _image(jpeg: bytes, store: Store, drive: DriveInfo, frame: int) -> npt.NDArr
         return np.asarray(simplejpeg.decode_jpeg(jpeg, "RGB"), dtype=np.uint8)
     except ValueError as error:
         raise UserError(
-            f"the store {store.path} is damaged: the picture of drive '{drive.name}', frame {frame}, cannot be decoded"
+            f"the store {store.path} is damaged: the image of drive '{drive.name}', frame {frame}, cannot be decoded"
         ) from error
 
 
 @dataclass
 class _DataFiles:
-    """The Parquet files of the rows; a new one is begun at an episode where one has grown large."""
+    """Writes rows to Parquet files and starts a new file at the next episode once one exceeds `DATA_MB`."""
 
     folder: Path
     values: tuple[str, ...]
@@ -138,32 +141,31 @@ class _DataFiles:
         action = pa.field("action", pa.list_(pa.float32(), len(ACTION_NAMES)))
         return pa.schema([action, *state, pa.field("timestamp", pa.float32()), *counters])
 
-    def episode(
-        self, store: Store, drive: DriveInfo, number: int, fps: float
+    def write_episode(
+        self, store: Store, drive: DriveInfo, index: int, fps: float
     ) -> tuple[dict[str, Stats], dict[str, int]]:
-        """Writes the rows of a drive; their statistics, and where they are."""
+        """Write the rows of a drive; return their statistics and their position in the dataset."""
         rows, count = drive.start + np.arange(drive.frames), np.arange(drive.frames)
         columns: dict[str, npt.NDArray[Any]] = {"action": store.read_actions(rows)}
         if self.values:
-            own = store.read_values(rows, self.values)
-            columns[STATE] = np.column_stack([own[name] for name in self.values]).astype(np.float32)
+            values = store.read_values(rows, self.values)
+            columns[STATE] = np.column_stack([values[name] for name in self.values]).astype(np.float32)
         columns["timestamp"] = (count / fps).astype(np.float32)
-        columns["frame_index"], columns["episode_index"] = count, np.full(drive.frames, number)
+        columns["frame_index"], columns["episode_index"] = count, np.full(drive.frames, index)
         columns["index"], columns["task_index"] = self.rows + count, np.zeros(drive.frames, dtype=np.int64)
-        place = self._place()
-        entry = {**place, "dataset_from_index": self.rows, "dataset_to_index": self.rows + drive.frames}
+        entry = {**self._current_file(), "dataset_from_index": self.rows, "dataset_to_index": self.rows + drive.frames}
         assert self.writer is not None
         self.writer.write_table(pa.table([_arrow(columns[name]) for name in self.schema.names], schema=self.schema))
         self.rows += drive.frames
-        return {name: of_rows(column.reshape(drive.frames, -1)) for name, column in columns.items()}, entry
+        return {name: column_stats(column.reshape(drive.frames, -1)) for name, column in columns.items()}, entry
 
-    def _place(self) -> dict[str, int]:
+    def _current_file(self) -> dict[str, int]:
         chunk, file = divmod(self.file, FILES_IN_CHUNK)
         path = self.folder / DATA_PATH.format(chunk_index=chunk, file_index=file)
         if self.writer is not None and os.path.getsize(path) >= DATA_MB << 20:
             self.close()
             self.file += 1
-            return self._place()
+            return self._current_file()
         if self.writer is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.writer = pq.ParquetWriter(path, self.schema, compression="snappy")
@@ -227,7 +229,9 @@ def _write_meta(
     path = folder / EPISODES_PATH.format(chunk_index=0, file_index=0)
     path.parent.mkdir(parents=True)
     write_json(meta / "info.json", info)
-    write_json(meta / "stats.json", {name: together([one[name] for one in stats]).lists() for name in stats[0]})
+    write_json(
+        meta / "stats.json", {name: aggregate([episode[name] for episode in stats]).as_json() for name in stats[0]}
+    )
     write_json(
         meta / "daydrive.json",
         {**meaning, "daydrive": __version__, "drives": [drive.name for drive in drives]},
@@ -237,12 +241,12 @@ def _write_meta(
 
 
 def _ranges(splits: Sequence[str]) -> dict[str, str]:
-    """Contiguous splits as ranges of episodes."""
+    """The range of episodes of each split; the episodes of a split are contiguous."""
     return {name: f"{splits.index(name)}:{splits.index(name) + splits.count(name)}" for name in dict.fromkeys(splits)}
 
 
 def _tasks() -> pa.Table:
-    """The one task, indexed by its words as pandas does it, which LeRobot reads it with."""
+    """The table with the single task, with the pandas index that LeRobot expects."""
     index = {"name": "task", "field_name": "task", "pandas_type": "unicode", "numpy_type": "object", "metadata": None}
     number = {**index, "name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64"}
     pandas = {"index_columns": ["task"], "column_indexes": [], "columns": [number, index], "pandas_version": "2.0.0"}

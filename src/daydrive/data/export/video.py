@@ -1,4 +1,4 @@
-"""Frames into video files that can be entered anywhere."""
+"""Writing of seekable video files."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 CODEC = "libx264"
 QUALITY = {"crf": "18", "g": "2", "bf": "0", "preset": "veryfast"}
-"""a key frame every second frame, as LeRobot's own, so that any frame is near one"""
+"""Every second frame is a key frame, as in LeRobot's files, for fast random access."""
 
-LARGEST_MB, FILES_IN_CHUNK = 200, 1000
+MAX_MB, FILES_IN_CHUNK = 200, 1000
 
 
 class VideoFiles:
-    """Episodes one after the other in `videos/<camera>/chunk-000/file-000.mp4`, in the next file where one is large."""
+    """Writes consecutive episodes to `videos/<camera>/chunk-000/file-000.mp4` and following files of limited size."""
 
     def __init__(self, folder: Path, camera: str, fps: Fraction, size: tuple[int, int]) -> None:
         self.folder, self.camera, self.fps, self.size = folder / "videos" / camera, camera, fps, size
         self.file, self.frames = 0, 0
         self.container: av.container.OutputContainer | None = None
         self.stream: Any = None
-        self.first = True
+        self.first_frame = True
 
     def __enter__(self) -> VideoFiles:
         return self
@@ -46,14 +46,14 @@ class VideoFiles:
             with suppress(Exception):
                 self.container.close()
 
-    def begin_episode(self, frames: int) -> dict[str, float]:
-        """Where the next `frames` frames will be, in the columns of LeRobot's episodes."""
-        if self.container is not None and os.path.getsize(self.container.name) >= LARGEST_MB << 20:
+    def start_episode(self, frames: int) -> dict[str, float]:
+        """Start an episode of `frames` frames; return its position as columns of LeRobot's episodes table."""
+        if self.container is not None and os.path.getsize(self.container.name) >= MAX_MB << 20:
             self._close()
             self.file += 1
         if self.container is None:
             self._open()
-        self.first = True
+        self.first_frame = True
         chunk, file = divmod(self.file, FILES_IN_CHUNK)
         key = f"videos/{self.camera}"
         return {
@@ -64,15 +64,15 @@ class VideoFiles:
         }
 
     def add(self, image: npt.NDArray[np.uint8]) -> None:
-        """The next frame, uint8 (H, W, 3) RGB."""
+        """Append a frame, uint8 (H, W, 3) RGB."""
         import av
         from av.video.frame import PictureType
 
         frame = av.VideoFrame.from_ndarray(image, format="rgb24")
         frame.pts, frame.time_base = self.frames, 1 / self.fps
-        if self.first:
+        if self.first_frame:
             frame.pict_type = PictureType.I
-        self.first = False
+        self.first_frame = False
         self.frames += 1
         assert self.container is not None
         self.container.mux(self.stream.encode(frame))
@@ -84,7 +84,7 @@ class VideoFiles:
         path = self.folder / f"chunk-{chunk:03d}" / f"file-{file:03d}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         if CODEC not in av.codecs_available:
-            raise UserError(f"this build of PyAV has no {CODEC}; install PyAV's own wheel: pip install av")
+            raise UserError(f"this build of PyAV has no {CODEC}; install the official wheel: pip install av")
         self.container = av.open(str(path), "w")
         self.stream = self.container.add_stream(CODEC, rate=self.fps, options=QUALITY)
         self.stream.height, self.stream.width, self.stream.pix_fmt = *self.size, "yuv420p"

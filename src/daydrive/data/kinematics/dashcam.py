@@ -104,7 +104,7 @@ def _read_track(file: Path) -> Track | None:
 def _track_times(file: Path, times: Array, track: Track, offset: float | None) -> Array:
     """The times (N,) s of the frames on the track's clock."""
     if offset is None:
-        created = video.made_at(file)
+        created = video.recorded_at(file)
         if created is None:
             raise UserError(
                 f"{file} has no creation time; set --offset to the time of its first frame on the track's clock, in "

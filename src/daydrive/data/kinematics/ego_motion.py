@@ -104,7 +104,7 @@ def _rotation_vectors(rotations: Array) -> Array:
 
 
 def pedals(
-    acceleration: Array, largest: float = LARGEST_ACCELERATION, largest_braking: float = LARGEST_BRAKING
+    acceleration: Array, max_acceleration: float = LARGEST_ACCELERATION, max_braking: float = LARGEST_BRAKING
 ) -> tuple[Array, Array]:
     """Throttle and brake, (M,) in [0, 1], for an acceleration (M,) m/s² in the direction of travel.
 
@@ -112,7 +112,7 @@ def pedals(
     >>> throttle.tolist(), brake.tolist()
     ([0.5, 0.0], [0.0, 0.25])
     """
-    return np.clip(acceleration / largest, 0.0, 1.0), np.clip(-acceleration / largest_braking, 0.0, 1.0)
+    return np.clip(acceleration / max_acceleration, 0.0, 1.0), np.clip(-acceleration / max_braking, 0.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""From recorded drives to a store."""
+"""Preparation: converts recorded drives into a store."""

@@ -1,4 +1,4 @@
-"""Further drives for a store that is there: what has to agree, which are new, and which split they go to."""
+"""Adding drives to an existing store: compatibility checks, new drives and their origin."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from daydrive.data.store.store import SPLITS, Store
 from daydrive.errors import UserError
 from daydrive.types import Drive
 
-CHOOSING = ("drives", "frames", "seed", "version")
-"""options that say which drives, not what a drive becomes"""
+SELECTION_OPTIONS = ("drives", "frames", "seed", "version")
+"""Options that select drives, without an effect on how a drive is prepared."""
 
 Origin = dict[str, Any]
-"""Where drives come from: two of one name and one origin are the same."""
+"""Where drives come from. Drives with the same name and origin are the same."""
 
 
 def origin_of(request: Mapping[str, Any]) -> Origin:
-    """Of recordings their folder; of drives that are drawn, all that decides how they come out."""
+    """The folder of recordings, or all settings that determine generated drives."""
     options = dict(request["options"])
     if request["data_root"] is not None:
         return {"data_root": request["data_root"], "version": options.get("version")}
@@ -27,53 +27,54 @@ def origin_of(request: Mapping[str, Any]) -> Origin:
 
 
 def check_request(store: Store, request: Mapping[str, Any]) -> None:
-    """UserError where drives that are prepared in this way don't fit beside those of the store."""
-    there, wanted = _settings({"fit": "stretch", **store.metadata.get("request", {})}), _settings(request)
-    said = [
-        f"its {name} is {_short(there.get(name))}, not {_short(value)}"
-        for name, value in wanted.items()
-        if there.get(name) != value
+    """Raise UserError if the settings of a preparation are incompatible with those of the store."""
+    existing, requested = _settings({"fit": "stretch", **store.metadata.get("request", {})}), _settings(request)
+    differences = [
+        f"its {name} is {_short(existing.get(name))}, not {_short(value)}"
+        for name, value in requested.items()
+        if existing.get(name) != value
     ]
-    if said:
-        raise UserError(f"--add: the store {store.path} was made otherwise: {'; '.join(said)}")
+    if differences:
+        raise UserError(f"--add: the store {store.path} was prepared differently: {'; '.join(differences)}")
 
 
 def check_description(store: Store, hz: float, description: Mapping[str, Any]) -> None:
-    """UserError where the drives have another rate, other columns, or actions made in another way."""
+    """Raise UserError if the drives have a different frame rate, other columns, or differently derived actions."""
     if hz != store.hz:
         raise UserError(
-            f"--add: the store {store.path} has {store.hz:g} frames a second and these drives have {hz:g}; "
-            f"give --hz {store.hz:g}"
+            f"--add: the store {store.path} has {store.hz:g} frames per second and these drives have {hz:g}; "
+            f"set --hz {store.hz:g}"
         )
     for key in ("values", "actions"):
-        there, new = store.metadata.get(key, {}), json.loads(json.dumps(description[key]))
-        other = sorted(name for name in {*there, *new} if there.get(name) != new.get(name))
-        if other:
+        existing, new = store.metadata.get(key, {}), json.loads(json.dumps(description[key]))
+        differing = sorted(name for name in {*existing, *new} if existing.get(name) != new.get(name))
+        if differing:
             raise UserError(
-                f"--add: the store {store.path} was made otherwise, its {key} {', '.join(other)} differ; prepare "
-                "one of its own"
+                f"--add: the store {store.path} was prepared differently, its {key} {', '.join(differing)} differ; "
+                "prepare a separate store"
             )
 
 
 def new_drives(store: Store, drives: Sequence[Drive], origin: Origin) -> list[Drive]:
-    """Those that the store does not have; UserError where a drive of another origin has the same name."""
+    """Drives not yet in the store. Raises UserError if a drive of another origin has the same name."""
     origins = _origins(store)
-    there = {entry["name"]: origins[int(entry.get("origin", 0))] for entry in store.metadata["drives"]}
+    existing = {entry["name"]: origins[int(entry.get("origin", 0))] for entry in store.metadata["drives"]}
     found = []
     for drive in drives:
-        same = next((name for name in _names(drive) if name in there), None)
+        same = next((name for name in _names(drive) if name in existing), None)
         if same is None:
             found.append(drive)
-        elif there[same] != origin:
+        elif existing[same] != origin:
             raise UserError(
-                f"--add: the store {store.path} has a drive '{same}' already, from {_told(there[same])} and not from "
-                f"{_told(origin)}; rename it, or prepare a store of its own and `daydrive data merge` them"
+                f"--add: the store {store.path} already has a drive '{same}', from "
+                f"{_origin_text(existing[same])} and not from {_origin_text(origin)}; rename it, or prepare a "
+                "separate store and `daydrive data merge` them"
             )
     return found
 
 
 def with_origin(store: Store, origin: Origin) -> tuple[list[Origin], int]:
-    """The store's origins with this one, and its place among them."""
+    """The origins of the store including this one, and its index."""
     origins = _origins(store)
     if origin not in origins:
         origins.append(origin)
@@ -81,18 +82,18 @@ def with_origin(store: Store, origin: Origin) -> tuple[list[Origin], int]:
 
 
 def splits_of(store: Store) -> dict[str, str]:
-    """The split of each group of drives that the store has."""
+    """The split of each group of drives in the store."""
     return {str(e.get("group") or e["name"]): str(e["split"]) for e in store.metadata["drives"] if e["split"] in SPLITS}
 
 
 def counts_of(store: Store) -> Counter[str]:
-    """How many groups of drives each split has."""
+    """The number of groups of drives in each split."""
     found = {(str(entry.get("group") or entry["name"]), str(entry["split"])) for entry in store.metadata["drives"]}
     return Counter(split for _, split in found if split in SPLITS)
 
 
 def _names(drive: Drive) -> list[str]:
-    """What a drive is called in a store, whole or cut."""
+    """Possible names of a drive in a store, whole or cut by time."""
     return [drive.name, *(f"{drive.name}.{split}" for split in SPLITS)]
 
 
@@ -101,15 +102,17 @@ def _origins(store: Store) -> list[Origin]:
 
 
 def _settings(request: Mapping[str, Any]) -> dict[str, Any]:
-    options = {f"--{name}": value for name, value in request.get("options", {}).items() if name not in CHOOSING}
+    options = {
+        f"--{name}": value for name, value in request.get("options", {}).items() if name not in SELECTION_OPTIONS
+    }
     other = {name.replace("_", " "): request[name] for name in request.keys() - {"options", "data_root", "limit"}}
     return {**dict(sorted(other.items())), **options}
 
 
-def _told(origin: Origin) -> str:
+def _origin_text(origin: Origin) -> str:
     root = origin["data_root"]
     options = " ".join(f"--{key} {value}" for key, value in origin.items() if key != "data_root" and value is not None)
-    return " ".join(part for part in (root, options) if part)
+    return " ".join(text for text in (root, options) if text)
 
 
 def _short(value: object) -> str:

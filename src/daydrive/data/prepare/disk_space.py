@@ -1,4 +1,4 @@
-"""Whether the disk takes what a preparation is about to write."""
+"""Checks that the disk has enough space for a preparation."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from daydrive.data.prepare.shards import Job, UnfinishedError, prepared
+from daydrive.data.prepare.shards import Job, UnfinishedError, prepare_frame
 
 SAMPLE = 8
-"""frames of the first drive that are prepared to tell the size of one"""
+"""Number of frames prepared to estimate the size of a frame."""
 
 ROW = 64
-"""bytes of a row beside its picture, roughly"""
+"""Approximate size of a row in bytes, without its image."""
 
 
-def check_space(jobs: Sequence[Job], to_do: Sequence[Job], folder: Path, table_here: bool) -> None:
-    """UnfinishedError where the parts `to_do` and, with `table_here`, the table of all `jobs` are more than the disk of
-    `folder` has left. Drives that don't say how long they are count like the mean of the others."""
+def check_disk_space(jobs: Sequence[Job], pending: Sequence[Job], folder: Path, local_table: bool) -> None:
+    """Raise UnfinishedError if the disk of `folder` lacks the space for the shards of `pending` and, with
+    `local_table`, the table of all `jobs`. Drives of unknown length count as the mean of the others."""
     known = [job.drive.length for job in jobs if job.drive.length is not None]
-    if not to_do or not known:
+    if not pending or not known:
         return
     mean = sum(known) / len(known)
-    coming, all_frames = (sum(job.drive.length or mean for job in some) for some in (to_do, jobs))
-    needed = bytes_a_frame(to_do[0]) * (coming + (all_frames if table_here else 0))
+    pending_frames, all_frames = (sum(job.drive.length or mean for job in group) for group in (pending, jobs))
+    needed = bytes_per_frame(pending[0]) * (pending_frames + (all_frames if local_table else 0))
     free = shutil.disk_usage(folder).free
     if needed > free:
-        both = ", first drive by drive and then as a table" if table_here else ""
+        both = ", for the shards and the table" if local_table else ""
         raise UnfinishedError(
-            f"{folder} has {_size(free)} left, and {round(all_frames)} frames take about {_size(needed)}{both}; free "
-            "some, or choose a smaller --image-size, --jpeg-quality or --limit"
+            f"{folder} has {_size(free)} of free space, and {round(all_frames)} frames need about {_size(needed)}"
+            f"{both}; free some space, or choose a smaller --image-size, --jpeg-quality or --limit"
         )
 
 
-def bytes_a_frame(job: Job) -> float:
-    """Mean over its first frames."""
-    some = list(itertools.islice(job.drive.frames(), SAMPLE))
-    if not some:
+def bytes_per_frame(job: Job) -> float:
+    """Mean size of the first frames of a drive."""
+    sample = list(itertools.islice(job.drive.frames(), SAMPLE))
+    if not sample:
         return 0.0
-    return ROW + 8 * len(job.values) + sum(len(prepared(frame, job).image) for frame in some) / len(some)
+    return ROW + 8 * len(job.values) + sum(len(prepare_frame(frame, job).image) for frame in sample) / len(sample)
 
 
 def _size(count: float) -> str:

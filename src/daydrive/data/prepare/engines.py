@@ -1,4 +1,4 @@
-"""Where drives are read and made into parts: processes of this machine, or a Ray cluster."""
+"""Engines that read drives and write shards: local processes, or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ ENGINES = ("local", "ray")
 
 
 class Engine(Protocol):
-    def write_parts(self, jobs: Sequence[shards.Job], progress: shards.Progress) -> None:
-        """Writes all parts, each whole or not at all. The first error ends the others' work."""
+    def write_shards(self, jobs: Sequence[shards.Job], progress: shards.Progress) -> None:
+        """Write all shards, each atomically. The first error stops the others."""
         ...
 
 
 @dataclass(frozen=True)
 class LocalEngine:
+    """Worker processes on this machine."""
+
     workers: int
 
-    def write_parts(self, jobs: Sequence[shards.Job], progress: shards.Progress) -> None:
-        shards.write_parts(jobs, self.workers, progress)
+    def write_shards(self, jobs: Sequence[shards.Job], progress: shards.Progress) -> None:
+        shards.write_shards(jobs, self.workers, progress)
 
 
 def build_engine(name: str, workers: int, ray_address: str | None, target: Location) -> Engine:
-    """UserError for another name, and where the package of an engine is missing."""
+    """Build an engine by name. Raises UserError for an unknown name or a missing package."""
     if name not in ENGINES:
-        raise UserError(f"--engine {name}: there is no such engine{did_you_mean(name, ENGINES)}")
+        raise UserError(f"--engine {name}: no such engine{did_you_mean(name, ENGINES)}")
     if name == "ray":
         from daydrive.data.prepare.ray_engine import RayEngine
 
-        return RayEngine.joined(workers, ray_address, target)
+        return RayEngine.create(workers, ray_address, target)
     if ray_address is not None:
-        raise UserError("--ray-address is for --engine ray")
+        raise UserError("--ray-address requires --engine ray")
     return LocalEngine(workers)

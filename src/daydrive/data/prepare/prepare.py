@@ -1,8 +1,8 @@
-"""From a folder of raw drives to a store.
+"""Preparation of a store from recorded drives.
 
-Drives are read in parallel and written to one file each in `<output>.partial`; then they become one store in a
-single pass, which is renamed to its place, or rows behind those of a store that is there. A preparation that was ended
-goes on with the drives that were finished.
+Drives are read in parallel and written to one shard each in `<output>.partial`. A single pass then writes the store,
+which is renamed to its final path, or appends the rows to an existing store. An interrupted preparation resumes with
+the finished drives.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any, get_args
 from daydrive.data.defaults import defaults_of
 from daydrive.data.images import JPEG_QUALITY, Fit, geometry
 from daydrive.data.prepare import append, shards
-from daydrive.data.prepare.disk_space import check_space
+from daydrive.data.prepare.disk_space import check_disk_space
 from daydrive.data.prepare.engines import Engine, build_engine
-from daydrive.data.prepare.split_assignment import pieces
+from daydrive.data.prepare.split_assignment import assign_splits
 from daydrive.data.prepare.writer import append_to_store, write_store
 from daydrive.data.sources import Options, Source, get, read_options
 from daydrive.data.sources.base import flag
@@ -37,7 +37,7 @@ from daydrive.types import Drive
 from daydrive.version import __version__
 from daydrive.workspace import exclusive_lock, publish, workspace
 
-SMALLEST, LARGEST = 8, 4096
+MIN_SIZE, MAX_SIZE = 8, 4096
 FINISHED = "store"
 
 
@@ -57,18 +57,16 @@ def prepare(
     ray_address: str | None = None,
     **options: Any,
 ) -> Location:
-    """Prepares the drives of `dataset` under `data_root` as a store and returns its path.
+    """Prepare the drives of `dataset` under `data_root` as a store and return its path.
 
-    output: a folder, or a place on s3:// or gs://. image_size: (H, W). Both are by default what `configs/data` says of
-    the dataset, see `defaults_of`; with `add` the size is that of the store that is there.
-    fit: how pictures of other proportions are brought to it, 'stretch', 'crop' or 'letterbox'.
-    limit: the first so many drives only.
-    workers: processes, one for each processor by default; the store is the same for any number. jpeg_quality: of the
-    pictures that are not taken as they are. engine: 'local', or 'ray' for a cluster, see `engines`.
-    options: those that the dataset declares.
-    Where the same store is there already nothing is done; another one is replaced with `overwrite` only. add: drives
-    that the store does not have are put behind those that are there, which stay as they are.
-    UserError for bad input, and nothing is left behind then.
+    output: a folder or a location on s3:// or gs://. image_size: (H, W). The defaults of both are those of the dataset,
+    see `defaults_of`; with `add`, the image size defaults to that of the existing store. fit: how images of another
+    aspect ratio are fitted, 'stretch', 'crop' or 'letterbox'. limit: maximum number of drives. workers: number of
+    processes, default one per processor; it does not affect the store. jpeg_quality: of images that are re-encoded.
+    engine: 'local', or 'ray' for a cluster, see `engines`. options: of the dataset.
+
+    Nothing is done if the same store exists; a different one is only replaced with `overwrite`. add: append drives that
+    the store lacks, leaving its rows unchanged. Raises UserError for invalid input, without leaving files behind.
     """
     source = get(dataset)
     chosen = read_options(source, options)
@@ -76,14 +74,14 @@ def prepare(
     shape = _fit(fit)
     processes = _workers(workers)
     if limit is not None and limit < 1:
-        raise UserError(f"--limit has to be at least 1, not {limit}")
+        raise UserError(f"--limit must be at least 1, not {limit}")
     quality = _quality(jpeg_quality)
     if add and overwrite:
-        raise UserError("--add keeps the store that is there and --overwrite replaces it; give one of them")
+        raise UserError("--add extends the existing store and --overwrite replaces it; use one of them")
     target = location(output or str(default.root))
-    there = Store.open(target) if add and holds_store(target) else None
+    existing = Store.open(target) if add and holds_store(target) else None
     if image_size is None:
-        image_size = default.image_size if there is None else there.image_size
+        image_size = default.image_size if existing is None else existing.image_size
     size = _image_size(image_size)
     root = _root(source, data_root) if source.needs_root and data_root is not None else None
     request = {
@@ -96,12 +94,12 @@ def prepare(
         "jpeg_quality": quality,
         "format_version": FORMAT_VERSION,
     }
-    if there is not None:
-        there.refuse_mix("takes no drives; add them to one of its stores")
-        append.check_request(there, request)
+    if existing is not None:
+        existing.require_single_store("cannot take drives; add them to one of its members")
+        append.check_request(existing, request)
     elif is_prepared(target, request, overwrite):
         shutil.rmtree(partial(target), ignore_errors=True)
-        print(f"{target} is prepared already, nothing to do.")
+        print(f"{target} is already prepared, nothing to do.")
         return target
     if is_remote(target):
         check_writable(target)
@@ -109,28 +107,28 @@ def prepare(
         _check_root(source, root)
     drives = source.drives(root or Path(), chosen, size)[:limit]
     _check_drives(source, drives)
-    if there is not None:
-        drives = append.new_drives(there, drives, append.origin_of(request))
+    if existing is not None:
+        drives = append.new_drives(existing, drives, append.origin_of(request))
         if not drives:
-            print(f"{target} has these drives already, nothing to do.")
+            print(f"{target} already has these drives, nothing to do.")
             return target
-    work = _Work(source, chosen, drives, request, size, shape, quality, target, there)
+    work = _Work(source, chosen, drives, request, size, shape, quality, target, existing)
     try:
         _prepare(work, build_engine(engine, processes, ray_address, target))
     except UnreachableError as error:
-        raise UnreachableError(f"{error}{_goes_on(target)}") from error
+        raise UnreachableError(f"{error}{_resume_text(target)}") from error
     except OSError as error:
         reason = error.strerror or str(error).split("\n")[0][:200]
-        raise UserError(f"the store {target} cannot be written ({reason}){_goes_on(target)}") from error
+        raise UserError(f"the store {target} cannot be written ({reason}){_resume_text(target)}") from error
     except KeyboardInterrupt:
-        print(f"Stopped{_goes_on(target)}.")
+        print(f"Stopped{_resume_text(target)}.")
         raise
     return target
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What is to be prepared: drives of a source, for `target` or, where a store is `there`, behind its drives."""
+    """A preparation: drives of a source for `target`, or to be appended to the store `existing`."""
 
     source: Source
     options: Options
@@ -140,24 +138,24 @@ class _Work:
     fit: Fit
     quality: int
     target: Location
-    there: Store | None
+    existing: Store | None
 
 
 def _prepare(work: _Work, engine: Engine) -> None:
-    began = time.monotonic()
-    drives, there = work.drives, work.there
+    start_time = time.monotonic()
+    drives, existing = work.drives, work.existing
     description = work.source.describe(work.options)
-    if there is not None:
-        append.check_description(there, drives[0].hz, description)
+    if existing is not None:
+        append.check_description(existing, drives[0].hz, description)
     values = tuple(description["values"])
     planned = [[drive.name, drive.split, drive.hz, drive.length, drive.made_from] for drive in drives]
-    plan = {"request": work.request, "drives": planned, "added_to": there.fingerprint if there else None}
+    plan = {"request": work.request, "drives": planned, "added_to": existing.fingerprint if existing else None}
     preparing = workspace(
         partial(work.target),
         plan,
         results="*.arrow",
         busy=lambda holder: f"{holder} is preparing {work.target} at this moment",
-        resumable=_may_work_later,
+        resumable=_is_resumable,
     )
     with preparing as folder:
         jobs = [
@@ -165,16 +163,16 @@ def _prepare(work: _Work, engine: Engine) -> None:
             for i, drive in enumerate(drives)
         ]
         to_do = [job for job in jobs if not job.file.exists()]
-        check_space(jobs, to_do, folder, table_here=not is_remote(work.target))
+        check_disk_space(jobs, to_do, folder, local_table=not is_remote(work.target))
         with DriveProgress([drive.length for drive in drives], [job.drive.length for job in to_do]) as progress:
-            engine.write_parts(to_do, progress)
-        read = [shards.read_part(job.file) for job in jobs]
+            engine.write_shards(to_do, progress)
+        read = [shards.read_shard(job.file) for job in jobs]
         seed = int(work.options.get("seed") or 0)
-        origins, origin = append.with_origin(there, append.origin_of(work.request)) if there else ([], 0)
-        rows = pieces(work.source, jobs, [frames for frames, _ in read], seed, there, origin)
-        if there is not None:
-            with exclusive_lock(there.path, lambda holder: f"{holder} is writing {work.target} at this moment"):
-                written = append_to_store(there, rows, {"origins": origins})
+        origins, origin = append.with_origin(existing, append.origin_of(work.request)) if existing else ([], 0)
+        rows = assign_splits(work.source, jobs, [frames for frames, _ in read], seed, existing, origin)
+        if existing is not None:
+            with exclusive_lock(existing.path, lambda holder: f"{holder} is writing {work.target} at this moment"):
+                written = append_to_store(existing, rows, {"origins": origins})
         else:
             recorded = Counter(size for _, size in read).most_common(1)[0][0]
             metadata = _metadata(work, recorded, description)
@@ -182,56 +180,56 @@ def _prepare(work: _Work, engine: Engine) -> None:
             written = write_store(work.target if remote else folder / FINISHED, rows, values, metadata)
             if not remote:
                 publish(folder / FINISHED, work.target, folder / "replaced")
-    if there is not None and there.metadata.get("scores"):
-        lacking = ", ".join(f"'{name}'" for name in there.metadata["scores"])
-        print(f"The new drives have no numbers in the columns {lacking}; `daydrive score` fills them.")
-    print(_summary(work.target, written, time.monotonic() - began))
+    if existing is not None and existing.metadata.get("scores"):
+        missing = ", ".join(f"'{name}'" for name in existing.metadata["scores"])
+        print(f"The new drives have no values in the columns {missing}; `daydrive score` computes them.")
+    print(_summary(work.target, written, time.monotonic() - start_time))
 
 
 def is_prepared(target: Location, request: dict[str, Any], overwrite: bool) -> bool:
-    """Whether the store that `request` describes is at `target` already; with `overwrite` it never counts.
+    """Whether `target` already is the store described by `request`; always False with `overwrite`.
 
-    UserError where something else is there and may not be replaced.
+    Raises UserError if something else exists there that must not be replaced.
     """
     if not holds_store(target) or overwrite:
         return False
-    there, wanted = _flat({"fit": "stretch", **read_metadata(target).get("request", {})}), _flat(request)
-    differing = [
-        f"its {key} is {_short(there.get(key))}, not {_short(wanted[key])}"
-        for key in wanted
-        if there.get(key) != wanted[key]
+    existing, requested = _flat({"fit": "stretch", **read_metadata(target).get("request", {})}), _flat(request)
+    differences = [
+        f"its {key} is {_short(existing.get(key))}, not {_short(requested[key])}"
+        for key in requested
+        if existing.get(key) != requested[key]
     ]
-    if differing:
+    if differences:
         raise UserError(
-            f"there is another store at {target}: {'; '.join(differing)}; give another --output or --overwrite"
+            f"there is another store at {target}: {'; '.join(differences)}; choose another --output or --overwrite"
         )
     return True
 
 
 def holds_store(target: Location) -> bool:
-    """Whether a store is at `target`; UserError where something else is."""
+    """Whether a store exists at `target`. Raises UserError if something else does."""
     if is_remote(target):
         return exists(target) and exists(target / METADATA_FILE)
     if not target.exists() and not target.is_symlink():
         return False
     if not target.is_dir():
-        raise UserError(f"the output {target} is a file; give a folder")
+        raise UserError(f"the output {target} is a file; choose a folder")
     if not any(target.iterdir()):
         return False
     if not (target / METADATA_FILE).is_file():
-        raise UserError(f"the output {target} is a folder of something else; give one that is empty or not there yet")
+        raise UserError(f"the output {target} is not a store; choose an empty or new folder")
     return True
 
 
 def partial(target: Location) -> Path:
-    """Beside a folder; for an object store below `data/processed`, named after it."""
+    """The workspace of a target: next to a folder; for an object store, in `data/processed`."""
     if is_remote(target):
         digest = hashlib.sha256(str(target).encode()).hexdigest()[:8]
         return Path("data") / "processed" / f"{target.name}-{digest}.partial"
     return target.with_name(target.name + ".partial")
 
 
-def _may_work_later(error: BaseException) -> bool:
+def _is_resumable(error: BaseException) -> bool:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     return full or isinstance(error, (KeyboardInterrupt, shards.UnfinishedError, UnreachableError))
 
@@ -247,8 +245,8 @@ def _short(value: object) -> str:
 
 
 def _metadata(work: _Work, recorded: tuple[int, int], description: dict[str, Any]) -> dict[str, Any]:
-    """What `store.json` says of the whole store. recorded: (H, W) of most drives' pictures."""
-    shown = geometry(recorded, work.size, work.fit)
+    """The metadata of the whole store. recorded: the most common recorded image size (H, W)."""
+    fitting = geometry(recorded, work.size, work.fit)
     return {
         "source": work.source.name,
         "daydrive": __version__,
@@ -258,17 +256,17 @@ def _metadata(work: _Work, recorded: tuple[int, int], description: dict[str, Any
         "jpeg_quality": work.quality,
         "recorded_image_size": list(recorded),
         "fit": work.fit,
-        "geometry": shown._asdict(),
-        "pixel_aspect": round(shown.pixel_aspect, 6),
+        "geometry": fitting._asdict(),
+        "pixel_aspect": round(fitting.pixel_aspect, 6),
         **description,
     }
 
 
 def _root(source: Source, data_root: str | Path) -> Path:
-    """The folder of the recordings; a dataset of LeRobot may be named as it is on the Hub where LeRobot keeps it."""
+    """The folder of the recordings. A LeRobot dataset may be given by its Hub name if LeRobot has a local copy."""
     root = Path(data_root)
-    kept = local_copy(str(data_root)) if source.name == "lerobot" and not root.exists() else None
-    return kept or root
+    cached = local_copy(str(data_root)) if source.name == "lerobot" and not root.exists() else None
+    return cached or root
 
 
 def _check_root(source: Source, root: Path | None) -> None:
@@ -277,7 +275,7 @@ def _check_root(source: Source, root: Path | None) -> None:
     if not root.exists():
         raise UserError(f"the data root {root} does not exist")
     if not root.is_dir():
-        raise UserError(f"the data root {root} is a file; give the folder of the recordings")
+        raise UserError(f"the data root {root} is a file, not a folder of recordings")
     if not any(root.iterdir()):
         raise UserError(f"the data root {root} is empty")
 
@@ -286,8 +284,8 @@ def _check_drives(source: Source, drives: Sequence[Drive]) -> None:
     rates = sorted({drive.hz for drive in drives})
     if len(rates) > 1:
         raise UserError(
-            f"the drives of '{source.name}' have different rates ({', '.join(f'{hz:g}' for hz in rates)} Hz); "
-            "give --hz to bring them to one"
+            f"the drives of '{source.name}' have different frame rates ({', '.join(f'{hz:g}' for hz in rates)} Hz); "
+            "set --hz to resample them to one rate"
         )
     assert drives and len({drive.name for drive in drives}) == len(drives)
 
@@ -295,9 +293,9 @@ def _check_drives(source: Source, drives: Sequence[Drive]) -> None:
 def _image_size(size: tuple[int, int] | None) -> tuple[int, int]:
     assert size is not None
     height, width = size
-    if not (SMALLEST <= height <= LARGEST and SMALLEST <= width <= LARGEST):
+    if not (MIN_SIZE <= height <= MAX_SIZE and MIN_SIZE <= width <= MAX_SIZE):
         raise UserError(
-            f"--image-size {height} {width} is impossible; height and width go from {SMALLEST} to {LARGEST}"
+            f"--image-size {height} {width} is out of range; height and width must be from {MIN_SIZE} to {MAX_SIZE}"
         )
     return int(height), int(width)
 
@@ -306,26 +304,26 @@ def _fit(fit: str) -> Fit:
     for known in get_args(Fit):
         if fit == known:
             return known
-    raise UserError(f"--fit {fit}: there is no such fit{did_you_mean(fit, get_args(Fit))}")
+    raise UserError(f"--fit {fit}: no such fit{did_you_mean(fit, get_args(Fit))}")
 
 
 def _quality(quality: int) -> int:
     if not 1 <= quality <= 100:
-        raise UserError(f"--jpeg-quality {quality} is impossible; it goes from 1 to 100")
+        raise UserError(f"--jpeg-quality {quality} is out of range; it must be from 1 to 100")
     return quality
 
 
-def _goes_on(target: Location) -> str:
-    """For the end of a sentence that says why a preparation failed."""
+def _resume_text(target: Location) -> str:
+    """The end of an error message: whether the next run can resume."""
     finished = partial(target)
-    return f"; the next run goes on with the drives that are finished in {finished}" if finished.exists() else ""
+    return f"; the next run resumes with the finished drives in {finished}" if finished.exists() else ""
 
 
 def _workers(workers: int | None) -> int:
     if workers is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers < 0:
-        raise UserError(f"--workers has to be at least 0, not {workers}")
+        raise UserError(f"--workers must be at least 0, not {workers}")
     return workers
 
 
@@ -336,5 +334,5 @@ def _summary(target: Location, metadata: dict[str, Any], seconds: float) -> str:
     repeated = 100.0 * metadata["repeated_frames"] / metadata["frames"]
     return (
         f"{target}: {metadata['frames']} frames of {height}x{width} at {metadata['hz']:g} Hz; drives: {splits}; "
-        f"{repeated:.1f} % of the pictures repeat the one before; {seconds:.1f} s."
+        f"{repeated:.1f} % of the images repeat the previous one; {seconds:.1f} s."
     )

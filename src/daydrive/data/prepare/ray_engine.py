@@ -1,7 +1,7 @@
-"""Drives read on a Ray cluster: one task for each, tried again on another node where one is lost.
+"""Reading drives on a Ray cluster: one task per drive, retried on another node if a node is lost.
 
-Every node needs daydrive and sees the recordings at the same path. Parts end in the workspace beside the store, which
-all nodes see too; for a store on an object store they pass through `<store>.partial/` there.
+Every node needs daydrive and access to the recordings at the same path. Shards are written to the workspace next to the
+store, which all nodes must share; for a store on an object store they are transferred through `<store>.partial/` there.
 """
 
 from __future__ import annotations
@@ -23,40 +23,42 @@ from daydrive.data.prepare import shards
 from daydrive.errors import UserError
 from daydrive.locations import CONNECT_SECONDS, Location, exists, is_remote, reached
 
-TRIES = 5
-"""how often a drive is begun again after a node was lost"""
+MAX_RETRIES = 5
+"""Number of retries of a drive after nodes were lost."""
 
 POLL_SECONDS = 1.0
 
-SHARED = "all nodes need the recordings at the same path, and --output in a folder they share, or on s3:// or gs://"
+SHARED = "all nodes need the recordings at the same path, and --output in a shared folder, or on s3:// or gs://"
 
 
 @dataclass(frozen=True)
 class RayEngine:
-    """workers: processors of a cluster that is started here. address: of one that runs already."""
+    """workers: processors of a cluster started on this machine. address: of a running cluster. staging: folder on the
+    object store through which shards are transferred, or None."""
 
     workers: int
     address: str | None
-    passage: Location | None
+    staging: Location | None
 
     @classmethod
-    def joined(cls, workers: int, address: str | None, target: Location) -> RayEngine:
+    def create(cls, workers: int, address: str | None, target: Location) -> RayEngine:
+        """Raises UserError if the package ray is missing."""
         if importlib.util.find_spec("ray") is None:
-            raise UserError("--engine ray needs the package ray, `pip install 'daydrive[ray]'`")
+            raise UserError("--engine ray needs the package ray: `pip install 'daydrive[ray]'`")
         return cls(max(workers, 1), address, target.with_name(f"{target.name}.partial") if is_remote(target) else None)
 
-    def write_parts(self, jobs: Sequence[shards.Job], progress: shards.Progress) -> None:
+    def write_shards(self, jobs: Sequence[shards.Job], progress: shards.Progress) -> None:
         if not jobs:
             return
         with self._cluster() as ray:
             self._run(ray, jobs, progress)
-        if self.passage is not None and exists(self.passage):
-            with reached(self.passage):
-                self.passage.rmdir(recursive=True)  # type: ignore[call-arg]
+        if self.staging is not None and exists(self.staging):
+            with reached(self.staging):
+                self.staging.rmdir(recursive=True)  # type: ignore[call-arg]
 
     @contextmanager
     def _cluster(self) -> Iterator[Any]:
-        """The cluster joined, or one of this machine alone, which Ray guards with a token of its own."""
+        """Connect to the cluster, or start one on this machine, which Ray protects with its own token."""
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         import ray
 
@@ -67,70 +69,70 @@ class RayEngine:
         try:
             ray.init(address=self.address or "local", **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise _not_joined(self.address, error) from error
+            raise _connection_error(self.address, error) from error
         try:
             yield ray
         finally:
             ray.shutdown()
 
     def _run(self, ray: Any, jobs: Sequence[shards.Job], progress: shards.Progress) -> None:
-        task = ray.remote(num_cpus=1, max_retries=TRIES)(_work)
-        pending = {task.remote(job, _passing(self.passage, job)): job for job in jobs}
+        task = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(_run_job)
+        pending = {task.remote(job, _staged(self.staging, job)): job for job in jobs}
         while pending:
             done, _ = ray.wait(list(pending), num_returns=1, timeout=POLL_SECONDS)
             for reference in done:
                 job = pending.pop(reference)
-                frames = _outcome(ray, reference)
-                _arrive(job, _passing(self.passage, job))
+                frames = _result(ray, reference)
+                _receive(job, _staged(self.staging, job))
                 progress.frames_done(frames)
                 progress.drive_done()
 
 
 def _check_address(address: str | None) -> None:
-    """UserError where nobody listens at HOST:PORT, for which Ray itself would wait for minutes."""
+    """Raise UserError if nothing listens at HOST:PORT; Ray itself would wait for minutes."""
     host, colon, port = (address or "").rpartition(":")
     if colon and port.isdigit() and "/" not in host:
         try:
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         except (OSError, OverflowError) as error:
-            raise _not_joined(address, error) from error
+            raise _connection_error(address, error) from error
 
 
-def _not_joined(address: str | None, error: Exception) -> UserError:
+def _connection_error(address: str | None, error: Exception) -> UserError:
     reason = " ".join(str(error).split("\n")[0].split())[:200]
-    where = f"--ray-address {address}: there is no Ray cluster to join" if address else "Ray does not start here"
+    where = f"--ray-address {address}: cannot connect to a Ray cluster" if address else "Ray cannot be started"
     return UserError(f"{where} ({reason})")
 
 
-def _passing(passage: Location | None, job: shards.Job) -> Location | None:
-    """Where a part waits to be fetched."""
-    return None if passage is None else passage / job.file.name
+def _staged(staging: Location | None, job: shards.Job) -> Location | None:
+    """The location of a shard on the object store until it is fetched."""
+    return None if staging is None else staging / job.file.name
 
 
-def _outcome(ray: Any, reference: Any) -> int:
+def _result(ray: Any, reference: Any) -> int:
     try:
         return int(ray.get(reference))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise error.cause from None
         if isinstance(error.cause, OSError):
-            raise UserError(f"a Ray node cannot read a drive or write its part ({error.cause}); {SHARED}") from None
+            raise UserError(f"a Ray node cannot read a drive or write its shard ({error.cause}); {SHARED}") from None
         raise
     except ray.exceptions.RayError as error:
         reason = " ".join(str(error).split("\n")[0].split())[:200]
         raise shards.UnfinishedError(
-            f"the Ray cluster has lost a drive's work {TRIES + 1} times ({reason}); the next run goes on with the "
-            "drives that were finished"
+            f"the Ray cluster lost the task of a drive {MAX_RETRIES + 1} times ({reason}); the next run resumes with "
+            "the finished drives"
         ) from error
 
 
-def _arrive(job: shards.Job, passing: Location | None) -> None:
-    if passing is not None:
+def _receive(job: shards.Job, staged: Location | None) -> None:
+    if staged is not None:
         temporary = job.file.with_name(f"{job.file.name}.tmp")
-        _copy(passing, temporary)
+        _copy(staged, temporary)
         os.replace(temporary, job.file)
     elif not job.file.exists():
-        raise UserError(f"a Ray node wrote {job.file.name} where this machine does not see it; {SHARED}")
+        raise UserError(f"a Ray node wrote {job.file.name} to a location that this machine cannot see; {SHARED}")
 
 
 def _copy(source: Location, target: Location) -> None:
@@ -138,13 +140,13 @@ def _copy(source: Location, target: Location) -> None:
         shutil.copyfileobj(stream, copy, 1 << 20)
 
 
-def _work(job: shards.Job, passing: Location | None) -> int:
-    """On a node: writes the part of a drive and returns its frames. Two nodes that write the same one don't meet."""
+def _run_job(job: shards.Job, staged: Location | None) -> int:
+    """Write the shard of a drive on a node and return its number of frames. Unique names keep retries apart."""
     import cv2
 
     cv2.setNumThreads(1)
     name = f"{job.file.stem}.{uuid.uuid4().hex}.part"
-    if passing is None:
+    if staged is None:
         own = dataclasses.replace(job, file=job.file.with_name(name))
         frames = _write(own)
         os.replace(own.file, job.file)
@@ -152,10 +154,10 @@ def _work(job: shards.Job, passing: Location | None) -> int:
     with tempfile.TemporaryDirectory(prefix="daydrive-") as folder:
         own = dataclasses.replace(job, file=Path(folder) / name)
         frames = _write(own)
-        _copy(own.file, passing)
+        _copy(own.file, staged)
     return frames
 
 
 def _write(job: shards.Job) -> int:
-    shards.write_part(job, lambda frames: None)
-    return shards.read_part(job.file)[0]
+    shards.write_shard(job, lambda frames: None)
+    return shards.read_shard(job.file)[0]

@@ -1,4 +1,4 @@
-"""Drives read and written to one Arrow file each, in worker processes."""
+"""Shards: intermediate Arrow files with one drive each, written by worker processes."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from daydrive.files import replacing
 from daydrive.types import ACTION_HIGH, ACTION_LOW, Drive, Frame
 
 BATCH = 256
-"""Frames held in memory at a time."""
+"""Number of frames held in memory at a time."""
 
 POLL_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
 class Job:
-    """One drive to be written to `file`, pictures made `image_size` (H, W), with a column for each of `values`."""
+    """A drive to be written to `file`, with images of `image_size` (H, W) and a column for each of `values`."""
 
     drive: Drive
     image_size: tuple[int, int]
@@ -47,15 +47,15 @@ class Progress(Protocol):
 
 
 class UnfinishedError(UserError):
-    """The preparation cannot go on here and now; what was finished stays good."""
+    """The preparation cannot continue now; finished shards remain valid."""
 
 
 class StoppedError(Exception):
-    """Ends the work on a drive because the whole preparation ends."""
+    """Stops the work on a drive because the whole preparation is stopped."""
 
 
 def schema(values: Sequence[str]) -> pa.Schema:
-    """Columns of a part: what the source gave, nothing about splits."""
+    """Columns of a shard: the data of the source, without splits."""
     return pa.schema(
         [
             pa.field("image", pa.binary()),
@@ -66,16 +66,16 @@ def schema(values: Sequence[str]) -> pa.Schema:
     )
 
 
-def read_part(file: Path) -> tuple[int, tuple[int, int]]:
-    """Number of frames in a part and the size (H, W) that they were recorded at."""
+def read_shard(file: Path) -> tuple[int, tuple[int, int]]:
+    """Number of frames in a shard, and the size (H, W) they were recorded at."""
     with pa.memory_map(str(file)) as stream, pa.ipc.open_file(stream) as reader:
         frames = sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
         height, width = json.loads(reader.schema.metadata[b"recorded_size"])
     return frames, (height, width)
 
 
-def part_batches(file: Path, start: int, stop: int) -> Iterator[pa.RecordBatch]:
-    """Rows [start, stop) of a part, a batch at a time."""
+def shard_batches(file: Path, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+    """Yield rows [start, stop) of a shard in batches."""
     with pa.memory_map(str(file)) as stream, pa.ipc.open_file(stream) as reader:
         offset = 0
         for i in range(reader.num_record_batches):
@@ -86,13 +86,13 @@ def part_batches(file: Path, start: int, stop: int) -> Iterator[pa.RecordBatch]:
             offset += batch.num_rows
 
 
-def write_part(job: Job, report: Callable[[int], None]) -> None:
-    """Reads a drive and writes its part under a temporary name, renamed when it is whole.
+def write_shard(job: Job, frames_done: Callable[[int], None]) -> None:
+    """Read a drive and write its shard atomically.
 
-    report: called with the number of frames since the last call; may raise to stop.
+    frames_done: called with the number of frames since the last call; may raise to stop.
     """
     frames = job.drive.frames()
-    held: list[Frame] = []
+    buffer: list[Frame] = []
     writer = None
     with replacing(job.file) as temporary, pa.OSFile(str(temporary), "wb") as stream:
         for frame in frames:
@@ -100,23 +100,23 @@ def write_part(job: Job, report: Callable[[int], None]) -> None:
                 size = job.image_size if isinstance(frame.image, bytes) else recorded_size(frame.image)
                 metadata = {"recorded_size": json.dumps(list(size))}
                 writer = pa.ipc.new_file(stream, schema(job.values).with_metadata(metadata))
-            held.append(prepared(frame, job))
-            report(1)
-            if len(held) == BATCH:
-                writer.write_batch(_batch(held, job.values))
-                held = []
+            buffer.append(prepare_frame(frame, job))
+            frames_done(1)
+            if len(buffer) == BATCH:
+                writer.write_batch(_batch(buffer, job.values))
+                buffer = []
         if writer is None:
             raise UserError(f"the drive '{job.drive.name}' has no frames")
-        if held:
-            writer.write_batch(_batch(held, job.values))
+        if buffer:
+            writer.write_batch(_batch(buffer, job.values))
         writer.close()
 
 
-def write_parts(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
-    """Writes all parts, with `workers` processes or, for one, in this one. The first error ends the others' work."""
+def write_shards(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
+    """Write all shards with `workers` processes, or in this process for one. The first error stops the others."""
     if min(workers, len(jobs)) <= 1:
         for job in jobs:
-            write_part(job, progress.frames_done)
+            write_shard(job, progress.frames_done)
             progress.drive_done()
         return
     context = get_context("forkserver")
@@ -125,31 +125,31 @@ def write_parts(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
         min(workers, len(jobs)), context, initializer=_start_worker, initargs=(counter, stop)
     )
     try:
-        pending: set[Future[None]] = {executor.submit(_work, job) for job in jobs}
-        seen = 0
+        pending: set[Future[None]] = {executor.submit(_run_job, job) for job in jobs}
+        reported = 0
         while pending:
             done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
-            now = counter.value
-            progress.frames_done(now - seen)
-            seen = now
+            count = counter.value
+            progress.frames_done(count - reported)
+            reported = count
             for future in done:
                 future.result()
                 progress.drive_done()
     except BrokenProcessPool as error:
         raise UnfinishedError(
-            "a worker of the preparation was ended from outside (out of memory?); give fewer --workers, "
-            "the next run goes on with the drives that were finished"
+            "a worker process was killed (out of memory?); use fewer --workers, the next run resumes with the finished "
+            "drives"
         ) from error
     finally:
         stop.set()
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def prepared(frame: Frame, job: Job) -> Frame:
-    """The frame with its picture as the JPEG that goes into the store."""
+def prepare_frame(frame: Frame, job: Job) -> Frame:
+    """Return the frame with its image as the JPEG for the store."""
     values = frame.action
     if values.shape != (4,) or not np.all((values >= ACTION_LOW - 1e-6) & (values <= ACTION_HIGH + 1e-6)):
-        raise AssertionError(f"{job.drive.name}: a source gave the action {values}")
+        raise AssertionError(f"{job.drive.name}: invalid action {values} from the source")
     if isinstance(frame.image, bytes):
         return frame
     return frame._replace(image=encode(fitted(frame.image, job.image_size, job.fit), job.quality))
@@ -179,8 +179,8 @@ def _start_worker(counter: Any, stop: Any) -> None:
     end_with_parent()
 
 
-def _work(job: Job) -> None:
-    write_part(job, _count)
+def _run_job(job: Job) -> None:
+    write_shard(job, _count)
 
 
 def _count(frames: int) -> None:

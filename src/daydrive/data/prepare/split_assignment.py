@@ -1,4 +1,4 @@
-"""Which rows of which drive belong to which split."""
+"""Assignment of the rows of the shards to drives and splits."""
 
 from __future__ import annotations
 
@@ -6,37 +6,39 @@ from collections.abc import Sequence
 
 from daydrive.data.prepare import append, split
 from daydrive.data.prepare.shards import Job
-from daydrive.data.prepare.writer import Piece
+from daydrive.data.prepare.writer import DriveRows
 from daydrive.data.sources import Source
 from daydrive.data.store.store import SPLITS, Store
 
 
-def pieces(
-    source: Source, jobs: Sequence[Job], frames: Sequence[int], seed: int, there: Store | None, origin: int
-) -> list[Piece]:
-    """Rows of parts in the order of the store; the source's own split comes first.
+def assign_splits(
+    source: Source, jobs: Sequence[Job], frames: Sequence[int], seed: int, existing: Store | None, origin: int
+) -> list[DriveRows]:
+    """Return the rows of the shards as drives with splits, in the order of the store. Splits of the source take
+    precedence.
 
-    there: a store that they are added to, whose drives stay in their splits. origin: the new ones' in its origins.
+    frames: length of each drive. existing: a store the drives are added to, whose drives keep their splits. origin:
+    index of the new drives' origin in that store.
     """
     drives = [job.drive for job in jobs]
-    held = append.splits_of(there) if there else {}
-    groups = [name for name in dict.fromkeys(drive.group or drive.name for drive in drives) if name not in held]
+    assigned = append.splits_of(existing) if existing else {}
+    groups = [name for name in dict.fromkeys(drive.group or drive.name for drive in drives) if name not in assigned]
     if all(drive.split is not None for drive in drives):
         splits = [drive.split or "" for drive in drives]
-    elif source.split == "drive" and len(groups) + len(held) >= 3:
-        counts = append.counts_of(there) if there else {}
-        drawn = {**held, **dict(zip(groups, split.added(len(groups), counts, seed), strict=True))}
-        splits = [drawn[drive.group or drive.name] for drive in drives]
+    elif source.split == "drive" and len(groups) + len(assigned) >= 3:
+        counts = append.counts_of(existing) if existing else {}
+        by_group = {**assigned, **dict(zip(groups, split.by_drive_added(len(groups), counts, seed), strict=True))}
+        splits = [by_group[drive.group or drive.name] for drive in drives]
     else:
-        cut = split.by_time(frames, drives[0].hz)
+        segments = split.by_time(frames, drives[0].hz)
         return [
-            Piece(
-                job.file, f"{job.drive.name}.{part.split}", part.split, part.start, part.stop, job.drive.made_from,
-                job.drive.group or job.drive.name, origin,
+            DriveRows(
+                job.file, f"{job.drive.name}.{segment.split}", segment.split, segment.start, segment.stop,
+                job.drive.made_from, job.drive.group or job.drive.name, origin,
             )
-            for part, job in ((part, jobs[part.drive]) for part in cut)
+            for segment, job in ((segment, jobs[segment.drive]) for segment in segments)
         ]  # fmt: skip
     return [
-        Piece(job.file, job.drive.name, name, 0, count, job.drive.made_from, job.drive.group, origin)
+        DriveRows(job.file, job.drive.name, name, 0, count, job.drive.made_from, job.drive.group, origin)
         for name, job, count in sorted(zip(splits, jobs, frames, strict=True), key=lambda item: SPLITS.index(item[0]))
     ]

@@ -1,4 +1,4 @@
-"""The parts of a preparation put together as a store."""
+"""Writing a store from shards."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from daydrive.locations import Location, exists, is_remote, reached, storage_opt
 if TYPE_CHECKING:
     import lance
 
-KEPT = timedelta(hours=1)
-"""How long what was replaced stays for those that are about to read it."""
+VERSION_RETENTION = timedelta(hours=1)
+"""How long replaced versions of a table are retained for concurrent readers."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Rows [start, stop) of a part file that become a drive of the store; made_from and group as in `Drive`."""
+class DriveRows:
+    """Rows [start, stop) of a shard that become a drive of the store; made_from and group as in `Drive`."""
 
     file: Path
     name: str
@@ -36,24 +36,24 @@ class Piece:
     made_from: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
     origin: int = 0
-    """place in the store's `origins`"""
+    """Index into the `origins` of the store."""
 
 
 def write_store(
-    target: Location, pieces: Sequence[Piece], values: Sequence[str], metadata: dict[str, Any]
+    target: Location, drive_rows: Sequence[DriveRows], values: Sequence[str], metadata: dict[str, Any]
 ) -> dict[str, Any]:
-    """Writes a store from parts, a batch at a time, and returns its metadata.
+    """Write a store from shards, one batch at a time, and return its metadata.
 
-    On this machine `target` must not exist. What is at `target` on an object store stays readable until the new
-    metadata are there, which is the last step.
+    A local `target` must not exist. An existing store on an object store stays readable until the new metadata are
+    written as the last step.
     """
     if not is_remote(target):
         target.mkdir()
     content = _Content()
     schema = _schema(values)
     mode = "overwrite" if is_remote(target) and exists(target / TABLE) else "create"
-    dataset = _write_rows(target, _batches(pieces, schema, content.add), schema, mode)
-    drives = _entries(pieces)
+    dataset = _write_rows(target, _batches(drive_rows, schema, content.add), schema, mode)
+    drives = _entries(drive_rows)
     complete = {
         "format_version": FORMAT_VERSION,
         **metadata,
@@ -67,18 +67,18 @@ def write_store(
     return complete
 
 
-def append_to_store(store: Store, pieces: Sequence[Piece], changes: dict[str, Any]) -> dict[str, Any]:
-    """Puts parts behind the rows of a store as a new version of its table, and returns the new metadata.
+def append_to_store(store: Store, drive_rows: Sequence[DriveRows], changes: dict[str, Any]) -> dict[str, Any]:
+    """Append rows to a store as a new version of its table, and return the new metadata.
 
-    The table's files that are there stay as they are, and the store stays what it was until its metadata are swapped.
-    Columns that the parts don't have, such as scores, are NaN in the new rows. changes: metadata to replace.
+    Existing files are not modified, and the store is unchanged until its metadata are replaced. Columns that the
+    shards lack, such as scores, are NaN in the new rows. changes: metadata to replace.
     """
     before = store.metadata
     content = _Content(before["fingerprint"])
     dataset = current_table(store)
     schema = dataset.schema
-    written = _write_rows(store.path, _batches(pieces, schema, content.add), schema, "append")
-    added = _entries(pieces, store.rows)
+    written = _write_rows(store.path, _batches(drive_rows, schema, content.add), schema, "append")
+    added = _entries(drive_rows, store.rows)
     drives = [*before["drives"], *added]
     complete = {
         **before,
@@ -90,15 +90,15 @@ def append_to_store(store: Store, pieces: Sequence[Piece], changes: dict[str, An
         "drives": drives,
     }
     if "content_fingerprint" in before:
-        told = [before["content_fingerprint"], complete["fingerprint"]]
-        complete["content_fingerprint"] = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+        identity = [before["content_fingerprint"], complete["fingerprint"]]
+        complete["content_fingerprint"] = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
     write_metadata(store.path, complete)
-    written.cleanup_old_versions(older_than=KEPT)
+    written.cleanup_old_versions(older_than=VERSION_RETENTION)
     return complete
 
 
 def current_table(store: Store) -> lance.LanceDataset:
-    """The store's table to be written to; versions that a writer who was ended left behind are put aside."""
+    """The table of a store for writing; later versions left by an interrupted writer are discarded."""
     dataset = store.dataset
     if dataset.latest_version != dataset.version:
         dataset.restore()
@@ -111,26 +111,26 @@ def _write_rows(
     import lance
 
     reader = pa.RecordBatchReader.from_batches(schema, batches)
-    place, options = str(target / TABLE), storage_options(target)
+    uri, options = str(target / TABLE), storage_options(target)
     with reached(target):
-        return lance.write_dataset(reader, place, schema=schema, mode=mode, storage_options=options)
+        return lance.write_dataset(reader, uri, schema=schema, mode=mode, storage_options=options)
 
 
-def _entries(pieces: Sequence[Piece], start: int = 0) -> list[dict[str, Any]]:
-    """What `store.json` says of the drives that begin with row `start`."""
+def _entries(drive_rows: Sequence[DriveRows], start: int = 0) -> list[dict[str, Any]]:
+    """The entries of `store.json` for drives from row `start` on."""
     entries: list[dict[str, Any]] = []
-    for piece in pieces:
-        frames = piece.stop - piece.start
-        entry: dict[str, Any] = {"name": piece.name, "split": piece.split, "start": start, "frames": frames}
-        entry |= {"made_from": dict(piece.made_from)} if piece.made_from else {}
-        entry |= {"group": piece.group} if piece.group is not None else {}
-        entries.append(entry | ({"origin": piece.origin} if piece.origin else {}))
+    for rows in drive_rows:
+        frames = rows.stop - rows.start
+        entry: dict[str, Any] = {"name": rows.name, "split": rows.split, "start": start, "frames": frames}
+        entry |= {"made_from": dict(rows.made_from)} if rows.made_from else {}
+        entry |= {"group": rows.group} if rows.group is not None else {}
+        entries.append(entry | ({"origin": rows.origin} if rows.origin else {}))
         start += frames
     return entries
 
 
 class _Content:
-    """Fingerprint of rows after what is there, and how many pictures are the same as the one before in their drive."""
+    """Fingerprint of the rows, chained to `before`, and number of images that repeat the previous one in a drive."""
 
     def __init__(self, before: str = "") -> None:
         self.repeated = 0
@@ -153,33 +153,33 @@ class _Content:
                 self._hash.update(flat.to_numpy(zero_copy_only=False).tobytes())
 
     def fingerprint(self, drives: list[dict[str, Any]], metadata: dict[str, Any]) -> str:
-        told = [{key: value for key, value in drive.items() if key != "group"} for drive in drives]
-        meaning = {"drives": told, "hz": metadata["hz"], "image_size": metadata["image_size"]}
+        entries = [{key: value for key, value in drive.items() if key != "group"} for drive in drives]
+        meaning = {"drives": entries, "hz": metadata["hz"], "image_size": metadata["image_size"]}
         self._hash.update(json.dumps(meaning, sort_keys=True).encode())
         return self._hash.hexdigest()[:32]
 
 
 def _schema(values: Sequence[str]) -> pa.Schema:
-    part = shards.schema(values)
-    return pa.schema([*part, pa.field("drive", pa.string()), pa.field("frame", pa.int32())])
+    columns = shards.schema(values)
+    return pa.schema([*columns, pa.field("drive", pa.string()), pa.field("frame", pa.int32())])
 
 
 def _batches(
-    pieces: Sequence[Piece], schema: pa.Schema, see: Callable[[pa.RecordBatch, bool], None]
+    drive_rows: Sequence[DriveRows], schema: pa.Schema, on_batch: Callable[[pa.RecordBatch, bool], None]
 ) -> Iterator[pa.RecordBatch]:
-    for piece in pieces:
-        frame, began = 0, 0.0
-        for batch in shards.part_batches(piece.file, piece.start, piece.stop):
+    for rows in drive_rows:
+        frame, start_time = 0, 0.0
+        for batch in shards.shard_batches(rows.file, rows.start, rows.stop):
             times = batch.column("time").to_numpy()
             if frame == 0:
-                began = float(times[0])
+                start_time = float(times[0])
             columns = {name: batch.column(name) for name in batch.schema.names}
-            columns["time"] = pa.array(times - began)
-            columns["drive"] = pa.array([piece.name] * batch.num_rows, pa.string())
+            columns["time"] = pa.array(times - start_time)
+            columns["drive"] = pa.array([rows.name] * batch.num_rows, pa.string())
             columns["frame"] = pa.array(range(frame, frame + batch.num_rows), pa.int32())
-            for lacking in (column for column in schema if column.name not in columns):
-                columns[lacking.name] = pa.array([math.nan] * batch.num_rows, lacking.type)
-            whole = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
-            see(whole, frame == 0)
-            yield whole
+            for missing in (column for column in schema if column.name not in columns):
+                columns[missing.name] = pa.array([math.nan] * batch.num_rows, missing.type)
+            complete = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+            on_batch(complete, frame == 0)
+            yield complete
             frame += batch.num_rows

@@ -1,1 +1,1 @@
-"""What is in a store, what is damaged, and what is wrong with it."""
+"""Inspection of stores: statistics, damaged rows, the doctor, difficulty scores."""

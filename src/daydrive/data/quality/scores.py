@@ -1,4 +1,4 @@
-"""Columns that say how difficult each frame is, added to a store that is there already."""
+"""Difficulty scores per frame, added as columns to an existing store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data.prepare.writer import KEPT, current_table
+from daydrive.data.prepare.writer import VERSION_RETENTION, current_table
 from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import DriveInfo, Store, read_metadata, write_metadata
 from daydrive.errors import UserError
@@ -18,13 +18,13 @@ from daydrive.workspace import exclusive_lock
 Scores = npt.NDArray[np.float32]
 
 CHUNK = 256
-"""Frames held in memory at a time."""
+"""Number of frames held in memory at a time."""
 
 MOTION = "mean absolute difference to the frame before, grey, 0 to 255"
 
 
 def motion(store: Store, drive: DriveInfo) -> Iterator[Scores]:
-    """Mean absolute difference of each frame to the one before, grey levels 0 to 255; NaN for the first."""
+    """Mean absolute difference of each frame to the previous one, grey levels 0 to 255; NaN for the first."""
     yield np.full(1, np.nan, dtype=np.float32)
     for first in range(1, drive.frames, CHUNK):
         last = min(first + CHUNK, drive.frames)
@@ -36,32 +36,33 @@ def motion(store: Store, drive: DriveInfo) -> Iterator[Scores]:
 
 
 def add_score(store: Store, name: str, meaning: str, score: Callable[[DriveInfo], Iterator[Scores]]) -> str:
-    """Add the column `name`, float32, or replace it; returns a line that says what is in it.
+    """Add or replace the float32 column `name`; return a one-line summary of its values.
 
-    score: a drive → numbers of its frames, some at a time, NaN where there is none. meaning: kept in the metadata.
-    One number a frame is all that is held in memory, and the table is touched when all are there: what is interrupted
-    leaves a store as it was, or at worst without the column. UserError where the store can't be written.
+    score: maps a drive to the scores of its frames, in chunks, NaN for frames without a score. meaning: description
+    stored in the metadata. Only the scores are held in memory, and the table is modified after all of them are
+    computed: an interruption leaves the store unchanged, or at worst without the column. Raises UserError if the
+    store cannot be written.
     """
-    store.refuse_mix("has no columns of its own; score each of them")
+    store.require_single_store("has no columns of its own; score each member store")
     scores = np.full(store.rows, np.nan, dtype=np.float32)
     lengths = [drive.frames for drive in store.drives]
     with exclusive_lock(store.path, lambda holder: f"{holder} is scoring {store.path} at this moment"):
         with DriveProgress(lengths, lengths) as progress:
             for drive in store.drives:
-                place = drive.start
-                for some in score(drive):
-                    scores[place : place + len(some)] = some
-                    place += len(some)
-                    progress.frames_done(len(some))
-                assert place == drive.start + drive.frames, f"{place - drive.start} scores for '{drive.name}'"
+                row = drive.start
+                for chunk in score(drive):
+                    scores[row : row + len(chunk)] = chunk
+                    row += len(chunk)
+                    progress.frames_done(len(chunk))
+                assert row == drive.start + drive.frames, f"{row - drive.start} scores for '{drive.name}'"
                 progress.drive_done()
         try:
             _write(store, name, meaning, scores)
         except OSError as error:
             reason = error.strerror or str(error).split("\n")[0].split(", /")[0][:200]
-            raise UserError(f"the store {store.path} can't take the column '{name}' ({reason})") from error
+            raise UserError(f"cannot add the column '{name}' to the store {store.path} ({reason})") from error
     if np.isnan(scores).all():
-        return f"{store.path}: column '{name}' has no numbers, its drives are too short"
+        return f"{store.path}: column '{name}' has no values because its drives are too short"
     low, high = np.nanpercentile(scores, (5, 95))
     return f"{store.path}: column '{name}', mean {np.nanmean(scores):.2f}, 90 % from {low:.2f} to {high:.2f}"
 
@@ -77,4 +78,4 @@ def _write(store: Store, name: str, meaning: str, scores: Scores) -> None:
     metadata["scores"] = {**metadata.get("scores", {}), name: meaning}
     metadata["table_version"] = dataset.version
     write_metadata(store.path, metadata)
-    dataset.cleanup_old_versions(older_than=KEPT)
+    dataset.cleanup_old_versions(older_than=VERSION_RETENTION)

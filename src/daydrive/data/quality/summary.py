@@ -1,4 +1,4 @@
-"""What is in a store, in figures."""
+"""Statistics of a store."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Numbers = npt.NDArray[Any]
 
 
 def summarize(store: Store) -> dict[str, Any]:
-    """A tree of figures that JSON can hold: all of `daydrive data info`.
+    """Return the statistics shown by `daydrive data info`, as JSON values.
 
-    Reads all columns but the pictures, one at a time.
+    Reads all columns except the images, one at a time.
     """
     metadata = store.metadata
     size = _size(store)
@@ -53,7 +53,7 @@ def summarize(store: Store) -> dict[str, Any]:
 
 
 def _size(store: Store) -> int | None:
-    """Bytes of all files; None where they are on an object store."""
+    """Total size of all files in bytes; None for an object store."""
     folders = [member.path for member in store.members]
     if any(is_remote(folder) for folder in folders):
         return None
@@ -61,25 +61,25 @@ def _size(store: Store) -> int | None:
 
 
 def _splits(store: Store) -> dict[str, dict[str, Any]]:
-    """Drives of each split: how many, frames, hours, and how long they are in seconds."""
+    """Number of drives, frames, hours and drive lengths (s) of each split."""
     found = {}
     for name in (*SPLITS, UNUSED):
         frames = store.drives.frames[store.drives.of_split(name)]
         if name == UNUSED and not len(frames):
             continue
         seconds = frames / store.hz
-        low, middle, high = np.percentile(seconds, (0, 50, 100)).tolist() if len(frames) else (None, None, None)
+        shortest, median, longest = np.percentile(seconds, (0, 50, 100)).tolist() if len(frames) else (None, None, None)
         found[name] = {
             "drives": len(frames),
             "frames": int(frames.sum()),
             "hours": float(seconds.sum() / 3600.0),
-            "seconds": {"shortest": low, "median": middle, "longest": high},
+            "seconds": {"shortest": shortest, "median": median, "longest": longest},
         }
     return found
 
 
 def _origins(metadata: dict[str, Any]) -> dict[str, dict[str, int]]:
-    """For each signal where its numbers come from, by the drives that say so: {'steering': {'ego_pose': 3}}."""
+    """For each signal, the number of drives by origin of its values: {'steering': {'ego_pose': 3}}."""
     found: dict[str, dict[str, int]] = {}
     for drive in metadata["drives"]:
         for signal, origin in drive.get("made_from", {}).items():
@@ -89,8 +89,8 @@ def _origins(metadata: dict[str, Any]) -> dict[str, dict[str, int]]:
 
 
 def _driving(store: Store) -> dict[str, float | None]:
-    """Shares of the frames in which the car stands, goes straight, turns left or right, as the balance of the training
-    tells them from each other; None where no speed was recorded."""
+    """Shares of frames in which the car stands, drives straight, turns left or right, with the thresholds of the
+    balanced sampling; `standing` is None if no speed was recorded."""
     steering = store.read_actions(np.arange(store.rows))[:, 0].astype(np.float64)
     turn = TURN * float(np.sqrt(np.mean(steering**2)))
     standing: Numbers = np.zeros(store.rows, dtype=bool)
@@ -111,16 +111,16 @@ def _driving(store: Store) -> dict[str, float | None]:
 
 
 def _columns(store: Store) -> dict[str, dict[str, Any]]:
-    """Of each action and each number of the source's own: unit, mean, extremes, percentiles, share without a number."""
-    told = store.metadata.get("actions", {})
+    """Unit and statistics of each action and each additional value of the source."""
+    action_metadata = store.metadata.get("actions", {})
     found = {}
     actions = store.read_actions(np.arange(store.rows))
     for name, column in zip(ACTION_NAMES, actions.T, strict=True):
-        found[name] = {"unit": told.get(name, {}).get("scale", ""), **_metrics(column)}
+        found[name] = {"unit": action_metadata.get(name, {}).get("scale", ""), **_statistics(column)}
     units = {**store.metadata.get("values", {}), **store.metadata.get("scores", {})}
     for name in store.schema.names:
         if name in units:
-            found[name] = {"unit": units[name], **_metrics(_read(store, name))}
+            found[name] = {"unit": units[name], **_statistics(_read(store, name))}
     return found
 
 
@@ -128,19 +128,20 @@ def _read(store: Store, name: str) -> Numbers:
     return np.asarray(store.read_values(np.arange(store.rows), [name])[name], dtype=np.float64)
 
 
-def _metrics(column: Numbers) -> dict[str, Any]:
-    good = column[np.isfinite(column)].astype(np.float64)
-    missing = 1.0 - len(good) / max(len(column), 1)
-    if not len(good):
+def _statistics(column: Numbers) -> dict[str, Any]:
+    """Share of missing values, and statistics of the finite ones."""
+    finite = column[np.isfinite(column)].astype(np.float64)
+    missing = 1.0 - len(finite) / max(len(column), 1)
+    if not len(finite):
         return {"missing": missing}
-    percentiles = dict(zip(map(str, PERCENTILES), np.percentile(good, PERCENTILES).tolist(), strict=True))
-    zero = float((good == 0.0).mean())
+    percentiles = dict(zip(map(str, PERCENTILES), np.percentile(finite, PERCENTILES).tolist(), strict=True))
+    zero = float((finite == 0.0).mean())
     return {
         "missing": missing,
-        "min": float(good.min()),
-        "mean": float(good.mean()),
-        "max": float(good.max()),
-        "std": float(good.std()),
+        "min": float(finite.min()),
+        "mean": float(finite.mean()),
+        "max": float(finite.max()),
+        "std": float(finite.std()),
         "zero": zero,
         "percentiles": percentiles,
     }

@@ -1,1 +1,1 @@
-"""Clips of a store, their order, and batches of them."""
+"""Sampling of clips: index, order, weights, loading and augmentation."""

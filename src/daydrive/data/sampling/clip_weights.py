@@ -1,4 +1,4 @@
-"""Kinds of driving, and how much rarer ones count."""
+"""Weights of clips by the rarity of their kind of driving."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from daydrive.data.sampling.clips import ClipIndex
 from daydrive.data.store.store import Store
 from daydrive.types import ACTION_NAMES
 
-KINDS = ("standing", *(f"{pace} {way}" for pace in ("slow", "fast") for way in ("left", "straight", "right")))
+KINDS = (
+    "standing",
+    *(f"{pace} {direction}" for pace in ("slow", "fast") for direction in ("left", "straight", "right")),
+)
 
 TURN = 0.5
-"""of the root mean square of the clips' steering; a clip that steers less goes straight"""
+"""Threshold as a fraction of the root mean square of the clips' steering; clips below it count as straight."""
 
 TOP, FAST, STANDING = 95, 0.5, 0.05
-"""Speeds are told from the percentile TOP of them, so that units don't matter: fast is more than FAST of it, standing
-less than STANDING."""
+"""Speeds are compared with their percentile TOP, independent of the unit: fast is above the fraction FAST of it,
+standing below STANDING."""
 
 
 def kinds(store: Store, index: ClipIndex) -> npt.NDArray[np.int8]:
-    """The place in `KINDS` of each clip, (len(index),).
+    """Index into `KINDS` of each clip, (len(index),).
 
-    From the mean steering and the column `speed` of the store. Where that has no numbers, none is fast, and a clip
-    stands where the column `motion` is next to nothing or, without it, where the brake and no throttle is on all along.
+    The kind depends on the mean steering and the column `speed` of the store. Without speeds, no clip is fast, and a
+    clip is standing if the column `motion` is almost 0 or, without it, if it brakes without throttle throughout.
     """
     actions = dict(zip(ACTION_NAMES, store.read_actions(np.arange(store.rows)).T, strict=True))
     steering = index.means(actions["steering"])
@@ -40,15 +43,15 @@ def kinds(store: Store, index: ClipIndex) -> npt.NDArray[np.int8]:
     return np.where(standing, 0, 2 + turns + 3 * fast).astype(np.int8)
 
 
-def rarity(kinds: npt.NDArray[np.int8], strength: float) -> npt.NDArray[np.float32]:
-    """What each clip counts, (n,) with mean 1: proportional to (how many are of its kind) ** -strength."""
+def rarity_weights(kinds: npt.NDArray[np.int8], strength: float) -> npt.NDArray[np.float32]:
+    """Weight of each clip, (n,), mean 1, proportional to (number of clips of its kind) ** -strength."""
     counts = np.bincount(kinds)[kinds].astype(np.float64)
     share = counts**-strength
     return (share / share.mean()).astype(np.float32)
 
 
 def _column(store: Store, index: ClipIndex, name: str) -> npt.NDArray[np.float64] | None:
-    """A clip's mean of the column's size; None where the store has no such numbers."""
+    """Mean absolute value of the column in each clip; None if the store has no such values."""
     if name not in store.schema.names:
         return None
     values = index.means(np.abs(store.read_values(np.arange(store.rows), [name])[name]))

@@ -1,4 +1,4 @@
-"""Clips: where training examples lie in a store, and how they are read as a batch."""
+"""Clips: the training examples of a store, and reading them as batches."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import torch
 
 from daydrive.data.images import decode_all
 from daydrive.data.sampling.shared_memory import Images, as_images
-from daydrive.data.store.filters import segments, told
+from daydrive.data.store.filters import segments, setting_text
 from daydrive.data.store.store import AGAIN, SPLITS, Actions, Rows, Store
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import Batch, Clip
 
-Memory = Callable[[tuple[int, ...]], Images]
-"""Where pictures are decoded to, by their shape."""
+Allocate = Callable[[tuple[int, ...]], Images]
+"""Allocates the memory for decoded images of a given shape."""
 
 
-def _fresh(shape: tuple[int, ...]) -> Images:
+def _allocate_array(shape: tuple[int, ...]) -> Images:
     return np.empty(shape, dtype=np.uint8)
 
 
 class ClipIndex:
-    """All clips of a split by number: `sequence_length` frames, `frame_skip` apart, a new one every `stride` frames.
+    """The clips of a split by number: `sequence_length` frames, `frame_skip` apart, starting every `stride` frames.
 
-    where: a condition, see `filters.runs`, that all rows from a clip's first to its last satisfy. Clips never cross
-    from one drive to the next. Finding one takes the logarithm of the number of drives. Another process gets the
-    index as it is, without building it again.
+    where: a condition, see `filters.matching_intervals`, that all rows from the first to the last of a clip satisfy.
+    Clips never span several drives. Looking up a clip takes time logarithmic in the number of drives.
+    Unpickling in another process does not rebuild the index.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class ClipIndex:
     ) -> None:
         for key, value in (("data.sequence_length", sequence_length), ("data.frame_skip", frame_skip)):
             if value < 1:
-                raise UserError(f"{key} has to be at least 1, not {value}")
+                raise UserError(f"{key} must be at least 1, not {value}")
         if split not in SPLITS:
             raise UserError(f"there is no split '{split}'{did_you_mean(split, SPLITS)}")
         self.store, self.split = store, split
@@ -69,9 +69,9 @@ class ClipIndex:
             raise IndexError(index)
         if length is not None and not 1 <= length <= self.sequence_length:
             raise ValueError(f"a clip of {length} frames out of {self.sequence_length}")
-        place = int(np.searchsorted(self._ends, index, side="right"))
-        before = int(self._ends[place - 1]) if place else 0
-        start = int(self._starts[place]) + (index - before) * self.stride
+        segment = int(np.searchsorted(self._ends, index, side="right"))
+        before = int(self._ends[segment - 1]) if segment else 0
+        start = int(self._starts[segment]) + (index - before) * self.stride
         drive, _ = self.store.locate(start)
         return Clip(drive.name, start, length or self.sequence_length, self.frame_skip)
 
@@ -81,20 +81,20 @@ class ClipIndex:
         return [self.clip(int(i)) for i in chosen]
 
     def counts(self, edges: npt.ArrayLike) -> Rows:
-        """How many clips begin in each of the ranges of rows between `edges` (K + 1,), which drives don't cross."""
-        place = np.searchsorted(self._starts, edges)
-        return np.diff(np.append(0, self._ends)[place])
+        """Number of clips that start in each range of rows between `edges` (K + 1,); drives must not cross an edge."""
+        segment = np.searchsorted(self._starts, edges)
+        return np.diff(np.append(0, self._ends)[segment])
 
     def starts(self) -> Rows:
-        """The rows at which the clips begin, (len,)."""
+        """First rows of the clips, (len,)."""
         counts = np.diff(self._ends, prepend=0)
         within = np.arange(len(self)) - np.repeat(self._ends - counts, counts)
         return np.repeat(self._starts, counts) + within * self.stride
 
     def means(self, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Means of a number of each row of the store over the rows from a clip's first frame to its last, (len,).
+        """Mean of per-row `values` over the rows from the first to the last frame of each clip, (len,).
 
-        What is not finite counts as not there; NaN for a clip that has nothing else.
+        Values that are not finite are ignored; NaN for clips without finite values.
         """
         numbers = np.asarray(values, dtype=np.float64)
         known = np.isfinite(numbers)
@@ -108,20 +108,19 @@ class ClipIndex:
             return sums(np.where(known, numbers, 0.0)) / sums(known.astype(np.float64))
 
 
-def read_clips(store: Store, clips: Sequence[Clip], memory: Memory = _fresh) -> Batch:
-    """Clips of one length and frame_skip as a batch, images uint8 (B, T, 3, H, W), actions float32 (B, T-1, 4).
+def read_clips(store: Store, clips: Sequence[Clip], allocate: Allocate = _allocate_array) -> Batch:
+    """Read clips of one length and frame_skip as a batch: images uint8 (B, T, 3, H, W), actions float32 (B, T-1, 4).
 
-    The images are a view of pictures as they were decoded, (B, T, H, W, 3), into what `memory` gives for their shape.
-
-    One read of the table for all pictures; with a frame_skip of more than 1 a second one for the actions of the frames
-    in between (see `combine`), whose pictures are not touched. UserError naming the frame for a damaged picture.
+    The images are a view of decoded images (B, T, H, W, 3) in memory from `allocate`. All images are read at once;
+    with a frame_skip above 1 a second read fetches the actions of the frames in between (see `combine`). Raises
+    UserError with the drive and frame of a damaged image.
     """
     length, skip = clips[0].length, clips[0].frame_skip
     if any((clip.length, clip.frame_skip) != (length, skip) for clip in clips):
-        raise ValueError("the clips of a batch have one length and one frame_skip")
+        raise ValueError("the clips of a batch must have one length and one frame_skip")
     starts = np.array([clip.start for clip in clips], dtype=np.int64)[:, None]
     rows = starts + skip * np.arange(length)
-    pixels, actions = read_images(store, rows.reshape(-1), memory)
+    pixels, actions = read_images(store, rows.reshape(-1), allocate)
     if skip == 1:
         between = actions.reshape(len(clips), length, 4)[:, :-1]
     else:
@@ -132,31 +131,31 @@ def read_clips(store: Store, clips: Sequence[Clip], memory: Memory = _fresh) -> 
 
 
 def read_actions(store: Store, clips: Sequence[Clip]) -> torch.Tensor:
-    """The actions of `read_clips` without the pictures, float32 (B, T-1, 4)."""
+    """The actions of `read_clips` without the images, float32 (B, T-1, 4)."""
     length, skip = clips[0].length, clips[0].frame_skip
     starts = np.array([clip.start for clip in clips], dtype=np.int64)[:, None]
     every = starts + np.arange(skip * (length - 1))
     return torch.from_numpy(combine(store.read_actions(every).reshape(len(clips), -1, 4), skip))
 
 
-def read_images(store: Store, rows: Rows, memory: Memory = _fresh) -> tuple[Images, Actions]:
-    """Pictures, uint8 (N, H, W, 3), and actions, float32 (N, 4), of rows; UserError naming a damaged one's frame."""
+def read_images(store: Store, rows: Rows, allocate: Allocate = _allocate_array) -> tuple[Images, Actions]:
+    """Read images, uint8 (N, H, W, 3), and actions, float32 (N, 4), of rows. Raises UserError for a damaged image."""
     jpegs, actions = store.read(rows)
-    pixels = memory((len(rows), *store.image_size, 3))
+    pixels = allocate((len(rows), *store.image_size, 3))
     try:
         decode_all(jpegs, pixels)
     except ValueError as error:
         index, reason = error.args
         drive, frame = store.locate(int(rows[index]))
         raise UserError(
-            f"the store {store.path} has a damaged picture: drive '{drive.name}', frame {frame} ({reason}); {AGAIN}"
+            f"the store {store.path} has a damaged image: drive '{drive.name}', frame {frame} ({reason}); {AGAIN}"
         ) from error
     return pixels, actions
 
 
 def combine(actions: Actions, skip: int) -> Actions:
-    """Actions (B, K * skip, 4) of every frame → (B, K, 4) of every `skip`-th: steering, throttle and brake are
-    averaged, the gear is the last one."""
+    """Combine actions of every frame (B, K * skip, 4) to those of every `skip`-th (B, K, 4): means of steering,
+    throttle and brake, and the last gear."""
     groups = actions.reshape(len(actions), -1, skip, 4)
     combined = groups.mean(axis=2, dtype=np.float32)
     combined[..., 3] = groups[:, :, -1, 3]
@@ -166,20 +165,20 @@ def combine(actions: Actions, skip: int) -> Actions:
 def fixed_clips(
     store: Store, split: str, length: int, count: int, frame_skip: int = 1, where: str | None = None
 ) -> list[Clip]:
-    """`ClipIndex.spread` of an index that nothing else needs."""
+    """`ClipIndex.spread` of a temporary index."""
     return ClipIndex(store, split, length, frame_skip, where=where).spread(count)
 
 
 def _none_long_enough(store: Store, split: str, longest: int, length: int, skip: int, where: str | None) -> str:
     if longest == 0 and where is not None and len(store.drives.of_split(split)):
-        return f"{told(where)} leaves nothing of the split '{split}' of {store.path}"
+        return f"{setting_text(where)} matches no rows of the split '{split}' of {store.path}"
     if longest == 0:
-        there = ", ".join(sorted({drive.split for drive in store.drives} & set(SPLITS))) or "none"
-        return f"the split '{split}' of {store.path} has no drives (splits with drives: {there})"
+        available = ", ".join(sorted({drive.split for drive in store.drives} & set(SPLITS))) or "none"
+        return f"the split '{split}' of {store.path} has no drives (splits with drives: {available})"
     apart = f", {skip} frames apart (data.frame_skip)," if skip > 1 else ""
     fits = (longest - 1) // skip + 1
-    of, left = ("drive", "") if where is None else ("part of a drive", f" that {told(where)} leaves")
+    unit, matching = ("drive", "") if where is None else ("segment", f" that matches {setting_text(where)}")
     return (
-        f"the split '{split}' of {store.path} has no {of} long enough for clips of {length} frames{apart}: the "
-        f"longest{left} has {longest} frames; lower data.sequence_length to at most {fits}"
+        f"the split '{split}' of {store.path} has no {unit} long enough for clips of {length} frames{apart}: the "
+        f"longest{matching} has {longest} frames; lower data.sequence_length to at most {fits}"
     )

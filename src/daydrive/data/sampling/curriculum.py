@@ -1,4 +1,4 @@
-"""Clips by difficulty, easy ones first."""
+"""Curriculum: phases of clips ordered by difficulty."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from daydrive.types import ACTION_NAMES
 
 
 def difficulty(store: Store, index: ClipIndex, by: str) -> npt.NDArray[np.float64]:
-    """A clip's mean of the size of an action or of a column of numbers, (len(index),); NaN where it has none.
+    """Mean absolute value of an action or a numeric column in each clip, (len(index),); NaN for clips without values.
 
-    UserError for another name, and for a column without numbers.
+    Raises UserError for an unknown name or a column without values.
     """
     rows = np.arange(store.rows)
     if by in ACTION_NAMES:
@@ -27,20 +27,20 @@ def difficulty(store: Store, index: ClipIndex, by: str) -> npt.NDArray[np.float6
     if by not in numeric:
         scores = " (`daydrive score` adds 'motion' and 'error')" if by in ("motion", "error") else ""
         raise UserError(
-            f"data.curriculum.by: the store {store.path} has no column of numbers '{by}'{scores}"
+            f"data.curriculum.by: the store {store.path} has no numeric column '{by}'{scores}"
             f"{did_you_mean(by, [*numeric, 'steering'])}"
         )
     values = index.means(np.abs(store.read_values(rows, [by])[by]))
     if np.isnan(values).all():
-        raise UserError(f"data.curriculum.by: the column '{by}' of the store {store.path} has no numbers")
+        raise UserError(f"data.curriculum.by: the column '{by}' of the store {store.path} has no values")
     return values
 
 
 def phase_members(difficulty: npt.NDArray[np.float64], config: CurriculumConfig, seed: int) -> list[Numbers]:
-    """The clips of each phase, ascending. Equally difficult ones are told apart by `seed`; NaN is the hardest."""
+    """Clip numbers of each phase, ascending. Ties in difficulty are broken by `seed`; NaN counts as the hardest."""
     clips = len(difficulty)
     if config.phases > clips:
-        raise UserError(f"data.curriculum.phases = {config.phases} is more than the {clips} clips there are")
+        raise UserError(f"data.curriculum.phases = {config.phases} is more than the number of clips, {clips}")
     shuffled = np.random.default_rng([seed]).permutation(clips)
     ranked = shuffled[np.argsort(difficulty[shuffled], kind="stable")]
     ends = [clips * phase // config.phases for phase in range(config.phases + 1)]

@@ -1,4 +1,4 @@
-"""Batches without end, from worker processes or this one, in an order that the number of a sample fixes."""
+"""Endless batches of clips from worker processes, in a deterministic order given by the sample number."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from daydrive.data.parent_watch import end_with_parent
 from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.data.sampling.sample_order import SampleOrder
-from daydrive.data.sampling.shared_memory import BufferPool, SharedBatch, forget, keep_memory
+from daydrive.data.sampling.shared_memory import BufferPool, SharedBatch, release_buffers, retain_freed_memory
 from daydrive.errors import UserError
 from daydrive.types import Batch
 
 
 class ClipLoader:
-    """Batches of the clips of an index from sample `first_sample` on, forever; each iteration begins there again.
+    """Endless batches of the clips of an index from sample `first_sample` on; each iteration starts there again.
 
-    batch_size: clips a batch on this rank; the `world` ranks share the same `world * batch_size` samples, and
-    `accumulation` of these make a step. order: which clip a sample is; every clip once an epoch without it, in an order
-    given by `seed`. first_sample: where a step begins.
-    clip_length: frames of the clips of a batch, at most `sequence_length`, by the first sample of the batch on all
-    ranks (for unrolls that grow); it has to be picklable.
-    The batches are the same for any number of workers. UserError for fewer clips than a batch.
+    batch_size: clips per batch on this rank; the `world` ranks share `world * batch_size` consecutive samples, and
+    `accumulation` of these form a step. order: maps samples to clips; default: every clip once per epoch, shuffled by
+    `seed`. first_sample: must be the start of a step.
+    clip_length: maps the first sample of a batch over all ranks to the number of frames of its clips, at most
+    `sequence_length` (for growing unrolls); it must be picklable.
+    The batches do not depend on the number of workers. Raises UserError for fewer clips than a batch.
     """
 
     def __init__(
@@ -51,23 +51,23 @@ class ClipLoader:
         world: int = 1,
     ) -> None:
         order = order or SampleOrder.plain(len(index), seed)
-        assert order.clip_count == len(index), "the order is that of other clips"
+        assert order.clip_count == len(index), "the order belongs to other clips"
         together = batch_size * world
         if len(index) < together:
             ranks = f" on each of {world} ranks" if world > 1 else ""
             raise UserError(
-                f"a batch of {batch_size} clips{ranks} is more than the {len(index)} clips there are in the split "
+                f"a batch of {batch_size} clips{ranks} is more than the {len(index)} clips in the split "
                 f"'{index.split}' of {index.store.path}; lower training.batch_size"
             )
         several = num_workers > 0
         name = uuid.uuid4().hex
-        weakref.finalize(self, forget, name)
+        weakref.finalize(self, release_buffers, name)
         self._loader = DataLoader(
             _Batches(index, order, first_sample, batch_size, accumulation, clip_length, rank, world, name),
             batch_size=None,
             sampler=_Every(first_sample, together),
             collate_fn=_unchanged,
-            generator=torch.Generator(),  # else an iterator draws from the global one, and a resumed run differs
+            generator=torch.Generator(),  # the global one would make a resumed run differ
             num_workers=num_workers,
             pin_memory=pin_memory and torch.cuda.is_available(),
             worker_init_fn=_start_worker if several else None,
@@ -82,14 +82,14 @@ class ClipLoader:
             yield item
 
 
-_slots = BufferPool()
-"""Of this process, where it is a worker."""
+_buffers = BufferPool()
+"""The buffers of this process if it is a worker."""
 
 
 @dataclass(frozen=True)
 class _Batches(Dataset[Batch | SharedBatch | UserError]):
-    """First sample of all ranks' batch → this rank's batch. A UserError is handed over as a value, so that it crosses
-    from a worker unchanged; a worker's batch lies in memory that it shares with the training."""
+    """Maps the first sample of a batch over all ranks to this rank's batch. A UserError is returned as a value, so that
+    it passes from a worker unchanged; workers return batches in shared memory."""
 
     index: ClipIndex
     order: SampleOrder
@@ -112,14 +112,14 @@ class _Batches(Dataset[Batch | SharedBatch | UserError]):
             if worker is None:
                 return replace(read_clips(self.index.store, clips), samples=samples, weights=weights)
             shape = (len(clips) * length, *self.index.store.image_size, 3)
-            slot = _slots.lend(math.prod(shape))
-            batch = replace(read_clips(self.index.store, clips, slot.pixels), samples=samples, weights=weights)
-            return SharedBatch(batch, slot, shape, (self.loader, worker.id))
+            buffer = _buffers.acquire(math.prod(shape))
+            batch = replace(read_clips(self.index.store, clips, buffer.pixels), samples=samples, weights=weights)
+            return SharedBatch(batch, buffer, shape, (self.loader, worker.id))
         except UserError as error:
             return error
 
     def _weights(self, sample: int) -> torch.Tensor | None:
-        """Those of the step that the sample lies in sum to `world`, so that averaging over the ranks makes it 1."""
+        """Loss weights. Those of a whole step sum to `world`, so that their average over the ranks sums to 1."""
         together = self.batch_size * self.world
         step = together * self.accumulation
         before = (sample - self.first_sample) % step
@@ -144,7 +144,7 @@ def _unchanged(item: Any) -> Any:
 
 
 def forkserver() -> Any:
-    """Lance does not survive a fork; a server that has loaded this module, torch included, starts workers fast."""
+    """The forkserver context: Lance is not fork-safe, and a server with this module preloaded starts workers fast."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["daydrive.data.sampling.loader"])
     return context
@@ -155,4 +155,4 @@ def _start_worker(worker: int) -> None:
     os.environ.setdefault("LANCE_CPU_THREADS", "1")
     os.environ.setdefault("LANCE_IO_THREADS", "2")
     torch.set_num_threads(1)
-    keep_memory()
+    retain_freed_memory()

@@ -1,6 +1,6 @@
-"""Draws of passes over things numbered 0 … count-1, as pure functions of what they are given.
+"""Random permutations and weighted sampling of 0 … count-1 as pure functions of seed and epoch.
 
-Any part of a pass is found without the rest of it.
+Any part of an epoch can be computed without the rest.
 """
 
 from __future__ import annotations
@@ -14,37 +14,36 @@ import numpy.typing as npt
 Numbers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
-SMALL = 2**16
-"""Passes of up to so many are drawn at once and kept."""
+CACHE_LIMIT = 2**16
+"""Permutations up to this size are computed at once and cached."""
 
 ROUNDS = 8
-"""Even, so that the halves end where they began; four make a permutation that can't be told from a random one as
-long as few of its numbers are looked at (Luby & Rackoff 1988)."""
+"""Even, so that both halves return to their positions. Four rounds give a permutation that is indistinguishable from a
+random one as long as few of its values are observed (Luby & Rackoff 1988)."""
 
 
-def epoch_permutation(seed: int, epoch: int, count: int, places: Numbers | None = None) -> Numbers:
-    """The numbers at `places` (default: all) in the order of an epoch: a permutation of 0 … count-1 given by
-    (seed, epoch)."""
-    if count <= SMALL:
-        whole = _whole(seed, epoch, count)
-        return whole if places is None else whole[places]
-    return scattered(seed, epoch, count, np.arange(count) if places is None else places)
+def epoch_permutation(seed: int, epoch: int, count: int, positions: Numbers | None = None) -> Numbers:
+    """Values at `positions` (default: all) of the permutation of 0 … count-1 that is given by (seed, epoch)."""
+    if count <= CACHE_LIMIT:
+        permutation = _cached_permutation(seed, epoch, count)
+        return permutation if positions is None else permutation[positions]
+    return feistel_permutation(seed, epoch, count, np.arange(count) if positions is None else positions)
 
 
-def scattered(seed: int, epoch: int, count: int, places: Numbers) -> Numbers:
-    """As `epoch_order`, number by number: a Feistel network over the next power of two, walked along until the number
-    is below `count` (Black & Rogaway 2002), twice on average at most."""
+def feistel_permutation(seed: int, epoch: int, count: int, positions: Numbers) -> Numbers:
+    """As `epoch_permutation`, value by value: a Feistel network over the next power of two, iterated until the value is
+    below `count` (cycle walking, Black & Rogaway 2002), at most twice on average."""
     keys, bits = _keys(seed, epoch), max(2, (count - 1).bit_length())
-    found = _network(keys, bits, places.astype(np.uint64))
-    outside = np.flatnonzero(found >= count)
+    values = _network(keys, bits, positions.astype(np.uint64))
+    outside = np.flatnonzero(values >= count)
     while len(outside):
-        found[outside] = _network(keys, bits, found[outside])
-        outside = outside[found[outside] >= count]
-    return found.astype(np.int64)
+        values[outside] = _network(keys, bits, values[outside])
+        outside = outside[values[outside] >= count]
+    return values.astype(np.int64)
 
 
 def _network(keys: Words, bits: int, numbers: Words) -> Words:
-    """A permutation of 0 … 2^bits - 1; the halves differ by a bit where `bits` is odd."""
+    """A permutation of 0 … 2^bits - 1; the halves differ by one bit if `bits` is odd."""
     right_bits = np.uint64(bits // 2)
     left_bits = np.uint64(bits) - right_bits
     left, right = numbers >> right_bits, numbers & ((np.uint64(1) << right_bits) - np.uint64(1))
@@ -63,7 +62,7 @@ def _mixed(words: Words) -> Words:
 
 
 @lru_cache(maxsize=4)
-def _whole(seed: int, epoch: int, count: int) -> Numbers:
+def _cached_permutation(seed: int, epoch: int, count: int) -> Numbers:
     order = np.random.default_rng([seed, epoch]).permutation(count)
     order.flags.writeable = False
     return order
@@ -76,16 +75,17 @@ def _keys(seed: int, epoch: int) -> Words:
 
 @dataclass(frozen=True, eq=False)
 class SamplingWeights:
-    """How often each of the things 0 … sum(counts)-1 is drawn, relative to others: runs of `counts` (K,) things of the
-    same `share` (K,) each."""
+    """Relative sampling frequency of the items 0 … sum(counts)-1, in K groups of `counts` (K,) consecutive items with
+    the same weight `shares` (K,)."""
 
     counts: Numbers
     shares: npt.NDArray[np.float64]
 
     @classmethod
     def each(cls, shares: npt.ArrayLike) -> SamplingWeights:
-        found = np.asarray(shares, dtype=np.float64)
-        return cls(np.ones(len(found), dtype=np.int64), found)
+        """One weight per item."""
+        values = np.asarray(shares, dtype=np.float64)
+        return cls(np.ones(len(values), dtype=np.int64), values)
 
     @cached_property
     def _ends(self) -> npt.NDArray[np.float64]:
@@ -95,15 +95,15 @@ class SamplingWeights:
     def _firsts(self) -> Numbers:
         return np.cumsum(self.counts) - self.counts
 
-    def drawn(self, points: Numbers, offset: float) -> Numbers:
-        """Draws number `points` out of as many as there are things; a draw rises with its number. offset in [0, 1) is
-        all that is random.
+    def sample(self, points: Numbers, offset: float) -> Numbers:
+        """Items of the draws with numbers `points`, out of as many draws as there are items, in ascending order.
 
-        Systematic resampling (Kitagawa 1996): thing i is drawn floor or ceil of its share of all draws times.
+        Systematic resampling (Kitagawa 1996): item i is drawn floor or ceil of its share of all draws. offset: in
+        [0, 1), the only random quantity.
         """
         ends = self._ends
         along = (points + offset) * (ends[-1] / int(self._firsts[-1] + self.counts[-1]))
-        run = np.minimum(np.searchsorted(ends, along, side="right"), len(ends) - 1)
-        begins = ends[run] - self.counts[run] * self.shares[run]
-        within = ((along - begins) / self.shares[run]).astype(np.int64)
-        return self._firsts[run] + np.clip(within, 0, self.counts[run] - 1)
+        group = np.minimum(np.searchsorted(ends, along, side="right"), len(ends) - 1)
+        starts = ends[group] - self.counts[group] * self.shares[group]
+        within = ((along - starts) / self.shares[group]).astype(np.int64)
+        return self._firsts[group] + np.clip(within, 0, self.counts[group] - 1)

@@ -1,6 +1,6 @@
-"""Pictures on their way from a worker to the training: decoded into shared memory, and that used again.
+"""Transfer of images from loader workers to training through reused buffers in shared memory.
 
-A fresh piece of memory costs a page fault for every 4 KiB, together half as long as decoding the pictures takes.
+Newly allocated memory causes a page fault per 4 KiB, which in total takes half as long as decoding the images.
 """
 
 from __future__ import annotations
@@ -19,33 +19,32 @@ import torch
 from daydrive.types import Batch, Clip
 
 HEADER = 64
-"""Bytes before the pictures; the first says whether the slot is lent."""
+"""Bytes before the images; the first one states whether the buffer is in use."""
 
-KEPT = 4
-"""Slots of a worker: one that it fills, two that wait, one that the training holds. What is held longer than that costs
-fresh memory, no more."""
+BUFFERS_PER_WORKER = 4
+"""One being filled, two waiting, one held by the training. If batches are held longer, new memory is allocated."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
-"""Of mallopt(3)."""
+"""Parameters of mallopt(3)."""
 
 Images = npt.NDArray[np.uint8]
 
 
 @dataclass(eq=False)
 class Buffer:
-    """uint8 (HEADER + size,) in shared memory; number: among those of its worker."""
+    """A buffer, uint8 (HEADER + size,), in shared memory. number: of the buffer within its worker."""
 
     number: int
     memory: torch.Tensor
-    known: bool = False
-    """Whether the training was given the memory already and has to be told the number only."""
+    sent: bool = False
+    """Whether the training process already has the memory, so that sending the number suffices."""
 
     @classmethod
     def new(cls, number: int, size: int) -> Buffer:
         return cls(number, torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(HEADER + size)))
 
     @property
-    def lent(self) -> bool:
+    def in_use(self) -> bool:
         return bool(self.memory.numpy()[0])
 
     def pixels(self, shape: tuple[int, ...]) -> Images:
@@ -54,64 +53,64 @@ class Buffer:
 
 @dataclass
 class BufferPool:
-    """Those of one worker; only what the training has let go of is lent again."""
+    """The buffers of one worker; a buffer is reused once the training has released it."""
 
-    _kept: list[Buffer] = field(default_factory=list)
-    _made: int = 0
+    _buffers: list[Buffer] = field(default_factory=list)
+    _created: int = 0
 
-    def lend(self, size: int) -> Buffer:
-        """One for at least `size` bytes."""
-        self._kept = [slot for slot in self._kept if slot.lent or len(slot.memory) >= HEADER + size]
-        slot = next((slot for slot in self._kept if not slot.lent), None)
-        if slot is None:
-            slot = Buffer.new(self._made, size)
-            self._made += 1
-            self._kept += [slot] if len(self._kept) < KEPT else []
-        slot.memory.numpy()[0] = 1
-        return slot
+    def acquire(self, size: int) -> Buffer:
+        """Return a free buffer for at least `size` bytes."""
+        self._buffers = [buffer for buffer in self._buffers if buffer.in_use or len(buffer.memory) >= HEADER + size]
+        buffer = next((buffer for buffer in self._buffers if not buffer.in_use), None)
+        if buffer is None:
+            buffer = Buffer.new(self._created, size)
+            self._created += 1
+            self._buffers += [buffer] if len(self._buffers) < BUFFERS_PER_WORKER else []
+        buffer.memory.numpy()[0] = 1
+        return buffer
 
 
 @dataclass(frozen=True)
 class SharedBatch:
-    """A batch whose pictures, uint8 `shape` (N, H, W, 3), lie in a slot. In the process that it is sent to it is the
-    batch itself, and the slot is free when the last of its pictures is gone there.
+    """A batch whose images, uint8 `shape` (N, H, W, 3), are in a shared buffer. Unpickling it in the receiving process
+    yields the `Batch`; the buffer is released when its images are garbage-collected there.
 
-    Sending a tensor opens a connection between the processes; a slot is sent once, small ones are sent as numbers.
-    sender: the loader and the worker that it comes from.
+    Sending a tensor opens a connection between the processes, so each buffer is sent only once and small tensors are
+    sent as NumPy arrays. sender: loader and worker.
     """
 
     batch: Batch
-    slot: Buffer
+    buffer: Buffer
     shape: tuple[int, ...]
     sender: tuple[str, int]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        memory = None if self.slot.known else self.slot.memory
-        self.slot.known = True
+        memory = None if self.buffer.sent else self.buffer.memory
+        self.buffer.sent = True
         weights = None if self.batch.weights is None else self.batch.weights.numpy()
         rest = (self.batch.actions.numpy(), self.batch.clips, self.batch.samples, weights)
-        return _received, (self.sender, self.slot.number, memory, self.shape, *rest)
+        return _received, (self.sender, self.buffer.number, memory, self.shape, *rest)
 
 
-_received_slots: dict[str, dict[tuple[int, int], torch.Tensor]] = {}
-"""Of each loader of this process, by worker and number."""
+_received_buffers: dict[str, dict[tuple[int, int], torch.Tensor]] = {}
+"""Buffers received by each loader of this process, by worker and number."""
 
 
-def forget(loader: str) -> None:
-    """What it was sent is unmapped when the batches in it are gone."""
-    _received_slots.pop(loader, None)
+def release_buffers(loader: str) -> None:
+    """Drop the buffers of a loader; each is unmapped once its batch is gone."""
+    _received_buffers.pop(loader, None)
 
 
-def keep_memory() -> None:
-    """Let this process keep what it frees for what it asks for next; reading a batch is three times as fast then."""
-    with suppress(OSError, AttributeError):  # glibc alone has this
+def retain_freed_memory() -> None:
+    """Configure malloc to reuse freed memory within the process, which makes reading a batch three times as fast."""
+    with suppress(OSError, AttributeError):  # only glibc has mallopt
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in ((M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, 2**30), (M_ARENA_MAX, 1)):
             mallopt(parameter, value)
 
 
 def as_images(pixels: Images, clips: int) -> torch.Tensor:
-    """uint8 (B * T, H, W, 3) → a view (B, T, 3, H, W) of the same memory, channels last as convolutions like it."""
+    """uint8 (B * T, H, W, 3) → a view (B, T, 3, H, W) of the same memory, in the channels-last layout."""
     return torch.from_numpy(pixels).unflatten(0, (clips, -1)).movedim(-1, 2)
 
 
@@ -126,12 +125,12 @@ def _received(
     weights: npt.NDArray[np.float32] | None,
 ) -> Batch:
     loader, worker = sender
-    slots = _received_slots.setdefault(loader, {})
+    buffers = _received_buffers.setdefault(loader, {})
     if memory is not None:
-        slots[worker, number] = memory
-    mapped = slots[worker, number].numpy()
+        buffers[worker, number] = memory
+    mapped = buffers[worker, number].numpy()
     pixels = _pixels(mapped, shape)
-    weakref.finalize(pixels, _let_go, mapped).atexit = False
+    weakref.finalize(pixels, _release, mapped).atexit = False
     images = as_images(pixels, len(actions))
     return Batch(
         images, torch.from_numpy(actions), clips, samples, None if weights is None else torch.from_numpy(weights)
@@ -142,5 +141,5 @@ def _pixels(memory: Images, shape: tuple[int, ...]) -> Images:
     return memory[HEADER : HEADER + math.prod(shape)].reshape(shape)
 
 
-def _let_go(memory: Images) -> None:
+def _release(memory: Images) -> None:
     memory[0] = 0

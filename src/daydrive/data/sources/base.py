@@ -100,7 +100,7 @@ def _convert(option: Option, value: Any) -> int | float | str:
             raise ValueError
     except (TypeError, ValueError) as error:
         kind = {int: "an integer", float: "a number", str: "a string"}[option.type]
-        raise UserError(f"{option.flag} has to be {kind}, not {value!r}") from error
+        raise UserError(f"{option.flag} must be {kind}, not {value!r}") from error
     if option.minimum is not None and not (isinstance(result, str) or option.minimum <= result < float("inf")):
-        raise UserError(f"{option.flag} has to be at least {option.minimum:g}, not {value!r}")
+        raise UserError(f"{option.flag} must be at least {option.minimum:g}, not {value!r}")
     return result

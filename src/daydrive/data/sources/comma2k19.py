@@ -67,7 +67,7 @@ _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-"""Of NumPy's files, by version."""
+"""Readers of the NumPy file header, by version."""
 
 
 @dataclass(frozen=True)
@@ -229,16 +229,17 @@ def _geodetic(ecef: Array) -> Array:
 
 
 def read_npy(file: Path, root: Path, columns: int | None = None) -> npt.NDArray[np.float64]:
-    """The numbers in a .npy file below `root`, (N, columns), or (N,) without `columns`; a single column counts as (N,).
+    """The numbers in a .npy file below `root`, (N, columns); without `columns`, (N,) or (N, 1) flattened.
 
-    UserError for pickled objects, a truncated file, another shape, and, with its row (from 0), what is not finite.
+    Raises UserError for pickled objects, a truncated file, another shape, and non-finite values (with their row, from
+    0).
     """
     values = _read_array(inside(file, root))
     if columns is None and values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    wanted = "(N,)" if columns is None else f"(N, {columns})"
+    expected = "(N,)" if columns is None else f"(N, {columns})"
     if values.ndim != (1 if columns is None else 2) or (columns is not None and values.shape[1] != columns):
-        raise UserError(f"{file} has the shape {values.shape} where {wanted} belongs")
+        raise UserError(f"{file} has the shape {values.shape}, expected {expected}")
     numbers = np.array(values, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(numbers).reshape(len(numbers), columns or 1).all(axis=1))
     if len(bad):
@@ -247,12 +248,12 @@ def read_npy(file: Path, root: Path, columns: int | None = None) -> npt.NDArray[
 
 
 def read_times(file: Path, root: Path) -> npt.NDArray[np.float64]:
-    """Seconds (N,) that do not decrease; UserError with the row where they do."""
+    """Non-decreasing times (N,) s; a UserError for a decreasing time names its row."""
     times = read_npy(file, root)
     back = np.flatnonzero(np.diff(times) < 0.0)
     if len(back):
         row = int(back[0]) + 1
-        raise UserError(f"{file}, row {row}: the time {times[row]:.6f} comes before {times[row - 1]:.6f}")
+        raise UserError(f"{file}, row {row}: time {times[row]:.6f} is before {times[row - 1]:.6f}")
     return times
 
 
@@ -264,13 +265,13 @@ def _read_array(file: Path) -> npt.NDArray[Any]:
                 raise ValueError(f"its version is {version}")
             shape, fortran, dtype = _HEADERS[version](stream)
             if dtype.hasobject:
-                raise UserError(f"{file} holds pickled Python objects, which are never read; save plain numbers")
+                raise UserError(f"{file} contains pickled Python objects, which are not supported; save plain numbers")
             if dtype.kind not in "fiu":
-                raise UserError(f"{file} holds {dtype} where numbers belong")
-            told, there = math.prod(shape) * dtype.itemsize, os.fstat(stream.fileno()).st_size - stream.tell()
-            if there < told:
-                raise UserError(f"{file} is truncated: {there} bytes of numbers where its header says {told}")
-            values = np.frombuffer(stream.read(told), dtype=dtype)
+                raise UserError(f"{file} contains {dtype}, expected numbers")
+            expected, actual = math.prod(shape) * dtype.itemsize, os.fstat(stream.fileno()).st_size - stream.tell()
+            if actual < expected:
+                raise UserError(f"{file} is truncated: {actual} bytes of data, but its header specifies {expected}")
+            values = np.frombuffer(stream.read(expected), dtype=dtype)
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror or error})") from error
     except UserError:

@@ -55,16 +55,19 @@ def describe(bicycle: Bicycle, of: str) -> dict[str, Any]:
     }
 
 
-def describe_pedals(largest: float, largest_braking: float, made: str) -> dict[str, dict[str, str]]:
+def describe_pedals(max_acceleration: float, max_braking: float, made: str) -> dict[str, dict[str, str]]:
     """Metadata of throttle and brake from `ego_motion.pedals`."""
     return {
         "throttle": action(
-            f"share of {largest:g} m/s²", "positive forwards", "[0, 1]", f"acceleration / {largest:g}, clipped; {made}"
+            f"share of {max_acceleration:g} m/s²",
+            "positive forwards",
+            "[0, 1]",
+            f"acceleration / {max_acceleration:g}, clipped; {made}",
         ),
         "brake": action(
-            f"share of {largest_braking:g} m/s²",
+            f"share of {max_braking:g} m/s²",
             "positive slows down",
             "[0, 1]",
-            f"-acceleration / {largest_braking:g}, clipped; {made}",
+            f"-acceleration / {max_braking:g}, clipped; {made}",
         ),
     }

@@ -180,20 +180,20 @@ def _advance(env: Any, act: Any, repeat: int) -> tuple[Any, float, bool]:
 
 
 class OrnsteinUhlenbeck:
-    """Mean-reverting noise of unit variance that forgets within `seconds`."""
+    """Ornstein-Uhlenbeck noise with zero mean, unit variance and a time constant of `seconds`."""
 
     def __init__(self, rng: np.random.Generator, seconds: float, hz: float) -> None:
-        self.rng, self.keep = rng, math.exp(-1.0 / (seconds * hz))
+        self.rng, self.decay = rng, math.exp(-1.0 / (seconds * hz))
         self.value = float(rng.standard_normal())
 
     def __call__(self) -> float:
-        fresh = math.sqrt(1.0 - self.keep**2) * float(self.rng.standard_normal())
-        self.value = self.keep * self.value + fresh
+        noise = math.sqrt(1.0 - self.decay**2) * float(self.rng.standard_normal())
+        self.value = self.decay * self.value + noise
         return self.value
 
 
 def random_policy(rng: np.random.Generator, hz: float) -> Policy:
-    """Smooth random driving forwards: steering around 0, mostly throttle, now and then the brake."""
+    """Smooth random forward driving: steering around 0, mostly throttle, occasional braking."""
     steering, pedal = OrnsteinUhlenbeck(rng, 0.8, hz), OrnsteinUhlenbeck(rng, 1.5, hz)
 
     def act() -> Action:
@@ -205,32 +205,32 @@ def random_policy(rng: np.random.Generator, hz: float) -> Policy:
 
 
 def car_racing_policy(env: Any, rng: np.random.Generator, hz: float) -> Policy:
-    """Follows the track of CarRacing at a speed that the next bend allows, off the middle by a wandering offset and
-    with sudden swerves, so that the drives show what steering does."""
+    """Follows the track of CarRacing at a speed suited to the next curve, with random lateral offsets and swerves, so
+    that the drives cover a range of steering."""
     inner = env.unwrapped
-    offset, haste, swerve = (
+    offset, speed_noise, swerve = (
         OrnsteinUhlenbeck(rng, 3.0, hz),
         OrnsteinUhlenbeck(rng, 4.0, hz),
         OrnsteinUhlenbeck(rng, 0.5, hz),
     )
     track = np.array([point[2:4] for point in inner.track])
-    ahead, middle = 6, 2.0
+    lookahead, max_offset = 6, 2.0
 
     def act() -> Action:
-        place = np.array(inner.car.hull.position)
-        nearest = int(np.argmin(((track - place) ** 2).sum(axis=1)))
+        position = np.array(inner.car.hull.position)
+        nearest = int(np.argmin(((track - position) ** 2).sum(axis=1)))
         count = len(track)
-        target, before = track[(nearest + ahead) % count], track[(nearest + ahead - 1) % count]
+        target, before = track[(nearest + lookahead) % count], track[(nearest + lookahead - 1) % count]
         along = (target - before) / np.linalg.norm(target - before)
-        aim = target + middle * offset() * np.array([along[1], -along[0]]) - place
+        aim = target + max_offset * offset() * np.array([along[1], -along[0]]) - position
         error = _wrapped(math.atan2(-aim[0], aim[1]) - inner.car.hull.angle)
-        far = track[(nearest + 3 * ahead) % count] - target
-        bend = abs(_wrapped(math.atan2(-far[0], far[1]) - math.atan2(-along[0], along[1])))
-        wished = np.clip(42.0 + 8.0 * haste() - 40.0 * bend, 12.0, 60.0)
+        far = track[(nearest + 3 * lookahead) % count] - target
+        curve = abs(_wrapped(math.atan2(-far[0], far[1]) - math.atan2(-along[0], along[1])))
+        target_speed = np.clip(42.0 + 8.0 * speed_noise() - 40.0 * curve, 12.0, 60.0)
         speed = float(np.linalg.norm(inner.car.hull.linearVelocity))
         steering = np.clip(-0.7 * error + 0.1 * swerve(), -1, 1)
-        throttle = np.clip(0.06 * (wished - speed), 0, 1) * (1.0 - 0.5 * abs(steering))
-        brake = np.clip(0.03 * (speed - wished - 5.0), 0, 0.8)
+        throttle = np.clip(0.06 * (target_speed - speed), 0, 1) * (1.0 - 0.5 * abs(steering))
+        brake = np.clip(0.03 * (speed - target_speed - 5.0), 0, 0.8)
         return np.array([steering, throttle, brake, 1.0], dtype=np.float32)
 
     return act

@@ -86,7 +86,7 @@ class ColumnMapping:
                     f"--set {name}_scale={scale:g}: {where} has no column for the {name}; its columns: {available}"
                 )
             if scale == 0.0 or not math.isfinite(scale):
-                raise UserError(f"--set {name}_scale={scale:g} has to be finite and not 0")
+                raise UserError(f"--set {name}_scale={scale:g} must be finite and not 0")
             scales[name] = scale
         if not set(ACTION_NAMES) & set(columns):
             raise UserError(f"{where} has no column called {', '.join(ACTION_NAMES)}; its columns: {available}; "

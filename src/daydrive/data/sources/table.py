@@ -99,23 +99,23 @@ def _cell(text: str, column: str, where: str) -> float:
 
 
 def read_header(file: Path) -> list[str]:
-    """Names of the columns; UserError where there are none, or two of one name."""
+    """The column names; raises UserError if there are none, or two columns have the same name."""
     with _rows(file) as rows:
         header = [cell.strip() for cell in next(rows, [])]
     if not any(header):
-        raise UserError(f"{file} is empty; its first row has to name the columns")
+        raise UserError(f"{file} is empty; its first row must contain the column names")
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
         raise UserError(f"{file}, row 1: the columns '{header[0][:40]}' are not separated by commas")
-    twice = next((name for k, name in enumerate(header) if name and name in header[:k]), None)
-    if twice is not None:
-        raise UserError(f"{file}, row 1: there are two columns '{twice}'")
+    duplicate = next((name for k, name in enumerate(header) if name and name in header[:k]), None)
+    if duplicate is not None:
+        raise UserError(f"{file}, row 1: there are two columns '{duplicate}'")
     return header
 
 
 def read_columns(file: Path, names: Sequence[str]) -> dict[str, Array]:
-    """The named columns, (N,) each, N >= 2; UserError with the row (the header is row 1) for what is no number."""
+    """The named columns, (N,) each, N >= 2; a UserError for an invalid number names the row (the header is row 1)."""
     header = read_header(file)
-    places = [header.index(name) for name in names]
+    indices = [header.index(name) for name in names]
     columns = [array("d") for _ in names]
     blank = 0
     with _rows(file) as rows:
@@ -126,11 +126,11 @@ def read_columns(file: Path, names: Sequence[str]) -> dict[str, Array]:
                 continue
             where = f"{file}, row {row}"
             if blank:
-                raise UserError(f"{file}, row {blank}: it is empty, and others follow")
+                raise UserError(f"{file}, row {blank}: empty row before other rows")
             if len(cells) != len(header):
-                raise UserError(f"{where}: there are {len(cells)} cells where the header has {len(header)}")
-            for column, place, name in zip(columns, places, names, strict=True):
-                column.append(number(cells[place], name, where))
+                raise UserError(f"{where}: there are {len(cells)} cells, but the header has {len(header)}")
+            for column, index, name in zip(columns, indices, names, strict=True):
+                column.append(number(cells[index], name, where))
     if names and len(columns[0]) < 2:
         raise UserError(f"{file} has {len(columns[0])} rows below its header; a drive needs at least 2")
     return {name: np.frombuffer(column, dtype=np.float64) for name, column in zip(names, columns, strict=True)}

@@ -223,7 +223,7 @@ def _splits(root: Path, parts: Sequence[str | None], options: Options) -> list[s
     segment), drawn by the seed, for val.
     """
     if options["split"] not in (None, "official", "by-drive"):
-        raise UserError(f"--split {options['split']}: has to be official or by-drive")
+        raise UserError(f"--split {options['split']}: must be official or by-drive")
     available = {OFFICIAL[part] for part in parts if part is not None}
     complete = None not in parts and "train" in available and len(available) > 1
     if options["split"] == "official" and not complete:

@@ -1,1 +1,1 @@
-"""The store: a Lance table of frames and actions, and what its rows mean."""
+"""The store: a Lance table of frames and actions, with metadata."""

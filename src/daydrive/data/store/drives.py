@@ -1,4 +1,4 @@
-"""The drives of a store: a list in `store.json`, columns where there are many, arrays in memory."""
+"""The drives of a store: a list or columns in `store.json`, arrays in memory."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import numpy.typing as npt
 
 SPLITS = ("train", "val", "test")
 UNUSED = "unused"
-"""What lies between parts of a drive that are in different splits: in the table, and in none."""
+"""Rows between segments of a drive in different splits: part of the table, but of no split."""
 
-_KNOWN = (*SPLITS, UNUSED)
+_ALL_SPLITS = (*SPLITS, UNUSED)
 
-MANY = 10_000
-"""More drives than this are written as columns, which are read ten times as fast."""
+COLUMNS_FROM = 10_000
+"""Above this number, drives are written as columns, which are read ten times as fast."""
 
 Entries = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class DriveInfo:
-    """An uninterrupted run of rows: `frames` of them from row `start`, `hz` apart."""
+    """A drive: `frames` consecutive rows from row `start`, at the frame rate of the store."""
 
     name: str
     split: str
@@ -34,43 +34,43 @@ class DriveInfo:
 
 
 class Drives(Sequence[DriveInfo]):
-    """starts, frames: int64 (D,). Their rows follow one another.
+    """All drives of a store, in the order of their rows. starts, frames: int64 (D,).
 
-    Raises ValueError for a drive without rows or of a split that does not exist.
+    Raises ValueError for a drive without rows or with an unknown split.
     """
 
     def __init__(self, names: Sequence[str], splits: npt.ArrayLike, starts: npt.ArrayLike, frames: npt.ArrayLike):
-        """splits: their places in SPLITS and, after these, UNUSED."""
+        """splits: indices into (*SPLITS, UNUSED), (D,)."""
         self.names = names
         self.starts = np.asarray(starts, dtype=np.int64)
         self.frames = np.asarray(frames, dtype=np.int64)
         self._splits = np.asarray(splits, dtype=np.int8)
         if not len(names) == len(self.starts) == len(self.frames) == len(self._splits):
-            raise ValueError("not all drives have a name, a split, a start and frames")
+            raise ValueError("every drive needs a name, a split, a start and frames")
         if not all(isinstance(name, str) for name in names):
-            raise TypeError("a drive's name is text")
+            raise TypeError("names of drives must be strings")
         if (self.starts < 0).any() or (self.frames < 1).any():
-            raise ValueError("a drive has rows")
+            raise ValueError("drives must have rows")
 
     @classmethod
     def read(cls, drives: Entries | dict[str, Any]) -> Drives:
-        """From `drives` of `store.json`; KeyError, TypeError, ValueError or IndexError where it is not that."""
+        """Parse `drives` of `store.json`. Raises KeyError, TypeError, ValueError or IndexError for invalid content."""
         if isinstance(drives, dict):
             frames = np.asarray(drives["frames"], dtype=np.int64)
-            values = [_KNOWN.index(value) for value in drives["split"]["values"]]
+            values = [_ALL_SPLITS.index(value) for value in drives["split"]["values"]]
             splits = np.array(values, dtype=np.int8)[np.asarray(drives["split"]["of"], dtype=np.int64)]
             return cls(drives["name"], splits, np.cumsum(frames) - frames, frames)
         names = [drive["name"] for drive in drives]
-        splits = np.array([_KNOWN.index(drive["split"]) for drive in drives], dtype=np.int8)
+        splits = np.array([_ALL_SPLITS.index(drive["split"]) for drive in drives], dtype=np.int8)
         return cls(names, splits, *([int(drive[key]) for drive in drives] for key in ("start", "frames")))
 
     @classmethod
-    def joined(cls, parts: Sequence[tuple[str, Drives]]) -> Drives:
-        """One after the other, names prefixed with that of their part."""
-        names = [f"{prefix}/{name}" for prefix, drives in parts for name in drives.names]
-        offsets = np.cumsum([0, *(drives.rows for _, drives in parts)])
-        starts = [drives.starts + offset for (_, drives), offset in zip(parts, offsets[:-1], strict=True)]
-        splits, frames = ([getattr(drives, key) for _, drives in parts] for key in ("_splits", "frames"))
+    def concatenate(cls, members: Sequence[tuple[str, Drives]]) -> Drives:
+        """Concatenate drives, prefixing their names with that of their member store."""
+        names = [f"{prefix}/{name}" for prefix, drives in members for name in drives.names]
+        offsets = np.cumsum([0, *(drives.rows for _, drives in members)])
+        starts = [drives.starts + offset for (_, drives), offset in zip(members, offsets[:-1], strict=True)]
+        splits, frames = ([getattr(drives, key) for _, drives in members] for key in ("_splits", "frames"))
         return cls(names, np.concatenate(splits), np.concatenate(starts), np.concatenate(frames))
 
     @property
@@ -78,30 +78,30 @@ class Drives(Sequence[DriveInfo]):
         return int(self.frames.sum())
 
     def of_split(self, split: str) -> npt.NDArray[np.int64]:
-        """The places of its drives, ascending."""
-        return np.flatnonzero(self._splits == _KNOWN.index(split))
+        """Indices of the drives of a split, ascending."""
+        return np.flatnonzero(self._splits == _ALL_SPLITS.index(split))
 
     def at(self, row: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """The place of the drive that a row belongs to; of many rows at once."""
+        """Index of the drive that each row belongs to."""
         return np.searchsorted(self.starts, row, side="right") - 1
 
     def __len__(self) -> int:
         return len(self.names)
 
     @overload
-    def __getitem__(self, place: int) -> DriveInfo: ...
+    def __getitem__(self, index: int) -> DriveInfo: ...
 
     @overload
-    def __getitem__(self, place: slice) -> list[DriveInfo]: ...
+    def __getitem__(self, index: slice) -> list[DriveInfo]: ...
 
-    def __getitem__(self, place: int | slice) -> DriveInfo | list[DriveInfo]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
-        split = _KNOWN[int(self._splits[place])]
-        return DriveInfo(self.names[place], split, int(self.starts[place]), int(self.frames[place]))
+    def __getitem__(self, index: int | slice) -> DriveInfo | list[DriveInfo]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        split = _ALL_SPLITS[int(self._splits[index])]
+        return DriveInfo(self.names[index], split, int(self.starts[index]), int(self.frames[index]))
 
     def __iter__(self) -> Iterator[DriveInfo]:
-        return (self[place] for place in range(len(self)))
+        return (self[index] for index in range(len(self)))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Drives) and list(self) == list(other)
@@ -110,8 +110,8 @@ class Drives(Sequence[DriveInfo]):
 
 
 def columns(entries: Entries) -> dict[str, Any]:
-    """name and frames as lists, everything else as its distinct `values` and `of`, which of them each drive has; -1
-    for none. The drives have to follow one another from row 0 on."""
+    """Encode drives as columns: `name` and `frames` as lists, every other key as its distinct `values` and their index
+    `of` per drive, -1 if absent. The drives must be contiguous from row 0 on."""
     written: dict[str, Any] = {key: [entry[key] for entry in entries] for key in ("name", "frames")}
     assert [entry["start"] for entry in entries] == [0, *accumulate(written["frames"])][: len(entries)]
     for key in dict.fromkeys(key for entry in entries for key in entry if key not in ("name", "frames", "start")):
@@ -122,7 +122,7 @@ def columns(entries: Entries) -> dict[str, Any]:
 
 
 def entries(drives: Entries | dict[str, Any]) -> Entries:
-    """What `columns` was given; a list as it is."""
+    """Decode drives written by `columns`; a list is returned unchanged."""
     if isinstance(drives, list):
         return drives
     frames = drives["frames"]

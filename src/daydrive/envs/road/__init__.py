@@ -1,4 +1,4 @@
-"""The embedded road world: `gymnasium.make('daydrive/Road-v0')`, drives and counterfactuals without any download."""
+"""The built-in road simulator: `gymnasium.make('daydrive/Road-v0')`, scripted drives and counterfactual rollouts."""
 
 from __future__ import annotations
 

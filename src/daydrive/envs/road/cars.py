@@ -1,4 +1,4 @@
-"""Vehicles as boxes of painted faces: cars, vans, lorries, buses."""
+"""Vehicle models: boxes with painted faces for cars, vans, lorries and buses."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from daydrive.envs.road.plants import Canvas
-from daydrive.envs.road.props import SHINE
+from daydrive.envs.road.props import EMISSIVE
 
 Colour = tuple[int, int, int]
-PAINTS: tuple[Colour, ...] = (
+BODY_COLOURS: tuple[Colour, ...] = (
     (190, 30, 32), (226, 228, 230), (40, 44, 52), (36, 76, 150), (150, 154, 160), (196, 158, 40), (30, 96, 80),
     (110, 60, 44),
 )  # fmt: skip
@@ -20,7 +20,7 @@ TYRE = (24, 24, 26)
 
 @dataclass(frozen=True)
 class Body:
-    """Measures in metres. A car has a bonnet, a windscreen and a rear window; a box has plain ends."""
+    """Dimensions in metres. A car has a bonnet, windscreen and rear window; a `box` (van, lorry, bus) has flat ends."""
 
     length: float
     width: float
@@ -43,15 +43,15 @@ BODIES: dict[str, Body] = {
 }
 KINDS = ("car", "car", "saloon", "estate", "van", "lorry", "bus")
 PIXELS = 26
-"""Pixels of a painted face per metre."""
+"""Resolution of the painted faces, in pixels per metre."""
 
 
 def _shade(colour: Colour, factor: float) -> tuple[float, ...]:
     return tuple(c * factor for c in colour)
 
 
-def side_face(body: Body, paint: Colour, kind: str) -> np.ndarray:
-    """Seen from the right: front to the right, with wheels and windows, transparent outside the outline."""
+def side_face(body: Body, body_colour: Colour, kind: str) -> np.ndarray:
+    """Right side of a vehicle, front to the right, with wheels and windows; transparent outside the outline."""
     width, height = round(body.length * PIXELS), round(body.height * PIXELS)
     canvas = Canvas(height, width)
     p = PIXELS
@@ -62,7 +62,8 @@ def side_face(body: Body, paint: Colour, kind: str) -> np.ndarray:
     waist, top = body.waist, body.height
     if body.box:
         canvas.polygon(
-            [at(0, 0.35), at(0, top), at(body.length - 0.25, top), at(body.length, waist), at(body.length, 0.35)], paint
+            [at(0, 0.35), at(0, top), at(body.length - 0.25, top), at(body.length, waist), at(body.length, 0.35)],
+            body_colour,
         )
         if kind == "bus":
             canvas.polygon(
@@ -71,11 +72,15 @@ def side_face(body: Body, paint: Colour, kind: str) -> np.ndarray:
             )
             for i in range(1, 8):
                 canvas.rectangle(
-                    i * 1.3 * p - 1, height - (top - 0.45) * p, i * 1.3 * p + 1, height - 1.5 * p, _shade(paint, 0.7)
+                    i * 1.3 * p - 1,
+                    height - (top - 0.45) * p,
+                    i * 1.3 * p + 1,
+                    height - 1.5 * p,
+                    _shade(body_colour, 0.7),
                 )
         else:
             cab = body.length - (1.9 if kind == "lorry" else 1.5)
-            canvas.rectangle(cab * p - 1, height - top * p, cab * p + 1, height - 0.4 * p, _shade(paint, 0.5))
+            canvas.rectangle(cab * p - 1, height - top * p, cab * p + 1, height - 0.4 * p, _shade(body_colour, 0.5))
             low, high = (1.7, 2.6) if kind == "lorry" else (1.25, 2.0)
             canvas.polygon(
                 [at(cab + 0.3, low), at(cab + 0.3, high), at(body.length - 0.3, high), at(body.length - 0.1, low)],
@@ -84,11 +89,12 @@ def side_face(body: Body, paint: Colour, kind: str) -> np.ndarray:
     else:
         front, rear = body.length - body.bonnet, body.boot
         canvas.polygon(
-            [at(0, 0.3), at(0.02, waist), at(front, waist), at(body.length, waist - 0.18), at(body.length, 0.3)], paint
+            [at(0, 0.3), at(0.02, waist), at(front, waist), at(body.length, waist - 0.18), at(body.length, 0.3)],
+            body_colour,
         )
         canvas.polygon(
             [at(rear, waist), at(rear + body.rear_window, top), at(front - body.windscreen, top), at(front, waist)],
-            paint,
+            body_colour,
         )
         canvas.polygon(
             [
@@ -101,70 +107,70 @@ def side_face(body: Body, paint: Colour, kind: str) -> np.ndarray:
         )
         middle = (rear + front) / 2 - 0.1
         canvas.rectangle(
-            middle * p - 1.5, height - top * p + 2, middle * p + 1.5, height - waist * p, _shade(paint, 0.8)
+            middle * p - 1.5, height - top * p + 2, middle * p + 1.5, height - waist * p, _shade(body_colour, 0.8)
         )
-        canvas.rectangle(2, height - waist * p + 1, front * p, height - waist * p + 2.5, _shade(paint, 1.25))
-    canvas.rectangle(0, height - 0.52 * p, width, height - 0.30 * p, _shade(paint, 0.55))
+        canvas.rectangle(2, height - waist * p + 1, front * p, height - waist * p + 2.5, _shade(body_colour, 1.25))
+    canvas.rectangle(0, height - 0.52 * p, width, height - 0.30 * p, _shade(body_colour, 0.55))
     canvas.rectangle(0, height - (waist - 0.02) * p, 0.14 * p, height - (waist - 0.28) * p, (150, 20, 20))
     radius = 0.48 if body.box else 0.34
     for x in (0.85 if not body.box else 1.3, body.length - (0.85 if not body.box else 1.0)):
-        canvas.circle(x * p, height - radius * p, radius * p * 1.12, _shade(paint, 0.25))
+        canvas.circle(x * p, height - radius * p, radius * p * 1.12, _shade(body_colour, 0.25))
         canvas.circle(x * p, height - radius * p, radius * p, TYRE)
         canvas.circle(x * p, height - radius * p, radius * p * 0.58, (142, 144, 148))
     return canvas.finish()
 
 
-def end_face(body: Body, paint: Colour, front: bool, braking: bool, lamps: bool) -> np.ndarray:
-    """Lower front or rear (up to the waist of a car, the roof of a box), with lamps, plate and tyres."""
+def end_face(body: Body, body_colour: Colour, front: bool, braking: bool, lamps: bool) -> np.ndarray:
+    """Lower front or rear, up to the waist of a car or the roof of a box, with lamps, number plate and tyres."""
     high = body.height if body.box else body.waist
     width, height = round(body.width * PIXELS), round(high * PIXELS)
     canvas, p = Canvas(height, width), PIXELS
     for x in (0.08, body.width - 0.32):
         canvas.rectangle(x * p, height - 0.4 * p, (x + 0.24) * p, height, TYRE)
     for row in range(round(height - 0.28 * p)):
-        canvas.rectangle(0, row, width, row + 1, _shade(paint, 1.06 - 0.35 * row / height))
+        canvas.rectangle(0, row, width, row + 1, _shade(body_colour, 1.06 - 0.35 * row / height))
     canvas.rectangle(0, height - 0.50 * p, width, height - 0.26 * p, (40, 42, 46))
     if body.box and front:
         canvas.rectangle(0.12 * p, 0.5 * p, width - 0.12 * p, height - body.waist * p, GLASS)
     elif body.box:
-        canvas.rectangle(width / 2 - 1, 0.2 * p, width / 2 + 1, height - 0.6 * p, _shade(paint, 0.55))
+        canvas.rectangle(width / 2 - 1, 0.2 * p, width / 2 + 1, height - 0.6 * p, _shade(body_colour, 0.55))
         canvas.rectangle(0.3 * p, 0.4 * p, width - 0.3 * p, 0.9 * p, GLASS)
     lamp = height - (0.72 if body.box else body.waist - 0.10) * p
-    tall = 0.24 * p
+    lamp_height = 0.24 * p
     if front:
-        colour: tuple[float, ...] = (SHINE, SHINE * 0.95, SHINE * 0.8) if lamps else (236, 240, 242)
+        colour: tuple[float, ...] = (EMISSIVE, EMISSIVE * 0.95, EMISSIVE * 0.8) if lamps else (236, 240, 242)
         canvas.rectangle(width * 0.34, lamp + 0.1 * p, width * 0.66, lamp + 0.3 * p, (30, 32, 36))
     else:
-        colour = (SHINE, 60, 40) if braking else ((420, 24, 18) if lamps else (160, 16, 18))
+        colour = (EMISSIVE, 60, 40) if braking else ((420, 24, 18) if lamps else (160, 16, 18))
         if braking:
-            canvas.rectangle(width * 0.4, 1, width * 0.6, 3.5, (SHINE, 60, 40))
+            canvas.rectangle(width * 0.4, 1, width * 0.6, 3.5, (EMISSIVE, 60, 40))
     for x in (0.06, body.width - 0.44):
-        canvas.rectangle(x * p, lamp, (x + 0.38) * p, lamp + tall, colour)
+        canvas.rectangle(x * p, lamp, (x + 0.38) * p, lamp + lamp_height, colour)
     canvas.rectangle(width / 2 - 0.26 * p, height - 0.46 * p, width / 2 + 0.26 * p, height - 0.32 * p, (236, 234, 222))
     return canvas.finish()
 
 
-def window_face(body: Body, paint: Colour) -> np.ndarray:
-    """Windscreen or rear window in its frame, brighter towards the top where it mirrors the sky."""
+def window_face(body: Body, body_colour: Colour) -> np.ndarray:
+    """Windscreen or rear window with its frame, brighter towards the top, where it reflects the sky."""
     width, height = round(body.width * PIXELS), round(0.8 * PIXELS)
     canvas, p = Canvas(height, width), PIXELS
     inset = 0.16 * p
-    canvas.polygon([(inset, 0), (width - inset, 0), (width, height), (0, height)], paint)
+    canvas.polygon([(inset, 0), (width - inset, 0), (width, height), (0, height)], body_colour)
     for row in range(2, height - 1):
         edge = inset * (1 - row / height) + 2.5
         canvas.rectangle(edge, row, width - edge, row + 1, tuple(c * (1.6 - 0.8 * row / height) for c in GLASS))
     return canvas.finish()
 
 
-def flat_face(paint: Colour, shade: float) -> np.ndarray:
-    """Bonnet or roof."""
+def flat_face(body_colour: Colour, shade: float) -> np.ndarray:
+    """Bonnet or roof: one plain colour."""
     canvas = Canvas(16, 24)
-    canvas.rectangle(0, 0, 24, 16, _shade(paint, shade))
+    canvas.rectangle(0, 0, 24, 16, _shade(body_colour, shade))
     return canvas.finish()
 
 
 def shadow_face() -> np.ndarray:
-    """The dark ground under a vehicle."""
+    """Shadow on the ground under a vehicle."""
     rows, columns = np.mgrid[-1:1:32j, -1:1:48j].astype(np.float32)
     edge = np.clip((1 - np.maximum(np.abs(rows), np.abs(columns))) * 5, 0, 1) * 0.62
     return np.concatenate([np.zeros((32, 48, 3), np.float32), edge[:, :, None]], axis=2)
@@ -173,9 +179,9 @@ def shadow_face() -> np.ndarray:
 def faces(
     kind: str,
 ) -> list[tuple[str, tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]]:
-    """Rectangles of a vehicle: (face, corner, right edge, downward edge), each seen from outside.
+    """Faces of a vehicle: (name, upper left corner, right edge, downward edge), each as seen from outside.
 
-    Local axes: forward, right, up; the origin is on the ground under the middle.
+    Local axes in metres: forward, right, up, with the origin on the ground below the centre.
     """
     b = BODIES[kind]
     h, w = b.length / 2, b.width / 2

@@ -1,59 +1,59 @@
-"""Trees and bushes, painted leaf by leaf: premultiplied float32 (h, w, 4), colour 0..255, alpha 0..1."""
+"""Procedural sprites of trees and bushes: premultiplied float32 (h, w, 4), colour 0..255, alpha 0..1."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-SUPER = 2
-"""Everything is painted this much larger and then averaged down, for soft edges."""
+SUPERSAMPLING = 2
+"""Supersampling factor for antialiased edges."""
 
 
 class Canvas:
-    """A colour picture and its coverage, painted with cv2 in units of the final picture's pixels."""
+    """A colour image with coverage, drawn with cv2 in pixel units of the final image."""
 
     def __init__(self, height: int, width: int) -> None:
-        self.colour = np.zeros((height * SUPER, width * SUPER, 3), np.float32)
-        self.alpha = np.zeros((height * SUPER, width * SUPER), np.float32)
+        self.colour = np.zeros((height * SUPERSAMPLING, width * SUPERSAMPLING, 3), np.float32)
+        self.alpha = np.zeros((height * SUPERSAMPLING, width * SUPERSAMPLING), np.float32)
 
     def polygon(
         self, points: list[tuple[float, float]], colour: np.ndarray | tuple[float, ...], alpha: float = 1.0
     ) -> None:
-        corners = [np.round(np.array(points) * SUPER).astype(np.int32)]
+        corners = [np.round(np.array(points) * SUPERSAMPLING).astype(np.int32)]
         cv2.fillPoly(self.colour, corners, tuple(float(c) for c in colour))
         cv2.fillPoly(self.alpha, corners, alpha)
 
     def rectangle(
         self, x0: float, y0: float, x1: float, y1: float, colour: tuple[float, ...], alpha: float = 1.0
     ) -> None:
-        top, bottom, left, right = (max(round(v * SUPER), 0) for v in (y0, y1, x0, x1))
+        top, bottom, left, right = (max(round(v * SUPERSAMPLING), 0) for v in (y0, y1, x0, x1))
         self.colour[top:bottom, left:right] = colour
         self.alpha[top:bottom, left:right] = alpha
 
     def circle(self, x: float, y: float, radius: float, colour: np.ndarray | tuple[float, ...]) -> None:
-        centre, r = (round(x * SUPER), round(y * SUPER)), max(round(radius * SUPER), 1)
+        centre, r = (round(x * SUPERSAMPLING), round(y * SUPERSAMPLING)), max(round(radius * SUPERSAMPLING), 1)
         cv2.circle(self.colour, centre, r, tuple(float(c) for c in colour), -1)
         cv2.circle(self.alpha, centre, r, 1.0, -1)
 
     def line(
         self, a: tuple[float, float], b: tuple[float, float], width: float, colour: np.ndarray | tuple[float, ...]
     ) -> None:
-        start, end = (tuple(round(v * SUPER) for v in p) for p in (a, b))
-        thickness = max(round(width * SUPER), 1)
+        start, end = (tuple(round(v * SUPERSAMPLING) for v in p) for p in (a, b))
+        thickness = max(round(width * SUPERSAMPLING), 1)
         cv2.line(self.colour, start, end, tuple(float(c) for c in colour), thickness)
         cv2.line(self.alpha, start, end, 1.0, thickness)
 
     def shadow(self, x: float, y: float, rx: float, ry: float, strength: float) -> None:
-        """A soft dark ellipse under what is painted so far and later."""
+        """Draw a soft dark ellipse below everything else."""
         height, width = self.alpha.shape
         yy, xx = np.mgrid[0:height, 0:width].astype(np.float32)
-        radius = np.hypot((xx / SUPER - x) / rx, (yy / SUPER - y) / ry)
+        radius = np.hypot((xx / SUPERSAMPLING - x) / rx, (yy / SUPERSAMPLING - y) / ry)
         self.alpha = np.maximum(self.alpha, strength * np.clip(1.4 - 1.4 * radius, 0, 1))
 
     def finish(self) -> np.ndarray:
         height, width = self.alpha.shape
         image = np.concatenate([self.colour * self.alpha[:, :, None], self.alpha[:, :, None]], axis=2)
-        return cv2.resize(image, (width // SUPER, height // SUPER), interpolation=cv2.INTER_AREA)
+        return cv2.resize(image, (width // SUPERSAMPLING, height // SUPERSAMPLING), interpolation=cv2.INTER_AREA)
 
 
 def _trunk(canvas: Canvas, x: float, bottom: float, top: float, width: float, bark: np.ndarray) -> None:
@@ -74,7 +74,7 @@ def _leaves(
     clumps: int,
     green: np.ndarray,
 ) -> None:
-    """A crown of leaf clumps, lit from the upper left, dark inside and below."""
+    """Draw a crown of leaf clumps, lit from the upper left, darker inside and below."""
     angle, reach = rng.uniform(0, 2 * np.pi, clumps), np.sqrt(rng.uniform(0, 1, clumps)) * 0.86
     px, py = np.cos(angle) * reach, np.sin(angle) * reach
     for i in np.argsort(-py + 0.35 * rng.random(clumps)):
@@ -154,7 +154,7 @@ def bush(seed: int, green: tuple[int, int, int]) -> np.ndarray:
 
 
 def grass_tuft(seed: int, green: tuple[int, int, int]) -> np.ndarray:
-    """Tall grass of the verge."""
+    """Tall grass on the verge."""
     rng = np.random.default_rng([seed, 25])
     canvas = Canvas(32, 64)
     for _ in range(90):
@@ -165,7 +165,7 @@ def grass_tuft(seed: int, green: tuple[int, int, int]) -> np.ndarray:
 
 
 def paste(target: np.ndarray, sprite: np.ndarray, x: int, bottom: int, shade: float) -> None:
-    """Put a premultiplied sprite on another one, wrapping around sideways."""
+    """Composite a premultiplied sprite over another in place, wrapping around horizontally."""
     height, width = sprite.shape[:2]
     rows = slice(bottom - height, bottom)
     columns = np.arange(x, x + width) % target.shape[1]
@@ -175,7 +175,7 @@ def paste(target: np.ndarray, sprite: np.ndarray, x: int, bottom: int, shade: fl
 
 
 def forest_edge(seed: int, trees: list[np.ndarray]) -> np.ndarray:
-    """A length of forest seen from its edge, seamless sideways."""
+    """A section of forest edge, horizontally tileable."""
     rng = np.random.default_rng([seed, 26])
     height, width = 128, 320
     wall = np.zeros((height, width, 4), np.float32)

@@ -1,14 +1,14 @@
-"""What people put beside a road: signs, posts, rails, lamps, houses. Same pictures as `plants`."""
+"""Procedural sprites of roadside objects: signs, posts, rails, lamps, houses. Format as in `plants`."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from daydrive.envs.road.plants import SUPER, Canvas
+from daydrive.envs.road.plants import SUPERSAMPLING, Canvas
 
 POLE = (128, 130, 132)
-SHINE = 700.0
-"""Colour of what glows by itself: far above 255, so that it stays bright when the day's light is dim."""
+EMISSIVE = 700.0
+"""Colour of light sources: far above 255, so that they stay bright in dim daylight."""
 
 
 def _pole(canvas: Canvas, x: float, top: float, bottom: float, width: float = 1.5) -> None:
@@ -23,28 +23,28 @@ STROKES = {
 }  # fmt: skip
 
 
-def _metrics(canvas: Canvas, text: str, x: float, y: float, size: float) -> None:
-    """Figures of straight strokes, `size` high, centred on (x, y)."""
+def _draw_digits(canvas: Canvas, text: str, x: float, y: float, size: float) -> None:
+    """Draw digits with straight strokes, `size` high, centred on (x, y)."""
     step = size / 2
-    for i, figure in enumerate(text):
+    for i, digit in enumerate(text):
         left, top = x + (i - len(text) / 2) * step * 1.7 + 0.35 * step, y - step
-        for (ax, ay), (bx, by) in (STROKES[s] for s in SEGMENTS[figure]):
+        for (ax, ay), (bx, by) in (STROKES[s] for s in SEGMENTS[digit]):
             start, end = (left + ax * step, top + ay * step), (left + bx * step, top + by * step)
             canvas.line(start, end, size / 6, (20, 20, 20))
 
 
 def round_sign(text: str) -> np.ndarray:
-    """Speed limit: red ring, black figure."""
+    """Speed limit sign: red ring, black number."""
     canvas = Canvas(120, 48)
     _pole(canvas, 24, 24, 120)
     canvas.circle(24, 24, 23, (200, 24, 30))
     canvas.circle(24, 24, 17.5, (240, 240, 236))
-    _metrics(canvas, text, 24, 24, 15)
+    _draw_digits(canvas, text, 24, 24, 15)
     return canvas.finish()
 
 
 def warning_sign() -> np.ndarray:
-    """Red triangle."""
+    """Warning sign: red triangle."""
     canvas = Canvas(120, 48)
     _pole(canvas, 24, 30, 120)
     canvas.polygon([(24, 2), (47, 42), (1, 42)], (200, 24, 30))
@@ -55,7 +55,7 @@ def warning_sign() -> np.ndarray:
 
 
 def board_sign(colour: tuple[int, int, int], ink: tuple[int, int, int]) -> np.ndarray:
-    """A place or direction board on two poles."""
+    """A town or direction sign on two poles."""
     canvas = Canvas(104, 120)
     _pole(canvas, 22, 20, 104)
     _pole(canvas, 98, 20, 104)
@@ -69,7 +69,7 @@ def board_sign(colour: tuple[int, int, int], ink: tuple[int, int, int]) -> np.nd
 
 
 def chevron(right: bool) -> np.ndarray:
-    """Bend marker: white arrow heads on red."""
+    """Bend marker: white arrowheads on red."""
     canvas = Canvas(96, 80)
     _pole(canvas, 14, 30, 96)
     _pole(canvas, 66, 30, 96)
@@ -101,7 +101,7 @@ def street_lamp(lit: bool) -> np.ndarray:
     _pole(canvas, 50, 18, 190, 1.8)
     canvas.line((50, 18), (26, 8), 2.4, POLE)
     canvas.polygon([(8, 8), (28, 5), (28, 12), (10, 13)], (96, 98, 100))
-    canvas.rectangle(10, 11, 26, 15, (SHINE, SHINE * 0.85, SHINE * 0.55) if lit else (206, 208, 206))
+    canvas.rectangle(10, 11, 26, 15, (EMISSIVE, EMISSIVE * 0.85, EMISSIVE * 0.55) if lit else (206, 208, 206))
     return canvas.finish()
 
 
@@ -121,7 +121,7 @@ def power_pole() -> np.ndarray:
 
 
 def glow(colour: tuple[float, float, float]) -> np.ndarray:
-    """Light scattered around a lamp: pure addition, alpha 0."""
+    """Glow around a lamp: purely additive, alpha 0."""
     yy, xx = np.mgrid[-1:1:48j, -1:1:48j].astype(np.float32)
     radius = np.hypot(xx, yy)
     strength = np.clip(1 - radius, 0, 1) ** 2.2 * 0.55 + np.clip(1 - radius / 0.28, 0, 1) ** 1.5
@@ -158,7 +158,7 @@ def _window(
         canvas.rectangle(x - w * 0.5, y - 1, x + w * 1.5, y + h + 1, shutters)
     canvas.rectangle(x - 1.5, y - 1.5, x + w + 1.5, y + h + 2.5, (228, 226, 220))
     for row in range(int(h)):
-        tone = (SHINE, SHINE * 0.72, SHINE * 0.36) if lit else tuple(c - 50 * row / h for c in (96, 116, 136))
+        tone = (EMISSIVE, EMISSIVE * 0.72, EMISSIVE * 0.36) if lit else tuple(c - 50 * row / h for c in (96, 116, 136))
         canvas.rectangle(x, y + row, x + w, y + row + 1, tone)
     canvas.rectangle(x + w / 2 - 0.6, y, x + w / 2 + 0.6, y + h, (228, 226, 220))
     canvas.rectangle(x, y + h / 2 - 0.6, x + w, y + h / 2 + 0.6, (228, 226, 220))
@@ -169,21 +169,21 @@ def _plaster(canvas: Canvas, rng: np.random.Generator, colour: tuple[int, int, i
     grain = 1 + rng.normal(0, 0.02, (height, width, 1)) - 0.10 * (np.arange(height) / height)[:, None, None] ** 3
     canvas.colour[:] = np.array(colour) * grain
     canvas.alpha[:] = 1
-    canvas.colour[-10 * SUPER :] *= 0.62
+    canvas.colour[-10 * SUPERSAMPLING :] *= 0.62
 
 
-def house_wall(seed: int, colour: tuple[int, int, int], baselines: int, lit: bool) -> np.ndarray:
-    """The long wall of a house: windows, a door, a darker base. About 16 pixels to the metre."""
+def house_wall(seed: int, colour: tuple[int, int, int], storeys: int, lit: bool) -> np.ndarray:
+    """The long wall of a house: windows, a door, a darker base. About 16 pixels per metre."""
     rng = np.random.default_rng([seed, 31])
-    height, width = 48 * baselines, 176
+    height, width = 48 * storeys, 176
     canvas = Canvas(height, width)
     _plaster(canvas, rng, colour)
     shutters = [None, (74, 96, 78), (120, 66, 50), (70, 84, 110)][int(rng.integers(4))]
     door = int(rng.integers(4))
-    for baseline in range(baselines):
+    for storey in range(storeys):
         for i in range(4):
-            x, y = 18 + 40 * i, 13 + 48 * (baselines - 1 - baseline)
-            if baseline == 0 and i == door:
+            x, y = 18 + 40 * i, 13 + 48 * (storeys - 1 - storey)
+            if storey == 0 and i == door:
                 canvas.rectangle(x - 1, y - 2, x + 19, height, (226, 222, 214))
                 canvas.rectangle(x + 1, y, x + 17, height, (104, 66, 44))
             else:
@@ -191,18 +191,18 @@ def house_wall(seed: int, colour: tuple[int, int, int], baselines: int, lit: boo
     return canvas.finish()
 
 
-def house_gable(seed: int, colour: tuple[int, int, int], baselines: int, lit: bool) -> np.ndarray:
+def house_gable(seed: int, colour: tuple[int, int, int], storeys: int, lit: bool) -> np.ndarray:
     """The short wall with the triangle of the gable, 32 pixels high, above it."""
     rng = np.random.default_rng([seed, 32])
-    height, width = 48 * baselines + 48, 128
+    height, width = 48 * storeys + 48, 128
     canvas = Canvas(height, width)
     _plaster(canvas, rng, colour)
-    rows, columns = np.mgrid[0 : height * SUPER, 0 : width * SUPER] / SUPER
+    rows, columns = np.mgrid[0 : height * SUPERSAMPLING, 0 : width * SUPERSAMPLING] / SUPERSAMPLING
     canvas.alpha[rows < 48 * np.abs(columns - width / 2) / (width / 2)] = 0
     _window(canvas, 57, 28, 13, 16, lit, None)
-    for baseline in range(baselines):
+    for storey in range(storeys):
         for x in (26, 86):
-            _window(canvas, x, 60 + 48 * baseline, 16, 21, lit and rng.random() < 0.5, None)
+            _window(canvas, x, 60 + 48 * storey, 16, 21, lit and rng.random() < 0.5, None)
     return canvas.finish()
 
 
@@ -212,13 +212,13 @@ def roof(seed: int, colour: tuple[int, int, int]) -> np.ndarray:
     height, width = 80, 176
     canvas = Canvas(height, width)
     canvas.alpha[:] = 1
-    rows, columns = np.mgrid[0 : height * SUPER, 0 : width * SUPER]
-    course = (rows // (5 * SUPER)).astype(int)
+    rows, columns = np.mgrid[0 : height * SUPERSAMPLING, 0 : width * SUPERSAMPLING]
+    course = (rows // (5 * SUPERSAMPLING)).astype(int)
     tone = (
         1
-        - 0.22 * ((rows % (5 * SUPER)) / (5 * SUPER))
-        + 0.05 * np.sin((columns + course * 5) * 2 * np.pi / (6 * SUPER))
+        - 0.22 * ((rows % (5 * SUPERSAMPLING)) / (5 * SUPERSAMPLING))
+        + 0.05 * np.sin((columns + course * 5) * 2 * np.pi / (6 * SUPERSAMPLING))
     )
-    tone *= 0.92 + 0.14 * rng.random((height * SUPER // 10 + 1, width))[course, columns // SUPER]
+    tone *= 0.92 + 0.14 * rng.random((height * SUPERSAMPLING // 10 + 1, width))[course, columns // SUPERSAMPLING]
     canvas.colour[:] = np.array(colour) * tone[:, :, None]
     return canvas.finish()

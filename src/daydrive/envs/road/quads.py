@@ -1,8 +1,8 @@
-"""Flat pictures in space: rectangles of the world, projected, sorted and drawn far to near.
+"""Textured rectangles in the world, projected, sorted and drawn far to near.
 
-Everything that stands in the world is a list of quads, an array (QUAD, N) whose rows are named
-below. A billboard always faces the camera: only its width and height count. Arrays here have the
-quads last, which is what NumPy is fast at.
+All objects in the world are quads, an array (QUAD, N) whose rows are named below. A billboard always
+faces the camera, so only its width and height matter. The quad axis is last because NumPy is faster
+on that layout.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import numpy as np
 
 from daydrive.envs.road.arrays import clamp, cross
 from daydrive.envs.road.camera import FAR, NEAR, Lens, Pose
-from daydrive.envs.road.ground import GroundView, Land, visibility
-from daydrive.envs.road.sprites import Image
+from daydrive.envs.road.ground import GroundView, Terrain, visibility
+from daydrive.envs.road.sprites import Sprite
 from daydrive.envs.road.weather import Weather
 
 CORNER, RIGHT, DOWN, CENTRE = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12)
-PICTURE, ORDER, FADE, KIND, QUAD = 12, 13, 14, 15, 16
-"""ORDER: within a solid, later faces are drawn over earlier ones. FADE: size (px) below which it is not drawn."""
+SPRITE, ORDER, FADE, KIND, QUAD = 12, 13, 14, 15, 16
+"""ORDER: within a solid, higher faces are drawn over lower ones. FADE: size (px) below which a quad is not drawn."""
 BILLBOARD, WALL, SOLID = 0, 1, 2
-"""A wall is sorted by its far end; faces of a solid by its centre, and only those turned to the camera are drawn."""
+"""Walls are sorted by their far end. Faces of a solid are sorted by its centre; back faces are culled."""
 SOLID_REACH = 9.0
-"""No face of a solid extends farther (m) than this from the solid's centre."""
-THROUGH = np.array([[0, 0, 0, -1, 1]] * 4, np.float32)
-"""From a premultiplied pixel to the share of what lies behind it, in all channels."""
+"""Upper bound (m) of the distance from a solid's centre to any of its faces' points."""
+TRANSMITTANCE = np.array([[0, 0, 0, -1, 1]] * 4, np.float32)
+"""Maps a premultiplied pixel to 1 - alpha in all channels."""
 
 
 def quad(
@@ -48,14 +48,14 @@ def quad(
 
 
 def billboard(x: float, y: float, z: float, width: float, height: float, image: int, fade: float) -> list[float]:
-    """One quad: a picture that stands on (x, y, z) and faces the camera."""
+    """One quad: a sprite that stands on (x, y, z) and faces the camera."""
     return quad((x, y, z + height), (width, 0, 0), (0, 0, -height), image, fade, BILLBOARD, (x, y, z))
 
 
 def _bounds(corners: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest picture position, each (2, N), of homogeneous corners (4, 3, N), cut at NEAR.
+    """Minimum and maximum image position, each (2, N), of homogeneous corners (4, 3, N), clipped at NEAR.
 
-    Those that reach behind the camera but leave the picture at its sides get empty bounds.
+    Quads that extend behind the camera and lie outside the image get empty bounds.
     """
     depth = corners[:, 2]
     flat = corners[:, :2] / np.maximum(depth, NEAR)[:, None]
@@ -70,8 +70,8 @@ def _bounds(corners: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
         corners, depth = corners[:, :, cut], depth[:, cut]
         after = np.roll(corners, -1, axis=0)
         crosses = (depth < NEAR) != (after[:, 2] < NEAR)
-        share = np.where(crosses, (NEAR - depth) / np.where(crosses, after[:, 2] - depth, 1), 0)[:, None]
-        points = np.concatenate([corners, corners + (after - corners) * share])
+        fraction = np.where(crosses, (NEAR - depth) / np.where(crosses, after[:, 2] - depth, 1), 0)[:, None]
+        points = np.concatenate([corners, corners + (after - corners) * fraction])
         valid = np.concatenate([depth >= NEAR, crosses])[:, None]
         inside = points[:, :2] / np.maximum(points[:, 2:], NEAR * 0.999)
         low[:, cut] = np.where(valid, inside, np.inf).min(axis=0)
@@ -79,18 +79,18 @@ def _bounds(corners: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def _place(quads: np.ndarray, pose: Pose, lens: Lens) -> np.ndarray:
-    """Homogeneous picture coordinates (3, 3, N): first index corner, right edge, downward edge of each quad."""
+def _project(quads: np.ndarray, pose: Pose, lens: Lens) -> np.ndarray:
+    """Homogeneous image coordinates (3, 3, N). First axis: corner, right edge, downward edge of each quad."""
     vectors = quads[:9].reshape(3, 3, -1).copy()
     vectors[0] -= np.array([[pose.x], [pose.y], [pose.z]])
     c, s = math.cos(pose.yaw), math.sin(pose.yaw)
     forward = vectors[:, 0] * c + vectors[:, 1] * s
     right = vectors[:, 1] * c - vectors[:, 0] * s
-    turned = np.flatnonzero(quads[KIND] == BILLBOARD)
-    width = quads[3, turned]
-    forward[1, turned] = 0
-    right[1, turned] = width
-    right[0, turned] -= width / 2
+    billboards = np.flatnonzero(quads[KIND] == BILLBOARD)
+    width = quads[3, billboards]
+    forward[1, billboards] = 0
+    right[1, billboards] = width
+    right[0, billboards] -= width / 2
     down = forward * pose.slope - vectors[:, 2]
     vectors[:, 0] = lens.focal * right + lens.cx * forward
     vectors[:, 1] = lens.focal * down + lens.cy * forward
@@ -99,37 +99,37 @@ def _place(quads: np.ndarray, pose: Pose, lens: Lens) -> np.ndarray:
 
 
 def _in_view(quads: np.ndarray, pose: Pose, lens: Lens, limit: float) -> np.ndarray:
-    """Quads nearer than `limit` (m) that may be seen, judged by their centre and size alone."""
+    """Coarse culling: quads nearer than `limit` (m) that may be visible, judged by centre and size."""
     c, s = math.cos(pose.yaw), math.sin(pose.yaw)
     forward = quads[9] * c + quads[10] * s - (pose.x * c + pose.y * s)
     right = quads[10] * c - quads[9] * s - (pose.y * c - pose.x * s)
-    wide = np.abs(quads[3]) + np.abs(quads[4])
-    size = wide + np.abs(quads[8])
-    reach = np.where(quads[KIND] == SOLID, SOLID_REACH, wide / 2)
-    ahead = (forward > -reach) & (forward < limit) & (np.abs(right) < lens.spread * forward + 1.3 * reach)
+    width_xy = np.abs(quads[3]) + np.abs(quads[4])
+    size = width_xy + np.abs(quads[8])
+    reach = np.where(quads[KIND] == SOLID, SOLID_REACH, width_xy / 2)
+    ahead = (forward > -reach) & (forward < limit) & (np.abs(right) < lens.half_width * forward + 1.3 * reach)
     return quads[:, ahead & (lens.focal * size > quads[FADE] * (forward - reach))]
 
 
 def visible(
     quads: np.ndarray,
-    images: list[Image],
+    sprites: list[Sprite],
     sizes: np.ndarray,
     lens: Lens,
     pose: Pose,
     view: GroundView,
-    land: Land,
+    terrain: Terrain,
     weather: Weather,
     haze: np.ndarray,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int, int, int], float]]:
-    """What of the quads (QUAD, N) is to be drawn, far to near. sizes: (2, P), width and height of each picture.
+    """Select the quads (QUAD, N) to draw, far to near. sizes: (2, P), width and height of each sprite.
 
-    Yields a picture, the matrix from pixels of its box to the picture's texels, the mixing of its colours with
-    haze (4, 4), its box (left, top, right, bottom) and the row below which nearer land hides it.
+    Yields the sprite's image, the matrix from pixels of its bounding box to texels, the colour matrix (4, 4) that
+    applies light and haze, the box (left, top, right, bottom) and the row below which nearer terrain hides it.
     """
     limit = min(FAR, 2.4 * weather.sight)
     quads = _in_view(quads, pose, lens, limit)
     solid, upright = quads[KIND] == SOLID, quads[KIND] == BILLBOARD
-    o, u, v = _place(quads, pose, lens)
+    o, u, v = _project(quads, pose, lens)
     corners = np.empty((4, *o.shape))
     corners[0], corners[1], corners[3] = o, o + u, o + v
     corners[2] = corners[1] + v
@@ -142,7 +142,7 @@ def visible(
     facing = (o * normal).sum(axis=0)
     edge = np.array([[lens.width], [lens.height]])
     (x0, y0), (x1, y1) = clamp(np.floor(low), 0, edge), clamp(np.ceil(high) + 1, 0, edge)
-    skyline = view.skyline_at(land, nearest * 0.9, (x0 + x1) / 2)
+    skyline = view.skyline_at(terrain, nearest * 0.9, (x0 + x1) / 2)
     seen = (x1 > x0) & (y1 > y0) & (skyline > y0) & (size > quads[FADE]) & (np.minimum(extent[0], extent[1]) > 0.05)
     seen &= np.where(solid, facing > 1e-3, (np.abs(facing) > 1e-3) & (farthest > NEAR))
     seen &= ~upright | (nearest > NEAR)
@@ -154,10 +154,12 @@ def visible(
 
     o, u, v, normal, facing = o[:, keep], u[:, keep], v[:, keep], normal[:, keep], facing[keep]
     x0, y0, x1, y1 = x0[keep], y0[keep], x1[keep], y1[keep]
-    index = quads[PICTURE, keep].astype(np.intp)
-    full = sizes[:, index]
-    smaller = clamp(np.rint(np.log2(full / np.maximum(extent[:, keep], 0.5)) - 0.2), 0, np.floor(np.log2(full / 2)))
-    scaled = np.maximum(np.floor(full / 2**smaller), 1)
+    index = quads[SPRITE, keep].astype(np.intp)
+    full_size = sizes[:, index]
+    halvings = clamp(
+        np.rint(np.log2(full_size / np.maximum(extent[:, keep], 0.5)) - 0.2), 0, np.floor(np.log2(full_size / 2))
+    )
+    scaled = np.maximum(np.floor(full_size / 2**halvings), 1)
 
     inverse = np.empty((3, *o.shape))
     inverse[0], inverse[1], inverse[2] = cross(v, o), cross(o, u), normal
@@ -179,22 +181,22 @@ def visible(
     mix[:, 3, 3] = strength
 
     boxes = np.stack([x0, y0, x1, y1]).T.astype(int).tolist()
-    copies = smaller.T.astype(int).tolist()
-    for n, (i, (a, b), box, cut) in enumerate(zip(index.tolist(), copies, boxes, skyline[keep].tolist(), strict=True)):
-        yield images[i].copy(a, b), to_texel[n], mix[n], box, cut
+    scales = halvings.T.astype(int).tolist()
+    for n, (i, (a, b), box, cut) in enumerate(zip(index.tolist(), scales, boxes, skyline[keep].tolist(), strict=True)):
+        yield sprites[i].scaled(a, b), to_texel[n], mix[n], box, cut
 
 
 def draw(
-    canvas: np.ndarray, parts: Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int, int, int], float]]
+    canvas: np.ndarray, drawables: Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int, int, int], float]]
 ) -> None:
-    """Draw what `visible` gives on the canvas, float32 (H, W, 4) whose fourth channel is scratch."""
+    """Draw the result of `visible` on the canvas, float32 (H, W, 4), whose fourth channel is scratch."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warp, transform, multiply, add = cv2.warpPerspective, cv2.transform, cv2.multiply, cv2.add
-    for image, to_texel, mix, (left, top, right, bottom), cut in parts:
+    for image, to_texel, mix, (left, top, right, bottom), cut in drawables:
         last = bottom if cut >= bottom else int(cut) + 1
         patch = transform(warp(image, to_texel, (right - left, last - top), flags=flags), mix)
         if last < bottom or cut < bottom:
             patch[-1] *= cut - int(cut)
         below = canvas[top:last, left:right]
-        multiply(below, transform(patch, THROUGH), below)
+        multiply(below, transform(patch, TRANSMITTANCE), below)
         add(below, patch, below)

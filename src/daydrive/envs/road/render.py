@@ -1,4 +1,4 @@
-"""From a moment of the world to a picture: sky, land, then everything that stands, far to near."""
+"""Rendering of one frame: sky, ground, then objects from far to near."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from daydrive.envs.road.quads import (
     FADE,
     KIND,
     ORDER,
-    PICTURE,
     QUAD,
     RIGHT,
     SOLID,
+    SPRITE,
     billboard,
     draw,
     visible,
 )
 from daydrive.envs.road.road import Road, build_road
 from daydrive.envs.road.scenery import scenery
-from daydrive.envs.road.sky import DENSITY, HIGHEST, LOWEST, Panorama, paint_panorama
-from daydrive.envs.road.sprites import Catalogue, catalogue
-from daydrive.envs.road.strip import build_strip
-from daydrive.envs.road.traffic import Other
+from daydrive.envs.road.sky import DENSITY, MAX_ELEVATION, MIN_ELEVATION, Panorama, paint_panorama
+from daydrive.envs.road.sprites import SpriteCatalogue, catalogue
+from daydrive.envs.road.strip import build_texture
+from daydrive.envs.road.traffic import TrafficVehicle
 from daydrive.envs.road.weather import WEATHERS
 
 TILT = 0.16
-"""Largest slope (rise per metre) the camera is expected to look along."""
+"""Maximum camera slope (rise per metre) supported."""
 
 
 @lru_cache(maxsize=8)
 def _panorama(seed: int, weather: str, focal: float) -> Panorama:
-    """The panorama of a seed, scaled to the pixels of the picture, with a fourth scratch channel as in all canvases."""
+    """The panorama of a seed at the resolution of the image, with a fourth scratch channel as in all canvases."""
     full = paint_panorama(seed, WEATHERS[weather])
     height, width = full.image.shape[:2]
     size = (round(2 * math.pi * focal), round(height * focal / DENSITY))
@@ -48,12 +48,12 @@ def _panorama(seed: int, weather: str, focal: float) -> Panorama:
         image = cv2.resize(full.image, size, interpolation=cv2.INTER_AREA)
         haze = cv2.resize(full.haze[None], (size[0], 1), interpolation=cv2.INTER_AREA)
         full = Panorama(image, haze[0])
-    four = cv2.COLOR_RGB2RGBA
-    return Panorama(cv2.cvtColor(full.image, four), cv2.cvtColor(full.haze[None], four)[0])
+    rgba = cv2.COLOR_RGB2RGBA
+    return Panorama(cv2.cvtColor(full.image, rgba), cv2.cvtColor(full.haze[None], rgba)[0])
 
 
 class SkyView:
-    """Draws the panorama for one lens."""
+    """Renders the panorama for one lens."""
 
     def __init__(self, lens: Lens) -> None:
         self.lens = lens
@@ -66,20 +66,20 @@ class SkyView:
         )
 
     def haze(self, panorama: Panorama, yaw: float) -> np.ndarray:
-        """Colour of distance per picture column, float32 (W, 4)."""
+        """Haze colour per image column, float32 (W, 4)."""
         width = len(panorama.haze)
         column = (self.azimuth + yaw) * (width / (2 * math.pi))
         return panorama.haze[np.floor(column).astype(np.intp) % width]
 
-    def paint(self, canvas: np.ndarray, panorama: Panorama, pose: Pose, bottom: int) -> None:
-        """Fill rows 0..bottom of the canvas."""
+    def draw(self, canvas: np.ndarray, panorama: Panorama, pose: Pose, bottom: int) -> None:
+        """Fill rows [0, bottom) of the canvas."""
         height, width = panorama.image.shape[:2]
         shift = min(max(self.lens.focal * pose.slope, -self.pad + 1.0), self.pad - 1.0)
         first = self.pad - shift
-        i, share = int(first), np.float32(first - int(first))
+        i, fraction = int(first), np.float32(first - int(first))
         low, high = self.elevation[i : i + bottom], self.elevation[i + 1 : i + 1 + bottom]
-        scale = np.float32(height / (HIGHEST - LOWEST))
-        y = (np.float32(HIGHEST) - (low + (high - low) * share)) * scale - np.float32(0.5)
+        scale = np.float32(height / (MAX_ELEVATION - MIN_ELEVATION))
+        y = (np.float32(MAX_ELEVATION) - (low + (high - low) * fraction)) * scale - np.float32(0.5)
         column = ((self.azimuth + pose.yaw) * (width / (2 * math.pi))) % width - 0.5
         x = np.repeat(column.astype(np.float32)[None], bottom, axis=0)
         np.clip(y, 0, height - 1, out=y)
@@ -87,77 +87,81 @@ class SkyView:
 
 
 @lru_cache(maxsize=64)
-def _vehicle_template(images: Catalogue, kind: str, paint: int, braking: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Faces of a vehicle at the origin, and lights around its lamps, as quads (QUAD, N)."""
+def _vehicle_template(
+    sprites: SpriteCatalogue, kind: str, colour_index: int, braking: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Faces of a vehicle at the origin and the glow of its lamps, each as quads (QUAD, N)."""
     faces = np.zeros((QUAD, len(cars.faces(kind))))
     for order, (face, corner, right, down) in enumerate(cars.faces(kind)):
-        shown = {"boot": "bonnet", "rear": "braking" if braking else "rear"}.get(face, face)
+        face_name = {"boot": "bonnet", "rear": "braking" if braking else "rear"}.get(face, face)
         faces[CORNER, order], faces[RIGHT, order], faces[DOWN, order] = corner, right, down
-        faces[PICTURE, order], faces[ORDER, order] = images.find("vehicle", kind, paint, shown), order
+        faces[SPRITE, order], faces[ORDER, order] = sprites.find("vehicle", kind, colour_index, face_name), order
     faces[FADE], faces[KIND] = 0.5, SOLID
     body, lights = cars.BODIES[kind], []
-    for end, glow, on in ((1, 1, images.lit), (-1, 2, images.lit or braking)):
-        for side in (-0.35, 0.35) if on else ():
-            place = (end * (body.length / 2 + 0.1), side * body.width, 0.2)
-            lights.append(billboard(*place, 0.9, 0.9, images.find("glow", glow), 0.8))
+    for end, glow, lit in ((1, 1, sprites.lit), (-1, 2, sprites.lit or braking)):
+        for side in (-0.35, 0.35) if lit else ():
+            position = (end * (body.length / 2 + 0.1), side * body.width, 0.2)
+            lights.append(billboard(*position, 0.9, 0.9, sprites.find("glow", glow), 0.8))
     return faces, np.array(lights).reshape(-1, QUAD).T
 
 
-def vehicle_quads(other: Other, road: Road, images: Catalogue) -> np.ndarray:
-    """Quads (QUAD, N) of a vehicle where it stands on the road."""
+def vehicle_quads(other: TrafficVehicle, road: Road, sprites: SpriteCatalogue) -> np.ndarray:
+    """Quads (QUAD, N) of a vehicle at its position on the road."""
     x, y = road.world(other.s, other.d)
     z = road.ground(other.s, other.d)
-    lean = math.atan2(other.drift, max(other.speed, 3.0))
-    heading = road.heading_at(other.s) + (lean if other.direction > 0 else math.pi - lean)
+    drift_angle = math.atan2(other.drift, max(other.speed, 3.0))
+    heading = road.heading_at(other.s) + (drift_angle if other.direction > 0 else math.pi - drift_angle)
     slope = (road.ground(other.s + 1.5, other.d) - road.ground(other.s - 1.5, other.d)) / 3 * other.direction
     c, s = math.cos(heading), math.sin(heading)
     turn = np.array([[c, -s, 0], [s, c, 0], [slope, 0, 1]])
-    place = np.array([[x], [y], [z]])
+    position = np.array([[x], [y], [z]])
     faces, lights = (
-        part.copy() for part in _vehicle_template(images, other.kind, other.paint, other.acceleration < -0.7)
+        block.copy() for block in _vehicle_template(sprites, other.kind, other.colour_index, other.acceleration < -0.7)
     )
-    for part in (CORNER, RIGHT, DOWN):
-        faces[part] = turn @ faces[part]
-    faces[CORNER] += place
-    faces[CENTRE] = place
-    lights[CENTRE] = turn @ lights[CENTRE] + place
+    for block in (CORNER, RIGHT, DOWN):
+        faces[block] = turn @ faces[block]
+    faces[CORNER] += position
+    faces[CENTRE] = position
+    lights[CENTRE] = turn @ lights[CENTRE] + position
     lights[CORNER] = lights[CENTRE] - lights[DOWN]
     return np.concatenate([faces, lights], axis=1)
 
 
 LENS_BLUR = 0.55
-"""Standard deviation (px) of the point spread of lens and sensor; without it, edges alias as in no real picture."""
+"""Standard deviation (px) of the point spread function of lens and sensor; it prevents aliased edges."""
 
 
 class Renderer:
-    """Draws one world for one lens. Holds nothing that changes a picture: the same moment gives the same bytes."""
+    """Renders frames for one lens. Stateless with respect to the output: the same arguments give the same bytes."""
 
     def __init__(self, lens: Lens) -> None:
         cv2.setNumThreads(1)
         self.lens = lens
         self.sky, self.ground = SkyView(lens), GroundView(lens)
 
-    def render(self, seed: int, style: int, weather_name: str, pose: Pose, s: float, others: list[Other]) -> np.ndarray:
-        """Picture uint8 (H, W, 3) RGB from a pose near arc length s."""
+    def render(
+        self, seed: int, style: int, weather_name: str, pose: Pose, s: float, others: list[TrafficVehicle]
+    ) -> np.ndarray:
+        """Render a frame, uint8 (H, W, 3) RGB, from a pose near arc length s (m). style: index into `STYLES`."""
         weather = WEATHERS[weather_name]
         panorama = _panorama(seed, weather_name, self.lens.focal)
         haze = self.sky.haze(panorama, pose.yaw)
         road = build_road(seed)
-        land = self.ground.trace(road, s, pose)
+        terrain = self.ground.trace(road, s, pose)
         canvas = np.empty((self.lens.height, self.lens.width, 4), np.float32)
-        bottom = min(max(math.ceil(float(land.skyline[-1].max())) + 2, 1), self.lens.height)
-        self.sky.paint(canvas, panorama, pose, bottom)
-        self.ground.paint(canvas, land, build_strip(style), weather, haze, s)
-        images = catalogue(style, weather.lamps > 0)
+        bottom = min(max(math.ceil(float(terrain.skyline[-1].max())) + 2, 1), self.lens.height)
+        self.sky.draw(canvas, panorama, pose, bottom)
+        self.ground.draw(canvas, terrain, build_texture(style), weather, haze, s)
+        sprites = catalogue(style, weather.lamps > 0)
         quads = scenery(seed, style, weather.lamps > 0, s)
         facing = math.cos(pose.yaw - road.heading_at(s))
         limit = 2.4 * weather.sight
         ahead = [o for o in others if abs(o.s - s) < limit and ((o.s - s) * facing > -15 or abs(facing) < 0.3)]
         if ahead:
-            quads = np.concatenate([quads, *(vehicle_quads(other, road, images) for other in ahead)], axis=1)
+            quads = np.concatenate([quads, *(vehicle_quads(other, road, sprites) for other in ahead)], axis=1)
         draw(
             canvas,
-            visible(quads, images.images, images.sizes(), self.lens, pose, self.ground, land, weather, haze),
+            visible(quads, sprites.sprites, sprites.sizes(), self.lens, pose, self.ground, terrain, weather, haze),
         )
         image = cv2.cvtColor(cv2.convertScaleAbs(canvas), cv2.COLOR_RGBA2RGB)
         return cv2.GaussianBlur(image, (3, 3), LENS_BLUR).astype(np.uint8, copy=False)

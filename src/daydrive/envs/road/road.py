@@ -1,6 +1,6 @@
-"""The road: its centreline, its hills and the land beside it, all pure functions of a seed.
+"""The road: centreline, elevation and terrain beside it, all pure functions of a seed.
 
-World axes: x and y in the plane with y to the right of x, z up, metres. Headings grow to the right
+World axes in metres: x and y horizontal with y to the right of x, z up. Headings increase to the right
 (clockwise seen from above), so curvature, lateral offset, heading error and steering are all
 positive to the right. Road coordinates are (s, d): arc length along the centreline and lateral
 offset from it.
@@ -23,7 +23,7 @@ ASPHALT_EDGE = 3.95
 VERGE_EDGE = 5.2
 LENGTH = 12_000
 MARGIN = 400
-"""Metres of road before the start and after the end, so that the view never runs out of road."""
+"""Length of road (m) before the start and after the end, so that the road always fills the view."""
 
 COARSE = 16
 BANK_START = 7.0
@@ -34,24 +34,24 @@ X, Y, TX, TY, CURVATURE, HEIGHT, LEFT, RIGHT = range(8)
 class Road:
     """A road sampled every metre.
 
-    table: (LENGTH, 8): x, y, tangent x and y, curvature, height, banks left and right. change: to the next row.
-    heading: (LENGTH,).
+    samples: (LENGTH, 8): x, y, tangent x and y, curvature, height, bank heights left and right. deltas: differences to
+    the next row. heading: (LENGTH,), rad.
     """
 
     seed: int
-    table: np.ndarray
-    change: np.ndarray
+    samples: np.ndarray
+    deltas: np.ndarray
     heading: np.ndarray
 
     def sample(self, s: float) -> list[float]:
-        """Row of `table` at arc length s (m), linearly interpolated."""
+        """Row of `samples` at arc length s (m), linearly interpolated."""
         i = min(max(int(s), 0), LENGTH - 2)
         f = s - i
-        return [a + b * f for a, b in zip(self.table[i].tolist(), self.change[i].tolist(), strict=True)]
+        return [a + b * f for a, b in zip(self.samples[i].tolist(), self.deltas[i].tolist(), strict=True)]
 
     def _value(self, s: float, column: int) -> float:
         i = min(max(int(s), 0), LENGTH - 2)
-        return self.table.item(i, column) + self.change.item(i, column) * (s - i)
+        return self.samples.item(i, column) + self.deltas.item(i, column) * (s - i)
 
     def heading_at(self, s: float) -> float:
         i = min(max(int(s), 0), LENGTH - 2)
@@ -59,21 +59,21 @@ class Road:
         return low + (high - low) * (s - i)
 
     def curvature_at(self, s: float) -> float:
-        return self.table.item(min(max(int(s), 0), LENGTH - 1), CURVATURE)
+        return self.samples.item(min(max(int(s), 0), LENGTH - 1), CURVATURE)
 
-    def sharpest(self, s: float, reach: float) -> float:
-        """Largest absolute curvature within `reach` metres after s."""
+    def max_curvature(self, s: float, reach: float) -> float:
+        """Maximum absolute curvature (1/m) within `reach` metres after s."""
         first = min(max(int(s), 0), LENGTH - 2)
-        return float(np.abs(self.table[first : first + max(int(reach), 1) : 6, CURVATURE]).max())
+        return float(np.abs(self.samples[first : first + max(int(reach), 1) : 6, CURVATURE]).max())
 
     def world(self, s: float, d: float) -> tuple[float, float]:
-        """World (x, y) of the road coordinates (s, d)."""
+        """World coordinates (x, y) of the road coordinates (s, d)."""
         x, y, tx, ty, *_ = self.sample(s)
         norm = math.hypot(tx, ty)
         return x - ty * d / norm, y + tx * d / norm
 
     def locate(self, x: float, y: float, s: float) -> tuple[float, float]:
-        """Road coordinates of one world point, by Newton steps from a nearby arc length s."""
+        """Road coordinates of a world point, by Newton steps from a nearby arc length s."""
         d = 0.0
         for _ in range(3):
             cx, cy, tx, ty, curvature, *_ = self.sample(s)
@@ -87,12 +87,12 @@ class Road:
     def project(
         self, x: np.ndarray, y: np.ndarray, s: float, reach: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Road coordinates and ground height of many world points.
+        """Road coordinates and ground height of a batch of world points.
 
         x, y: (N,) within `reach` metres of the road at arc length s. Returns s, d, z, each (N,).
         """
         first = max(int(s - reach), 0)
-        coarse = self.table[first : int(s + reach) + 1 : COARSE]
+        coarse = self.samples[first : int(s + reach) + 1 : COARSE]
         ox, oy = coarse[0, X], coarse[0, Y]
         centres = np.empty((3, len(coarse)), np.float32)
         centres[0], centres[1] = coarse[:, X] - ox, coarse[:, Y] - oy
@@ -107,8 +107,8 @@ class Road:
         position = first + COARSE * near + clamp(along / np.maximum(1 - row[:, CURVATURE] * across, 0.3), -13.0, 13.0)
         position = clamp(position, 0, LENGTH - 2.001)
         index = position.astype(np.intp)
-        row = self.table[index]
-        row += self.change[index] * (position - index)[:, None]
+        row = self.samples[index]
+        row += self.deltas[index] * (position - index)[:, None]
         dx, dy = x - row[:, X], y - row[:, Y]
         across = dy * row[:, TX] - dx * row[:, TY]
         along = dx * row[:, TX] + dy * row[:, TY]
@@ -124,13 +124,13 @@ class Road:
 
 
 def bank(d: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Rise of the land beside the road (m) at lateral offset d: none on the road, `left`/`right` far out."""
+    """Height (m) of the terrain above the road at lateral offset d: 0 on the road, `left`/`right` far away."""
     beyond = np.maximum(np.abs(d) - BANK_START, 0)
     return np.where(d > 0, right, left) * (1 - np.exp(beyond * (-1 / 35)))
 
 
 def _curvature(rng: np.random.Generator) -> np.ndarray:
-    """Bends and straights with eased transitions; the general direction stays within about 60 degrees of x."""
+    """Curvature per metre: bends and straights with smooth transitions, heading within about 60 degrees of x."""
     curvature = np.zeros(LENGTH)
     sharpness = rng.uniform(0.7, 1.3)
     s, heading = 0, 0.0
@@ -151,7 +151,7 @@ def _curvature(rng: np.random.Generator) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def build_road(seed: int) -> Road:
-    """The road of a seed."""
+    """Generate the road of a seed."""
     rng = np.random.default_rng([seed, 1])
     curvature = _curvature(rng)
     heading = np.cumsum(curvature) - curvature / 2
@@ -163,6 +163,6 @@ def build_road(seed: int) -> Road:
         wave = wavelength * rng.uniform(0.85, 1.2)
         height += relief * slope * wave / (2 * np.pi) * np.sin(2 * np.pi * s / wave + rng.uniform(0, 2 * np.pi))
     banks = [(smooth_noise(rng, 1, LENGTH, 1, LENGTH // 110)[0] * 2 - 0.75) * 8 * relief for _ in range(2)]
-    table = np.stack([x, y, np.cos(heading), np.sin(heading), curvature, height, *banks], axis=1)
-    change = np.diff(table, axis=0, append=table[-1:])
-    return Road(seed, table, change, heading)
+    samples = np.stack([x, y, np.cos(heading), np.sin(heading), curvature, height, *banks], axis=1)
+    deltas = np.diff(samples, axis=0, append=samples[-1:])
+    return Road(seed, samples, deltas, heading)

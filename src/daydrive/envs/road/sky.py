@@ -1,4 +1,4 @@
-"""The far picture: sky, clouds, sun, mountains and the line of trees on the horizon, all around the car."""
+"""The 360-degree panorama: sky, clouds, sun, mountains and the tree line on the horizon."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from daydrive.envs.road.noise import fractal, smooth_noise
 from daydrive.envs.road.weather import Weather
 
 DENSITY = 180
-"""Pixels per radian of the panorama as painted."""
-LOWEST, HIGHEST = math.radians(-14), math.radians(52)
+"""Resolution of the generated panorama in pixels per radian."""
+MIN_ELEVATION, MAX_ELEVATION = math.radians(-14), math.radians(52)
 WIDTH = round(2 * math.pi * DENSITY)
-HEIGHT = round((HIGHEST - LOWEST) * DENSITY)
+HEIGHT = round((MAX_ELEVATION - MIN_ELEVATION) * DENSITY)
 
 
 @dataclass(frozen=True, eq=False)
 class Panorama:
-    """picture: float32 (HEIGHT, WIDTH, 3), row 0 highest; haze: float32 (WIDTH, 3), the colour of distance."""
+    """image: float32 (HEIGHT, WIDTH, 3), highest elevation first; haze: float32 (WIDTH, 3), haze colour by azimuth."""
 
     image: np.ndarray
     haze: np.ndarray
 
 
 def paint_panorama(seed: int, weather: Weather) -> Panorama:
-    """The horizon of a seed in a weather."""
+    """Generate the panorama of a seed in a weather."""
     rng = np.random.default_rng([seed, 2])
-    elevation = HIGHEST - (np.arange(HEIGHT, dtype=np.float32) + 0.5) / DENSITY
+    elevation = MAX_ELEVATION - (np.arange(HEIGHT, dtype=np.float32) + 0.5) / DENSITY
     azimuth = (np.arange(WIDTH, dtype=np.float32) + 0.5) / DENSITY
     zenith, haze = np.array(weather.zenith, np.float32), np.array(weather.haze, np.float32)
     sun_azimuth = rng.uniform(-1.2, 1.2)
     sun_height = math.radians(rng.uniform(2, 6) if weather.lamps > 0.9 else rng.uniform(18, 38))
 
     around = np.cos(azimuth - sun_azimuth)
-    warm = weather.sun * weather.lamps
-    haze_row = haze * (1 - 0.45 * warm * (0.5 - 0.5 * around)[:, None])
-    haze_row[:, 2] += 40 * warm * (0.5 - 0.5 * around)
-    fall = np.exp(-np.maximum(elevation, 0) / (0.20 if warm else 0.26))[:, None, None]
-    sky = zenith + (haze_row[None] - zenith) * fall
+    warmth = weather.sun * weather.lamps
+    haze_row = haze * (1 - 0.45 * warmth * (0.5 - 0.5 * around)[:, None])
+    haze_row[:, 2] += 40 * warmth * (0.5 - 0.5 * around)
+    falloff = np.exp(-np.maximum(elevation, 0) / (0.20 if warmth else 0.26))[:, None, None]
+    sky = zenith + (haze_row[None] - zenith) * falloff
 
     up = np.maximum(np.sin(elevation), 0.05)[:, None]
     cells = 26
@@ -70,9 +70,9 @@ def paint_panorama(seed: int, weather: Weather) -> Panorama:
         (40, 4, 1.5, 0.5, (58, 84, 50), 0.85),
     )
     below = (elevation < math.radians(0.2))[:, None]
-    for cells, octaves, top, baseline, colour, strength in layers:
+    for cells, octaves, top, base, colour, strength in layers:
         ridge = fractal(rng, 1, WIDTH, 1, cells, octaves)[0]
-        height = np.radians(top) * np.clip((ridge - 0.5) * 2.2 + baseline, 0.12, 1.2)
+        height = np.radians(top) * np.clip((ridge - 0.5) * 2.2 + base, 0.12, 1.2)
         cover = np.clip((height[None] - elevation[:, None]) * DENSITY + 0.5, 0, 1)
         depth = np.clip((height[None] - elevation[:, None]) / np.radians(top), 0, 1)
         tone = strength * clearness * (1 - 0.45 * depth)

@@ -1,4 +1,4 @@
-"""The pictures that stand in the world, by name, each with smaller copies for the distance."""
+"""The sprites of all objects in the world, by name, with mipmaps."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ GREENS: tuple[tuple[tuple[int, int, int], ...], ...] = (
     ((66, 104, 46), (74, 112, 48), (58, 96, 46), (98, 124, 54)),
     ((184, 112, 38), (168, 84, 36), (196, 150, 50), (142, 126, 54)),
 )
-"""Leaf colours of the four styles of land in `strip.STYLES`."""
+"""Leaf colours of the four landscape styles in `strip.STYLES`."""
 NEEDLES = ((52, 86, 48), (62, 84, 52), (44, 76, 46), (54, 82, 46))
 PLASTER = ((226, 212, 182), (214, 216, 214), (204, 168, 130), (178, 92, 72), (236, 230, 210), (160, 150, 140))
 TILES = ((150, 72, 52), (92, 84, 84), (126, 60, 46), (78, 70, 66))
 TREES = 7
 
 
-class Image:
-    """A premultiplied float32 (h, w, 4) picture and its copies, halved across and down separately as needed."""
+class Sprite:
+    """A premultiplied float32 (h, w, 4) image and its anisotropic mipmaps, computed on demand."""
 
     def __init__(self, base: np.ndarray) -> None:
         self.base = np.ascontiguousarray(base, np.float32)
         self.height, self.width = base.shape[:2]
-        self._copies: dict[tuple[int, int], np.ndarray] = {(0, 0): self.base}
+        self._mipmaps: dict[tuple[int, int], np.ndarray] = {(0, 0): self.base}
 
-    def copy(self, across: int, down: int) -> np.ndarray:
-        """The picture made 2**across narrower and 2**down lower."""
-        found = self._copies.get((across, down))
-        if found is None:
+    def scaled(self, across: int, down: int) -> np.ndarray:
+        """The image with its width divided by 2**across and its height by 2**down."""
+        mipmap = self._mipmaps.get((across, down))
+        if mipmap is None:
             size = (max(self.width >> across, 1), max(self.height >> down, 1))
-            found = self._copies[across, down] = cv2.resize(self.base, size, interpolation=cv2.INTER_AREA)
-        return found
+            mipmap = self._mipmaps[across, down] = cv2.resize(self.base, size, interpolation=cv2.INTER_AREA)
+        return mipmap
 
 
-class Catalogue:
-    """Pictures of one style of land, by day or with lamps lit; painted when first asked for."""
+class SpriteCatalogue:
+    """Sprites of one landscape style, in daylight or with lamps lit; generated on first use."""
 
     def __init__(self, style: int, lit: bool) -> None:
         self.style, self.lit = style, lit
-        self.images: list[Image] = []
+        self.sprites: list[Sprite] = []
         self.index: dict[tuple, int] = {}
         self._sizes = np.zeros((2, 0))
 
     def find(self, name: str, *keys: int | str | bool) -> int:
-        """Index in `pictures` of a picture, for example find('tree', 3) or find('vehicle', 'car', 2, 'rear')."""
+        """Index into `sprites` of a sprite, for example find('tree', 3) or find('vehicle', 'car', 2, 'rear')."""
         key = (name, *keys)
         if key not in self.index:
             painter: Callable[..., np.ndarray] = getattr(self, f"_{name}")
-            image = Image(painter(*keys))
-            self.index[key] = len(self.images)
-            self.images.append(image)
+            sprite = Sprite(painter(*keys))
+            self.index[key] = len(self.sprites)
+            self.sprites.append(sprite)
         return self.index[key]
 
     def sizes(self) -> np.ndarray:
-        """Width and height (2, P) of the pictures so far."""
-        if self._sizes.shape[1] != len(self.images):
-            self._sizes = np.array([(p.width, p.height) for p in self.images], np.float64).T
+        """Width and height (2, P) of the sprites generated so far."""
+        if self._sizes.shape[1] != len(self.sprites):
+            self._sizes = np.array([(p.width, p.height) for p in self.sprites], np.float64).T
         return self._sizes
 
     def _tree(self, kind: int) -> np.ndarray:
@@ -79,9 +79,9 @@ class Catalogue:
     def _tuft(self, kind: int) -> np.ndarray:
         return plants.grass_tuft(kind, ((128, 136, 66), (168, 156, 88))[kind % 2])
 
-    def _forest(self, kind: int, needles: bool) -> np.ndarray:
-        kinds = (3, 4, 3, 4, 5) if needles else (0, 1, 2, 5, 3)
-        return plants.forest_edge(kind, [self.images[self.find("tree", k)].base for k in kinds])
+    def _forest(self, kind: int, conifers: bool) -> np.ndarray:
+        kinds = (3, 4, 3, 4, 5) if conifers else (0, 1, 2, 5, 3)
+        return plants.forest_edge(kind, [self.sprites[self.find("tree", k)].base for k in kinds])
 
     def _limit(self, text: str) -> np.ndarray:
         return props.round_sign(text)
@@ -114,17 +114,17 @@ class Catalogue:
     def _fence(self) -> np.ndarray:
         return props.fence()
 
-    def _wall(self, seed: int, baselines: int) -> np.ndarray:
-        return props.house_wall(seed, PLASTER[seed % len(PLASTER)], baselines, self.lit)
+    def _wall(self, seed: int, storeys: int) -> np.ndarray:
+        return props.house_wall(seed, PLASTER[seed % len(PLASTER)], storeys, self.lit)
 
-    def _gable(self, seed: int, baselines: int) -> np.ndarray:
-        return props.house_gable(seed, PLASTER[seed % len(PLASTER)], baselines, self.lit)
+    def _gable(self, seed: int, storeys: int) -> np.ndarray:
+        return props.house_gable(seed, PLASTER[seed % len(PLASTER)], storeys, self.lit)
 
     def _roof(self, seed: int) -> np.ndarray:
         return props.roof(seed, TILES[seed % len(TILES)])
 
-    def _vehicle(self, kind: str, paint: int, face: str) -> np.ndarray:
-        body, colour = cars.BODIES[kind], cars.PAINTS[paint]
+    def _vehicle(self, kind: str, colour_index: int, face: str) -> np.ndarray:
+        body, colour = cars.BODIES[kind], cars.BODY_COLOURS[colour_index]
         if face == "shadow":
             return cars.shadow_face()
         if face in ("right", "left"):
@@ -137,7 +137,7 @@ class Catalogue:
         return cars.flat_face(colour, 1.12 if face == "roof" else 1.04)
 
 
-@cache  # eight at most; placed scenery keeps indices into them
-def catalogue(style: int, lit: bool) -> Catalogue:
-    """The pictures of a style of land, shared by every world that uses it."""
-    return Catalogue(style, lit)
+@cache  # at most eight; cached scenery holds indices into them
+def catalogue(style: int, lit: bool) -> SpriteCatalogue:
+    """The sprites of a landscape style, shared by all worlds that use it."""
+    return SpriteCatalogue(style, lit)

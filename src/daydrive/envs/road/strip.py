@@ -1,9 +1,9 @@
-"""The ground seen from above, painted in road coordinates, and its prefiltered copies.
+"""The ground texture, painted in road coordinates, and its prefiltered levels.
 
-One strip repeats every PERIOD metres along the road. Across, it is fine on the road and coarser
-with distance from it, out to the fields. The copies (a rip map: Akenine-Möller et al., Real-Time
-Rendering, "Ripmapping") are smaller by steps along the road and across it separately, because the
-road ahead is seen at a flat angle: a pixel there covers much more road along than across.
+The texture repeats every PERIOD metres along the road. Across, its resolution is high on the road and
+decreases with distance from it, out to the fields. The levels form a rip map (Akenine-Möller et al.,
+Real-Time Rendering, "Ripmapping"), downsampled separately along and across the road, because the road
+ahead is seen at a grazing angle: a pixel there covers much more road along than across.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from daydrive.envs.road.noise import fractal, smooth_noise
 from daydrive.envs.road.road import ASPHALT_EDGE, LANE_CENTRE, LANE_WIDTH
 
 PERIOD = 72.0
-ALONG = 12
-ACROSS = 20
-KNEE = 6.5
+TEXELS_ALONG = 12
+TEXELS_ACROSS = 20
+FINE_EDGE = 6.5
 SPREAD = 25.0
 GAIN = 250.0
 ROWS = 760
-COLUMNS = int(PERIOD * ALONG)
-STEPS_ALONG = 15
-"""Copies along the road, each smaller by sqrt(2); across, each is smaller by 2."""
-STEPS_ACROSS = 8
+COLUMNS = int(PERIOD * TEXELS_ALONG)
+LEVELS_ALONG = 15
+"""Number of levels along the road, each smaller by sqrt(2). Across the road, each is smaller by 2."""
+LEVELS_ACROSS = 8
 
-# Grass light and dark; the four colours of the fields; dash: length and period of the centre line (m).
+# grass: light and dark; fields: four colours; dash: length and period of the centre line (m).
 STYLES: tuple[dict, ...] = (
     {"grass": ((104, 134, 58), (62, 98, 40)), "verge": (146, 136, 118), "asphalt": 92, "yellow": False, "dash": (6, 12),
      "fields": ((112, 142, 60), (188, 172, 96), (84, 122, 52), (128, 104, 76))},
@@ -46,29 +46,29 @@ STYLES: tuple[dict, ...] = (
 def row_of(d: np.ndarray) -> np.ndarray:
     """Texture row (ROWS of them, 0 at the left end) of lateral offset d (m); float32 in, float32 out."""
     a = np.abs(d)
-    near = np.minimum(a, KNEE)
+    near = np.minimum(a, FINE_EDGE)
     a -= near
-    near *= ACROSS
+    near *= TEXELS_ACROSS
     near += GAIN * a / (a + SPREAD)
     return np.copysign(near, d, out=near) + ROWS / 2
 
 
 def rows_per_metre(d: np.ndarray) -> np.ndarray:
     """Derivative of `row_of`."""
-    beyond = np.maximum(np.abs(d) - KNEE, 0)
-    return np.where(beyond > 0, GAIN * SPREAD / (beyond + SPREAD) ** 2, ACROSS)
+    beyond = np.maximum(np.abs(d) - FINE_EDGE, 0)
+    return np.where(beyond > 0, GAIN * SPREAD / (beyond + SPREAD) ** 2, TEXELS_ACROSS)
 
 
 def _offsets() -> np.ndarray:
     """Lateral offset (m) of each texture row, (ROWS, 1)."""
     row = np.arange(ROWS) + 0.5 - ROWS / 2
-    beyond = np.maximum(np.abs(row) - KNEE * ACROSS, 0)
-    far = KNEE + SPREAD * beyond / (GAIN - np.minimum(beyond, GAIN - 1))
-    return np.copysign(np.where(beyond > 0, far, np.abs(row) / ACROSS), row)[:, None]
+    beyond = np.maximum(np.abs(row) - FINE_EDGE * TEXELS_ACROSS, 0)
+    far = FINE_EDGE + SPREAD * beyond / (GAIN - np.minimum(beyond, GAIN - 1))
+    return np.copysign(np.where(beyond > 0, far, np.abs(row) / TEXELS_ACROSS), row)[:, None]
 
 
 def _stripe(d: np.ndarray, centre: float, width: float) -> np.ndarray:
-    return np.clip((width / 2 - np.abs(d - centre)) * ACROSS + 0.5, 0, 1)
+    return np.clip((width / 2 - np.abs(d - centre)) * TEXELS_ACROSS + 0.5, 0, 1)
 
 
 def _paint_asphalt(rng: np.random.Generator, d: np.ndarray, grey: float) -> np.ndarray:
@@ -107,12 +107,12 @@ def _paint_land(rng: np.random.Generator, d: np.ndarray, style: dict) -> np.ndar
     land *= (0.80 + 0.40 * tufts)[:, :, None]
     a = np.abs(d)
     land *= (1 - 0.22 * np.exp(-(((a - 7.3) / 0.6) ** 2)))[:, :, None]
-    s = (np.arange(COLUMNS) + 0.5) / ALONG
+    s = (np.arange(COLUMNS) + 0.5) / TEXELS_ALONG
     for side in (-1, 1):
         cuts = np.sort(rng.uniform(4, PERIOD - 4, 2))
-        which = rng.permutation(len(style["fields"]))[:3]
-        block = which[np.searchsorted(cuts, s) % 3]
-        block = np.where(s > cuts[1], which[0], block)
+        permutation = rng.permutation(len(style["fields"]))[:3]
+        block = permutation[np.searchsorted(cuts, s) % 3]
+        block = np.where(s > cuts[1], permutation[0], block)
         colour = np.array(style["fields"], np.float32)[block][None] * np.ones((ROWS, 1, 1), np.float32)
         rows = 0.90 + 0.12 * np.sin(2 * np.pi * np.log1p(np.maximum(a - 9, 0) / 12) * 9)
         colour *= (rows * (0.84 + 0.32 * mix[:, :, 0]) * (0.88 + 0.24 * tufts))[:, :, None]
@@ -124,8 +124,8 @@ def _paint_land(rng: np.random.Generator, d: np.ndarray, style: dict) -> np.ndar
     return land
 
 
-def paint_strip(index: int) -> np.ndarray:
-    """uint8 (ROWS, COLUMNS, 4): colour by daylight, and how much the ground mirrors the sky when wet."""
+def paint_texture(index: int) -> np.ndarray:
+    """Generate the texture of a style, uint8 (ROWS, COLUMNS, 4): daylight colour, and reflectivity when wet."""
     style = STYLES[index]
     rng = np.random.default_rng([index, 11])
     d, shape = _offsets(), (ROWS, COLUMNS)
@@ -135,12 +135,12 @@ def paint_strip(index: int) -> np.ndarray:
     verge = np.array(style["verge"], np.float32) * stones[:, :, None]
     edge = 5.0 + 0.9 * (fractal(rng, *shape, 6, 30, 4) - 0.5)
     ground += (verge - ground) * np.clip((edge - a) * 5 + 0.5, 0, 1)[:, :, None]
-    paved = np.clip((ASPHALT_EDGE + 0.28 * (fractal(rng, *shape, 4, 48, 3) - 0.5) - a) * ACROSS / 2 + 0.5, 0, 1)
+    paved = np.clip((ASPHALT_EDGE + 0.28 * (fractal(rng, *shape, 4, 48, 3) - 0.5) - a) * TEXELS_ACROSS / 2 + 0.5, 0, 1)
     asphalt = _paint_asphalt(rng, d, style["asphalt"])
     ground += (asphalt - ground) * paved[:, :, None]
-    s = (np.arange(COLUMNS) + 0.5) / ALONG
+    s = (np.arange(COLUMNS) + 0.5) / TEXELS_ALONG
     length, period = style["dash"]
-    dashes = np.clip((length / 2 - np.abs(s % period - period / 2)) * ALONG + 0.5, 0, 1)
+    dashes = np.clip((length / 2 - np.abs(s % period - period / 2)) * TEXELS_ALONG + 0.5, 0, 1)
     wear = np.clip(1.25 - 0.75 * fractal(rng, *shape, 200, 200, 3), 0.45, 1)
     white, yellow = np.array([232, 232, 226], np.float32), np.array([228, 178, 44], np.float32)
     edges = _stripe(d, LANE_WIDTH, 0.17) + _stripe(d, -LANE_WIDTH, 0.17)
@@ -153,11 +153,11 @@ def paint_strip(index: int) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Strip:
-    """The rip map in one picture.
+class GroundTexture:
+    """The rip map in one atlas.
 
-    atlas: uint8 (h, w, 4). levels: float32 (STEPS_ALONG * STEPS_ACROSS, 4), for each copy the offset and scale
-    of x and of y: atlas x = offset + scale * metres along, atlas y = offset + scale * `row_of(d)`.
+    atlas: uint8 (h, w, 4). levels: float32 (LEVELS_ALONG * LEVELS_ACROSS, 4), for each level the offset and scale
+    of x and y: atlas x = offset + scale * metres along, atlas y = offset + scale * `row_of(d)`.
     """
 
     atlas: np.ndarray
@@ -165,11 +165,11 @@ class Strip:
 
 
 @lru_cache(maxsize=len(STYLES))
-def build_strip(index: int) -> Strip:
-    """The painted and prefiltered ground of a style."""
-    base = paint_strip(index)
-    widths = [max(round(COLUMNS / math.sqrt(2) ** i), 2) for i in range(STEPS_ALONG)]
-    heights = [max(round(ROWS / 2**j), 2) for j in range(STEPS_ACROSS)]
+def build_texture(index: int) -> GroundTexture:
+    """Generate the texture of a style and its rip map."""
+    base = paint_texture(index)
+    widths = [max(round(COLUMNS / math.sqrt(2) ** i), 2) for i in range(LEVELS_ALONG)]
+    heights = [max(round(ROWS / 2**j), 2) for j in range(LEVELS_ACROSS)]
     lefts = np.cumsum([0] + [w + 2 for w in widths])
     tops = np.cumsum([0] + [h + 2 for h in heights])
     atlas = np.zeros((tops[-1], lefts[-1], 4), np.uint8)
@@ -185,4 +185,4 @@ def build_strip(index: int) -> Strip:
         for left, width in zip(lefts, widths, strict=False)
         for top, height in zip(tops, heights, strict=False)
     ]
-    return Strip(atlas, np.array(levels, np.float32))
+    return GroundTexture(atlas, np.array(levels, np.float32))

@@ -1,6 +1,6 @@
-"""How a car moves: a kinematic bicycle with an engine, brakes, a gear and grip that ends.
+"""Vehicle dynamics: a kinematic bicycle model with engine, brakes, gear and limited grip.
 
-The bicycle model refers to the rear axle (Rajamani, Vehicle Dynamics and Control, section 2.2).
+The model refers to the rear axle (Rajamani, Vehicle Dynamics and Control, section 2.2).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ WHEELBASE = 2.7
 GRAVITY = 9.81
 SUBSTEPS = 4
 FULL_LOCK = 0.55
-"""Largest angle of the front wheels (rad), at a standstill."""
-EASY_SPEED = 6.6
-"""The lock shrinks as 1 / (1 + (v / EASY_SPEED)^2), so that a full command stays near the limit of grip."""
+"""Maximum angle of the front wheels (rad), at standstill."""
+LOCK_SPEED = 6.6
+"""The maximum angle decreases as 1 / (1 + (v / LOCK_SPEED)^2), so that full steering stays near the limit of grip."""
 STEERING_LAG = 0.12
 GRIP_ROAD, GRIP_GRASS = 8.5, 5.5
 TOP_REVERSE = 6.0
@@ -22,7 +22,8 @@ TOP_REVERSE = 6.0
 
 @dataclass(frozen=True)
 class CarState:
-    """x, y (m) of the rear axle, yaw (rad, to the right), speed (m/s, negative backwards), wheel angle (rad)."""
+    """x, y (m) of the rear axle, yaw (rad, positive right), speed (m/s, negative in reverse), wheel angle (rad),
+    yaw rate (rad/s), acceleration (m/s²)."""
 
     x: float
     y: float
@@ -34,35 +35,35 @@ class CarState:
 
 
 def full_lock(speed: float) -> float:
-    """Wheel angle (rad) of steering = 1 at a speed (m/s)."""
-    return FULL_LOCK / (1 + (speed / EASY_SPEED) ** 2)
+    """Wheel angle (rad) for steering = 1 at a speed (m/s)."""
+    return FULL_LOCK / (1 + (speed / LOCK_SPEED) ** 2)
 
 
-def _force(speed: float, throttle: float, brake: float, gear: int, slope: float, off_road: bool) -> float:
-    """Acceleration (m/s²) along the car, before the brakes bring it to rest."""
-    pull = 4.2 / (1 + (abs(speed) / 18) ** 2)
+def _acceleration(speed: float, throttle: float, brake: float, gear: int, slope: float, off_road: bool) -> float:
+    """Longitudinal acceleration (m/s²), without the handling of standstill."""
+    engine = 4.2 / (1 + (abs(speed) / 18) ** 2)
     if gear < 0:
-        pull *= max(0.0, 1 + min(speed, 0.0) / TOP_REVERSE)
-    drive = gear * throttle * pull * (0.6 if off_road else 1.0)
-    resist = 0.10 + 0.0009 * speed * speed + (0.9 if off_road else 0.0)
-    return drive - GRAVITY * slope - math.copysign(min(resist + 8.0 * brake, abs(speed) * 40), speed)
+        engine *= max(0.0, 1 + min(speed, 0.0) / TOP_REVERSE)
+    driving = gear * throttle * engine * (0.6 if off_road else 1.0)
+    resistance = 0.10 + 0.0009 * speed * speed + (0.9 if off_road else 0.0)
+    return driving - GRAVITY * slope - math.copysign(min(resistance + 8.0 * brake, abs(speed) * 40), speed)
 
 
 def advance(
     car: CarState, action: tuple[float, float, float, int], dt: float, slope: float, off_road: bool
 ) -> CarState:
-    """The car dt seconds later. action: steering, throttle, brake, gear. slope: rise per metre along the heading."""
+    """Advance the car by dt seconds. action: steering, throttle, brake, gear. slope: rise per metre along heading."""
     steering, throttle, brake, gear = action
     x, y, yaw, speed, wheel = car.x, car.y, car.yaw, car.speed, car.wheel
     h = dt / SUBSTEPS
     yaw_rate = 0.0
     for _ in range(SUBSTEPS):
         wheel += (steering * full_lock(speed) - wheel) * (1 - math.exp(-h / STEERING_LAG))
-        held = abs(speed) < 0.3 and (brake > 0.05 or throttle < 0.02)
-        if held:
+        standing = abs(speed) < 0.3 and (brake > 0.05 or throttle < 0.02)
+        if standing:
             speed = 0.0
         else:
-            change = _force(speed, throttle, brake, gear, slope, off_road) * h
+            change = _acceleration(speed, throttle, brake, gear, slope, off_road) * h
             stops = brake > 0.05 and speed != 0 and (speed + change) * speed < 0
             speed = 0.0 if stops else speed + change
         grip = GRIP_GRASS if off_road else GRIP_ROAD

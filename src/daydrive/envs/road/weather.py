@@ -1,4 +1,4 @@
-"""Weather and light: what each kind of day does to colours, sight and lamps."""
+"""Weather: its effect on colours, visibility and lamps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Weather:
-    """Colours are RGB 0..255; `light` multiplies every colour that is lit by the day."""
+    """Colours are RGB 0..255; `light` is a factor on all colours lit by daylight."""
 
     name: str
     zenith: Colour
@@ -17,15 +17,15 @@ class Weather:
     light: Colour
     cloud: Colour
     cover: float
-    """Share of the sky under cloud, 0..1."""
+    """Cloud cover, 0..1."""
     sight: float
-    """Distance (m) at which the haze leaves 1/e of an object."""
+    """Visibility: distance (m) at which the contrast falls to 1/e."""
     sun: float = 0.0
     """Strength of the glow around the sun."""
     wet: float = 0.0
-    """How strongly the road mirrors the sky, 0..1."""
+    """Reflectivity of the road, 0..1."""
     lamps: float = 0.0
-    """How much headlamps, street lamps and windows shine, 0..1."""
+    """Brightness of headlamps, street lamps and windows, 0..1."""
 
 
 WEATHERS: dict[str, Weather] = {
@@ -43,13 +43,13 @@ WEATHERS: dict[str, Weather] = {
     )
 }
 
-SHARES = (("clear", 0.40), ("overcast", 0.22), ("fog", 0.10), ("rain", 0.14), ("dusk", 0.14))
+PROBABILITIES = (("clear", 0.40), ("overcast", 0.22), ("fog", 0.10), ("rain", 0.14), ("dusk", 0.14))
 
 
 def choose_weather(u: float) -> str:
-    """The weather for a uniform number u in [0, 1)."""
-    for name, share in SHARES:
-        if u < share:
+    """Sample a weather with a uniform number u in [0, 1)."""
+    for name, probability in PROBABILITIES:
+        if u < probability:
             return name
-        u -= share
-    return SHARES[0][0]
+        u -= probability
+    return PROBABILITIES[0][0]

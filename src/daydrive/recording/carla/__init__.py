@@ -1,4 +1,4 @@
-"""Drives in the CARLA simulator, through its client 0.9.13 or later, from a server that runs already."""
+"""Recording from a running CARLA server, with its client 0.9.13 or later."""
 
 from __future__ import annotations
 

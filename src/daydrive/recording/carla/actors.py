@@ -1,4 +1,4 @@
-"""The car that records and the traffic around it: what is spawned is destroyed again."""
+"""The recording car and the traffic around it; all spawned actors are destroyed at the end."""
 
 from __future__ import annotations
 
@@ -9,57 +9,57 @@ from typing import Any
 import numpy as np
 
 from daydrive.errors import UserError
-from daydrive.recording.carla.client import ROLE, town_of, undisturbed
+from daydrive.recording.carla.client import ROLE, signals_ignored, town_of
 
-WALKING = 1.4
+WALKING_SPEED = 1.4
 """m/s"""
 
 
 class Actors:
-    """Spawns actors of a world and knows them."""
+    """Spawns actors in a world and keeps track of them."""
 
     def __init__(self, carla: Any, server: Any, world: Any) -> None:
         self.carla, self.server, self.world = carla, server, world
         self.library = world.get_blueprint_library()
-        self.ours: list[Any] = []
+        self.spawned: list[Any] = []
 
-    def try_spawn(self, blueprint: Any, place: Any, parent: Any = None) -> Any:
-        """The actor, or None where something is in its way."""
+    def try_spawn(self, blueprint: Any, transform: Any, parent: Any = None) -> Any:
+        """Spawn an actor; None if the location is occupied."""
         if blueprint.has_attribute("role_name"):
             blueprint.set_attribute("role_name", ROLE)
-        actor = self.world.try_spawn_actor(blueprint, place, attach_to=parent)
+        actor = self.world.try_spawn_actor(blueprint, transform, attach_to=parent)
         if actor is not None:
-            self.ours.append(actor)
+            self.spawned.append(actor)
         return actor
 
-    def car(self, name: str, places: Sequence[Any]) -> tuple[Any, int]:
-        """The car that records, at the first of `places` that is free, and which one that is."""
+    def car(self, name: str, spawn_points: Sequence[Any]) -> tuple[Any, int]:
+        """Spawn the recording car at the first free spawn point; return the car and the index of the spawn point."""
         try:
             blueprint = self.library.find(name)
         except (IndexError, RuntimeError) as error:
             raise UserError(f"--vehicle {name}: the server has no such blueprint") from error
-        for number, place in enumerate(places):
-            actor = self.try_spawn(blueprint, place)
+        for index, spawn_point in enumerate(spawn_points):
+            actor = self.try_spawn(blueprint, spawn_point)
             if actor is not None:
-                return actor, number
-        raise UserError(f"none of the {len(places)} places to start from in {town_of(self.world)} is free")
+                return actor, index
+        raise UserError(f"none of the {len(spawn_points)} spawn points of {town_of(self.world)} is free")
 
-    def vehicles(self, count: int, places: Sequence[Any], port: int, rng: np.random.Generator) -> int:
-        """Up to `count` cars under the traffic manager's control; how many found a place."""
+    def vehicles(self, count: int, spawn_points: Sequence[Any], port: int, rng: np.random.Generator) -> int:
+        """Spawn up to `count` car_blueprints controlled by the traffic manager; return the number spawned."""
         kinds = sorted(self.library.filter("vehicle.*"), key=lambda blueprint: str(blueprint.id))
-        cars = [kind for kind in kinds if int(kind.get_attribute("number_of_wheels")) == 4]
+        car_blueprints = [kind for kind in kinds if int(kind.get_attribute("number_of_wheels")) == 4]
         spawned = 0
-        for place in places:
+        for spawn_point in spawn_points:
             if spawned == count:
                 break
-            actor = self.try_spawn(cars[int(rng.integers(len(cars)))], place)
+            actor = self.try_spawn(car_blueprints[int(rng.integers(len(car_blueprints)))], spawn_point)
             if actor is not None:
                 actor.set_autopilot(True, port)
                 spawned += 1
         return spawned
 
     def walkers(self, count: int, rng: np.random.Generator) -> int:
-        """Up to `count` walkers with a destination; how many found a place. Takes a tick of the world."""
+        """Spawn up to `count` walkers with a destination; return the number spawned. Ticks the world once."""
         kinds = sorted(self.library.filter("walker.pedestrian.*"), key=lambda blueprint: str(blueprint.id))
         control = self.library.find("controller.ai.walker")
         controllers = []
@@ -76,26 +76,26 @@ class Actors:
             target = self.world.get_random_location_from_navigation()
             if target is not None:
                 controller.go_to_location(target)
-            controller.set_max_speed(WALKING)
+            controller.set_max_speed(WALKING_SPEED)
         return len(controllers)
 
     def destroy(self) -> None:
-        """All of ours, the last first."""
-        ours, self.ours = self.ours[::-1], []
+        """Destroy all spawned actors, last spawned first."""
+        actors, self.spawned = self.spawned[::-1], []
         with suppress(RuntimeError):
-            for actor in ours:
+            for actor in actors:
                 if hasattr(actor, "stop"):  # sensors and controllers
                     actor.stop()
-        self.server.apply_batch_sync([self.carla.command.DestroyActor(actor) for actor in ours], False)
+        self.server.apply_batch_sync([self.carla.command.DestroyActor(actor) for actor in actors], False)
 
 
 @contextmanager
-def stage(carla: Any, server: Any, world: Any) -> Iterator[Actors]:
-    """Actors for one drive."""
+def managed_actors(carla: Any, server: Any, world: Any) -> Iterator[Actors]:
+    """The actors of one drive, destroyed on exit."""
     actors = Actors(carla, server, world)
     try:
         yield actors
     finally:
-        with undisturbed(), suppress(RuntimeError):
+        with signals_ignored(), suppress(RuntimeError):
             actors.destroy()
             world.tick()

@@ -1,4 +1,4 @@
-"""A camera on the car whose pictures are matched with the world's frames."""
+"""A camera on the car whose images are matched with the frames of the world."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ import numpy as np
 from daydrive.types import Image
 
 TIMEOUT = 10.0
-"""seconds that a picture may take after its tick"""
+"""Seconds to wait for the image of a tick."""
 
 MOUNT = {"x": 1.3, "z": 1.7}
-"""m ahead of and above the middle of the car: in front of the windscreen"""
+"""Position (m) ahead of and above the centre of the car: in front of the windscreen."""
 
 
 class Camera:
-    """Pictures arrive from another thread and wait in a queue; `take` finds the one of a frame."""
+    """Buffers the images, which arrive from another thread, in a queue; `get` returns that of a frame."""
 
     def __init__(self, sensor: Any) -> None:
-        self.waiting: queue.Queue[Any] = queue.Queue()
-        sensor.listen(self.waiting.put)
+        self.queue: queue.Queue[Any] = queue.Queue()
+        sensor.listen(self.queue.put)
 
-    def take(self, frame: int) -> Image | None:
-        """uint8 (H, W, 3) RGB of this frame; None where it doesn't come within `TIMEOUT` seconds, or a later one does.
-        What is older is thrown away."""
+    def get(self, frame: int) -> Image | None:
+        """Return the image of a frame, uint8 (H, W, 3) RGB; None if it does not arrive within `TIMEOUT` seconds or a
+        later one arrives first. Older images are discarded."""
         deadline = time.monotonic() + TIMEOUT
         while True:
             try:
-                image = self.waiting.get(timeout=max(deadline - time.monotonic(), 0.001))
+                image = self.queue.get(timeout=max(deadline - time.monotonic(), 0.001))
             except queue.Empty:
                 return None
             if image.frame == frame:
-                return rgb(image)
+                return to_rgb(image)
             if image.frame > frame:
-                self.waiting.put(image)
+                self.queue.put(image)
                 return None
 
 
-def rgb(image: Any) -> Image:
-    """A picture of CARLA, BGRA in a row of bytes, as uint8 (H, W, 3)."""
+def to_rgb(image: Any) -> Image:
+    """Convert a CARLA image (BGRA bytes) to uint8 (H, W, 3) RGB."""
     pixels = np.frombuffer(image.raw_data, dtype=np.uint8).reshape(image.height, image.width, 4)
     return np.ascontiguousarray(pixels[:, :, 2::-1])
 
 
 def blueprint(library: Any, size: tuple[int, int], fov: float) -> Any:
-    """Of a camera of `size` (H, W) that sees `fov` degrees from left to right, at every tick."""
+    """Return the blueprint of a camera of `size` (H, W) with a horizontal field of view of `fov` degrees."""
     found = library.find("sensor.camera.rgb")
     for name, value in (("image_size_y", size[0]), ("image_size_x", size[1]), ("fov", fov), ("sensor_tick", 0.0)):
         found.set_attribute(name, str(value))

@@ -1,4 +1,4 @@
-"""The connection to a CARLA server, and its world left as it was found."""
+"""The connection to a CARLA server; the state of its world is restored at the end."""
 
 from __future__ import annotations
 
@@ -14,62 +14,66 @@ from typing import Any
 from daydrive.errors import UserError, did_you_mean
 
 ROLE = "daydrive"
-"""role name of all actors that are ours"""
+"""Role name of all actors spawned by daydrive."""
 
-LOADING = 120.0
-"""seconds that a map may take to load"""
+MAP_TIMEOUT = 120.0
+"""Timeout in seconds for loading a map."""
 
 
 def import_client() -> Any:
-    """The module `carla`; UserError with the command that installs it."""
+    """Import the module `carla`. Raises UserError with the install command if it is missing."""
     try:
         return importlib.import_module("carla")
     except ImportError as error:
         raise UserError(
-            "recording from CARLA needs its client, of the server's version: pip install 'daydrive[carla]'"
+            "recording from CARLA needs its Python client in the version of the server: pip install 'daydrive[carla]'"
         ) from error
 
 
 @contextmanager
-def answering(host: str, port: int) -> Iterator[None]:
-    """What the client raises, as one sentence."""
+def server_errors(host: str, port: int) -> Iterator[None]:
+    """Convert errors of the client to UserError."""
     try:
         yield
     except RuntimeError as error:
-        said = str(error).strip().split("\n")[0].rstrip(".")
-        raise UserError(f"the CARLA server at {host}:{port} doesn't do what is asked ({said})") from error
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise UserError(f"a request to the CARLA server at {host}:{port} failed ({reason})") from error
 
 
 def connect(carla: Any, host: str, port: int, timeout: float) -> Any:
-    """A client of the server; UserError where none answers within `timeout` seconds."""
+    """Connect to the server. Raises UserError if it does not respond within `timeout` seconds."""
     client = carla.Client(host, port)
     client.set_timeout(timeout)
     try:
         server = client.get_server_version()
     except RuntimeError as error:
         raise UserError(
-            f"no CARLA server answers at {host}:{port} within {timeout:g} s; start one (./CarlaUE4.sh "
-            "-RenderOffScreen) or give --host and --port"
+            f"no CARLA server responds at {host}:{port} within {timeout:g} s; start one (./CarlaUE4.sh "
+            "-RenderOffScreen) or set --host and --port"
         ) from error
-    own = client.get_client_version()
-    if own != server:
-        print(f"CARLA's client is {own} and its server {server}; install the client of the server.", file=sys.stderr)
+    version = client.get_client_version()
+    if version != server:
+        print(
+            f"The CARLA client has version {version}, the server {server}; install the client of the server's version.",
+            file=sys.stderr,
+        )
     return client
 
 
 def town_of(world: Any) -> str:
+    """The name of the loaded map, without its path."""
     return str(world.get_map().name).rsplit("/", 1)[-1]
 
 
 def load_town(client: Any, town: str | None, timeout: float) -> Any:
-    """The world, with the map `town` or the one that is loaded; UserError where the server has no such map."""
+    """Return the world with the map `town`, or the loaded map if None. Raises UserError for an unknown map."""
     world = client.get_world()
     if town is None or town == town_of(world):
         return world
     known = sorted(str(name).rsplit("/", 1)[-1] for name in client.get_available_maps())
     if town not in known:
         raise UserError(f"--town {town}: the server has no such map{did_you_mean(town, known)}")
-    client.set_timeout(max(timeout, LOADING))
+    client.set_timeout(max(timeout, MAP_TIMEOUT))
     try:
         return client.load_world(town)
     finally:
@@ -77,65 +81,65 @@ def load_town(client: Any, town: str | None, timeout: float) -> Any:
 
 
 def weathers(carla: Any) -> dict[str, Any]:
-    """CARLA's presets by name."""
+    """The weather presets of CARLA by name."""
     kind = carla.WeatherParameters
     return {name: value for name in sorted(dir(kind)) if isinstance(value := getattr(kind, name), kind)}
 
 
 def clear_leftovers(world: Any) -> bool:
-    """Destroys our actors of a recording that was killed; whether there were any."""
-    left = [actor for actor in world.get_actors() if actor.attributes.get("role_name") == ROLE]
-    for actor in left:
+    """Destroy the actors left by a recording that was killed; return whether there were any."""
+    leftovers = [actor for actor in world.get_actors() if actor.attributes.get("role_name") == ROLE]
+    for actor in leftovers:
         with suppress(RuntimeError):
             actor.destroy()
-    return bool(left)
+    return bool(leftovers)
 
 
 @contextmanager
 def synchronous(world: Any, manager: Any, seconds: float, was_killed: bool) -> Iterator[None]:
-    """The world waits for our ticks, `seconds` of its time each; afterwards settings and weather are as before.
+    """Run the world in synchronous mode with ticks of `seconds`, and restore its settings and weather on exit.
 
-    was_killed: a recording of ours was, and the world waits for it still; then it runs by itself afterwards.
+    was_killed: an earlier recording was killed and left the world in synchronous mode; asynchronous mode is restored.
     """
-    before, weather, ours = world.get_settings(), world.get_weather(), world.get_settings()
+    before, weather, settings = world.get_settings(), world.get_weather(), world.get_settings()
     if was_killed:
         before.synchronous_mode, before.fixed_delta_seconds = False, None
-    ours.synchronous_mode, ours.fixed_delta_seconds = True, seconds
+    settings.synchronous_mode, settings.fixed_delta_seconds = True, seconds
     try:
-        world.apply_settings(ours)
+        world.apply_settings(settings)
         manager.set_synchronous_mode(True)
         yield
     finally:
-        with undisturbed():
-            for undo in (
+        with signals_ignored():
+            for restore in (
                 lambda: world.apply_settings(before),
                 lambda: manager.set_synchronous_mode(False),
                 lambda: world.set_weather(weather),
             ):
                 with suppress(RuntimeError):
-                    undo()
+                    restore()
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait for nothing here; what puts a world in order again is not to be ended half-way."""
-    with _handled({signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: signal.SIG_IGN}):
+def signals_ignored() -> Iterator[None]:
+    """Ignore SIGINT and SIGTERM, so that the clean-up of the world is not interrupted."""
+    with _signal_handlers({signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: signal.SIG_IGN}):
         yield
 
 
 @contextmanager
-def ended_in_order() -> Iterator[None]:
-    """SIGTERM ends what is done here as Ctrl-C does."""
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C: raise KeyboardInterrupt."""
 
-    def end(number: int, frame: FrameType | None) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    with _handled({signal.SIGTERM: end}):
+    with _signal_handlers({signal.SIGTERM: interrupt}):
         yield
 
 
 @contextmanager
-def _handled(handlers: dict[signal.Signals, Any]) -> Iterator[None]:
+def _signal_handlers(handlers: dict[signal.Signals, Any]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Who drives: CARLA's traffic manager, or one of the agents that come with the simulator."""
+"""Drivers: CARLA's traffic manager, or one of the agents distributed with the simulator."""
 
 from __future__ import annotations
 
@@ -16,28 +16,30 @@ DRIVERS = ("autopilot", *AGENTS)
 
 
 def check_driver(name: str) -> None:
-    """UserError where the agent can't be imported."""
+    """Raise UserError if the agent cannot be imported."""
     if name in AGENTS:
         _agent(name)
 
 
-def start(name: str, vehicle: Any, port: int, places: Sequence[Any], rng: np.random.Generator) -> Callable[[], None]:
-    """Puts the driver in; the result is called before each tick. places: where an agent may be sent."""
+def start(
+    name: str, vehicle: Any, port: int, destinations: Sequence[Any], rng: np.random.Generator
+) -> Callable[[], None]:
+    """Start the driver; return a function to call before each tick. destinations: transforms an agent may drive to."""
     if name not in AGENTS:
         vehicle.set_autopilot(True, port)
         return lambda: None
-    random.seed(int(rng.integers(1 << 31)))  # the agents draw from here
+    random.seed(int(rng.integers(1 << 31)))  # the agents use the global generator
     agent = _agent(name)(vehicle)
 
-    def send() -> None:
-        agent.set_destination(places[int(rng.integers(len(places)))].location)
+    def set_destination() -> None:
+        agent.set_destination(destinations[int(rng.integers(len(destinations)))].location)
 
     def act() -> None:
         if agent.done():
-            send()
+            set_destination()
         vehicle.apply_control(agent.run_step())
 
-    send()
+    set_destination()
     return act
 
 
@@ -47,6 +49,6 @@ def _agent(name: str) -> Any:
         return getattr(importlib.import_module(f"agents.navigation.{module}"), kind)
     except ImportError as error:
         raise UserError(
-            f"--driver {name} needs the agents that come with the simulator ({error}): add its PythonAPI/carla to "
-            "PYTHONPATH, or give --driver autopilot"
+            f"--driver {name} needs the agents distributed with the simulator ({error}): add its PythonAPI/carla to "
+            "PYTHONPATH, or use --driver autopilot"
         ) from error

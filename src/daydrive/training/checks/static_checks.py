@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from daydrive.config import Config
-from daydrive.data.quality.doctor.cache import kept
+from daydrive.data.quality.doctor.cache import load_findings
 from daydrive.data.quality.doctor.examine import examine_quickly
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
@@ -107,19 +107,19 @@ def check_faults(store: Store, allowed: bool) -> Iterator[Check]:
     """What the doctor found in the store, or what its numbers alone show where it wasn't asked; UserError for what is
     fatal, unless that is allowed."""
     for member in store.members:
-        asked = kept(member)
+        asked = load_findings(member)
         found = examine_quickly(member) if asked is None else asked
         fatal = [finding for finding in found if finding.severity == "fatal"]
         told = f"`daydrive data doctor {member.path}`"
         if fatal and not allowed:
             more = f" and {len(fatal) - 1} more" if len(fatal) > 1 else ""
             raise UserError(
-                f"the store {member.path} has a fatal fault: {fatal[0].says}{more}; {told} tells all and how to "
+                f"the store {member.path} has a fatal fault: {fatal[0].message}{more}; {told} tells all and how to "
                 f"mend it, and --allow-faults trains anyway"
             )
         graver = [finding for finding in found if finding.severity != "note"]
         if graver:
-            yield _warning("faults", f"{graver[0].code}: {graver[0].says}; {told} tells {len(graver)} of such")
+            yield _warning("faults", f"{graver[0].code}: {graver[0].message}; {told} tells {len(graver)} of such")
         else:
             seen = f"none in a sample of numbers; {told} sees more" if asked is None else "the doctor found none"
             yield Check("faults", "ok", f"{member.path}: {seen}")

@@ -56,7 +56,7 @@ def _section(store: Store, finding: Finding) -> Section:
         where += f", frames {finding.frames[0]} to {finding.frames[1]}"
     drawing = None if finding.curve is None else _drawing(finding.curve)
     images = _images(store, finding.rows)
-    return Section(finding.severity, finding.code, finding.says, finding.fix, where, images, drawing)
+    return Section(finding.severity, finding.code, finding.message, finding.fix, where, images, drawing)
 
 
 def _images(store: Store, rows: Sequence[int]) -> list[tuple[Markup, str]]:

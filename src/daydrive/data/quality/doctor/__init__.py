@@ -1,1 +1,1 @@
-"""What is wrong with a store: each room examines one kind of fault and says what, where, how large, and the fix."""
+"""The doctor: diagnoses problems of a store. Each module checks one kind of problem and reports evidence and fix."""

@@ -1,4 +1,4 @@
-"""What the doctor found, kept beside `store.json`: a training asks there instead of looking again."""
+"""Findings of the doctor, saved next to `store.json` so that training can read them without another examination."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILE = "doctor.json"
 
 
 def diagnosis(store: Store, findings: Sequence[Finding]) -> dict[str, Any]:
-    """What is kept: of which content of the store it speaks, and the findings, the gravest first."""
+    """The content of `doctor.json`: fingerprint of the store and the findings."""
     return {
         "fingerprint": store.fingerprint,
         "rows": store.rows,
@@ -24,37 +24,37 @@ def diagnosis(store: Store, findings: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
-def keep(folder: Location, told: dict[str, Any]) -> None:
-    """Writes `doctor.json` into a folder, whole or not at all."""
-    write_json(folder / FILE, told)
+def save_diagnosis(folder: Location, content: dict[str, Any]) -> None:
+    """Write `doctor.json` into a folder atomically."""
+    write_json(folder / FILE, content)
 
 
-def kept(store: Store) -> list[Finding] | None:
-    """The findings that were kept with the store; None where there are none, or they are of another content."""
+def load_findings(store: Store) -> list[Finding] | None:
+    """Return the findings saved with the store; None without a `doctor.json` or if the store has changed since."""
     file = store.path / FILE
     try:
         if not exists(file):
             return None
         with reached(file):
-            told = json.loads(file.read_text(encoding="utf-8"))
-        if told["fingerprint"] != store.fingerprint:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        if content["fingerprint"] != store.fingerprint:
             return None
-        return [_finding(entry) for entry in told["findings"]]
+        return [_finding(entry) for entry in content["findings"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _finding(told: dict[str, Any]) -> Finding:
-    frames = told["frames"]
+def _finding(entry: dict[str, Any]) -> Finding:
+    frames = entry["frames"]
     return Finding(
-        severity=told["severity"],
-        code=told["code"],
-        says=told["says"],
-        fix=told["fix"],
-        drives=tuple(told["drives"]),
-        whole=told["whole"],
-        size=told["size"],
-        unit=told["unit"],
+        severity=entry["severity"],
+        code=entry["code"],
+        message=entry["says"],
+        fix=entry["fix"],
+        drives=tuple(entry["drives"]),
+        whole=entry["whole"],
+        size=entry["size"],
+        unit=entry["unit"],
         frames=None if frames is None else (frames[0], frames[1]),
-        rows=tuple(told["rows"]),
+        rows=tuple(entry["rows"]),
     )

@@ -1,7 +1,8 @@
-"""How what the driver commands shows in what the picture does: cross-correlation of steering and the picture's turning.
+"""Cross-correlation of the commanded turn with the turn seen in the images.
 
-A kinematic bicycle turns by speed · tan(wheel) / wheelbase, and things far away then move across the picture the other
-way by the same angle. So steering times speed, against the picture's motion to the left, gives sign, lag and gain.
+A kinematic bicycle turns at speed · tan(wheel angle) / wheelbase, and distant objects move across the image in the
+opposite direction by the same angle. Steering times speed, correlated with the image motion to the left, gives the
+sign, lag and gain of the steering.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from daydrive.data.quality.doctor.features import DriveFeatures
 from daydrive.data.quality.doctor.readings import Column, Flags
 
 REACH_SECONDS = 1.0
-"""Lags of up to this, and at least `LEAST_REACH` frames, are looked at."""
-LEAST_REACH = 8
-LEAST_FRAMES = 12
-UNSEEN = 0.05
-"""Grey levels; where the picture changes by less it is the same one, and says nothing about motion."""
+"""Maximum lag in seconds, but at least `MIN_REACH` frames."""
+MIN_REACH = 8
+MIN_FRAMES = 12
+UNCHANGED = 0.05
+"""Change in grey levels below which two images count as identical, without information about motion."""
 
 
 @dataclass(frozen=True)
 class Correlogram:
-    """r (2K+1,): correlation at lags -K to K frames, positive where the second comes later. weight: frames that count,
-    fewer than there are since neighbours are alike (Bartlett)."""
+    """r (2K+1,): correlation at lags -K to K frames; at positive lags the second signal comes later. weight: effective
+    number of frames, reduced for the autocorrelation of the signals (Bartlett)."""
 
     r: Column
     weight: float
@@ -35,7 +36,7 @@ class Correlogram:
 
     @property
     def best(self) -> int:
-        """Place of the strongest correlation."""
+        """Index of the strongest correlation in `r`."""
         return int(np.argmax(np.abs(self.r)))
 
     @property
@@ -44,7 +45,7 @@ class Correlogram:
 
     @property
     def lag(self) -> float:
-        """Frames at the strongest correlation, between frames by a parabola."""
+        """Lag (frames) of the strongest correlation, with parabolic interpolation."""
         k = self.best
         if k in (0, len(self.r) - 1):
             return float(k - self.reach)
@@ -54,59 +55,60 @@ class Correlogram:
 
     @property
     def certainty(self) -> float:
-        """Peak in standard deviations of what chance gives (Fisher's z)."""
+        """Significance of the peak in standard deviations (Fisher's z)."""
         return float(np.arctanh(min(abs(self.peak), 0.999)) * np.sqrt(max(self.weight - 3.0, 0.0)))
 
 
-def commanded(drive: DriveFeatures) -> Column:
-    """(N-1,) steering times speed (m/s; 1 where unknown) a frame: what the driver asks to turn by, positive right."""
+def commanded_turn(drive: DriveFeatures) -> Column:
+    """(N-1,) commanded turn per frame: steering times speed (m/s; 1 if unknown), positive to the right."""
     speed = drive.speed
     if speed is None:
         speed = np.where(drive.actions[:, 3] < 0, -1.0, 1.0)
     return (drive.steering * speed / drive.hz)[:-1]
 
 
-def turned(drive: DriveFeatures) -> tuple[Column, Flags]:
-    """(N-1,) what the picture turned by, share of its width, positive right; and where that is known."""
-    known = drive.seen[1:] & drive.seen[:-1] & (drive.change > UNSEEN)
+def image_turn(drive: DriveFeatures) -> tuple[Column, Flags]:
+    """(N-1,) turn of the camera seen in the images, as a fraction of the width, positive to the right; and where it is
+    known, (N-1,)."""
+    known = drive.valid[1:] & drive.valid[:-1] & (drive.change > UNCHANGED)
     return -drive.right, known
 
 
 def correlate(a: Column, b: Column, known: Flags, hz: float, reach: int | None = None) -> Correlogram | None:
-    """a leads b by the lags; None where there is too little. known: of b."""
-    reach = reach if reach is not None else max(LEAST_REACH, round(REACH_SECONDS * hz))
+    """Correlate a with b at lags by which b follows a; None with too few frames. known: where b is valid."""
+    reach = reach if reach is not None else max(MIN_REACH, round(REACH_SECONDS * hz))
     reach = min(reach, len(a) // 3)
-    fine = np.isfinite(a)
-    if len(a) < LEAST_FRAMES or (fine & known).sum() < LEAST_FRAMES:
+    finite = np.isfinite(a)
+    if len(a) < MIN_FRAMES or (finite & known).sum() < MIN_FRAMES:
         return None
-    a, b = np.where(fine, a, 0.0), np.where(known, b, 0.0)
+    a, b = np.where(finite, a, 0.0), np.where(known, b, 0.0)
     r = np.zeros(2 * reach + 1)
     for lag in range(-reach, reach + 1):
         left, right = (slice(0, len(a) - lag), slice(lag, None)) if lag >= 0 else (slice(-lag, None), slice(0, lag))
-        both = fine[left] & known[right]
-        if both.sum() >= LEAST_FRAMES // 2:
+        both = finite[left] & known[right]
+        if both.sum() >= MIN_FRAMES // 2:
             r[lag + reach] = _correlation(a[left][both], b[right][both])
     if not np.abs(r).max() > 0:
         return None
-    return Correlogram(r, _weight(a, b, int((fine & known).sum())))
+    return Correlogram(r, _weight(a, b, int((finite & known).sum())))
 
 
-def pooled(found: list[Correlogram]) -> Correlogram:
-    """Of all drives, each with its weight; over the lags that all have."""
-    reach = min(c.reach for c in found)
-    rows = np.stack([c.r[c.reach - reach : c.reach + reach + 1] for c in found])
-    weights = np.array([c.weight for c in found])
+def pooled(correlograms: list[Correlogram]) -> Correlogram:
+    """Weighted mean of correlograms over their common lags."""
+    reach = min(c.reach for c in correlograms)
+    rows = np.stack([c.r[c.reach - reach : c.reach + reach + 1] for c in correlograms])
+    weights = np.array([c.weight for c in correlograms])
     return Correlogram((rows * weights[:, None]).sum(0) / weights.sum(), float(weights.sum()))
 
 
 def slope(a: Column, b: Column, known: Flags, lag: int) -> tuple[float, float]:
-    """b for one of a, at a lag; and its standard error relative to it. (0, inf) where there is too little."""
+    """Regression slope of b on a at a lag, and its relative standard error; (0, inf) with too few frames."""
     if lag >= 0:
         a, b, known = a[: len(a) - lag], b[lag:], known[lag:]
     else:
         a, b, known = a[-lag:], b[:lag], known[:lag]
     both = np.isfinite(a) & known
-    if both.sum() < LEAST_FRAMES:
+    if both.sum() < MIN_FRAMES:
         return 0.0, np.inf
     a, b = a[both] - a[both].mean(), b[both] - b[both].mean()
     power = float(a @ a)
@@ -126,7 +128,7 @@ def _correlation(a: Column, b: Column) -> float:
 
 
 def _weight(a: Column, b: Column, count: int) -> float:
-    """Independent frames among `count`, by the autocorrelations (Bartlett 1935)."""
+    """Effective number of independent frames among `count`, from the autocorrelations (Bartlett 1935)."""
     a, b = a - a.mean(), b - b.mean()
     powers = float(a @ a), float(b @ b)
     if min(powers) < 1e-12:

@@ -1,4 +1,4 @@
-"""What the doctor says of a fault."""
+"""A finding of the doctor and its severity."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Literal
 Severity = Literal["note", "warning", "fatal"]
 
 EXIT_CODES: dict[Severity, int] = {"note": 0, "warning": 1, "fatal": 3}
-"""2 stays bad input."""
+"""2 is reserved for bad input."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Lines for a figure: y over x by label; marks: places on the x axis."""
+    """Data of a line chart: y over x by label. marks: labelled positions on the x axis."""
 
     x_label: str
     y_label: str
@@ -25,15 +25,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Finding:
-    """code: kind of fault. says: one sentence with the evidence. fix: what to do. drives: where; all of them: `whole`.
+    """A problem found in a store.
 
-    size: how large, in `unit`; None where a fault has none. frames: first and last in the first drive. rows: of the
-    store, to be looked at. curve: the measurement.
+    code: kind of problem. message: one sentence with the evidence. fix: recommended action. drives: affected drives.
+    whole: whether the whole store is affected. size: magnitude in `unit`, or None. frames: first and last frame in the
+    first drive. rows: example rows of the store. curve: the measurement.
     """
 
     severity: Severity
     code: str
-    says: str
+    message: str
     fix: str
     drives: tuple[str, ...] = ()
     whole: bool = False
@@ -44,25 +45,27 @@ class Finding:
     curve: Curve | None = None
 
     def as_json(self) -> dict[str, Any]:
-        told = asdict(self)
-        del told["curve"]
+        """The finding without its curve, as in `doctor.json`."""
+        entry = asdict(self)
+        del entry["curve"]
+        entry["says"] = entry.pop("message")
         if self.size is not None:
-            told["size"] = round(self.size, 4)
-        return told
+            entry["size"] = round(self.size, 4)
+        return entry
 
 
 def worst(findings: Sequence[Finding]) -> Severity | None:
-    """The gravest of them, None where there is none."""
-    there = {finding.severity for finding in findings}
-    return next((severity for severity in reversed(EXIT_CODES) if severity in there), None)
+    """The highest severity, or None without findings."""
+    severities = {finding.severity for finding in findings}
+    return next((severity for severity in reversed(EXIT_CODES) if severity in severities), None)
 
 
 def sorted_by_severity(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: -EXIT_CODES[finding.severity])
 
 
-def named(drives: Sequence[str], of: int | None = None) -> str:
-    """`drive 'a'`, `drives 'a' and 'b'`, `5 drives ('a', 'b', …)`; all of them: `all 5 drives`."""
+def drives_text(drives: Sequence[str], of: int | None = None) -> str:
+    """`drive 'a'`, `drives 'a' and 'b'`, `5 drives ('a', 'b', …)`, or `all 5 drives` if `of` is their number."""
     if of is not None and len(drives) == of and of > 1:
         return f"all {of} drives"
     quoted = [f"'{name}'" for name in drives]

@@ -1,4 +1,4 @@
-"""Examinations of pictures: frozen or repeated, black, overexposed, blank, blurred, red and blue swapped."""
+"""Checks of the images: frozen, repeated, black, overexposed, blank, blurred, red and blue swapped."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from daydrive.data.quality.doctor.features import DriveFeatures
-from daydrive.data.quality.doctor.finding import Finding, named
-from daydrive.data.quality.doctor.readings import STANDING, Flags, longest_run
+from daydrive.data.quality.doctor.finding import Finding, drives_text
+from daydrive.data.quality.doctor.readings import STANDING, Flags, longest_interval
 
 SAME = 0.05
-"""grey levels; below this two pictures are the same one"""
+"""Difference in grey levels below which two images count as identical."""
 FROZEN = 3
-"""So many repeats in a row are a camera that froze."""
+"""Consecutive repeats that indicate a frozen camera."""
 REPEATED = 0.02
+"""Share of repeated frames above which a drive is reported."""
 BLACK, WHITE, BLANK = 8.0, 247.0, 3.0
 SHARP, BLURRED = 0.12, 0.35
-"""sharpness below which any picture is blurred, and against the store's median"""
-BLUE, WARM = 0.015, 0.022
-"""blue against red of skies, of a store as a whole and of a drive among others"""
-FEW, MANY = 0.002, 0.05
-"""share of the frames from which a fault of pictures counts in a drive, and from which it is many"""
+"""Sharpness below which an image is blurred: absolute, and relative to the store's median."""
+STORE_BLUENESS, DRIVE_BLUENESS = 0.015, 0.022
+"""Thresholds of the blueness of the sky, for a whole store and for a single drive."""
+MIN_SHARE = 0.002
+"""Share of affected frames above which a drive is reported."""
 
 
-def examine_image_quality(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
+def check_image_quality(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
+    """Yield findings on the images of the drives."""
     yield from _frozen(drives)
     yield from _exposure(drives)
     yield from _blurred(drives)
@@ -32,7 +34,7 @@ def examine_image_quality(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
 
 
 def moving(drive: DriveFeatures) -> Flags:
-    """(N-1,) where the car moves from a frame to the next, as far as its speed or its pedals tell."""
+    """(N-1,) whether the car moves between consecutive frames, judged by its speed or else its pedals."""
     speed = drive.speed
     if speed is not None:
         return np.asarray(np.abs(speed[:-1]) > STANDING)
@@ -44,13 +46,13 @@ def _frozen(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
     for drive in drives:
         if len(drive) < 3:
             continue
-        same = (drive.change < SAME) & moving(drive) & drive.seen[1:] & drive.seen[:-1]
+        same = (drive.change < SAME) & moving(drive) & drive.valid[1:] & drive.valid[:-1]
         same &= (drive.contrast[1:] > BLANK) & (drive.contrast[:-1] > BLANK)
-        first, end = longest_run(same)
+        first, end = longest_interval(same)
         if end - first >= FROZEN:
             yield Finding(
                 "warning", "frozen-frames",
-                f"the picture stands still for {end - first + 1} frames of drive '{drive.name}' while the car moves, "
+                f"the image is frozen for {end - first + 1} frames of drive '{drive.name}' while the car moves, "
                 f"frames {first} to {end}", "cut that part out, or record it again", (drive.name,),
                 size=float(end - first + 1), unit="frames", frames=(first, end),
                 rows=tuple(drive.start + k for k in (max(first - 1, 0), first, end, min(end + 1, len(drive) - 1))),
@@ -60,9 +62,10 @@ def _frozen(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
             at = int(np.flatnonzero(same)[0])
             yield Finding(
                 "warning", "repeated-frames",
-                f"{share:.0%} of the pictures of drive '{drive.name}' repeat the one before while the car moves, "
-                f"first frame {at + 1}", "prepare it with a lower --hz, at most the camera's own rate", (drive.name,),
-                size=share, unit="share of the frames", frames=(at, at + 1),
+                f"{share:.0%} of the images of drive '{drive.name}' repeat the previous one while the car moves, "
+                f"first frame {at + 1}",
+                "prepare it with a lower --hz, at most the frame rate of the camera", (drive.name,), size=share,
+                unit="share of the frames", frames=(at, at + 1),
                 rows=(drive.start + at, drive.start + at + 1, drive.start + min(at + 2, len(drive) - 1)),
             )  # fmt: skip
 
@@ -71,75 +74,80 @@ def _exposure(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
     kinds: tuple[tuple[str, str, Callable[[DriveFeatures], Flags]], ...] = (
         ("black", "are black", lambda d: d.level < BLACK),
         ("overexposed", "are overexposed", lambda d: d.level > WHITE),
-        ("blank", "show nothing", lambda d: (d.contrast < BLANK) & (d.level >= BLACK) & (d.level <= WHITE)),
+        ("blank", "are blank", lambda d: (d.contrast < BLANK) & (d.level >= BLACK) & (d.level <= WHITE)),
     )
-    for code, said, bad_of in kinds:
-        bad = {drive.name: bad_of(drive) & drive.seen for drive in drives}
-        yield from _flagged(drives, bad, code, said, "cut these frames out; see the exposure of the camera")
+    for code, description, bad_of in kinds:
+        bad = {drive.name: bad_of(drive) & drive.valid for drive in drives}
+        yield from _flagged(drives, bad, code, description, "cut these frames out; check the exposure of the camera")
 
 
 def _blurred(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
-    clear = {drive.name: drive.seen & (drive.contrast >= BLANK) for drive in drives}
-    every = np.concatenate([drive.sharpness[clear[drive.name]] for drive in drives])
-    if len(every) == 0:
+    clear = {drive.name: drive.valid & (drive.contrast >= BLANK) for drive in drives}
+    sharpness = np.concatenate([drive.sharpness[clear[drive.name]] for drive in drives])
+    if len(sharpness) == 0:
         return
-    usual = float(np.median(every))
-    limit = max(SHARP, BLURRED * usual)
+    median = float(np.median(sharpness))
+    limit = max(SHARP, BLURRED * median)
     bad = {drive.name: (drive.sharpness < limit) & clear[drive.name] for drive in drives}
     yield from _flagged(
-        drives, bad, "blurred", f"are blurred (less than {limit:.2f} of fine detail, the store's usual is {usual:.2f})",
-        "clean or focus the camera, or cut these frames out; was the picture enlarged?",
+        drives, bad, "blurred", f"are blurred (sharpness below {limit:.2f}, median of the store {median:.2f})",
+        "clean or focus the camera, or cut these frames out; check whether the images were upscaled",
     )  # fmt: skip
 
 
 def _flagged(
-    drives: Sequence[DriveFeatures], bad: dict[str, Flags], code: str, said: str, fix: str
+    drives: Sequence[DriveFeatures], bad: dict[str, Flags], code: str, description: str, fix: str
 ) -> Iterator[Finding]:
-    there = [drive for drive in drives if bad[drive.name].sum() > FEW * len(drive)]
-    if not there:
+    affected = [drive for drive in drives if bad[drive.name].sum() > MIN_SHARE * len(drive)]
+    if not affected:
         return
-    count = sum(int(bad[drive.name].sum()) for drive in there)
-    most = max(there, key=lambda drive: int(bad[drive.name].sum()))
-    first, end = longest_run(bad[most.name])
-    names = (most.name, *(drive.name for drive in there if drive is not most))
+    count = sum(int(bad[drive.name].sum()) for drive in affected)
+    most = max(affected, key=lambda drive: int(bad[drive.name].sum()))
+    first, end = longest_interval(bad[most.name])
+    names = (most.name, *(drive.name for drive in affected if drive is not most))
     yield Finding(
         "warning", code,
-        f"{count} pictures of {named(names, len(drives))} {said}, first frames {first} to {end - 1} of "
-        f"'{most.name}'", fix, names, whole=len(there) == len(drives), size=float(count), unit="frames",
+        f"{count} images of {drives_text(names, len(drives))} {description}, first frames {first} to {end - 1} of "
+        f"'{most.name}'", fix, names, whole=len(affected) == len(drives), size=float(count), unit="frames",
         frames=(first, end - 1), rows=tuple(dict.fromkeys((most.start + first, most.start + end - 1))),
     )  # fmt: skip
 
 
 def _colours(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
-    """Skies are blue and ground is not: what is above bluer than neutral, or as in the store's other drives."""
-    seen = [drive for drive in drives if drive.seen.any()]
-    blues = np.array([np.median(drive.blueness[drive.seen], axis=0) for drive in seen])
+    """Detect swapped colour channels: the sky, unlike the ground, should be bluish, or as in the other drives."""
+    usable = [drive for drive in drives if drive.valid.any()]
+    blues = np.array([np.median(drive.blueness[drive.valid], axis=0) for drive in usable])
     if len(blues) == 0:
         return
-    weights = np.array([len(drive) for drive in seen])
+    weights = np.array([len(drive) for drive in usable])
     above, below = (float(np.average(blues[:, k], weights=weights)) for k in (0, 1))
-    if above < -BLUE and (blues[:, 0] < 0).mean() > 0.7 and below > above - BLUE and np.abs(blues).max() > 2 * BLUE:
-        wrong = list(range(len(seen)))
+    if (
+        above < -STORE_BLUENESS
+        and (blues[:, 0] < 0).mean() > 0.7
+        and below > above - STORE_BLUENESS
+        and np.abs(blues).max() > 2 * STORE_BLUENESS
+    ):
+        wrong = list(range(len(usable)))
     else:
         wrong = []
-        for k in range(len(seen)):
+        for k in range(len(usable)):
             rest = np.delete(blues, k, axis=0)
-            if len(rest) < 3 or blues[k, 0] > -WARM or np.median(rest[:, 0]) < BLUE:
+            if len(rest) < 3 or blues[k, 0] > -DRIVE_BLUENESS or np.median(rest[:, 0]) < STORE_BLUENESS:
                 continue
-            as_is = np.abs(rest - blues[k]).sum(1).min()
+            unchanged = np.abs(rest - blues[k]).sum(1).min()
             swapped = np.abs(rest + blues[k]).sum(1).min()
-            if swapped < 0.5 * as_is:
+            if swapped < 0.5 * unchanged:
                 wrong.append(k)
     if not wrong:
         return
-    names = tuple(seen[k].name for k in wrong)
-    drive = seen[wrong[0]]
-    whole = len(wrong) == len(seen)
-    against = "skies are blue" if whole else f"{np.median(np.delete(blues, wrong, axis=0)[:, 0]):+.2f} in the others"
+    names = tuple(usable[k].name for k in wrong)
+    drive = usable[wrong[0]]
+    whole = len(wrong) == len(usable)
+    expected = "skies are blue" if whole else f"{np.median(np.delete(blues, wrong, axis=0)[:, 0]):+.2f} in the others"
     yield Finding(
         "warning", "colours-swapped",
-        f"red and blue look swapped in {named(names, len(drives))}: above, blue against red is "
-        f"{np.mean(blues[wrong, 0]):+.2f}, where {against}", "swap red and blue (BGR to RGB) when recording", names,
+        f"red and blue seem to be swapped in {drives_text(names, len(drives))}: the blueness of the upper third is "
+        f"{np.mean(blues[wrong, 0]):+.2f}, where {expected}", "swap red and blue (BGR to RGB) when recording", names,
         whole=whole, size=float(np.mean(blues[wrong, 0])), unit="blue against red",
         rows=tuple(drive.start + int(k) for k in np.linspace(0, len(drive) - 1, 4)),
     )  # fmt: skip

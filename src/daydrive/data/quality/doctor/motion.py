@@ -1,7 +1,7 @@
-"""How the picture moves from one frame to the next, as four numbers of the part that is far away.
+"""Image motion between consecutive frames, estimated on the distant part of the scene.
 
-A similarity without rotation, fitted to grey levels by Gauss-Newton from coarse to fine (Lucas and Kanade 1981; Baker
-and Matthews 2004, forward additive), with weights that leave out what does not fit: other cars, the road nearby.
+A similarity transform without rotation is fitted to grey levels by Gauss-Newton, coarse to fine (Lucas and Kanade 1981;
+Baker and Matthews 2004, forward additive), with robust weights that exclude outliers: other cars, the road nearby.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ Grey = npt.NDArray[np.float32]
 """(H, W), levels 0 to 255."""
 
 SIDE = 64
-"""Side of the grey pictures that motion is seen in."""
+"""Side of the grey images used for motion estimation."""
 
 FAR = 0.6
-"""The upper share of a picture that counts: the rest is road nearby, whose motion is the speed's and not the turn's."""
+"""Upper fraction of the image that is used. The rest is nearby road, whose motion depends on the speed."""
 
 _LEVELS = (4, 2, 1)
 _STEPS = (4, 3, 2)
-_STRANGE = 15.0
-"""Grey levels of misfit from where a pixel counts little."""
+_ROBUST_SCALE = 15.0
+"""Residual in grey levels above which a pixel has little weight."""
 
 
 class Shift(NamedTuple):
-    """right: share of the width by which things move to the right; grows: by which distances in the picture grow;
-    down: share of the height. fit: 1 - misfit after / before, how much of the change that motion explains."""
+    """Image motion: right and down as fractions of width and height, growth as relative increase of distances.
+    fit: 1 - squared residual after / before, the fraction of the change explained by the motion."""
 
     right: float
-    grows: float
+    growth: float
     down: float
     fit: float
 
@@ -42,7 +42,7 @@ Pyramid = list[tuple[Grey, Grey, Grey]]
 
 
 def pyramid(grey: Grey) -> Pyramid:
-    """Smoothed pictures and their slopes, coarse to fine; of a grey picture of `SIDE`."""
+    """Smoothed images and their gradients in x and y, coarse to fine, of a grey image (SIDE, SIDE)."""
     levels: Pyramid = []
     for shrink in _LEVELS:
         size = SIDE // shrink
@@ -56,35 +56,35 @@ def pyramid(grey: Grey) -> Pyramid:
 
 
 def shift(before: Pyramid, after: Pyramid) -> Shift:
-    """The motion of the picture from `before` to `after`; all zero where there is nothing to see."""
-    right = grows = down = 0.0
+    """Estimate the image motion from `before` to `after`; zero for images without texture."""
+    right = growth = down = 0.0
     first = last = 1e-9
     for (a, gx, gy), (b, _, _), steps in zip(before, after, _STEPS, strict=True):
         far, size = gx.shape
         columns, rows, across, along = _grid(size, far)
-        slopes = (gx * size, (gx * across + gy * along) * size, gy * size)
+        gradients = (gx * size, (gx * across + gy * along) * size, gy * size)
         target = a[:far]
         for step in range(steps):
-            at = columns + np.float32(size) * (np.float32(right) + np.float32(grows) * across)
-            height = rows + np.float32(size) * (np.float32(down) + np.float32(grows) * along)
-            seen = cv2.remap(b, at, height, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            misfit = target - seen
-            weight = ((at >= 0) & (at <= size - 1)) / (1.0 + (misfit / _STRANGE) ** 2)
+            x = columns + np.float32(size) * (np.float32(right) + np.float32(growth) * across)
+            y = rows + np.float32(size) * (np.float32(down) + np.float32(growth) * along)
+            warped = cv2.remap(b, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            residual = target - warped
+            weight = ((x >= 0) & (x <= size - 1)) / (1.0 + (residual / _ROBUST_SCALE) ** 2)
             if step == 0 and size == SIDE:
-                still = target - b[:far]
-                first = float((still * still).mean()) + 1e-9
-            weighted = [slope * weight for slope in slopes]
-            matrix = np.array([[float(np.vdot(w, s)) for s in slopes] for w in weighted])
+                difference = target - b[:far]
+                first = float((difference * difference).mean()) + 1e-9
+            weighted = [gradient * weight for gradient in gradients]
+            matrix = np.array([[float(np.vdot(w, s)) for s in gradients] for w in weighted])
             matrix[np.diag_indices(3)] += 0.1 * target.size
-            change = np.linalg.solve(matrix, [float(np.vdot(w, misfit)) for w in weighted])
-            right, grows, down = right + change[0], grows + change[1], down + change[2]
-            last = float((misfit * misfit).mean())
-        right, grows, down = (
+            change = np.linalg.solve(matrix, [float(np.vdot(w, residual)) for w in weighted])
+            right, growth, down = right + change[0], growth + change[1], down + change[2]
+            last = float((residual * residual).mean())
+        right, growth, down = (
             float(np.clip(right, -0.5, 0.5)),
-            float(np.clip(grows, -0.5, 0.5)),
+            float(np.clip(growth, -0.5, 0.5)),
             float(np.clip(down, -0.5, 0.5)),
         )
-    return Shift(right, grows, down, 1.0 - last / first)
+    return Shift(right, growth, down, 1.0 - last / first)
 
 
 @lru_cache(maxsize=4)

@@ -1,4 +1,4 @@
-"""What the doctor knows of a drive: its numbers, and with `Looks` (features.py) its pictures."""
+"""The numeric columns of a drive."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from daydrive.data.store.store import DriveInfo, Store
 Column = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-NOT_NUMBERS = ("drive", "frame", "image", "action")
+NON_NUMERIC = ("drive", "frame", "image", "action")
 STANDING = 0.5
-"""m/s, below which a car may be standing"""
+"""Speed in m/s below which a car may be standing."""
 
 
 @dataclass(frozen=True)
 class Readings:
-    """N neighbouring frames of a drive from row `start` of the store.
+    """Actions and values of N consecutive frames of a drive, from row `start` of the store.
 
-    actions (N, 4); values: (N,) each, `time` in s and the source's own; meanings: what the source says of these.
+    actions (N, 4). values: (N,) each, `time` in s and those of the source. meanings: the source's descriptions of them.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Readings:
 
     @property
     def speed(self) -> Column | None:
-        """(N,) m/s by the unit that the source says, negative where the car goes backwards; None where unknown."""
+        """(N,) m/s, converted from the unit in the source's description, negative in reverse; None if unknown."""
         speed = self.values.get("speed")
         if speed is None or not np.isfinite(speed).any():
             return None
@@ -51,31 +51,31 @@ class Readings:
 
     @property
     def speed_is_known(self) -> bool:
-        """Whether the source says its unit."""
+        """Whether the source's description of the speed states its unit."""
         meaning = self.meanings.get("speed", "").lower()
         return any(unit in meaning for unit in ("m/s", "mph", "km/h", "kmh"))
 
 
 def unit_of_speed(meaning: str) -> float:
-    """m/s in one of the unit that a source describes its speed with; m/s where it says no other."""
-    said = meaning.lower()
-    if "mph" in said:
+    """Factor from the unit in the description of a speed to m/s; 1 without a known unit."""
+    text = meaning.lower()
+    if "mph" in text:
         return 0.44704
-    return 1 / 3.6 if "km/h" in said or "kmh" in said else 1.0
+    return 1 / 3.6 if "km/h" in text or "kmh" in text else 1.0
 
 
 def numeric_columns(store: Store) -> list[str]:
-    """`time` and the source's own values, without the scores that daydrive adds."""
+    """Names of the float columns: `time` and the values of the source, without scores added by daydrive."""
     scores = store.metadata.get("scores", {})
     return [
         column.name
         for column in store.schema
-        if column.name not in NOT_NUMBERS and column.name not in scores and str(column.type) in ("float", "double")
+        if column.name not in NON_NUMERIC and column.name not in scores and str(column.type) in ("float", "double")
     ]
 
 
-def read(store: Store, drive: DriveInfo, first: int, last: int) -> Readings:
-    """Frames [first, last) of a drive, without touching the pictures."""
+def read_frames(store: Store, drive: DriveInfo, first: int, last: int) -> Readings:
+    """Read frames [first, last) of a drive without the images."""
     rows = drive.start + np.arange(first, last)
     values = store.read_values(rows, numeric_columns(store))
     return Readings(
@@ -84,12 +84,12 @@ def read(store: Store, drive: DriveInfo, first: int, last: int) -> Readings:
     )  # fmt: skip
 
 
-def runs(bad: Flags) -> Iterator[tuple[int, int]]:
-    """First and one after the last of each run of true."""
-    edges = np.flatnonzero(np.diff(bad, prepend=False, append=False))
+def intervals(flags: Flags) -> Iterator[tuple[int, int]]:
+    """Yield the half-open interval [first, end) of each sequence of consecutive true values."""
+    edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
     yield from ((int(a), int(b)) for a, b in edges.reshape(-1, 2))
 
 
-def longest_run(bad: Flags) -> tuple[int, int]:
-    """The longest one; (0, 0) where there is none."""
-    return max(runs(bad), key=lambda run: run[1] - run[0], default=(0, 0))
+def longest_interval(flags: Flags) -> tuple[int, int]:
+    """The longest interval of true values, [first, end); (0, 0) if there is none."""
+    return max(intervals(flags), key=lambda interval: interval[1] - interval[0], default=(0, 0))

@@ -1,4 +1,4 @@
-"""Factors between units that people mix up."""
+"""Factors of common unit mix-ups."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import math
 from typing import NamedTuple
 
 
-class Mixed(NamedTuple):
-    """factor: by which what the store says is too large; said: what was taken for what."""
+class UnitMixUp(NamedTuple):
+    """factor: by which the stored values are too large. description: of the mix-up."""
 
     factor: float
-    said: str
+    description: str
 
 
 STEERING = (
-    Mixed(math.degrees(1.0), "degrees taken for radians"),
-    Mixed(math.radians(1.0), "radians taken for degrees"),
-    Mixed(100.0, "percent taken for a share"),
-    Mixed(0.01, "a share taken for percent"),
+    UnitMixUp(math.degrees(1.0), "degrees mistaken for radians"),
+    UnitMixUp(math.radians(1.0), "radians mistaken for degrees"),
+    UnitMixUp(100.0, "percent mistaken for a share"),
+    UnitMixUp(0.01, "a share mistaken for percent"),
 )
 SPEED = (
-    Mixed(3.6, "km/h taken for m/s"),
-    Mixed(1 / 3.6, "m/s taken for km/h"),
-    Mixed(1 / 0.44704, "miles per hour taken for m/s"),
-    Mixed(0.44704, "m/s taken for miles per hour"),
-    Mixed(1.609344, "km/h taken for miles per hour"),
-    Mixed(1 / 1.609344, "miles per hour taken for km/h"),
+    UnitMixUp(3.6, "km/h mistaken for m/s"),
+    UnitMixUp(1 / 3.6, "m/s mistaken for km/h"),
+    UnitMixUp(1 / 0.44704, "miles per hour mistaken for m/s"),
+    UnitMixUp(0.44704, "m/s mistaken for miles per hour"),
+    UnitMixUp(1.609344, "km/h mistaken for miles per hour"),
+    UnitMixUp(1 / 1.609344, "miles per hour mistaken for km/h"),
 )
 TOO_FAST = (SPEED[0], SPEED[2])
 NEAR = 1.2
-"""A measured factor within this of a known one is that one."""
+"""Maximum ratio between a measured factor and that of the matching mix-up."""
 
 
-def known(factor: float, units: tuple[Mixed, ...], near: float = NEAR) -> Mixed | None:
-    """The mix-up whose factor is nearest to the measured one, if any is near."""
+def match_mix_up(factor: float, units: tuple[UnitMixUp, ...], near: float = NEAR) -> UnitMixUp | None:
+    """Return the mix-up whose factor is closest to the measured one, or None if none is within `near`."""
     best = min(units, key=lambda unit: abs(math.log(unit.factor / factor)))
     return best if abs(math.log(best.factor / factor)) < math.log(near) else None

@@ -11,7 +11,7 @@ import numpy as np
 
 from daydrive.data.kinematics import clock
 from daydrive.data.sources.base import Option, Options, action
-from daydrive.data.sources.carla.measured import MeasuredRoute
+from daydrive.data.sources.carla.leaderboard import LeaderboardRoute
 from daydrive.data.sources.carla.own import OwnRecording
 from daydrive.data.sources.carla.readings import VALUES, Recording
 from daydrive.data.sources.files import find_folders
@@ -82,7 +82,7 @@ class CarlaSource:
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
         if options["split"] not in SPLITS:
-            raise UserError(f"--split {options['split']}: has to be by-route or by-town")
+            raise UserError(f"--split {options['split']}: must be by-route or by-town")
         recordings = _recordings(root, options["camera"], options["recorded_hz"])
         times = [recording.times() for recording in recordings]
         rates = clock.shared_hz([(r.folder, t) for r, t in zip(recordings, times, strict=True)], options["hz"])
@@ -105,9 +105,9 @@ class CarlaSource:
 
 
 def _recordings(root: Path, camera: str | None, recorded_hz: float | None) -> list[Recording]:
-    folders = find_folders(root, lambda f: MeasuredRoute.matches(f) or OwnRecording.matches(f), DEPTH)
+    folders = find_folders(root, lambda f: LeaderboardRoute.matches(f) or OwnRecording.matches(f), DEPTH)
     own = [OwnRecording(root, folder) for folder in folders if OwnRecording.matches(folder)]
-    routes = [MeasuredRoute(root, folder, 1.0, camera) for folder in folders if not OwnRecording.matches(folder)]
+    routes = [LeaderboardRoute(root, folder, 1.0, camera) for folder in folders if not OwnRecording.matches(folder)]
     found: list[Recording] = [*own, *routes]
     if not found:
         raise UserError(
@@ -128,7 +128,7 @@ def _recordings(root: Path, camera: str | None, recorded_hz: float | None) -> li
     return [replace(route, hz=hz) for route in routes]
 
 
-def _estimate_rate(routes: Sequence[MeasuredRoute], root: Path) -> float:
+def _estimate_rate(routes: Sequence[LeaderboardRoute], root: Path) -> float:
     """Frames per second, estimated from the speed and the distance between images."""
     rates = []
     for route in routes[:: max(1, len(routes) // MAX_ROUTES)][:MAX_ROUTES]:

@@ -11,7 +11,7 @@ __all__ = ["LeRobotSource", "local_copy"]
 
 
 def local_copy(name: str) -> Path | None:
-    """Where LeRobot keeps a dataset that it downloaded, `OWNER/NAME`: below HF_LEROBOT_HOME, or HF_HOME's `lerobot`."""
+    """The folder of a downloaded dataset `OWNER/NAME` in HF_LEROBOT_HOME, by default `lerobot` in HF_HOME; or None."""
     hub = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
     folder = Path(os.environ.get("HF_LEROBOT_HOME") or Path(hub) / "lerobot") / name
     return folder if (folder / "meta" / "info.json").is_file() else None

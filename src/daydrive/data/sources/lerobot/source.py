@@ -128,7 +128,7 @@ class LeRobotSource:
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
         if options["split"] not in (None, "official", "by-drive"):
-            raise UserError(f"--split {options['split']}: has to be official or by-drive")
+            raise UserError(f"--split {options['split']}: must be official or by-drive")
         info = Info.read(root)
         hz = float(options["hz"] or info.fps)
         if hz > info.fps * clock.SAME_RATE:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from daydrive.data.kinematics.ego_motion import Rates
 from daydrive.data.kinematics.signals import covered
-from daydrive.data.sources.nuscenes.tables import Record, records
+from daydrive.data.sources.nuscenes.records import Record, records
 from daydrive.errors import UserError
 
 Array = npt.NDArray[np.float64]

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from daydrive.data.sources.nuscenes.tables import Record, read_table, record_location, records
+from daydrive.data.sources.nuscenes.records import Record, read_table, record_location, records
 from daydrive.errors import UserError, did_you_mean
 
 Array = npt.NDArray[np.float64]

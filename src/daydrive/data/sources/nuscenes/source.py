@@ -78,7 +78,7 @@ class NuScenesSource:
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
         if options["split"] not in (None, "official", "by-drive"):
-            raise UserError(f"--split {options['split']}: has to be official or by-drive")
+            raise UserError(f"--split {options['split']}: must be official or by-drive")
         version = _version(root, options["version"])
         table = root / version / READINGS
         scenes = read_scenes(root, version, options["camera"])

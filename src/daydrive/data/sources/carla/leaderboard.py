@@ -46,8 +46,8 @@ _WEATHER_AND_DATE = re.compile(r"_?weather_?\d+|_w\d+(?=_|$)|(?:_\d\d){4,6}$", r
 
 
 @dataclass(frozen=True)
-class MeasuredRoute:
-    """A route. hz: its rate. camera: view or image folder, None for the front camera."""
+class LeaderboardRoute:
+    """A route of the CARLA Leaderboard. hz: its rate. camera: view or image folder, None for the front camera."""
 
     root: Path
     folder: Path
