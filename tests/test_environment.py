@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from daydrive.data.progress import PrepareProgress
 
 from daydrive import cli, distributed, perceptual
 from daydrive.cli.environment import wandb_overrides
@@ -18,6 +17,7 @@ from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
 from daydrive.distributed import adopt_slurm, first_host
 from daydrive.errors import UserError
+from daydrive.progress import DriveProgress
 from daydrive.training import run as run_module
 from helpers.open_formats import write_lerobot
 from helpers.paths import REPO
@@ -193,10 +193,10 @@ def test_no_color(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("NO_COLOR", no_color)
-    with PrepareProgress([4], [4]):
+    with DriveProgress([4], [4]):
         pass
-    told = "".join(capsys.readouterr())
-    assert told and bool(re.search(r"\x1b\[[0-9;]*[34][0-9]", told)) == coloured
+    output = "".join(capsys.readouterr())
+    assert output and bool(re.search(r"\x1b\[[0-9;]*[34][0-9]", output)) == coloured
 
 
 def test_the_table_of_the_guide_has_them_all() -> None:
