@@ -1,4 +1,4 @@
-"""The same as `daydrive benchmark`."""
+"""Equivalent to `daydrive benchmark`."""
 
 from daydrive.cli import main
 

@@ -1,4 +1,4 @@
-"""The same as `daydrive dream-speed`."""
+"""Equivalent to `daydrive dream-speed`."""
 
 from daydrive.cli import main
 

@@ -1,4 +1,4 @@
-"""The same as `daydrive evaluate`."""
+"""Equivalent to `daydrive evaluate`."""
 
 from daydrive.cli import main
 

@@ -1,4 +1,4 @@
-"""The same as `daydrive find-lr`."""
+"""Equivalent to `daydrive find-lr`."""
 
 from daydrive.cli import main
 

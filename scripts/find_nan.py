@@ -1,4 +1,4 @@
-"""The same as `daydrive find-nan`."""
+"""Equivalent to `daydrive find-nan`."""
 
 from daydrive.cli import main
 

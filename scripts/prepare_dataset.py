@@ -1,4 +1,4 @@
-"""The same as `daydrive prepare-dataset`."""
+"""Equivalent to `daydrive prepare-dataset`."""
 
 from daydrive.cli import main
 

@@ -1,4 +1,4 @@
-"""The same as `daydrive record`."""
+"""Equivalent to `daydrive record`."""
 
 from daydrive.cli import main
 

@@ -1,4 +1,4 @@
-"""The same as `daydrive replay`."""
+"""Equivalent to `daydrive replay`."""
 
 from daydrive.cli import main
 

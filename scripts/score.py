@@ -1,4 +1,4 @@
-"""The same as `daydrive score`."""
+"""Equivalent to `daydrive score`."""
 
 from daydrive.cli import main
 

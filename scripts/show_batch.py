@@ -1,4 +1,4 @@
-"""The same as `daydrive show-batch`."""
+"""Equivalent to `daydrive show-batch`."""
 
 from daydrive.cli import main
 

@@ -1,4 +1,4 @@
-"""The same as `daydrive train`."""
+"""Equivalent to `daydrive train`."""
 
 from daydrive.cli import main
 

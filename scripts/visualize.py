@@ -1,4 +1,4 @@
-"""The same as `daydrive visualize`."""
+"""Equivalent to `daydrive visualize`."""
 
 from daydrive.cli import main
 

@@ -195,8 +195,8 @@ def test_no_color(
     monkeypatch.setenv("NO_COLOR", no_color)
     with DriveProgress([4], [4]) as progress:
         progress.say("careful", "bold yellow")
-    told = "".join(capsys.readouterr())
-    assert told and bool(re.search(r"\x1b\[[0-9;]*[34][0-9]", told)) == coloured
+    output = "".join(capsys.readouterr())
+    assert output and bool(re.search(r"\x1b\[[0-9;]*[34][0-9]", output)) == coloured
 
 
 def test_the_table_of_the_guide_has_them_all() -> None:

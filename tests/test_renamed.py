@@ -19,7 +19,7 @@ def test_an_old_name_means_the_new_one(
 ) -> None:
     words, warnings = current_names([*old, "--output", "x"])
     assert words == [*new, "--output", "x"] and len(warnings) == 1 and new[-1] in warnings[0]
-    monkeypatch.setattr(sys, "argv", ["daydrive", *old, "1", "--help"])
+    monkeypatch.setattr(sys, "argv", ["daydrive", *old, "8", "--help"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     out, err = capfd.readouterr()

@@ -1,4 +1,4 @@
-"""The smallest adapter: a world that stands still. Any model takes its place with the same three members.
+"""A minimal adapter for evaluating an external model: it repeats the last context frame.
 
 python scripts/evaluate.py --adapter examples/adapters/copy_last.py:load --checkpoint WEIGHTS --data-root STORE …
 """
@@ -25,5 +25,5 @@ class CopyLast:
 
 
 def load(checkpoint: Path, device: torch.device) -> CopyLast:
-    """A model would read its weights from `checkpoint` here and compute on `device`."""
+    """A real adapter loads weights from `checkpoint` onto `device` here."""
     return CopyLast()

@@ -168,6 +168,6 @@ def _check(model: WorldModel, images: Tensor, actions: Tensor) -> None:
         )
     if actions.shape[1] < context:
         raise UserError(
-            f"actions have {actions.shape[1]} steps, {context - 1} of which lie between the context frames; at least "
-            f"{context} are needed, one more for each frame to predict"
+            f"actions have {actions.shape[1]} steps, {context - 1} of which lie between the context frames; give at "
+            f"least {context}, one more for each frame to predict"
         )

@@ -204,10 +204,10 @@ def test_the_model_suite_measures_everything(trained: Path, road_store: Path, tm
         (["data", "--checkpoint", "RUN"], "for the suites 'model' and 'all', not for 'data'"),
         (["training", "--adapter", "a.py:b@c"], "for the suites 'model' and 'all', not for 'training'"),
         (["model", "--checkpoint", "RUN", "--config", "a.yaml"], "--config is for the suites 'training' and 'all'"),
-        (["data", "--data-root", "STORE"], "'data' draws its own drives"),
+        (["data", "--data-root", "STORE"], "'data' generates its own drives"),
         (["model", "--checkpoint", "nowhere"], "there is no checkpoint nowhere"),
         (["model", "--checkpoint", "RUN", "--output", "."], "is a folder; give a file"),
-        (["model", "--checkpoint", "RUN", "--output", "a.png"], "the metrics are JSON"),
+        (["model", "--checkpoint", "RUN", "--output", "a.png"], "name the JSON file"),
         (["model", "--checkpoint", "RUN", "--data-root", "SMALL"], "expects images of 64x64 and the store"),
         (["model", "--checkpoint", "RUN", "--adapter", "a.py:load"], "has to be FILE.py:NAME@CHECKPOINT"),
         (["model", "--checkpoint", "RUN", "--adapter", "a.py:load@b"], "there is no file a.py"),
@@ -241,7 +241,7 @@ def test_all_suites_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     result = read_json(output, "benchmark")
     names = ("model", "data", "training")
     assert result["suite"] == "all" and result["raw"] == {name: [1] for name in names}
-    assert result["ratios"].keys() == {f"{name}_{kind}" for name in names for kind in ("speed", "told")}
+    assert result["ratios"].keys() == {f"{name}_{kind}" for name in names for kind in ("speed", "compared")}
     assert result["targets"]["data_speed"] == {"what": "more", "target": ">= 3", "met": False}
     assert result["targets"]["data_compared"] == {"what": "to compare", "target": "", "met": None}
     assert result["not_measured"].keys() == {f"{name}_gpu" for name in names}

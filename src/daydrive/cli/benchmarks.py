@@ -48,9 +48,10 @@ def benchmark(
     quick: Annotated[bool, typer.Option("--quick", help="few repetitions: a smoke test, not a measurement")] = False,
     device: Device = "auto",
 ) -> None:
-    """Benchmark rollouts, data loading and training against targets and other models.
+    """Benchmark rollouts, data loading and training.
 
-    Writes a table, a JSON file and an image. Suite model: latency, throughput, memory, FLOPs and energy, on the CPU and
+    Prints tables and writes a JSON file and an image, with targets and other models for comparison. Suite model:
+    latency, throughput, memory, FLOPs and energy, on the CPU and
     the GPU if there is one. Suite data: the data loader. Suite training: training steps, loading, saving and logging.
     """
     from daydrive.benchmarks.findings import table
@@ -149,7 +150,10 @@ def dream_speed(
     frames: Annotated[int, typer.Option(help="frames to predict")] = 1000,
     device: Device = "auto",
 ) -> None:
-    """Measure speed and stability of a long rollout; prints JSON."""
+    """Measure speed and stability of a long rollout.
+
+    Prints JSON.
+    """
     import json
 
     from daydrive.benchmarks.model import rollout_speed

@@ -15,7 +15,10 @@ app.add_typer(configs, name="configs")
 
 @configs.callback()
 def list_configs(context: typer.Context) -> None:
-    """List the configs that come with daydrive, by the names that --config accepts; `configs copy` copies one."""
+    """List the configs that come with daydrive.
+
+    --config accepts their names; `configs copy` copies one.
+    """
     from daydrive.config.files import config_names, describe
 
     if context.invoked_subcommand is None:

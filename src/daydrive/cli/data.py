@@ -79,7 +79,10 @@ def score(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Add a column with the difficulty of each frame, for data.curriculum.by."""
+    """Add a column with the difficulty of each frame.
+
+    The setting data.curriculum.by refers to it.
+    """
     from functools import partial
 
     from daydrive.data.quality import scores
@@ -115,7 +118,10 @@ def show_batch(
     output: Annotated[Path, typer.Option(help="PNG file")] = Path("batch.png"),
     overrides: Overrides = None,
 ) -> None:
-    """Show clips as training sees them: in training order, augmented, with their actions."""
+    """Show clips as training sees them.
+
+    In training order and augmented, with their actions.
+    """
     from daydrive.config import load_config
     from daydrive.data.defaults import find_store
     from daydrive.data.sampling.augment import DrivingAugmentation
@@ -164,9 +170,9 @@ def show_batch(
 
 @app.command()
 def find_nan(store: Annotated[Path, typer.Argument(help="store")]) -> None:
-    """Read every row and decode every image of a store; report what is damaged, NaN or out of range.
+    """Find damaged images, NaN and values out of range.
 
-    Exit code 0 if nothing is found, else 1.
+    Reads every row and decodes every image of a store. Exit code 0 if nothing is found, else 1.
     """
     from daydrive.data.quality.check import find_bad_rows
     from daydrive.data.store.store import Store

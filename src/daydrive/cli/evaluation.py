@@ -43,9 +43,10 @@ def evaluate(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Evaluate a checkpoint against baselines; writes metrics, images and a report.
+    """Evaluate a model against baselines.
 
-    An interrupted evaluation continues when run again. Under torchrun the processes share the clips.
+    Writes metrics, images and a report. An interrupted evaluation continues when run again. Under torchrun the
+    processes share the clips.
     """
     from daydrive.devices import find_device
     from daydrive.distributed import first_process
@@ -94,7 +95,10 @@ def evaluate(
 
 @app.command()
 def fetch_weights(network: Annotated[str, typer.Argument(help="vgg16 or alexnet")]) -> None:
-    """Download a network for LPIPS and `loss.perceptual`. No other command downloads anything."""
+    """Download a network for LPIPS and `loss.perceptual`.
+
+    No other command downloads anything.
+    """
     from daydrive.perceptual import BACKBONES, fetch_weights
 
     if network not in BACKBONES:
@@ -111,7 +115,10 @@ def demo(
     clips: Annotated[int, typer.Option(min=2, help="number of clips to evaluate")] = 64,
     overrides: Overrides = None,
 ) -> None:
-    """Run the whole pipeline on a laptop CPU: generate drives, train, evaluate. Continues after an interruption."""
+    """Run the whole pipeline on a laptop CPU.
+
+    Generates drives, trains and evaluates. Continues after an interruption.
+    """
     from daydrive.demo import run_demo
 
     raise typer.Exit(run_demo(folder, data_root, config, overrides or [], drives, clips))

@@ -7,15 +7,44 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from daydrive.errors import UserError
 
+ORDER = (
+    "demo",
+    "configs",
+    "prepare-dataset",
+    "record",
+    "data",
+    "show-batch",
+    "find-nan",
+    "score",
+    "train",
+    "find-lr",
+    "replay",
+    "evaluate",
+    "fetch-weights",
+    "visualize",
+    "benchmark",
+    "dream-speed",
+)
+"""Order of the commands in `daydrive --help`: that of a typical workflow."""
+
+
+class WorkflowGroup(TyperGroup):
+    """Lists commands in the order of `ORDER`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
 app = typer.Typer(
+    cls=WorkflowGroup,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="World models of driving: prepare drives, train, evaluate, benchmark, visualize. --debug shows tracebacks.",
+    help="Train and evaluate world models of driving.\n\n--debug shows the traceback of an error.",
 )
 
 NUMBER = re.compile(r"-?\d+(\.\d*)?([eE]-?\d+)?|-?\.\d+")

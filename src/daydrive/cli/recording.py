@@ -36,9 +36,10 @@ def record(
     ] = None,
     timeout: Annotated[float | None, typer.Option(min=0.1, help="carla: for a response, seconds; default: 20")] = None,
 ) -> None:
-    """Record drives into folders of images and actions, for the dataset `folder` or `carla`.
+    """Record drives in CARLA or a Gymnasium environment.
 
-    Each drive is written atomically; running the same command again records the missing drives.
+    Writes folders of images and actions, for the dataset `folder` or `carla`. Each drive is written atomically;
+    running the same command again records the missing drives.
     """
     folder = output or Path("data") / "recorded" / env.rsplit("/", 1)[-1]
     options = {

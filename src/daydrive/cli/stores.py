@@ -18,7 +18,10 @@ Place = Annotated[str, typer.Argument(metavar="STORE", help="store: a path, s3:/
 
 @stores.command("sources")
 def list_sources() -> None:
-    """List all datasets, built-in and from other packages, with their formats and options."""
+    """List all datasets with their formats and options.
+
+    Built-in ones and those of other packages.
+    """
     from rich.console import Console
 
     from daydrive.cli.tables import print_sources
@@ -31,7 +34,10 @@ def info(
     store: Place,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Summarize a store: frames, drives, splits, origin of its actions, and the range of every column."""
+    """Summarize a store.
+
+    Frames, drives, splits, origin of the actions, and the range of every column.
+    """
     import json
 
     from rich.console import Console
@@ -55,7 +61,10 @@ def show(
     images: Annotated[int, typer.Option(min=1, max=512, help="images per drive")] = 24,
     output: Annotated[Path | None, typer.Option(help="folder; default: show/STORE")] = None,
 ) -> None:
-    """Draw images and actions of drives on a timeline: a PNG per drive, and an HTML page with all of them."""
+    """Draw images and actions of drives on a timeline.
+
+    Writes a PNG per drive, and an HTML page with all of them.
+    """
     from daydrive.data.store.store import Store
     from daydrive.viz.gallery import choose_drives
     from daydrive.viz.gallery import show as write
@@ -76,7 +85,10 @@ def split(
     test: Annotated[float, typer.Option(help="fraction of the frames for test")] = 0.1,
     output: Annotated[Path | None, typer.Option(help="new store that shares files; default: in place")] = None,
 ) -> None:
-    """Split a store anew without rewriting images; drives that belong together stay in one split."""
+    """Split a store anew without rewriting images.
+
+    Drives that belong together stay in one split.
+    """
     from daydrive.data.store.resplit import resplit, split_counts
 
     made = resplit(store, by, seed=seed, val=val, test=test, output=output)
@@ -90,7 +102,10 @@ def export(
     output: Annotated[Path, typer.Option(help="folder of the dataset, which must not exist")],
     split: Annotated[str | None, typer.Option(help="only train, val or test; default: all")] = None,
 ) -> None:
-    """Export a store as a LeRobot dataset, version 3.0 (Parquet and H.264)."""
+    """Export a store as a LeRobot dataset.
+
+    Version 3.0: Parquet and H.264.
+    """
     from daydrive.data.export import export_lerobot
 
     print(f"dataset: {export_lerobot(store, output, split)}")
@@ -104,7 +119,10 @@ def merge(
         str | None, typer.Option(metavar="W...", help="sampling weight of each store in training; default: 1 each")
     ] = None,
 ) -> None:
-    """Combine several stores into a mix to train from, without copying data."""
+    """Combine several stores into a mix to train from.
+
+    No data is copied.
+    """
     from daydrive.data.store.concat import merge as run
 
     mix = run(members, output, None if weights is None else numbers(weights, "--weights"))
@@ -118,9 +136,10 @@ def doctor(
     store: Place,
     output: Annotated[Path | None, typer.Option(help="folder of the report; default: the store")] = None,
 ) -> None:
-    """Diagnose a store: problems with evidence and fixes, as an HTML report and doctor.json.
+    """Diagnose a store.
 
-    Exit code 0 if there are only notes, 1 with warnings, 3 with findings that are fatal for training.
+    Writes problems with evidence and fixes as an HTML report and doctor.json. Exit code 0 if there are only notes,
+    1 with warnings, 3 with findings that are fatal for training.
     """
     from daydrive.data.quality.doctor import finding as findings
     from daydrive.data.quality.doctor.cache import diagnosis, save_diagnosis
@@ -165,7 +184,10 @@ def actions(
         typer.Option(help="GPS time of the first frame, seconds; default: from the video's creation time"),
     ] = None,
 ) -> None:
-    """Write an actions.csv for videos that have none: steering from the image motion, pedals from a *.gpx track."""
+    """Estimate the actions of videos without actions.csv.
+
+    Writes an actions.csv with steering from the image motion and pedals from a *.gpx track.
+    """
     from daydrive.data.kinematics.dashcam import videos_without_actions, write_actions
 
     for file in videos_without_actions(folder):

@@ -36,7 +36,10 @@ def train(
     device: Device = "auto",
     overrides: Overrides = None,
 ) -> None:
-    """Train a model on a store; writes a run folder with checkpoints, curves and images."""
+    """Train a model on a store.
+
+    Writes a run folder with checkpoints, curves and images.
+    """
     from daydrive.config import load_config
     from daydrive.devices import find_device
     from daydrive.training.run import train_run
@@ -68,7 +71,10 @@ def find_lr(
     device: Device = "auto",
     overrides: Overrides = None,
 ) -> None:
-    """Find a learning rate for a config by a sweep, with a plot of the loss curve."""
+    """Find a learning rate for a config by a sweep.
+
+    Writes a plot of the loss curve and a JSON file.
+    """
     from daydrive.config import load_config
     from daydrive.devices import find_device
     from daydrive.training.lr_finder.finder import find_lr as find
@@ -85,9 +91,10 @@ def replay(
     data_root: Annotated[Path | None, typer.Option(help="store; default: its original location")] = None,
     device: Device = "auto",
 ) -> None:
-    """Repeat a training step whose loss or gradient was not finite, and report which clip causes it, and why.
+    """Repeat a training step that was not finite.
 
-    Exit code 0 if the failure is reproduced, else 1.
+    Reports which clip causes the loss or gradient that is not finite, and why. Exit code 0 if the failure is
+    reproduced, else 1.
     """
     from daydrive.devices import find_device
     from daydrive.training.nonfinite import replay as again

@@ -11,7 +11,7 @@ from daydrive.cli.options import Checkpoint, Device, app
 from daydrive.errors import UserError
 
 kinds = typer.Typer(
-    no_args_is_help=True, help="Images and videos of a model's rollouts; the suffix selects .png, .mp4 or .gif."
+    no_args_is_help=True, help="Draw images and videos of rollouts. The suffix selects .png, .mp4 or .gif."
 )
 app.add_typer(kinds, name="visualize")
 
@@ -41,7 +41,10 @@ def rollout(
     adapter: Adapter = None,
     device: Device = "auto",
 ) -> None:
-    """Several clips: real frames, predicted frames and their difference."""
+    """Real frames, predicted frames and their difference.
+
+    For several clips at once.
+    """
     from daydrive.devices import find_device
     from daydrive.viz.views import rollouts as kind
     from daydrive.viz.views.clips import ClipQuery, view_rollouts
@@ -68,7 +71,10 @@ def steering_sweep(
     adapter: Adapter = None,
     device: Device = "auto",
 ) -> None:
-    """One moment predicted with five steering commands; in the road world beside the simulated futures."""
+    """One moment predicted with five steering commands.
+
+    In the road world beside the simulated futures.
+    """
     from daydrive.devices import find_device
     from daydrive.viz.views import steering_sweep as kind
     from daydrive.viz.views.clips import ClipQuery
@@ -99,7 +105,10 @@ def motion(
     adapter: UnsupportedAdapter = None,
     device: Device = "auto",
 ) -> None:
-    """Motion fields: optical flow, new content, and how much of the last real image still shows."""
+    """Optical flow, new content and retained content.
+
+    Requires a model with motion fields, such as the default architecture.
+    """
     from daydrive.devices import find_device
     from daydrive.viz.views import motion as kind
     from daydrive.viz.views.clips import ClipQuery, load_model_clip
@@ -127,7 +136,10 @@ def latent(
     adapter: UnsupportedAdapter = None,
     device: Device = "auto",
 ) -> None:
-    """Latents of real and of predicted frames, and the recurrent state of the dynamics."""
+    """Latents of real and of predicted frames.
+
+    Also the recurrent state of the dynamics. Requires a model with a grid of latents.
+    """
     from daydrive.devices import find_device
     from daydrive.viz.views import latents as kind
     from daydrive.viz.views.clips import ClipQuery, load_model_clip
@@ -156,7 +168,10 @@ def error(
     adapter: Adapter = None,
     device: Device = "auto",
 ) -> None:
-    """Error maps by steps ahead beside those of copying the last frame: mean over clips, and the first clip."""
+    """Error maps by steps ahead.
+
+    Mean over the clips, and the first clip, beside the maps of copying the last frame.
+    """
     from daydrive.devices import find_device
     from daydrive.viz.views import errors as kind
     from daydrive.viz.views.clips import ClipQuery, view_rollouts
@@ -183,7 +198,10 @@ def sheet(
     adapter: Adapter = None,
     device: Device = "auto",
 ) -> None:
-    """Many rollouts on one page, real above predicted, best first. For drives alone use `daydrive data show`."""
+    """Many rollouts on one page, best first.
+
+    Real frames above predicted ones. For drives alone use `daydrive data show`.
+    """
     from daydrive.devices import find_device
     from daydrive.viz.images import write_png
     from daydrive.viz.views.clips import ClipQuery, view_rollouts
@@ -206,7 +224,10 @@ def curves(
         float, typer.Option(min=0.0, max=0.999, help="smoothing of the loss: weight of the past, 0 for none")
     ] = 0.9,
 ) -> None:
-    """Training loss, validation PSNR and margin of one or several runs, from their logs."""
+    """Training curves of one or several runs.
+
+    Training loss, validation PSNR and margin, from their logs.
+    """
     from daydrive.viz.images import write_png
     from daydrive.viz.views import training_curves as kind
     from daydrive.viz.views.files import STILL, check_output

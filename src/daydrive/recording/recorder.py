@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daydrive.version import __version__
 from daydrive.data.images import encode
 from daydrive.errors import UserError
 from daydrive.files import check_folder, parents_made, read_json, replacing, write_json
 from daydrive.progress import DriveProgress
 from daydrive.types import ACTION_NAMES, Frame
+from daydrive.version import __version__
 from daydrive.workspace import exclusive_lock
 
 ACTIONS_FILE, METADATA_FILE, IMAGES_FOLDER = "actions.csv", "drive.json", "images"

@@ -80,6 +80,4 @@ def ranked_sheet(shown: Sequence[PredictedClip], hz: float, pixel_aspect: float 
 
 
 def _legend() -> Image:
-    return colour_scale(
-        ERRORS, "0", "128 levels of 255 or more", "error: absolute difference, mean over the colour channels"
-    )
+    return colour_scale(ERRORS, "0", "128 levels of 255 or more", "error: mean absolute difference over RGB")
