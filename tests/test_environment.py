@@ -14,10 +14,10 @@ from daydrive import cli, distributed, perceptual
 from daydrive.cli.environment import wandb_overrides
 from daydrive.config import Config, load_config
 from daydrive.data.prepare.prepare import prepare
-from daydrive.data.progress import PrepareProgress
 from daydrive.data.store.store import Store
 from daydrive.distributed import adopt_slurm, first_host
 from daydrive.errors import UserError
+from daydrive.progress import DriveProgress
 from daydrive.training import run as run_module
 from helpers.open_formats import write_lerobot
 from helpers.paths import REPO
@@ -193,8 +193,8 @@ def test_no_color(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("NO_COLOR", no_color)
-    with PrepareProgress([4], [4]):
-        pass
+    with DriveProgress([4], [4]) as progress:
+        progress.say("careful", "bold yellow")
     told = "".join(capsys.readouterr())
     assert told and bool(re.search(r"\x1b\[[0-9;]*[34][0-9]", told)) == coloured
 

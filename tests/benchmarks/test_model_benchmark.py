@@ -125,7 +125,7 @@ def test_frames_of_all_dreams_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_floors_and_our_model_dream_step_by_step_what_they_dream_at_once(trained: Path, road_store: Path) -> None:
     seen = scene.of_store(Store.open(road_store), 4, 1)
-    assert seen is not None and seen.image_size == (64, 64) and "drive" in seen.told
+    assert seen is not None and seen.image_size == (64, 64) and "drive" in seen.text
     context, actions = seen.context(4, batch=2), scene.swaying(6)[:, 3:].expand(2, -1, -1)
     model = load(trained).model
     for predictor, dreamed in (

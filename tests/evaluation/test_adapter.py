@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from daydrive.evaluation.subject import bind
 from torch import Tensor
 
 from daydrive.cli import app
 from daydrive.errors import UserError
 from daydrive.evaluation.adapter import AdaptedModel, Context, load_adapter
+from daydrive.evaluation.model_loading import bind
 from daydrive.files import read_json
 from helpers.paths import REPO
 from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, evaluated, figures, scene_store, steerer

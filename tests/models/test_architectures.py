@@ -15,8 +15,7 @@ from torch import Tensor
 from daydrive import checkpoint
 from daydrive.cli import app
 from daydrive.config import LossConfig, load_config, parse_config
-from daydrive.data.sampling.clips import read_clips
-from daydrive.data.sampling.loader import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.distributed import DistributedContext
 from daydrive.errors import UserError

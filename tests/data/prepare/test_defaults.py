@@ -11,7 +11,7 @@ from helpers.refusals import Refuse
 from helpers.drives import write_drive
 
 from daydrive.config import DataConfig, load_config
-from daydrive.config_files import config_names
+from daydrive.config.files import config_names
 from daydrive.data.defaults import defaults_of, find_store
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.sources import SOURCES

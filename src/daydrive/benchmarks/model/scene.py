@@ -18,7 +18,7 @@ REAL_TIME_HZ = 10.0
 
 class Scene(NamedTuple):
     """images: uint8 (1, C, 3, H, W), the longest context that any model asks for. hz: of real time.
-    told: in words, where they are from."""
+    text: in words, where they are from."""
 
     images: Tensor
     hz: float
