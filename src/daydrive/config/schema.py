@@ -65,6 +65,11 @@ class ModelConfig(Settings):
         """Height and width of the images that the settings are made for."""
         return self.image_size or (64, 64)
 
+    @property
+    def size_settings(self) -> str:
+        """What gives that size, for advice."""
+        return "model.image_size"
+
     def larger(self) -> list[str]:
         """Overrides that make the model larger, for advice: the setting that takes most memory last."""
         return []

@@ -54,6 +54,10 @@ class TextureConfig(ModelConfig):
         side = self.decoder.init_size * 2 ** len(self.decoder.stages)
         return side, side
 
+    @property
+    def size_settings(self) -> str:
+        return f"model.decoder.init_size = {self.decoder.init_size}, {len(self.decoder.stages)} stages"
+
     def larger(self) -> list[str]:
         return [f"model.latent_dim={2 * self.latent_dim}", f"model.hidden_dim={2 * self.hidden_dim}"]
 

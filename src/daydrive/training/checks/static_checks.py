@@ -53,8 +53,8 @@ def check_size(config: Config, store: Store) -> Iterator[Check]:
         )  # fmt: skip
     if min(height, width) != min(meant):
         yield _warning(
-            "size", f"{said}, and the model is meant for {meant[0]}x{meant[1]}; {remedy.format(*meant)}, or train a "
-            "model of its size"
+            "size", f"{said}, and the model is meant for {meant[0]}x{meant[1]} ({config.model.size_settings}); "
+            f"{remedy.format(*meant)}, or train a model of its size"
         )  # fmt: skip
 
 
