@@ -156,12 +156,6 @@ def recolour(pixels: Tensor, brightness: Tensor, contrast: Tensor, saturation: T
     return changed.add_(offset.view(wide))
 
 
-def _luma(pixels: Tensor) -> Tensor:
-    """(B, T, 3, H, W) → (B, T, 1, H, W)."""
-    red, green, blue = pixels.split(1, dim=2)
-    return (red * LUMA[0]).add_(green * LUMA[1]).add_(blue * LUMA[2])
-
-
 def enlarge_window(pixels: Tensor, side: Tensor, height: Tensor) -> Tensor:
     """float32 (B, T, C, H, W) → a window of each clip, enlarged to the same shape, bilinear.
 
