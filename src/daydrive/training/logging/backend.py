@@ -16,7 +16,7 @@ class Backend:
         """Figures by name; steps only grow."""
 
     def image(self, step: int, name: str, image: Image) -> None:
-        """picture: uint8 (H, W, 3)."""
+        """image: uint8 (H, W, 3)."""
 
     def video(self, step: int, name: str, gif: bytes, size: tuple[int, int]) -> None:
         """gif: a whole animated GIF; size: its height and width in pixels."""

@@ -34,10 +34,10 @@ class TensorBoardLog(Backend):
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._write(step, [Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
 
-    def frame(self, step: int, name: str, frame: Image) -> None:
+    def image(self, step: int, name: str, image: Image) -> None:
         png = io.BytesIO()
-        Pillow.fromarray(frame).save(png, "PNG", compress_level=PNG_EFFORT)
-        self._image(step, name, png.getvalue(), frame.shape[:2])
+        Pillow.fromarray(image).save(png, "PNG", compress_level=PNG_EFFORT)
+        self._image(step, name, png.getvalue(), image.shape[:2])
 
     def video(self, step: int, name: str, gif: bytes, size: tuple[int, int]) -> None:
         self._image(step, name, gif, size)
