@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from daydrive.data.progress import PrepareProgress
 
 from daydrive import cli, distributed, perceptual
 from daydrive.cli.environment import wandb_overrides
 from daydrive.config import Config, load_config
 from daydrive.data.prepare.prepare import prepare
-from daydrive.data.progress import PrepareProgress
 from daydrive.data.store.store import Store
 from daydrive.distributed import adopt_slurm, first_host
 from daydrive.errors import UserError
@@ -150,7 +150,7 @@ def test_what_is_set_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    assert distributed.processes_started() == 8 and not distributed.first_process()
+    assert distributed.launched_processes() == 8 and not distributed.is_first_process()
     assert (distributed.os.environ["MASTER_ADDR"], distributed.os.environ["MASTER_PORT"]) == ("here", "7")  # type: ignore[attr-defined]
 
 

@@ -5,7 +5,7 @@
 >>> [(drive.start, drive.frames) for drive in store.split("test")]
 [(96, 24), (120, 24), (144, 24), (168, 24)]
 
-Names are loaded when they are first used, so that importing daydrive costs nothing.
+Names are imported when they are first used, so that `import daydrive` is fast.
 """
 
 from typing import TYPE_CHECKING

@@ -23,13 +23,13 @@ __all__ = ["Clips", "Store", "UserError", "build_world_model", "evaluate", "load
 
 
 class Clips(Dataset[tuple[Tensor, Tensor]]):
-    """The clips of a store's split as a data set of PyTorch's, each as its images and actions.
+    """The clips of a store's split as a PyTorch dataset, each as its images and actions.
 
     Images are uint8 (T, 3, H, W), actions float32 (T-1, 4): steering [-1, 1], positive to the right, throttle [0, 1],
     brake [0, 1], gear -1, 0 or 1; `actions[t]` is what the driver did from frame t to frame t+1.
 
-    It can be pickled. Worker processes of a DataLoader are best started by `forkserver` or `spawn`: Lance, which reads
-    the store, promises nothing after a fork.
+    It can be pickled. Start worker processes of a DataLoader with `forkserver` or `spawn`: Lance, which reads the
+    store, does not support fork.
 
     Examples:
         >>> import daydrive
@@ -48,10 +48,10 @@ class Clips(Dataset[tuple[Tensor, Tensor]]):
         self, store: Store | str | Path, split: str = "train", length: int = 10, frame_skip: int = 1,
         where: str | None = None,
     ) -> None:  # fmt: skip
-        """store: open, or its path or URL. length: frames of a clip, T, `frame_skip` apart. where: a condition in SQL
-        over the store's columns and the actions' names, which all frames of a clip satisfy.
+        """store: a Store, or its path or URL. length: frames of a clip, T, `frame_skip` apart. where: a SQL
+        condition on the store's columns and the names of the actions, which all frames of a clip satisfy.
 
-        UserError where the store can't be read or the split has no clip of this length.
+        Raises UserError where the store cannot be read or the split has no clip of this length.
         """
         self.store = store if isinstance(store, Store) else Store.open(store)
         self._index = ClipIndex(self.store, split, length, frame_skip, where=where)
@@ -59,21 +59,21 @@ class Clips(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self._index)
 
-    def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
-        """Clip number `place`, counted from the end where it is negative; IndexError where there is none."""
-        return self.__getitems__([place])[0]
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """The clip with an index, negative from the end. Raises IndexError where there is none."""
+        return self.__getitems__([index])[0]
 
-    def __getitems__(self, places: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-        """Several at once, with one read of the store."""
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Several clips, with a single read of the store."""
         count = len(self)
-        batch = read_clips(self.store, [self._index.clip(int(k) + count * (k < 0)) for k in places])
+        batch = read_clips(self.store, [self._index.clip(int(k) + count * (k < 0)) for k in indices])
         return list(zip(batch.images.contiguous(), batch.actions, strict=True))
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> WorldModel:
     """The trained model of a checkpoint, on `device` and in evaluation mode.
 
-    path: a run folder, whose best checkpoint it is then, a checkpoint's folder or its `model.safetensors`.
+    path: a run folder (its best checkpoint is loaded), a checkpoint folder or its `model.safetensors`.
 
     Examples:
         >>> import daydrive
@@ -81,7 +81,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> WorldModel:
         >>> model.context_frames, model.image_size, model.training
         (4, (64, 64), False)
 
-    UserError where there is no checkpoint, with the file that is at fault where it can't be read.
+    Raises UserError where there is no checkpoint, with the name of the file that cannot be read.
     """
     model = checkpoint.load(Path(path), device).model
     assert isinstance(model, WorldModel)
@@ -89,10 +89,10 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> WorldModel:
 
 
 def rollout(model: WorldModel, images: Tensor, actions: Tensor, seed: int = 0) -> Tensor:
-    """The frames to come, as the model predicts them from the last real ones and what the driver does.
+    """Frames that the model predicts from context frames and actions.
 
-    images: uint8 (B, C, 3, H, W), the C real frames that the rollout begins with, as `model.context_frames` says.
-    actions: float32 (B, C-1+N, 4), of which the first C-1 lie between those. Returns uint8 (B, N, 3, H, W) on the
+    images: uint8 (B, C, 3, H, W), the C = `model.context_frames` real frames that the rollout starts with. actions:
+    float32 (B, C-1+N, 4), of which the first C-1 lie between the context frames. Returns uint8 (B, N, 3, H, W) on the
     model's device. The same `seed` gives the same frames; a model that draws no random numbers does not need one.
 
     Examples:
@@ -103,7 +103,7 @@ def rollout(model: WorldModel, images: Tensor, actions: Tensor, seed: int = 0) -
         >>> frames.shape, frames.dtype
         (torch.Size([1, 8, 3, 64, 64]), torch.uint8)
 
-    UserError where shapes or types are others.
+    Raises UserError for other shapes or types.
     """
     _check(model, images, actions)
     return rollout_uint8(model, images, actions, seed)
@@ -123,12 +123,13 @@ def evaluate(
     long: bool = False,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
-    """Measures a checkpoint on a store's split beside its baselines: what `evaluation.json` holds, and in the folder
-    `output` that file, `report.html`, images and videos.
+    """Evaluate a checkpoint on a store's split, beside its baselines. Returns the contents of `evaluation.json`, and
+    writes that file, `report.html`, images and videos to the folder `output`.
 
-    horizon: steps to predict, fewer where no two clips are that long. clips: how many, evenly chosen. seed: of which
-    clip lends its actions to which. counterfactual: also left, straight and right from one moment of the road world.
-    controllability: also whether the model obeys its driver. long: also rollouts of 200 and 1000 steps.
+    horizon: steps to predict, fewer where no two clips are that long. clips: number of clips, evenly spaced. seed: of
+    the assignment of other clips' actions. counterfactual: add rollouts with left, straight and right from one state of
+    the road world. controllability: add tests whether the model follows its actions. long: add rollouts of 200 and 1000
+    steps.
 
     Examples:
         >>> import daydrive
@@ -136,7 +137,7 @@ def evaluate(
         >>> found["clips"], found["split"]
         (4, 'test')
 
-    UserError for what doesn't fit together, before anything is computed or written.
+    Raises UserError for invalid arguments before anything is computed or written.
     """
     config = EvaluateConfig(
         split=split,
@@ -151,11 +152,11 @@ def evaluate(
 
 
 def _check(model: WorldModel, images: Tensor, actions: Tensor) -> None:
-    """UserError that says what is given and what is expected."""
+    """Raise UserError with the given and the expected shapes and types."""
     context, (height, width), action = model.context_frames, model.image_size, model.config.action_dim
     if images.ndim != 5 or images.shape[1:] != (context, 3, height, width) or images.dtype != torch.uint8:
         raise UserError(
-            f"images are {images.dtype} {tuple(images.shape)}; this model takes uint8 (B, {context}, 3, {height}, "
+            f"images are {images.dtype} {tuple(images.shape)}; this model expects uint8 (B, {context}, 3, {height}, "
             f"{width}), its {context} context frames"
         )
     if actions.ndim != 3 or actions.shape[::2] != (len(images), action) or not actions.is_floating_point():
@@ -165,6 +166,6 @@ def _check(model: WorldModel, images: Tensor, actions: Tensor) -> None:
         )
     if actions.shape[1] < context:
         raise UserError(
-            f"actions hold {actions.shape[1]} of them and {context - 1} lie between the context frames: give at least "
-            f"{context}, one for each frame to predict"
+            f"there are {actions.shape[1]} actions, of which {context - 1} lie between the context frames: give at "
+            f"least {context}, one for each frame to predict"
         )

@@ -1,4 +1,4 @@
-"""The whole way once: drives are drawn, a store prepared, a model trained and measured on roads it never saw."""
+"""The demo: generate drives, prepare a store, train a model, and evaluate it on roads it has not seen."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from daydrive.evaluation import EvaluateConfig, evaluate
 from daydrive.files import check_folder, read_json, write_text
 from daydrive.report.sentences import long_sentence, usable_sentence, verdict_sentence
 from daydrive.report.text import margins_markdown, margins_table
+from daydrive.training.context import TrainOptions
 from daydrive.training.run import train_run
-from daydrive.training.setup import TrainOptions
 
 DRIVES, CLIPS = 72, 64
 
@@ -32,12 +32,12 @@ def run_demo(
     drives: int = DRIVES,
     clips: int = CLIPS,
 ) -> int:
-    """Each part is done once: a second call skips what is there, one after an interruption goes on. The exit code.
+    """Run the demo; returns the exit code. Finished steps are skipped and an interrupted one is resumed.
 
-    overrides: of the config. drives: to draw; clips: to measure.
+    overrides: of the config. drives: number to generate. clips: number to evaluate.
     """
     console = Console(highlight=False, soft_wrap=True)
-    began = time.monotonic()
+    started = time.monotonic()
     settings = load_config(config_file, overrides)
     check_folder(run, "run folder")
     console.print("[bold]1/3 drives[/bold]")
@@ -45,13 +45,13 @@ def run_demo(
 
     console.print("[bold]2/3 training[/bold]")
     if _finished(run):
-        console.print(f"{run} is trained already, nothing to do.")
+        console.print(f"{run} is already trained, nothing to do.")
     else:
         code = train_run(settings, config_file, data_root, run, torch.device("cpu"), TrainOptions(resume=True))
         if code:
             return code
 
-    console.print("[bold]3/3 evaluation on roads it never saw[/bold]")
+    console.print("[bold]3/3 evaluation on unseen roads[/bold]")
     output = run / "evaluation"
     result = _evaluation_of(output, run, data_root)
     if result is None:
@@ -64,11 +64,11 @@ def run_demo(
     console.print(long_sentence(result))
     console.print(f"report, for a browser:   {output / 'report.html'}")
     console.print(f"real, predicted, copied: {output / 'strip.png'}")
-    console.print(f"the same as a film:      {output / 'rollouts.mp4'}")
-    console.print(f"curves with floors:      {output / 'horizon.png'}")
+    console.print(f"the same as a video:     {output / 'rollouts.mp4'}")
+    console.print(f"curves with baselines:   {output / 'horizon.png'}")
     console.print(f"left, straight, right:   {output / 'counterfactual.png'}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    console.print(f"{(time.monotonic() - began) / 60:.1f} minutes, peak memory {peak / 2**20:.1f} GiB")
+    console.print(f"{(time.monotonic() - started) / 60:.1f} minutes, peak memory {peak / 2**20:.1f} GiB")
     return 0
 
 
@@ -80,7 +80,7 @@ def _finished(run: Path) -> bool:
 
 
 def _evaluation_of(output: Path, run: Path, data_root: Path) -> dict | None:
-    """The figures that are there, if they are of this checkpoint and this store."""
+    """The existing evaluation, if it belongs to this checkpoint and this store."""
     file = output / "evaluation.json"
     if not file.is_file():
         return None

@@ -1,4 +1,4 @@
-"""What had another name before: the old one works for this version, with a warning that names the new one."""
+"""Renamed commands and flags: the old name works for this version, with a warning that names the new one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {("visualize", "fan"): ("visualize", "steering-sweep")}
 FLAGS: dict[str, dict[str, str]] = {"evaluate": {"--card": "--controllability"}}
-"""By command, the new name by the old one."""
+"""Old → new name of flags, by command."""
 
 
 def current_names(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The command line with today's names, and a warning for each that was replaced.
+    """The command line with current names, and a warning for each replaced name.
 
     >>> current_names(["evaluate", "--card"])
     (['evaluate', '--controllability'], ['--card is now called --controllability'])

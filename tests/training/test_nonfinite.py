@@ -24,7 +24,7 @@ from daydrive.data.store.store import TABLE, Store
 from daydrive.errors import UserError
 from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
-from daydrive.training.nonfinite import TrainingFailed, bad_actions, examine, explain, nonfinite_error, replay
+from daydrive.training.nonfinite import NonfiniteStepError, bad_actions, examine, explain, nonfinite_error, replay
 from daydrive.training.resume import fit_to_store
 from daydrive.types import Batch, Clip
 from helpers.refusals import replace_table
@@ -82,7 +82,7 @@ def record_of(folder: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def fault(broken: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingFailed, Path]:
+def fault(broken: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[NonfiniteStepError, Path]:
     """A step with four clips, of which two hold the broken frame, and what is left of it."""
     run = tmp_path_factory.mktemp("fault") / "run"
     batches = step_of(broken, 3, 10, 16)
@@ -97,7 +97,7 @@ def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(ended.value.code or 0)
 
 
-def test_a_broken_recording_is_named_with_drive_and_frame(fault: tuple[TrainingFailed, Path], broken: Path) -> None:
+def test_a_broken_recording_is_named_with_drive_and_frame(fault: tuple[NonfiniteStepError, Path], broken: Path) -> None:
     failed, folder = fault
     assert isinstance(failed, UserError)
     assert str(failed) == (
@@ -107,7 +107,9 @@ def test_a_broken_recording_is_named_with_drive_and_frame(fault: tuple[TrainingF
     )
 
 
-def test_what_is_written_says_which_clips_and_what_of_them(fault: tuple[TrainingFailed, Path], broken: Path) -> None:
+def test_what_is_written_says_which_clips_and_what_of_them(
+    fault: tuple[NonfiniteStepError, Path], broken: Path
+) -> None:
     _, folder = fault
     record = record_of(folder)
     assert record["step"] == 12 and Path(str(record["store"])) == broken
@@ -129,7 +131,7 @@ def test_what_is_written_says_which_clips_and_what_of_them(fault: tuple[Training
 
 
 def test_the_replay_shows_the_same(
-    fault: tuple[TrainingFailed, Path],
+    fault: tuple[NonfiniteStepError, Path],
     broken: Path,
     road_store: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -242,7 +244,7 @@ def test_the_process_with_the_clip_speaks(broken: Path, tmp_path: Path) -> None:
         def wait(self) -> None:
             raise Ended
 
-    def fails(rank: int, first: int) -> TrainingFailed:
+    def fails(rank: int, first: int) -> NonfiniteStepError:
         engine = engine_of(settings(broken))
         engine.dist = OneOfTwo(rank, 2, CPU)
         return nonfinite_error(tmp_path, 3, step_of(broken, first), engine, broken)
@@ -270,7 +272,7 @@ def test_the_process_with_the_clip_speaks(broken: Path, tmp_path: Path) -> None:
     ids=["none", "cut", "list", "text", "drive", "frames", "length", "model", "weights"],
 )
 def test_what_is_no_fault_is_refused(
-    fault: tuple[TrainingFailed, Path],
+    fault: tuple[NonfiniteStepError, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

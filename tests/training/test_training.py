@@ -18,11 +18,11 @@ from daydrive.data.sampling.clips import ClipIndex
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.models import build_world_model
+from daydrive.training.context import total_steps
 from daydrive.training.optim.muon import Muon, orthogonalise
 from daydrive.training.optim.param_groups import build_optimizers, learning_rates, set_learning_rates
 from daydrive.training.optim.schedule import learning_rate_factor, unroll_steps
 from daydrive.training.resume import ResumeState
-from daydrive.training.setup import total_steps
 from daydrive.training.step import Objective, evaluate_batch
 from helpers.runs import logged, run_training, same, weights
 

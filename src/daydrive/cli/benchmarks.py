@@ -123,7 +123,7 @@ def _all(
 ) -> tuple[Findings, dict[str, Target]]:
     """One after the other into one file; what each writes itself is gone afterwards."""
     from daydrive.benchmarks.findings import Findings, write
-    from daydrive.files import check_folder, parents_made
+    from daydrive.files import check_folder, created_parents
     from daydrive.machine import describe_machine
 
     if file.is_dir():
@@ -132,7 +132,7 @@ def _all(
     machine = describe_machine(device)
     findings = Findings()
     targets: dict[str, Target] = {}
-    with parents_made(file):
+    with created_parents(file):
         with TemporaryDirectory(prefix=".benchmark-", dir=file.absolute().parent) as folder:
             for name, run in suites.items():
                 found, wanted = run(Path(folder) / f"{name}.json")

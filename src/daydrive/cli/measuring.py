@@ -46,7 +46,7 @@ def evaluate(
     Interrupted it goes on where it was. The processes of torchrun share the clips.
     """
     from daydrive.devices import find_device
-    from daydrive.distributed import first_process
+    from daydrive.distributed import is_first_process
     from daydrive.evaluation import EvaluateConfig
     from daydrive.evaluation import evaluate as run
     from daydrive.evaluation.output import partial
@@ -60,7 +60,7 @@ def evaluate(
         lpips=lpips, lpips_weights=lpips_weights, fid_weights=fid_weights, fvd_weights=fvd_weights,
         compare_with=tuple(compare or ()),
     )  # fmt: skip
-    console = Console(quiet=not first_process())
+    console = Console(quiet=not is_first_process())
     where = find_device(device)
     try:
         with CountProgress(console, "clips") as progress:

@@ -1,4 +1,4 @@
-"""Commands that train."""
+"""The commands `train`, `find-lr` and `replay`."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ def train(
     config: ConfigFile = Path("configs/training/base.yaml"),
     data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root, or the newest")] = None,
     run_dir: Annotated[Path | None, typer.Option(help="default: runs/CONFIG-TIME; with --resume its newest")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on where the run ended")] = False,
-    allow_change: Annotated[bool, typer.Option("--allow-change", help="resume with settings that change it")] = False,
-    allow_faults: Annotated[bool, typer.Option("--allow-faults", help="train on data with fatal faults")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only the checks before the first step")] = False,
-    use_wandb: Annotated[bool, typer.Option("--use-wandb", help="log to Weights & Biases as well")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="continue from the last checkpoint")] = False,
+    allow_change: Annotated[bool, typer.Option("--allow-change", help="resume with changed settings")] = False,
+    allow_fatal_findings: Annotated[
+        bool, typer.Option("--allow-faults", help="train on a store with fatal errors")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="run only the checks before the first step")] = False,
+    use_wandb: Annotated[bool, typer.Option("--use-wandb", help="also log to Weights & Biases")] = False,
     wandb_project: Annotated[str | None, typer.Option(help="default: WANDB_PROJECT, or daydrive")] = None,
     wandb_name: Annotated[str | None, typer.Option(help="default: WANDB_NAME, or W&B's choice")] = None,
-    wandb_mode: Annotated[str | None, typer.Option(help="online, offline: synchronised later, or disabled")] = None,
+    wandb_mode: Annotated[str | None, typer.Option(help="online, offline (uploaded later) or disabled")] = None,
     use_dp: Annotated[bool, typer.Option("--use-dp", help="DataParallel over this machine's GPUs")] = False,
     device: Device = "auto",
     overrides: Overrides = None,
 ) -> None:
-    """A store → a run folder with checkpoints, curves and pictures."""
+    """Train a model on a store; writes a run folder with checkpoints, curves and images."""
     from daydrive.config import load_config
     from daydrive.devices import find_device
+    from daydrive.training.context import TrainOptions
     from daydrive.training.run import train_run
-    from daydrive.training.setup import TrainOptions
 
     wandb = {"use_wandb": use_wandb or None, "project": wandb_project, "name": wandb_name, "mode": wandb_mode}
     flags = [
@@ -45,7 +47,7 @@ def train(
     settings = load_config(config, [*(overrides or []), *flags])
     if settings.logging.use_wandb:
         settings = load_config(config, [*wandb_overrides(os.environ), *(overrides or []), *flags])
-    train_options = TrainOptions(resume, allow_change, use_dp, dry_run, allow_faults)
+    train_options = TrainOptions(resume, allow_change, use_dp, dry_run, allow_fatal_findings)
     raise typer.Exit(train_run(settings, config, data_root, run_dir, find_device(device), train_options))
 
 
@@ -53,39 +55,39 @@ def train(
 def find_lr(
     config: ConfigFile = Path("configs/training/base.yaml"),
     data_root: Annotated[Path | None, typer.Option(help="the store; default: data.root, or the newest")] = None,
-    min_lr: Annotated[float, typer.Option(help="where the sweep begins")] = 1e-6,
-    max_lr: Annotated[float, typer.Option(help="where it ends, unless the loss diverges before")] = 1e-1,
-    steps: Annotated[int | None, typer.Option(help="default: 25 for each factor of 10")] = None,
-    part: Annotated[str, typer.Option(help="all, or encoder, dynamics, decoder while the others keep theirs")] = "all",
-    per_part: Annotated[bool, typer.Option("--per-part", help="each part on its own, one after the other")] = False,
+    min_lr: Annotated[float, typer.Option(help="lowest rate")] = 1e-6,
+    max_lr: Annotated[float, typer.Option(help="highest rate, unless the loss diverges before")] = 1e-1,
+    steps: Annotated[int | None, typer.Option(help="default: 25 per factor of 10")] = None,
+    part: Annotated[str, typer.Option(help="all, encoder, dynamics or decoder; others keep their rates")] = "all",
+    per_part: Annotated[bool, typer.Option("--per-part", help="sweep each part by itself")] = False,
     output: Annotated[Path | None, typer.Option(help="folder; default: runs/find-lr-CONFIG-TIME")] = None,
     device: Device = "auto",
     overrides: Overrides = None,
 ) -> None:
-    """A store → a learning rate for the config, with the curve that speaks for it."""
+    """Find a learning rate for the config; writes the curve that it is read from."""
     from daydrive.config import load_config
     from daydrive.devices import find_device
     from daydrive.training.lr_finder.finder import find_lr as find
     from daydrive.training.lr_finder.sweep import check_parts, check_range
 
-    over, parts = check_range(min_lr, max_lr, steps), check_parts(part, per_part)
+    lr_range, parts = check_range(min_lr, max_lr, steps), check_parts(part, per_part)
     settings = load_config(config, overrides or [])
-    raise typer.Exit(find(settings, config, data_root, output, find_device(device), parts, over))
+    raise typer.Exit(find(settings, config, data_root, output, find_device(device), parts, lr_range))
 
 
 @app.command()
 def replay(
-    fault: Annotated[Path, typer.Argument(help="RUN/faults/step-N, of a training that ended there")],
-    data_root: Annotated[Path | None, typer.Option(help="the store; default: where it was")] = None,
+    fault: Annotated[Path, typer.Argument(help="RUN/faults/step-N of a training that ended with a non-finite step")],
+    data_root: Annotated[Path | None, typer.Option(help="the store; default: its path at the time")] = None,
     device: Device = "auto",
 ) -> None:
-    """The clips of a step that was not finite, once more: which of them it is, and why.
+    """Evaluate the clips of a non-finite step again: which of them cause it, and why.
 
-    Exit code 0 where it happens again, else 1.
+    Exit code 0 where it is reproduced, else 1.
     """
     from daydrive.devices import find_device
-    from daydrive.training.nonfinite import replay as again
+    from daydrive.training.nonfinite import replay as replay_step
 
-    replayed = again(fault, find_device(device), data_root)
+    replayed = replay_step(fault, find_device(device), data_root)
     print("\n".join(replayed.lines))
     raise typer.Exit(0 if replayed.reproduced else 1)

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, cast
 import torch
 from torch import Tensor
 
-from daydrive.errors import UserError, blamed, did_you_mean
+from daydrive.errors import UserError, did_you_mean, errors_attributed_to
 from daydrive.types import to_signed, to_uint8
 
 NEEDED = ("context", "reset", "step")
@@ -60,7 +60,7 @@ def load_adapter(spec: str, checkpoint: Path, device: torch.device) -> AdaptedMo
     if not path.is_file():
         raise UserError(f"the adapter '{spec}': there is no file {path}")
     who = f"the adapter '{spec}'"
-    with blamed(who), _importable(path.parent):
+    with errors_attributed_to(who), _importable(path.parent):
         made = _function(who, _module(path), name)(checkpoint, device)
     missing = [needed for needed in NEEDED if not hasattr(made, needed)]
     if missing:
@@ -83,14 +83,14 @@ class AdaptedModel:
     def init_state(self, images: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> torch.Size:
         """The shape of a frame: what else there is to know the adapter knows."""
         context = Context(to_uint8(images), actions)
-        with blamed(self.who):
+        with errors_attributed_to(self.who):
             self.adapter.reset(context)
         return context.images[:, 0].shape
 
     def step(
         self, state: torch.Size, action: Tensor, generator: torch.Generator | None = None
     ) -> tuple[torch.Size, Tensor]:
-        with blamed(self.who):
+        with errors_attributed_to(self.who):
             frame = self.adapter.step(action)
         if not isinstance(frame, Tensor) or frame.dtype != torch.uint8 or frame.shape != state:
             given = f"{frame.dtype} {tuple(frame.shape)}" if isinstance(frame, Tensor) else type(frame).__name__

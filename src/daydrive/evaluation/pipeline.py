@@ -12,7 +12,7 @@ import torch
 
 from daydrive import __version__
 from daydrive.data.store.store import Store
-from daydrive.distributed import DistributedContext, joined
+from daydrive.distributed import DistributedContext, process_group
 from daydrive.envs.road.camera import check_image_size
 from daydrive.evaluation.accumulator import MetricAccumulator
 from daydrive.evaluation.clip_selection import choose_clips, evenly
@@ -35,7 +35,7 @@ from daydrive.perceptual import Distance
 from daydrive.report.artifacts import bytes_needed, write_images, write_predictions, write_reports
 from daydrive.report.model_card import training_of
 from daydrive.types import Clip
-from daydrive.workspace import filling
+from daydrive.workspace import staged_folder
 
 SHOWN_CLIPS = 3
 """Clips in the strip and the video."""
@@ -86,7 +86,7 @@ def evaluate(
     UserError for what doesn't fit together, before anything is computed or written.
     """
     config, output = config or EvaluateConfig(), Path(output)
-    with joined(torch.device(device), timeout=PATIENCE) as dist:
+    with process_group(torch.device(device), timeout=PATIENCE) as dist:
         check_writable(output)
         features = find_features(config.fid_weights, config.fvd_weights, dist.device)
         store = Store.open(data_root)
@@ -140,7 +140,7 @@ def evaluate_model(
         evaluation = _evaluation(model, store, config, networks, plan, measured, others)
         shown = [read_cached(work, i, task.clips[i]) for i in plan.shown]
         failed = [read_cached(work, i, task.clips[i]) for i in worst(measured.margins)]
-        with filling(output, work) as folder:
+        with staged_folder(output, work) as folder:
             save_frame_metrics(folder, measured.metrics)
             rollouts = (read_cached(work, i, task.clips[i]) for i in plan.with_images)
             write_predictions(folder, rollouts, len(plan.with_images), plan.horizon, store)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.store.store import Store
-from daydrive.devices import give_memory_back
+from daydrive.devices import release_free_memory
 from daydrive.distributed import DistributedContext
 from daydrive.evaluation.accumulator import MetricAccumulator, margin
 from daydrive.evaluation.frechet import Features, FrechetAccumulator, add_others
@@ -83,10 +83,10 @@ def measure(dream: Dream, task: Task, folder: Path, dist: DistributedContext, pr
     def report(count: int) -> None:
         """count: clips of this process; the others are about as far."""
         if progress:
-            progress(len(done) + min(dist.world * count, ahead), len(task.clips))
+            progress(len(done) + min(dist.world_size * count, ahead), len(task.clips))
 
     try:
-        for batch in missing[dist.rank :: dist.world]:
+        for batch in missing[dist.rank :: dist.world_size]:
             work.do(batch, report)
     finally:
         work.save()
@@ -128,7 +128,7 @@ class _Work:
             return
         began = time.monotonic()
         self._measured.save(self._file)
-        give_memory_back()
+        release_free_memory()
         now = time.monotonic()
         self._next_save = now + max(SAVE_SECONDS, (now - began) / SAVE_SHARE)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from daydrive.checkpoint import LoadedModel
+from daydrive.checkpoint import RolloutModel
 from daydrive.data.quality.scores import Scores
 from daydrive.data.sampling.clips import combine, read_images
 from daydrive.data.store.store import DriveInfo, Store
@@ -17,12 +17,12 @@ BATCH = 32
 """Frames predicted at a time."""
 
 
-def meaning(loaded: LoadedModel) -> str:
+def meaning(loaded: RolloutModel) -> str:
     """What the store's metadata says about such a column."""
     return f"mean absolute error of {loaded.name} one frame ahead, 0 to 255"
 
 
-def prediction_error(store: Store, loaded: LoadedModel, drive: DriveInfo) -> Iterator[Scores]:
+def prediction_error(store: Store, loaded: RolloutModel, drive: DriveInfo) -> Iterator[Scores]:
     """Mean absolute error of each frame predicted from the real ones before it, levels 0 to 255.
 
     Context and frame_skip are those of the model's training; NaN for the first frames, which have no whole context.

@@ -19,9 +19,9 @@ def names() -> list[str]:
 
 def architecture(name: str) -> type[WorldModel]:
     """UserError with the nearest name where there is none, and where a package registers something else under it."""
-    who, found = ARCHITECTURES.find(name)
+    label, found = ARCHITECTURES.find(name)
     if not (isinstance(found, type) and issubclass(found, WorldModel)):
-        raise UserError(f"{who} is broken: {found!r} is no subclass of daydrive.models.WorldModel")
+        raise UserError(f"{label} is invalid: {found!r} is not a subclass of daydrive.models.WorldModel")
     return found
 
 

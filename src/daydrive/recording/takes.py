@@ -19,7 +19,7 @@ from typing import Any
 from daydrive import __version__
 from daydrive.data.images import encode
 from daydrive.errors import UserError
-from daydrive.files import check_folder, parents_made, read_json, replacing, write_json
+from daydrive.files import atomic_replace, check_folder, created_parents, read_json, write_json
 from daydrive.progress import DriveProgress
 from daydrive.types import ACTION_NAMES, Frame
 from daydrive.workspace import exclusive_lock
@@ -45,7 +45,7 @@ def record(takes: Sequence[Take], output: Path, settings: Mapping[str, Any]) -> 
     they don't, or where `output` can't be written; takes that are finished then remain.
     """
     check_folder(output, "output of the recording")
-    with parents_made(output), _folder(output):
+    with created_parents(output), _folder(output):
         _clear(takes, output)
         there = {take.name for take in takes if (output / take.name).exists()}
         to_do = [take for take in takes if take.name not in there]
@@ -60,7 +60,7 @@ def record(takes: Sequence[Take], output: Path, settings: Mapping[str, Any]) -> 
 def write(take: Take, folder: Path, settings: Mapping[str, Any], seen: Callable[[int], None]) -> None:
     """Drives a take and writes it to `folder`, which is there whole or not at all. UserError for less than 2 frames."""
     count = 0
-    with replacing(folder) as temporary:
+    with atomic_replace(folder) as temporary:
         (temporary / IMAGES).mkdir(parents=True)
         with (temporary / TABLE).open("w", newline="", encoding="utf-8") as file, closing(_driven(take)) as frames:
             table = csv.writer(file, lineterminator="\n")

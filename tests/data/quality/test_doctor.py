@@ -24,7 +24,7 @@ from daydrive.data.quality.doctor.finding import Finding
 from daydrive.data.quality.doctor.motion import SIDE, pyramid, shift
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.training.checks.static_checks import check_faults
+from daydrive.training.checks.static_checks import check_store_quality
 
 DEGREES = 180 / np.pi
 
@@ -322,13 +322,13 @@ def test_the_command_reports_and_the_training_refuses(
     assert "data:image/jpeg;base64," in page and "corrupt-picture" in page and "http" not in page
     assert [f.code for f in kept(opened) or []] == [f["code"] for f in told["findings"]]
     with pytest.raises(UserError, match=r"fatal fault: .*; `daydrive data doctor .*` tells all .*--allow-faults"):
-        list(check_faults(opened, allowed=False))
-    assert [check.outcome for check in check_faults(opened, allowed=True)] == ["warning"]
+        list(check_store_quality(opened, allowed=False))
+    assert [check.outcome for check in check_store_quality(opened, allowed=True)] == ["warning"]
     (store / "doctor.json").unlink()
     with pytest.raises(UserError, match="steering is no finite number"):
-        list(check_faults(opened, allowed=False))
+        list(check_store_quality(opened, allowed=False))
     keep(store, diagnosis(opened, []))
-    assert [check.outcome for check in check_faults(opened, allowed=False)] == ["ok"]
+    assert [check.outcome for check in check_store_quality(opened, allowed=False)] == ["ok"]
     keep(store, {**diagnosis(opened, []), "fingerprint": "another"})
     assert kept(opened) is None
     assert run(monkeypatch, "data", "doctor", tmp_path / "nothing") == 2

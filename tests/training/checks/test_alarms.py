@@ -18,11 +18,11 @@ from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.training import validation
+from daydrive.training.context import DevicePrefetcher
 from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
 from daydrive.training.logging.alarms import RULES, Alarm, AlarmMonitor, planned_changes, rises, swing
 from daydrive.training.logging.meter import ThroughputMeter
-from daydrive.training.prefetch import DevicePrefetcher
 from daydrive.training.resume import fit_to_store
 from daydrive.types import Batch
 from helpers.tiny_training import TINY_TRAINING

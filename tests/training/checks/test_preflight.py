@@ -31,7 +31,7 @@ def make(tiny_config: Path, road_store: Path, tmp_path: Path) -> Make:
 def test_a_store_of_another_size_than_was_meant_is_told(make: Make) -> None:
     def said(*overrides: str) -> str:
         training = make(*overrides)
-        return "; ".join(check.said for check in static_checks.check_size(training.config, training.store))
+        return "; ".join(check.message for check in static_checks.check_size(training.config, training.store))
 
     assert not said() and not said("data.image_size=[64, 64]")
     assert "pictures of 64x64, and data.image_size is 128x128; prepare it with --image-size 128 128" in said(
@@ -238,8 +238,8 @@ def test_driver_advice(built: str | None, driver: int | None, usable: bool, said
 
 def warned(checks: Iterator[static_checks.Check]) -> str:
     found = list(checks)
-    assert all(check.outcome == "warning" and "\n" not in check.said for check in found)
-    return " | ".join(check.said for check in found)
+    assert all(check.outcome == "warning" and "\n" not in check.message for check in found)
+    return " | ".join(check.message for check in found)
 
 
 def settings(make: Make, *overrides: str) -> Config:

@@ -75,7 +75,7 @@ def test_a_terminal_is_redrawn_in_place_and_not_at_every_step() -> None:
 def test_a_file_gets_a_plain_line_where_there_are_figures() -> None:
     clock, file = Clock(), io.StringIO()
     with shown(False, file, clock) as progress:
-        progress.say("2 parameters [bold]not markup[/bold]", style="bold yellow")
+        progress.print_message("2 parameters [bold]not markup[/bold]", style="bold yellow")
         for step in range(1, 5):
             clock.now += 2.3
             progress.advance(step, FIGURES if step == 4 else None)

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from daydrive.checkpoint import LoadedModel, load
+from daydrive.checkpoint import RolloutModel, load
 from daydrive.errors import UserError
 from daydrive.evaluation.adapter import AdaptedModel, load_adapter
 from daydrive.evaluation.metrics.baselines import flow_steps
@@ -59,7 +59,7 @@ class ConstantFlow:
         return state, to_signed(torch.stack([next(clip) for clip in state]))
 
 
-def find_candidates(own: Sequence[LoadedModel], adapters: Sequence[str]) -> list[Candidate]:
+def find_candidates(own: Sequence[RolloutModel], adapters: Sequence[str]) -> list[Candidate]:
     """own: of daydrive's, the first of which the others are compared with; adapters: `FILE.py:NAME@CHECKPOINT` each.
 
     UserError where two have the same name or one can't be loaded.
@@ -82,7 +82,7 @@ def find_candidates(own: Sequence[LoadedModel], adapters: Sequence[str]) -> list
     return candidates
 
 
-def of_size(loaded: LoadedModel, image_size: tuple[int, int], device: torch.device) -> WorldModel:
+def of_size(loaded: RolloutModel, image_size: tuple[int, int], device: torch.device) -> WorldModel:
     """The same settings with fresh weights for other images. UserError where they don't fit the size."""
     assert loaded.config is not None, "an adapter's model can't be built anew"
     settings = loaded.config.model.model_copy(update={"image_size": image_size})
@@ -98,7 +98,7 @@ def modules(model: Predictor) -> list[nn.Module]:
     return [value for value in getattr(held, "__dict__", {}).values() if isinstance(value, nn.Module)]
 
 
-def _candidate(loaded: LoadedModel, kind: Kind) -> Candidate:
+def _candidate(loaded: RolloutModel, kind: Kind) -> Candidate:
     name = loaded.path.parent.parent.name or "model"
     return Candidate(name, kind, loaded.context_frames, partial(_own, loaded.path), str(loaded.path))
 

@@ -12,7 +12,7 @@ from daydrive.benchmarks.interleaved_timing import seconds_of
 from daydrive.config import Config, parse_config
 from daydrive.distributed import DistributedContext
 from daydrive.files import read_json, write_json
-from daydrive.training.distributed import joined
+from daydrive.training.distributed import training_processes
 from daydrive.training.engine import Engine
 from daydrive.types import Batch
 
@@ -22,7 +22,7 @@ WARM_UP = 2
 def main(task: Path, answer: Path) -> None:
     given = read_json(task, "task")
     config = parse_config(given["config"])
-    with joined(config.training, torch.device(given["device"])) as dist:
+    with training_processes(config.training, torch.device(given["device"])) as dist:
         together = _Training(config, dist, given["frames"])
         together.run(WARM_UP)
         alone = _Training(config, DistributedContext.single(dist.device), given["frames"]) if dist.is_main else None

@@ -21,7 +21,7 @@ from typing import Any
 
 from daydrive.data.prepare import shards
 from daydrive.errors import UserError
-from daydrive.locations import CONNECT_SECONDS, Location, exists, is_remote, reached
+from daydrive.locations import CONNECT_SECONDS, Location, exists, is_remote, object_store_errors
 
 TRIES = 5
 """how often a drive is begun again after a node was lost"""
@@ -51,7 +51,7 @@ class RayEngine:
         with self._cluster() as ray:
             self._run(ray, jobs, progress)
         if self.passage is not None and exists(self.passage):
-            with reached(self.passage):
+            with object_store_errors(self.passage):
                 self.passage.rmdir(recursive=True)  # type: ignore[call-arg]
 
     @contextmanager
@@ -134,7 +134,12 @@ def _arrive(job: shards.Job, passing: Location | None) -> None:
 
 
 def _copy(source: Location, target: Location) -> None:
-    with reached(source), reached(target), source.open("rb") as stream, target.open("wb") as copy:
+    with (
+        object_store_errors(source),
+        object_store_errors(target),
+        source.open("rb") as stream,
+        target.open("wb") as copy,
+    ):
         shutil.copyfileobj(stream, copy, 1 << 20)
 
 
