@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from daydrive.data.progress import PrepareProgress
 
 from daydrive import cli, distributed, perceptual
 from daydrive.cli.environment import wandb_overrides
@@ -18,6 +17,7 @@ from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
 from daydrive.distributed import adopt_slurm, first_host
 from daydrive.errors import UserError
+from daydrive.progress import DriveProgress
 from daydrive.training import run as run_module
 from helpers.open_formats import write_lerobot
 from helpers.paths import REPO
@@ -115,7 +115,7 @@ def test_a_training_obeys_them(
     assert f"wandb sync {here}/all/wandb/*run-*" in said.replace("\n", "")
     shutil.rmtree(here / "all")
     monkeypatch.setenv("WANDB_DISABLED", "true")
-    assert "disabled, by logging.wandb_mode or the environment" in train("second", "--dry-run")
+    assert "disabled by logging.wandb_mode or the environment" in train("second", "--dry-run")
     train("third")
     assert not (here / "all").exists() and not (here / "third/wandb_id").exists()
 
@@ -193,8 +193,8 @@ def test_no_color(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("NO_COLOR", no_color)
-    with PrepareProgress([4], [4]):
-        pass
+    with DriveProgress([4], [4]) as progress:
+        progress.print_message("a warning", style="bold yellow")
     told = "".join(capsys.readouterr())
     assert told and bool(re.search(r"\x1b\[[0-9;]*[34][0-9]", told)) == coloured
 

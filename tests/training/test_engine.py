@@ -176,7 +176,7 @@ def test_a_compiler_that_fails_is_done_without(
 
     monkeypatch.setattr(torch, "compile", broken)
     said = compile_units(engine.model, lambda: engine.evaluate(batch))
-    assert said == "torch.compile does not work here (no compiler here); training goes on without it"
+    assert said == "torch.compile does not work here (no compiler here); training continues without it"
     assert torch.equal(engine.evaluate(batch).loss, expected)
 
 

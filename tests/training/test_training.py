@@ -111,7 +111,7 @@ def test_the_same_settings_give_the_same_weights(finished: tuple[Path, Path], ro
 
 
 def test_a_taken_run_folder_is_refused(finished: tuple[Path, Path], road_store: Path) -> None:
-    with pytest.raises(UserError, match="holds a training already; --resume"):
+    with pytest.raises(UserError, match="already holds a training; --resume"):
         run_training(finished[0], road_store, finished[1])
 
 
@@ -121,7 +121,7 @@ def test_resume_refuses_other_settings_and_names_the_key(finished: tuple[Path, P
 
 
 def test_a_store_of_another_size_is_refused(finished: tuple[Path, Path], road_store: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"model\.image_size = \[32, 64\].*pictures of \[64, 64\]"):
+    with pytest.raises(UserError, match=r"model\.image_size = \[32, 64\].*images of \[64, 64\]"):
         run_training(finished[0], road_store, tmp_path / "run", "model.image_size=[32, 64]")
     assert not list((tmp_path / "run").iterdir())
 

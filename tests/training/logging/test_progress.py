@@ -168,7 +168,7 @@ def test_clips_are_counted_from_where_an_interrupted_evaluation_was(monkeypatch:
     clock, file = Clock(), io.StringIO()
     progress = CountProgress(Console(file=file), "clips")
     monkeypatch.setattr(progress, "_clock", clock)
-    progress._pace, progress._said = Pace(clock), clock()
+    progress._pace, progress._last_printed = Pace(clock), clock()
     for done in (40, 50, 60, 80):
         progress(done, 100)
         clock.now += 20
