@@ -271,7 +271,7 @@ def test_the_process_with_the_clip_speaks(broken: Path, tmp_path: Path) -> None:
         (lambda folder: (folder / "clips.json").unlink(), "is not the record of a failed step: it has no clips.json"),
         (
             lambda folder: (folder / "clips.json").write_text("{"),
-            "clips.json:1: the record of a failed step is not valid",
+            ":1: the record of a failed step is not valid",
         ),
         (lambda folder: (folder / "clips.json").write_text("[]"), "does not list the clips of a step"),
         (lambda folder: change(folder, sample="one"), "does not list the clips of a step"),

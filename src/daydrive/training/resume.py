@@ -104,7 +104,8 @@ def _fit_to_step(config: Config, before: dict[str, Any], state: dict[str, Any], 
         )
     accumulation = clips // per_pass
     fitted = training.model_copy(update={"gradient_accumulation": accumulation})
-    message = f"{world} processes instead of {state['world']}: gradient_accumulation = {accumulation} keeps the clips of a step"
+    change = f"{world} processes instead of {state['world']}"
+    message = f"{change}: gradient_accumulation = {accumulation} keeps the clips of a step"
     return config.model_copy(update={"training": fitted}), [message]
 
 
