@@ -19,7 +19,7 @@ from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.models import build_world_model
 from daydrive.training.context import total_steps
-from daydrive.training.optim.muon import Muon, orthogonalise
+from daydrive.training.optim.muon import Muon, orthogonalize
 from daydrive.training.optim.param_groups import build_optimizers, learning_rates, set_learning_rates
 from daydrive.training.optim.schedule import learning_rate_factor, unroll_steps
 from daydrive.training.resume import ResumeState
@@ -208,7 +208,7 @@ def test_each_part_has_its_own_rate_and_norms_do_not_decay(tiny_config: Path) ->
 
 def test_muon_makes_updates_orthogonal_and_descends() -> None:
     torch.manual_seed(0)
-    values = torch.linalg.svdvals(orthogonalise(torch.randn(3, 16, 40)).float())
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(3, 16, 40)).float())
     assert values.min() > 0.5 and values.max() < 1.3
     weight = torch.nn.Parameter(torch.randn(8, 4, 3, 3))
     optimizer = Muon([{"params": [weight]}], lr=0.05, weight_decay=0.0)
