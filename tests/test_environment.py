@@ -115,7 +115,7 @@ def test_a_training_obeys_them(
     assert f"wandb sync {here}/all/wandb/*run-*" in said.replace("\n", "")
     shutil.rmtree(here / "all")
     monkeypatch.setenv("WANDB_DISABLED", "true")
-    assert "disabled, by logging.wandb_mode or the environment" in train("second", "--dry-run")
+    assert "disabled by logging.wandb_mode or the environment" in train("second", "--dry-run")
     train("third")
     assert not (here / "all").exists() and not (here / "third/wandb_id").exists()
 
@@ -150,7 +150,7 @@ def test_what_is_set_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    assert distributed.processes_started() == 8 and not distributed.first_process()
+    assert distributed.launched_processes() == 8 and not distributed.is_first_process()
     assert (distributed.os.environ["MASTER_ADDR"], distributed.os.environ["MASTER_PORT"]) == ("here", "7")  # type: ignore[attr-defined]
 
 

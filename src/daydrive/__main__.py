@@ -1,4 +1,4 @@
-"""`python -m daydrive` is the command `daydrive`."""
+"""`python -m daydrive` runs the command `daydrive`."""
 
 from daydrive.cli import main
 

@@ -158,7 +158,7 @@ def _check(model: WorldModel, images: Tensor, actions: Tensor) -> None:
     context, (height, width), action = model.context_frames, model.image_size, model.config.action_dim
     if images.ndim != 5 or images.shape[1:] != (context, 3, height, width) or images.dtype != torch.uint8:
         raise UserError(
-            f"images are {images.dtype} {tuple(images.shape)}; this model takes uint8 (B, {context}, 3, {height}, "
+            f"images are {images.dtype} {tuple(images.shape)}; this model expects uint8 (B, {context}, 3, {height}, "
             f"{width}), its {context} context frames"
         )
     if actions.ndim != 3 or actions.shape[::2] != (len(images), action) or not actions.is_floating_point():

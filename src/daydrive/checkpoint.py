@@ -1,8 +1,8 @@
-"""Checkpoints: folders of safetensors and JSON, written whole, found by a pointer file that is swapped in one move.
+"""Checkpoints: folders of safetensors and JSON, format_version atomically and named by pointer files.
 
 run/checkpoints/step-00000500/   model.safetensors  optimizer.safetensors  config.json  state.json
                                  trained.safetensors where model.safetensors is a moving average
-                                 optimizer/ in place of its file where several processes hold a part each
+                                 optimizer/ instead of its file where the optimizer state is sharded
 run/checkpoints/last             the name of the newest folder; `best` likewise
 """
 
@@ -26,27 +26,27 @@ from daydrive.files import read_json, write_json, write_text
 from daydrive.models import Predictor, WorldModel, build_world_model
 
 FORMAT = 3
-READABLE = (2, 3)
-"""Formats that can be loaded; in those before `FORMAT` weights have other names (`WorldModel.current_name`)."""
+READABLE_FORMATS = (2, 3)
+"""Formats that can be loaded; before `FORMAT`, weights have other names (`WorldModel.current_name`)."""
 
 WEIGHTS, TRAINED, MOMENTS = "model.safetensors", "trained.safetensors", "optimizer.safetensors"
-SHARED_MOMENTS = "optimizer"
+SHARDED_MOMENTS = "optimizer"
 POINTERS = ("last", "best")
 
 
 class Best(NamedTuple):
-    """The best validation so far; step 0 where there was none."""
+    """The best validation so far; step 0 before the first."""
 
     step: int = 0
     psnr: float = 0.0
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """A model ready to be rolled out.
+class RolloutModel:
+    """A model for rollouts, with its origin.
 
-    model: in evaluation mode. config, step: the settings it was trained under and for how long, None where it is not
-    daydrive's. path: of the checkpoint. name: for reports.
+    model: in evaluation mode. config, step: its settings and its number of training steps, None for models that are
+    not daydrive's. path: of the checkpoint. name: for reports.
     """
 
     model: Predictor
@@ -65,18 +65,21 @@ class LoadedModel:
 
     @property
     def frame_skip(self) -> int:
-        """Frames of a store from one that the model sees to the next."""
+        """Frames of the store per frame of the model."""
         return 1 if self.config is None else self.config.data.frame_skip
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """Height and width that the model was made for; None where it doesn't say."""
+        """Height and width of the model's images; None where unknown."""
         return None if self.config is None else self.config.model.image_size
 
 
 class Contents(NamedTuple):
-    """weights: what dreams; trained: those being trained, where `weights` are an average of them; moments: of the
-    optimizers. Shared out over processes (DTensor) or not."""
+    """The tensors of a checkpoint, sharded (DTensor) or not.
+
+    weights: those to predict with. trained: those being trained, where `weights` are their moving average. moments:
+    the state of the optimizers.
+    """
 
     weights: dict[str, Tensor]
     trained: dict[str, Tensor] | None
@@ -84,7 +87,7 @@ class Contents(NamedTuple):
 
 
 class Writer(NamedTuple):
-    """How several processes save together: one of them is `main`; `wait` returns when all have called it."""
+    """Coordinates the processes that save together: rank 0 is `main`; `wait` is a barrier."""
 
     main: bool = True
     wait: Callable[[], None] = lambda: None
@@ -93,10 +96,10 @@ class Writer(NamedTuple):
 def save(
     run: Path, step: int, contents: Contents, config: Config, state: dict[str, Any], keep: int, writer: Writer
 ) -> Path:
-    """Write the checkpoint of `step`, let `last` point to it, and keep the newest `keep` and the best.
+    """Write the checkpoint of `step`, let `last` point to it, and keep the newest `keep` checkpoints and the best.
 
-    state: what the loop needs to go on, plain JSON; it is written last, so that a folder that has it is whole.
-    Moments that are shared out are written by every process, each its part (torch.distributed.checkpoint).
+    state: what the training loop needs to resume, as plain JSON; written last, so a folder that has it is complete.
+    Sharded optimizer state is written by all processes, each its shards (torch.distributed.checkpoint).
     """
     folder = run / "checkpoints" / f"step-{step:08d}"
     temporary = folder.with_name(f".{folder.name}.tmp")
@@ -108,41 +111,42 @@ def save(
             temporary.mkdir(parents=True)
         try:
             writer.wait()
-            shared = tensors.is_shared(contents.moments.values())
+            sharded = tensors.is_sharded(contents.moments.values())
             files = {WEIGHTS: contents.weights, TRAINED: contents.trained}
-            files |= {} if shared else {MOMENTS: contents.moments}
+            files |= {} if sharded else {MOMENTS: contents.moments}
             for name, named in files.items():
-                in_one_piece = None if named is None else tensors.whole(named)
-                if writer.main and in_one_piece is not None:
-                    tensors.write(in_one_piece, temporary / name)
-            if shared:
-                tensors.write_shared(contents.moments, temporary / SHARED_MOMENTS)
+                full = None if named is None else tensors.gather(named)
+                if writer.main and full is not None:
+                    tensors.write(full, temporary / name)
+            if sharded:
+                tensors.write_sharded(contents.moments, temporary / SHARDED_MOMENTS)
             writer.wait()
             if writer.main:
                 write_json(temporary / "config.json", as_tree(config))
                 write_json(temporary / "state.json", {"format": FORMAT, "step": step, **state})
-                _to_disk(temporary)
+                _sync_to_disk(temporary)
                 os.replace(temporary, folder)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise UserError(
                 f"the checkpoint of step {step} could not be written to {folder.parent} "
-                f"({error.strerror or error}); what was saved before is whole: --resume goes on from there"
+                f"({error.strerror or error}); earlier checkpoints are complete: --resume continues from the last one"
             ) from None
     if writer.main:
-        point(run, "last", folder, keep)
+        set_pointer(run, "last", folder, keep)
     return folder
 
 
-def _to_disk(folder: Path) -> None:
+def _sync_to_disk(folder: Path) -> None:
     for file in folder.rglob("*"):
         if file.is_file():
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
 
 
-def point(run: Path, pointer: str, folder: Path, keep: int) -> None:
-    """Let `last` or `best` name `folder`, then remove all but those that are named and the newest `keep`."""
+def set_pointer(run: Path, pointer: str, folder: Path, keep: int) -> None:
+    """Let `last` or `best` name `folder`, then remove all checkpoints but those that are named and the newest
+    `keep`."""
     checkpoints = run / "checkpoints"
     write_text(checkpoints / pointer, folder.name + "\n")
     named = {(checkpoints / p).read_text().strip() for p in POINTERS if (checkpoints / p).is_file()}
@@ -152,13 +156,13 @@ def point(run: Path, pointer: str, folder: Path, keep: int) -> None:
 
 
 def remove_leftovers(run: Path) -> None:
-    """Remove what a killed process had half-written."""
-    for left in (run / "checkpoints").glob(".*.tmp"):
-        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    """Remove incomplete checkpoints of killed processes."""
+    for leftover in (run / "checkpoints").glob(".*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
 def find(path: Path, pointer: str = "best") -> Path:
-    """The checkpoint folder meant by a run folder, a checkpoint folder, or a file in it."""
+    """The checkpoint folder of a run folder (the one that `pointer` names), a checkpoint folder, or a file in it."""
     if path.is_file() and path.suffix == ".safetensors":
         path = path.parent
     if (path / WEIGHTS).is_file():
@@ -169,36 +173,35 @@ def find(path: Path, pointer: str = "best") -> Path:
             return _named_by(checkpoints / name)
     if not path.exists():
         raise UserError(f"there is no checkpoint {path}; give a run folder, a checkpoint folder or a model.safetensors")
-    raise UserError(
-        f"{path} is no checkpoint: a run folder with 'checkpoints/last', or a model.safetensors, is expected"
-    )
+    raise UserError(f"{path} is not a checkpoint; give a run folder with 'checkpoints/last' or a model.safetensors")
 
 
 def _named_by(pointer: Path) -> Path:
     name = pointer.read_text(encoding="utf-8", errors="replace").strip()
     if not name or Path(name).name != name or not (pointer.parent / name).is_dir():
-        raise UserError(f"{pointer} names no checkpoint beside it, but '{name[:40]}'")
+        raise UserError(f"{pointer} names '{name[:40]}', which is not a checkpoint beside it")
     return pointer.parent / name
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
-    """The model of a checkpoint, ready to dream: the best of a run folder. Raises UserError with the file at fault."""
+def load(path: Path, device: torch.device | str = "cpu") -> RolloutModel:
+    """The model of a checkpoint in evaluation mode; of a run folder, the best one. Raises UserError with the invalid
+    file."""
     folder = find(Path(path))
     config = read_config(folder)
     model = build_world_model(config)
     load_weights(model, folder)
     broken = next((name for name, value in model.state_dict().items() if not value.isfinite().all()), None)
     if broken is not None:
-        raise UserError(f"{folder / WEIGHTS}: '{broken}' holds numbers that are not finite; take an earlier checkpoint")
+        raise UserError(f"{folder / WEIGHTS}: '{broken}' has values that are not finite; use an earlier checkpoint")
     step = read_state(folder)["step"]
-    return LoadedModel(model.to(device).eval(), config, step, folder)
+    return RolloutModel(model.to(device).eval(), config, step, folder)
 
 
 def read_config(folder: Path) -> Config:
     file = folder / "config.json"
     tree = read_json(file, "checkpoint's config")
     if not isinstance(tree, dict):
-        raise UserError(f"{file}: the checkpoint's config must be a table of sections")
+        raise UserError(f"{file}: the checkpoint's config must be an object with sections")
     return parse_config(tree, source=str(file))
 
 
@@ -206,27 +209,30 @@ def read_state(folder: Path) -> dict[str, Any]:
     file = folder / "state.json"
     state = read_json(file, "checkpoint's state")
     if not isinstance(state, dict) or not isinstance(state.get("step"), int):
-        raise UserError(f"{file}: no whole number 'step' in the checkpoint's state")
-    if state.get("format") not in READABLE:
-        known = " and ".join(map(str, READABLE))
-        raise UserError(f"{file}: written by another daydrive (format {state.get('format')}, this one reads {known})")
+        raise UserError(f"{file}: the checkpoint's state has no integer 'step'")
+    if state.get("format") not in READABLE_FORMATS:
+        given, known = state.get("format"), " and ".join(map(str, READABLE_FORMATS))
+        raise UserError(f"{file}: written by another version of daydrive (format {given}; this one reads {known})")
     return state
 
 
-def read_weights(model: WorldModel, folder: Path, name: str = WEIGHTS, written: int | None = None) -> dict[str, Tensor]:
-    """By the names that `model` has for them today. written: the format; default: the one that the state names."""
+def read_weights(
+    model: WorldModel, folder: Path, name: str = WEIGHTS, format_version: int | None = None
+) -> dict[str, Tensor]:
+    """Weights by the current names of `model`. format_version: the file's format; default: the one in the checkpoint's
+    state."""
     saved = tensors.read(folder / name)
-    written = read_state(folder)["format"] if written is None else written
-    return {model.current_name(key, written): value for key, value in saved.items()}
+    format_version = read_state(folder)["format"] if format_version is None else format_version
+    return {model.current_name(key, format_version): value for key, value in saved.items()}
 
 
-def load_weights(model: WorldModel, folder: Path, name: str = WEIGHTS, written: int | None = None) -> None:
-    """Fill `model`, see `read_weights`; raises UserError where names or shapes are another model's."""
-    tensors.fill(model.state_dict(), read_weights(model, folder, name, written), folder / name)
+def load_weights(model: WorldModel, folder: Path, name: str = WEIGHTS, format_version: int | None = None) -> None:
+    """Load weights into `model`, see `read_weights`. Raises UserError where names or shapes do not match."""
+    tensors.fill(model.state_dict(), read_weights(model, folder, name, format_version), folder / name)
 
 
 def load_moments(optimizers: Sequence[torch.optim.Optimizer], model: WorldModel, folder: Path) -> None:
-    """Bring moments and step counts back to where `save` left them."""
-    written = read_state(folder)["format"]
-    rename = functools.partial(model.current_name, format=written)
-    tensors.fill_moments(optimizers, model, folder / MOMENTS, folder / SHARED_MOMENTS, rename)
+    """Restore optimizer state and step counts."""
+    format_version = read_state(folder)["format"]
+    rename = functools.partial(model.current_name, format=format_version)
+    tensors.fill_moments(optimizers, model, folder / MOMENTS, folder / SHARDED_MOMENTS, rename)

@@ -18,8 +18,8 @@ from daydrive.evaluation import EvaluateConfig, evaluate
 from daydrive.files import check_folder, read_json, write_text
 from daydrive.report.sentences import long_sentence, usable_sentence, verdict_sentence
 from daydrive.report.text import margins_markdown, margins_table
+from daydrive.training.context import TrainOptions
 from daydrive.training.run import train_run
-from daydrive.training.setup import TrainOptions
 
 DRIVES, CLIPS = 72, 64
 
@@ -37,7 +37,7 @@ def run_demo(
     overrides: of the config. drives: number to generate; clips: number to evaluate.
     """
     console = Console(highlight=False, soft_wrap=True)
-    began = time.monotonic()
+    started = time.monotonic()
     settings = load_config(config_file, overrides)
     check_folder(run, "run folder")
     console.print("[bold]1/3 drives[/bold]")
@@ -68,7 +68,7 @@ def run_demo(
     console.print(f"curves with baselines:   {output / 'horizon.png'}")
     console.print(f"left, straight, right:   {output / 'counterfactual.png'}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    console.print(f"{(time.monotonic() - began) / 60:.1f} minutes, peak memory {peak / 2**20:.1f} GiB")
+    console.print(f"{(time.monotonic() - started) / 60:.1f} minutes, peak memory {peak / 2**20:.1f} GiB")
     return 0
 
 

@@ -1,7 +1,7 @@
-"""One process or several: who takes part, what they tell each other, and how the failure of one ends all of them.
+"""Processes of a distributed run: their group, collective operations, and ending all of them when one fails.
 
-The engine is torch.distributed's; processes are started by torchrun, or by Slurm's srun alone, and found by the
-variables that those set.
+Uses torch.distributed. Processes are started by torchrun, or by Slurm's srun alone, and find each other by the
+environment variables that those set.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ import torch.distributed as dist
 from daydrive.errors import UserError
 
 FAILED, INTERRUPTED = 2, 130
-WATCH_SECONDS = 0.5
-JOINING = timedelta(minutes=5)
+POLL_SECONDS = 0.5
+RENDEZVOUS_TIMEOUT = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """The processes of a training or an evaluation, seen from one of them; rank 0 of `world` is the one that writes and
-    logs."""
+    """The processes of a training or an evaluation, as seen by one of them. Rank 0 writes and logs."""
 
     rank: int
-    world: int
+    world_size: int
     device: torch.device
 
     @classmethod
@@ -43,41 +42,42 @@ class DistributedContext:
         return self.rank == 0
 
     def barrier(self) -> None:
-        """Until every process is here."""
-        if self.world > 1:
+        """Wait until every process has called it."""
+        if self.world_size > 1:
             dist.all_reduce(torch.zeros(1))
 
     def sum(self, values: dict[str, float]) -> dict[str, float]:
-        """The sums over all processes; the same names everywhere."""
-        if self.world == 1 or not values:
+        """The sums over all processes, which have to give the same names."""
+        if self.world_size == 1 or not values:
             return values
-        numbers = torch.tensor(list(values.values()), dtype=torch.float64)
-        dist.all_reduce(numbers)
-        return dict(zip(values, numbers.tolist(), strict=True))
+        tensor = torch.tensor(list(values.values()), dtype=torch.float64)
+        dist.all_reduce(tensor)
+        return dict(zip(values, tensor.tolist(), strict=True))
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
-        return {name: value / self.world for name, value in self.sum(values).items()}
+        return {name: value / self.world_size for name, value in self.sum(values).items()}
 
-    def max(self, number: float) -> float:
-        if self.world == 1:
-            return number
-        numbers = torch.tensor([number], dtype=torch.float64)
-        dist.all_reduce(numbers, dist.ReduceOp.MAX)
-        return float(numbers)
+    def max(self, value: float) -> float:
+        if self.world_size == 1:
+            return value
+        tensor = torch.tensor([value], dtype=torch.float64)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return float(tensor)
 
     def broadcast(self, text: str) -> str:
-        """What rank 0 says, on every process."""
-        if self.world == 1:
+        """The text of rank 0, on every process."""
+        if self.world_size == 1:
             return text
-        said = [text]
-        dist.broadcast_object_list(said)
-        return said[0]
+        texts = [text]
+        dist.broadcast_object_list(texts)
+        return texts[0]
 
 
 def adopt_slurm(environment: MutableMapping[str, str]) -> None:
-    """Set torchrun's variables from those of a step of srun with several tasks, where there is no torchrun.
+    """Set torchrun's variables from those of an srun step with several tasks, unless torchrun started this process.
 
-    A batch script or a shell of a job is no step, whatever number of tasks the job has. What is set already stays.
+    A batch script or a shell inside a job is not a step, whatever the job's number of tasks. Variables that are set
+    are kept.
     """
     tasks = int(environment.get("SLURM_STEP_NUM_TASKS") or 1)
     if tasks == 1 or "RANK" in environment or "SLURM_PROCID" not in environment:
@@ -97,7 +97,7 @@ def adopt_slurm(environment: MutableMapping[str, str]) -> None:
 
 
 def first_host(nodes: str) -> str:
-    """The first of a list as Slurm writes it.
+    """The first host of a node list in Slurm's notation.
 
     >>> first_host("gpu[007-009,12]-a,login")
     'gpu007-a'
@@ -106,33 +106,36 @@ def first_host(nodes: str) -> str:
     return "".join(part or "" for part in found.groups()) or "localhost" if found else "localhost"
 
 
-def processes_started() -> int:
-    """How many there are, by what torchrun or Slurm say."""
+def launched_processes() -> int:
+    """The number of processes that torchrun or Slurm started."""
     adopt_slurm(os.environ)
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def first_process() -> bool:
-    """Whether this is rank 0, by what torchrun or Slurm say."""
+def is_first_process() -> bool:
+    """Whether this is rank 0, according to torchrun's or Slurm's variables."""
     adopt_slurm(os.environ)
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
-def joined(device: torch.device, nccl: bool = False, timeout: timedelta | None = None) -> Iterator[DistributedContext]:
-    """This process's place in the team. An error in any process ends all within seconds; only the first one is told.
+def process_group(
+    device: torch.device, nccl: bool = False, timeout: timedelta | None = None
+) -> Iterator[DistributedContext]:
+    """Join the process group while this context lasts. An error in any process ends all within seconds; only the first
+    is reported.
 
-    device: this process's own is taken from LOCAL_RANK where it is a GPU. nccl: for what lies on GPUs; all else goes by
-    gloo. timeout: for how long one process may wait for another; default: PyTorch's.
+    device: a GPU is replaced by this process's own, from LOCAL_RANK. nccl: use NCCL for tensors on GPUs; everything
+    else uses gloo. timeout: how long a process waits for another; default: PyTorch's.
     """
-    if processes_started() == 1:
+    if launched_processes() == 1:
         yield DistributedContext.single(device)
         return
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" and nccl else "gloo"
-    store, rank, world = next(iter(dist.rendezvous("env://", timeout=JOINING)))
+    store, rank, world = next(iter(dist.rendezvous("env://", timeout=RENDEZVOUS_TIMEOUT)))
     dist.init_process_group(
         backend, store=dist.PrefixStore("group", store), rank=rank, world_size=world, timeout=timeout
     )
@@ -143,26 +146,26 @@ def joined(device: torch.device, nccl: bool = False, timeout: timedelta | None =
         dist.destroy_process_group()
     except KeyboardInterrupt:
         failure.stop_watching()
-        if not failure.first("interrupted"):
+        if not failure.report("interrupted"):
             raise SystemExit(INTERRUPTED) from None
         raise
     except Exception as error:
         failure.stop_watching()
-        if not failure.first(str(error)):
+        if not failure.report(str(error)):
             raise SystemExit(FAILED) from None
         if isinstance(error, UserError):
             raise UserError(f"{error} (process {rank} of {world})") from error
         if isinstance(error, RuntimeError) and _is_lost_connection(error):
             raise UserError(
-                f"process {rank} of {world} lost another one, which ended without a word (killed, or out of memory?): "
+                f"process {rank} of {world} lost another one, which ended without an error (killed or out of memory?): "
                 f"{str(error).splitlines()[0][:200]}"
             ) from error
         raise
 
 
 class _SharedFailure:
-    """The first failure of the team, in the store that all processes reach; a thread ends this process when it sees
-    one, for the main thread may be waiting for a process that is gone."""
+    """The first failure of any process, in the store that all processes reach. A thread ends this process when another
+    one has failed, because the main thread may be waiting for that process."""
 
     def __init__(self, store: dist.Store, rank: int, world: int) -> None:
         self._store, self._rank = store, rank
@@ -170,27 +173,27 @@ class _SharedFailure:
         self._thread = threading.Thread(target=self._watch, daemon=True, name="daydrive-failure-watch")
         self._thread.start()
 
-    def first(self, text: str) -> bool:
-        """Report a failure; whether this process was the first to."""
+    def report(self, text: str) -> bool:
+        """Report a failure; returns whether it was the first."""
         try:
-            mine = f"{self._rank}: {text}"
-            told: bytes = self._store.compare_set("first", "", mine)
+            own = f"{self._rank}: {text}"
+            first: bytes = self._store.compare_set("first", "", own)
         except RuntimeError:
             return False
-        return told.decode(errors="replace") == mine
+        return first.decode(errors="replace") == own
 
     def stop_watching(self) -> None:
         self._done.set()
-        self._thread.join()  # at the end of the interpreter it must not be inside the store
+        self._thread.join()  # it must not use the store while the interpreter shuts down
 
     def _watch(self) -> None:
-        while not self._done.wait(WATCH_SECONDS):
+        while not self._done.wait(POLL_SECONDS):
             try:
                 failed = self._store.check(["first"])
             except RuntimeError:
                 failed = True
             if failed and not self._done.is_set():
-                time.sleep(2 * WATCH_SECONDS)
+                time.sleep(2 * POLL_SECONDS)
                 os._exit(FAILED)
 
 

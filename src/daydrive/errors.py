@@ -1,4 +1,4 @@
-"""What a user can get wrong, said in one sentence."""
+"""Errors caused by users, reported in one sentence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 
 class UserError(ValueError):
-    """Bad input: what is wrong, where, and what would be right. The command line exits with 2 and prints it alone."""
+    """Invalid input: what is wrong, where, and what would be right. The command line prints the message alone and exits
+    with 2."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -25,12 +26,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 @contextmanager
-def blamed(who: str) -> Iterator[None]:
-    """What goes wrong in the code of others becomes a UserError that begins with `who`; one of their own stays."""
+def errors_attributed_to(label: str) -> Iterator[None]:
+    """Turn errors of third-party code into a UserError that starts with `label`; UserErrors are passed on."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200].rstrip(".!")
-        raise UserError(f"{who} failed ({type(error).__name__}: {reason}); --debug shows where") from error
+        raise UserError(f"{label} failed ({type(error).__name__}: {reason}); --debug shows the traceback") from error

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writing of files and folders."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from pathlib import Path
 from typing import Any
 
 from daydrive.errors import UserError
-from daydrive.locations import Location, is_remote, reached
+from daydrive.locations import Location, is_remote, object_store_errors
 
 
 def check_folder(path: Path, what: str) -> Path:
-    """The nearest folder that is there, `path` itself or one above it; leaves no trace.
+    """Check that `path` is or can become a writable folder; returns the nearest existing folder, `path` or one above
+    it.
 
-    Raises UserError naming `what` it is for where `path` can't become or be a folder that is written to.
+    Raises UserError naming `what` it is. Leaves nothing behind.
     """
     try:
         if path.exists() and not path.is_dir():
             raise UserError(f"the {what} {path} is a file; give a folder")
-        there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-        tempfile.TemporaryDirectory(prefix=".daydrive-", dir=there).cleanup()
+        existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        tempfile.TemporaryDirectory(prefix=".daydrive-", dir=existing).cleanup()
     except OSError as error:
-        raise UserError(f"the {what} {path} can't be written: {error.strerror or error}") from None
-    return there
+        raise UserError(f"the {what} {path} cannot be written: {error.strerror or error}") from None
+    return existing
 
 
 @contextmanager
-def parents_made(path: Path) -> Iterator[None]:
-    """Make the folders above `path`; those that were not there before and are empty in the end are gone again."""
+def created_parents(path: Path) -> Iterator[None]:
+    """Create the folders above `path`; new ones that are empty at the end are removed again."""
     parents = path.absolute().parents
     absent = [parent for parent in parents if not parent.exists()]
     parents[0].mkdir(parents=True, exist_ok=True)
@@ -45,8 +46,8 @@ def parents_made(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it when the block ends well and removed when it doesn't."""
+def atomic_replace(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it at the end, or removed after an error."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -60,10 +61,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_text(path: Location, text: str) -> None:
     if is_remote(path):
-        with reached(path):
-            path.write_text(text, encoding="utf-8")  # an object is there whole or not at all
+        with object_store_errors(path):
+            path.write_text(text, encoding="utf-8")  # object stores write atomically
         return
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with atomic_replace(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -74,10 +75,10 @@ def write_json(path: Location, value: Any) -> None:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Raises UserError naming file and line where the text is not JSON."""
+    """Read a JSON file. Raises UserError with file and line where it is not valid JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: the {what} is not valid JSON: {error.msg}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the {what} {path} can't be read: {error}") from None
+        raise UserError(f"the {what} {path} cannot be read: {error}") from None

@@ -1,4 +1,4 @@
-"""What NVIDIA's management library (NVML) tells of a GPU and its driver."""
+"""Readings of NVIDIA's management library (NVML)."""
 
 from __future__ import annotations
 
@@ -9,39 +9,40 @@ from contextlib import contextmanager, suppress
 import pynvml
 import torch
 
-SECONDS_BETWEEN = 0.2
+SAMPLE_INTERVAL = 0.2
 
-FAILS = (pynvml.NVMLError, RuntimeError)
-"""What torch raises where there is no library, no driver, or a GPU that doesn't tell."""
+NVML_ERRORS = (pynvml.NVMLError, RuntimeError)
+"""Errors of torch and NVML without a library, a driver, or a reading."""
 
 
 @contextmanager
-def watch_gpu(device: torch.device, read: Callable[[torch.device], float]) -> Iterator[list[float]]:
-    """What `read`, such as `torch.cuda.utilization`, tells of a GPU again and again; empty where it tells nothing."""
+def sample_gpu(device: torch.device, read: Callable[[torch.device], float]) -> Iterator[list[float]]:
+    """Values of `read`, such as `torch.cuda.utilization`, sampled regularly while this context lasts; empty where
+    unavailable."""
     readings: list[float] = []
     if device.type != "cuda":
         yield readings
         return
-    ended = threading.Event()
+    stop = threading.Event()
 
-    def watch() -> None:
+    def sample() -> None:
         while True:
-            with suppress(*FAILS):
+            with suppress(*NVML_ERRORS):
                 readings.append(float(read(device)))
-            if ended.wait(SECONDS_BETWEEN):
+            if stop.wait(SAMPLE_INTERVAL):
                 return
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    sampler_thread = threading.Thread(target=sample, daemon=True)
+    sampler_thread.start()
     try:
         yield readings
     finally:
-        ended.set()
-        watcher.join()
+        stop.set()
+        sampler_thread.join()
 
 
 def driver_cuda_version() -> int | None:
-    """The newest CUDA version that the driver knows, 12080 for 12.8; None where there is no driver."""
+    """The newest CUDA version that the driver supports, 12080 for 12.8; None without a driver."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:

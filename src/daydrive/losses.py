@@ -1,7 +1,7 @@
-"""The parts of the training loss: pure functions over tensors, one value for each clip.
+"""Components of the training loss, as pure functions of tensors that return one value per clip.
 
-Pictures are (B, T, 3, H, W) in [-1, 1]; every function gives (B,), so that clips can weigh differently and the one at
-fault can be named.
+Images are (B, T, 3, H, W) in [-1, 1]; every function returns (B,), so that clips can be weighted and a non-finite one
+can be found.
 """
 
 from __future__ import annotations
@@ -14,51 +14,51 @@ from torch import Tensor
 
 
 def reconstruction_loss(reconstructed: Tensor, real: Tensor) -> Tensor:
-    """Mean absolute difference of what was painted from each frame's latent."""
+    """Mean absolute error of the frames decoded from their own latents."""
     return _mean((reconstructed - real).abs())
 
 
 def prediction_loss(predicted: Tensor, real: Tensor) -> Tensor:
-    """Mean absolute difference of the dream, which blurs less than a squared one (Mathieu et al. 2016)."""
+    """Mean absolute error of the predicted frames, which blurs less than the squared error (Mathieu et al. 2016)."""
     return _mean((predicted - real).abs())
 
 
 def temporal_loss(predicted: Tensor, real: Tensor, last: Tensor) -> Tensor:
-    """Mean absolute difference of the changes from frame to frame; last: (B, 3, H, W), the real frame before them."""
+    """Mean absolute error of the changes between frames. last: (B, 3, H, W), the real frame before the first."""
     before_predicted = torch.cat([last[:, None], predicted[:, :-1]], dim=1)
     before_real = torch.cat([last[:, None], real[:, :-1]], dim=1)
     return _mean(((predicted - before_predicted) - (real - before_real)).abs())
 
 
 def latent_regularisation(latents: Tensor) -> Tensor:
-    """Half the mean square of latents (B, ...), which keeps them near the scale of a unit Gaussian."""
+    """Half the mean square of latents (B, ...), which keeps them close to the scale of a unit Gaussian."""
     return 0.5 * _mean(latents.float().square())
 
 
 def structure_loss(predicted: Tensor, real: Tensor, scales: int = 3) -> Tensor:
-    """A perceptual distance without weights: where gradients differ, and by how much their strength does.
+    """A perceptual distance without weights: the difference of image gradients and of their magnitudes.
 
-    The first part compares gradients with their sign at `scales` sizes, each half the one before, mean over the sizes;
-    the second, half as heavy, their magnitudes at full size (Mathieu et al. 2016), which keeps a dream sharp where it
-    can't know the exact place of a detail.
+    The first term compares signed gradients at `scales` resolutions, each half of the previous one, averaged. The
+    second, weighted by a half, compares their magnitudes at full resolution (Mathieu et al. 2016), which keeps
+    predictions sharp where the exact position of a detail is uncertain.
     """
     predicted, real = predicted.flatten(1, -3), real.flatten(1, -3)
-    strength = _mean_gap(_gradients(predicted, torch.abs), _gradients(real, torch.abs))
+    magnitude = _mean_difference(_gradients(predicted, torch.abs), _gradients(real, torch.abs))
     total = predicted.new_zeros(len(predicted))
     used = 0
     while used < scales and min(predicted.shape[-2:]) >= 2:
-        total = total + _mean_gap(_gradients(predicted), _gradients(real))
+        total = total + _mean_difference(_gradients(predicted), _gradients(real))
         used += 1
         predicted, real = F.avg_pool2d(predicted, 2), F.avg_pool2d(real, 2)
-    return total / max(used, 1) + 0.5 * strength
+    return total / max(used, 1) + 0.5 * magnitude
 
 
 def _gradients(x: Tensor, of: Callable[[Tensor], Tensor] = lambda x: x) -> tuple[Tensor, Tensor]:
-    """Forward differences across and down."""
+    """Horizontal and vertical forward differences."""
     return of(x[..., 1:] - x[..., :-1]), of(x[..., 1:, :] - x[..., :-1, :])
 
 
-def _mean_gap(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
+def _mean_difference(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
     return _mean((a[0] - b[0]).abs()) + _mean((a[1] - b[1]).abs())
 
 

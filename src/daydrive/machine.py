@@ -1,4 +1,4 @@
-"""The machine that figures are of."""
+"""Description of the machine that measurements are made on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """In words and numbers; `load_average`: of the last minute, before anything was measured."""
+    """Hardware and versions; `load_average`: of the last minute before the measurement."""
     gpu = None
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
@@ -44,7 +44,7 @@ def processor_name() -> str:
 
 
 def processors() -> int:
-    """That this process may run on."""
+    """Number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

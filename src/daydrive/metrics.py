@@ -1,7 +1,7 @@
-"""How near two pictures are, and how sharp one is: pure functions, one figure per frame.
+"""Image metrics: similarity of two images and sharpness of one, as pure functions with one value per frame.
 
-Every function takes (..., C, H, W) in any dtype and returns float32 (...) (float64 for float64 pictures). A frame's
-figure depends on that frame alone, and NaN in a picture gives NaN for its frame.
+Every function takes (..., C, H, W) of any dtype and returns float32 (...) (float64 for float64 images). The value of
+a frame depends on that frame alone; NaN in a frame gives NaN.
 """
 
 from __future__ import annotations
@@ -12,44 +12,44 @@ import torch
 from torch import Tensor
 
 PSNR_CAP = 100.0
-"""dB; stands for the infinity of two identical pictures, so that means and curves stay finite (one value of a 256x256
-picture wrong by one level of 255 is 101 dB)."""
+"""dB; replaces infinity for identical images, so that means and curves stay finite (a 256x256 image with one value
+wrong by one level of 255 has 101 dB)."""
 
 _WINDOW, _SIGMA = 11, 1.5
 _K1, _K2 = 0.01, 0.03
 
 _BLOCK = 2**16
-"""values of a picture's channels that are worked on at a time"""
+"""Number of values processed at a time."""
 
 
 def psnr(a: Tensor, b: Tensor, data_range: float) -> Tensor:
     """Peak signal-to-noise ratio in dB, from the mean squared error over (C, H, W); at most `PSNR_CAP`.
 
-    data_range: largest minus smallest possible value: 255 for uint8, 2 for [-1, 1], 1 for [0, 1]; ValueError where it
-    is not above 0 and finite.
+    data_range: largest minus smallest possible value: 255 for uint8, 2 for [-1, 1], 1 for [0, 1]. Raises ValueError
+    where it is not positive and finite.
 
     >>> black, grey = torch.zeros(2, 3, 8, 8), torch.full((2, 3, 8, 8), 0.1)
     >>> psnr(grey, black, data_range=1.0)
     tensor([20., 20.])
     """
     a, b = _pair(a, b)
-    peak = 20.0 * math.log10(_known(data_range))
+    peak = 20.0 * math.log10(_checked(data_range))
     mse = (a - b).square().flatten(-3).mean(-1)
     return (peak - 10.0 * torch.log10(mse)).clamp(max=PSNR_CAP)
 
 
 def ssim(a: Tensor, b: Tensor, data_range: float) -> Tensor:
-    """Structural similarity, at most 1 (Wang et al. 2004), mean over channels and window positions.
+    """Structural similarity, at most 1 (Wang et al. 2004), averaged over channels and window positions.
 
-    Gaussian window of 11x11 with sigma 1.5, K1 = 0.01, K2 = 0.03, population covariance, windows wholly inside the
-    picture: the figure of `skimage.metrics.structural_similarity(gaussian_weights=True, use_sample_covariance=False)`.
-    (torchmetrics 1.9 computes the same map and averages over a reflected border of 5 pixels as well.)
-    A side shorter than 11 gets the longest odd window that fits, its weights renormalised.
+    Gaussian window of 11x11 with sigma 1.5, K1 = 0.01, K2 = 0.03, population covariance, windows completely inside
+    the image: equal to `skimage.metrics.structural_similarity(gaussian_weights=True, use_sample_covariance=False)`.
+    (torchmetrics 1.9 computes the same map but also averages over a reflected border of 5 pixels.) A side shorter
+    than 11 gets the longest odd window that fits, with renormalized weights.
     """
     a, b = _pair(a, b)
-    _known(data_range)
-    parts = [_ssim(x, y, data_range) for x, y in zip(_blocks(a), _blocks(b), strict=True)]
-    return torch.cat(parts).reshape(a.shape[:-3])
+    _checked(data_range)
+    values = [_ssim(x, y, data_range) for x, y in zip(_blocks(a), _blocks(b), strict=True)]
+    return torch.cat(values).reshape(a.shape[:-3])
 
 
 def _ssim(a: Tensor, b: Tensor, data_range: float) -> Tensor:
@@ -62,30 +62,31 @@ def _ssim(a: Tensor, b: Tensor, data_range: float) -> Tensor:
 
 
 def sharpness(x: Tensor) -> Tensor:
-    """Mean gradient magnitude by forward differences, per channel, in the picture's own units per pixel.
+    """Mean gradient magnitude by forward differences, per channel, in the image's units per pixel; at least 2x2 pixels.
 
-    Its ratio to the real frame's says how much detail a prediction kept. Pictures of at least 2x2.
+    Its ratio to that of the real frame tells how much detail a prediction retains.
     """
     if min(x.shape[-2:]) < 2:
-        raise ValueError(f"sharpness needs pictures of at least 2x2 pixels, not {tuple(x.shape[-2:])}")
+        raise ValueError(f"sharpness needs images of at least 2x2 pixels, not {tuple(x.shape[-2:])}")
     x = _floating(x)
     here = x[..., :-1, :-1]
     return torch.hypot(x[..., :-1, 1:] - here, x[..., 1:, :-1] - here).flatten(-3).mean(-1)
 
 
 def change(x: Tensor, before: Tensor) -> Tensor:
-    """Mean absolute difference from the picture before, in the pictures' own units.
+    """Mean absolute difference from the previous image, in the images' units.
 
-    Its ratio to that of the real frames says whether a dream flickers (above 1) or stands still (below 1).
+    Its ratio to that of the real frames tells whether a prediction flickers (above 1) or stands still (below 1).
     """
     x, before = _pair(x, before)
     return (x - before).abs().flatten(-3).mean(-1)
 
 
 def _blocks(x: Tensor) -> tuple[Tensor, ...]:
-    """(..., C, H, W) → parts (N, C, H, W), on a processor so few frames each that they stay in its cache.
+    """(..., C, H, W) → blocks (N, C, H, W), on a CPU small enough for its cache.
 
-    Never one frame alone of many: the sum of a single picture would be split over threads, and round as they do.
+    A block of several frames never has a single one: PyTorch would split the sum of a single image over threads,
+    which changes rounding.
     """
     frames = x.reshape(-1, *x.shape[-3:])
     size = max(2, _BLOCK // max(1, frames[:1].numel())) if x.device.type == "cpu" else len(frames)
@@ -93,8 +94,8 @@ def _blocks(x: Tensor) -> tuple[Tensor, ...]:
 
 
 def _blur(x: Tensor, dim: int) -> Tensor:
-    """Gaussian window along one dimension, without padding. Shifted sums, not a convolution: as fast here, and neither
-    autocast nor TF32 takes digits away from a difference of squares."""
+    """Gaussian window along one dimension, without padding. Shifted sums instead of a convolution: as fast here, and
+    neither autocast nor TF32 reduces the precision of differences of squares."""
     size = min(_WINDOW, x.shape[dim] - 1 + x.shape[dim] % 2)
     offsets = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     weights = torch.exp(-0.5 * (offsets / _SIGMA) ** 2)
@@ -108,13 +109,13 @@ def _blur(x: Tensor, dim: int) -> Tensor:
 
 def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     if a.shape != b.shape or a.dim() < 3:
-        raise ValueError(f"two pictures (..., C, H, W) of one shape are needed, not {tuple(a.shape)}, {tuple(b.shape)}")
+        raise ValueError(f"two images (..., C, H, W) of one shape are needed, not {tuple(a.shape)}, {tuple(b.shape)}")
     return _floating(a), _floating(b)
 
 
-def _known(data_range: float) -> float:
+def _checked(data_range: float) -> float:
     if not 0 < data_range < math.inf:
-        raise ValueError(f"data_range has to be above 0 and finite, not {data_range}")
+        raise ValueError(f"data_range has to be positive and finite, not {data_range}")
     return data_range
 
 

@@ -1,8 +1,8 @@
-"""Perceptual distances: from a network that has seen many pictures, or from structure alone.
+"""Perceptual distances: LPIPS with a pretrained network, or image structure without weights.
 
-LPIPS (Zhang et al. 2018) in plain torch: features of VGG16 or AlexNet, normalised over channels, their squared
-difference weighed by calibrated weights, averaged over places and summed over layers. Its weights are one safetensors
-file, made by `daydrive fetch-weights`; nothing downloads on its own.
+LPIPS (Zhang et al. 2018) in plain torch: features of VGG16 or AlexNet, normalized over channels; their squared
+differences, with calibrated weights, are averaged over positions and summed over layers. Its weights are one
+safetensors file, made by `daydrive fetch-weights`; nothing is downloaded automatically.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from daydrive.errors import UserError
-from daydrive.files import replacing
+from daydrive.files import atomic_replace
 from daydrive.losses import structure_loss
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-"""Clips (B, T, 3, H, W) in [-1, 1] → the mean distance of each, (B,), 0 where they are the same."""
+"""Clips (B, T, 3, H, W) in [-1, 1] → mean distance per clip, (B,); 0 for identical clips."""
 
 
 class Backbone(NamedTuple):
     """layers: a convolution as (in, out, kernel, stride, padding), 'pool', or 'tap' where features are taken, after a
-    rectifier. pool: kernel and stride. file, calibration: where the published weights are."""
+    ReLU. pool: kernel and stride. file, calibration: URLs of the published weights."""
 
     layers: tuple[tuple[int, int, int, int, int] | str, ...]
     pool: tuple[int, int]
@@ -48,8 +48,8 @@ def _vgg16_layers() -> tuple[tuple[int, int, int, int, int] | str, ...]:
     return tuple(layers)
 
 
-LEAST_SIDE = 32
-"""Pixels of a picture's shorter side that both networks need."""
+MIN_SIDE = 32
+"""Minimum length in pixels of an image's shorter side, for both networks."""
 
 _LPIPS = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
 BACKBONES = {
@@ -97,11 +97,11 @@ class LPIPS(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Clips (B, T, 3, H, W) in [-1, 1] → (B,), means over their pictures. UserError for a side below `LEAST_SIDE`,
-        of which the deepest layer would see nothing."""
-        if min(a.shape[-2:]) < LEAST_SIDE:
+        """Clips (B, T, 3, H, W) in [-1, 1] → (B,), means over their frames. Raises UserError for a side below
+        `MIN_SIDE`, for which the deepest layer would have no output."""
+        if min(a.shape[-2:]) < MIN_SIDE:
             height, width = a.shape[-2:]
-            raise UserError(f"LPIPS needs pictures of at least {LEAST_SIDE}x{LEAST_SIDE} pixels, not {height}x{width}")
+            raise UserError(f"LPIPS needs images of at least {MIN_SIDE}x{MIN_SIDE} pixels, not {height}x{width}")
         clips = a.shape[:-3]
         a, b = a.flatten(0, -4), b.flatten(0, -4)
         features = self._features(torch.cat([a, b]))
@@ -123,9 +123,10 @@ class LPIPS(nn.Module):
 
 
 def build_perceptual(kind: str, weights: Path | None, device: torch.device) -> Distance:
-    """'structure' needs nothing; 'vgg16' and 'alexnet' read `weights` or torch's hub cache.
+    """The distance for `loss.perceptual`: 'structure' needs no weights; 'vgg16' and 'alexnet' read `weights` or torch
+    hub's cache.
 
-    Raises UserError with the command and the setting where they are absent.
+    Raises UserError with the command and the setting where the weights are missing.
     """
     if kind == "structure":
         return structure_loss
@@ -133,7 +134,7 @@ def build_perceptual(kind: str, weights: Path | None, device: torch.device) -> D
     if not file.is_file():
         raise UserError(
             f"loss.perceptual = {kind} needs weights, and there is no {file}: run 'daydrive fetch-weights {kind}' "
-            f"once, set loss.perceptual_weights to a file that it made, or set loss.perceptual to structure"
+            f"once, set loss.perceptual_weights to the file that it writes, or set loss.perceptual to structure"
         )
     network = LPIPS(BACKBONES[kind])
     try:
@@ -148,16 +149,16 @@ def cached_weights(kind: str) -> Path:
 
 
 def fetch_weights(kind: str) -> Path:
-    """Download the published weights (VGG16 528 MB, AlexNet 233 MB) and keep what LPIPS needs of them as one file.
+    """Download the published weights (VGG16 528 MB, AlexNet 233 MB) and save what LPIPS needs of them as one file.
 
-    UserError where they can't be had, and where HF_HUB_OFFLINE forbids downloads.
+    Raises UserError where they cannot be downloaded or HF_HUB_OFFLINE forbids downloads.
     """
     backbone = BACKBONES[kind]
     target = cached_weights(kind)
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         raise UserError(
-            f"HF_HUB_OFFLINE is set, so that nothing is downloaded; unset it, or put the file that another machine's "
-            f"'daydrive fetch-weights {kind}' made at {target}"
+            f"HF_HUB_OFFLINE is set, so nothing is downloaded; unset it, or copy the file that "
+            f"'daydrive fetch-weights {kind}' wrote on another machine to {target}"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -167,24 +168,24 @@ def fetch_weights(kind: str) -> Path:
         )
     except OSError as error:
         raise UserError(f"the weights of {kind} could not be downloaded from {backbone.file}: {error}") from None
-    with replacing(target) as temporary:
-        save_file(published_to_ours(kind, published, calibration), temporary)
+    with atomic_replace(target) as temporary:
+        save_file(convert_published_weights(kind, published, calibration), temporary)
     return target
 
 
-def published_to_ours(kind: str, published: dict[str, Tensor], calibration: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The names that torchvision and LPIPS publish → those of `LPIPS`."""
+def convert_published_weights(
+    kind: str, published: dict[str, Tensor], calibration: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Published weights of torchvision and LPIPS → state dict of `LPIPS`."""
     network = LPIPS(BACKBONES[kind])
     convolutions = sorted({int(name.split(".")[1]) for name in published if name.startswith("features.")})
     own = [i for i, layer in enumerate(network.layers) if isinstance(layer, nn.Sequential)]
     if len(convolutions) != len(own):
-        raise UserError(
-            f"the published weights of {kind} hold {len(convolutions)} convolutions, {len(own)} are expected"
-        )
+        raise UserError(f"the published weights of {kind} have {len(convolutions)} convolutions, expected {len(own)}")
     state = network.state_dict()
-    for ours, theirs in zip(own, convolutions, strict=True):
+    for index, published_index in zip(own, convolutions, strict=True):
         for name in ("weight", "bias"):
-            state[f"layers.{ours}.0.{name}"] = published[f"features.{theirs}.{name}"].contiguous()
+            state[f"layers.{index}.0.{name}"] = published[f"features.{published_index}.{name}"].contiguous()
     for i in range(len(network.calibration)):
         state[f"calibration.{i}"] = calibration[f"lin{i}.model.1.weight"].flatten().contiguous()
     return state

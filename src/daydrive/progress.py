@@ -1,4 +1,4 @@
-"""How far something long is: drawn in place on a terminal, a plain line now and then elsewhere."""
+"""Progress displays: updated in place on a terminal, occasional plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from daydrive.devices import memory_used
 PLAIN_INTERVAL = 10.0
 """Seconds between plain lines."""
 
-REDRAW = 0.25
-"""Seconds that pass at least between two drawings on a terminal."""
+REDRAW_INTERVAL = 0.25
+"""Minimum seconds between two updates on a terminal."""
 
-BAR = 12
+BAR_WIDTH = 12
 KNOTS = 1024
 CPU = torch.device("cpu")
 
 
 class Pace:
-    """How fast something goes. before: what is done now, which does not count; None: what is at the first call."""
+    """Measures a rate. before: the amount already done, which does not count; None: the amount at the first call."""
 
     def __init__(self, clock: Callable[[], float], before: float | None = None) -> None:
         self._clock = clock
-        self._began = None if before is None else (clock(), before)
+        self._started = None if before is None else (clock(), before)
 
     def rate(self, done: float) -> float | None:
-        """How much is done a second; None until something is."""
+        """Amount per second; None until something is done."""
         now = self._clock()
-        began, before = self._began = self._began or (now, done)
-        return (done - before) / max(now - began, 1e-9) if done > before else None
+        started, before = self._started = self._started or (now, done)
+        return (done - before) / max(now - started, 1e-9) if done > before else None
 
     def seconds_left(self, done: float, total: float) -> float | None:
         rate = self.rate(done)
@@ -45,9 +45,9 @@ class Pace:
 
 
 class TimeLeft:
-    """How long the rest of a training takes, measured on what is done; steps may cost more or less than others.
+    """Estimates the remaining time of a training whose steps differ in cost.
 
-    cost(n): what step n (from 0) costs beside other steps. The first step is not counted: it compiles and warms up.
+    cost(n): relative cost of step n (from 0). The first step is not counted, since it compiles and warms up.
     """
 
     def __init__(self, start: int, total: int, cost: Callable[[int], float], clock: Callable[[], float]) -> None:
@@ -57,14 +57,14 @@ class TimeLeft:
         self._spent = np.concatenate([[0.0], np.cumsum(costs * np.diff(self._knots))])
 
     def seconds(self, step: int) -> float | None:
-        """`step` steps are done, one more than at the last call. None until two of this process are."""
+        """Remaining seconds when `step` steps are done; to be called after every step. None before the second one."""
         return self._pace.seconds_left(float(np.interp(step, self._knots, self._spent)), float(self._spent[-1]))
 
 
 class Display:
-    """What all progress has in common; a context manager that gives the terminal back.
+    """Base class of progress displays; a context manager that restores the terminal.
 
-    interval: seconds between plain lines. transient: whether the drawing vanishes in the end.
+    interval: seconds between plain lines. transient: whether the display is removed at the end.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Display:
         transient: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._console, self._clock, self._interval, self._said = console, clock, interval, clock()
+        self._console, self._clock, self._interval, self._last_printed = console, clock, interval, clock()
         self._live = Live(console=console, auto_refresh=False, transient=transient) if console.is_terminal else None
         self._drawn = -math.inf
 
@@ -88,30 +88,30 @@ class Display:
         if self._live is not None:
             self._live.stop()
 
-    def say(self, sentence: str, style: str = "") -> None:
-        """style: rich's, such as 'bold yellow'. The sentence is taken as it is, brackets too."""
-        self._console.print(sentence, style=style or None, markup=False, emoji=False, highlight=False)
+    def print_message(self, message: str, style: str = "") -> None:
+        """Print a message, which is not parsed for markup. style: rich's, such as 'bold yellow'."""
+        self._console.print(message, style=style or None, markup=False, emoji=False, highlight=False)
 
     def _counted(self, what: str, done: int, total: int) -> str:
-        """`clips 3/10`, with a bar where it is drawn in place."""
+        """`clips 3/10`, with a bar on a terminal."""
         return f"{what} {done}/{total}" if self._live is None else f"{what} {bar(done, total)} {done}/{total}"
 
     def _show(self, line: Callable[[], str], due: bool = False, drawing: Callable[[], Text] | None = None) -> None:
-        """due: whether a line is printed or drawn at once, however long ago the last one was. drawing: what a terminal
-        shows, by default the line."""
+        """Show progress where it is time to. due: show it now, whenever it was last shown. drawing: what a terminal
+        shows; default: the line."""
         now = self._clock()
         if self._live is None:
-            if due or now - self._said > self._interval:
-                self._said = now
-                self.say(line())
-        elif due or now - self._drawn >= REDRAW:
+            if due or now - self._last_printed > self._interval:
+                self._last_printed = now
+                self.print_message(line())
+        elif due or now - self._drawn >= REDRAW_INTERVAL:
             self._drawn = now
             text = drawing() if drawing else Text(line(), no_wrap=True, overflow="ellipsis")
             self._live.update(text, refresh=True)
 
 
 class CountProgress(Display):
-    """Told how many are done, of how many; says the rate, the time left and the memory of this process."""
+    """Shows a count, its rate, the time left and the memory of this process."""
 
     def __init__(self, console: Console, what: str) -> None:
         super().__init__(console, interval=3 * PLAIN_INTERVAL)
@@ -127,10 +127,9 @@ class CountProgress(Display):
 
 
 class DriveProgress(Display):
-    """Counts drives and frames; says frames a second and the time left.
+    """Shows drives, frames per second and the time left.
 
-    lengths: frames of all drives, and of those still to do; None where a drive does not say beforehand, and then the
-    drives are the measure.
+    lengths: frames of all drives and of the remaining ones; where one is None (unknown), drives are counted instead.
     """
 
     def __init__(self, all_lengths: Sequence[int | None], lengths: Sequence[int | None]) -> None:
@@ -161,12 +160,12 @@ class DriveProgress(Display):
 
 def bar(done: int, total: int) -> str:
     """`[=====>      ]`"""
-    filled = BAR * done // max(1, total)
-    return "[" + "=" * filled + (">" if filled < BAR else "") + " " * (BAR - filled - 1) + "]"
+    filled = BAR_WIDTH * done // max(1, total)
+    return "[" + "=" * filled + (">" if filled < BAR_WIDTH else "") + " " * (BAR_WIDTH - filled - 1) + "]"
 
 
 def memory_line(device: torch.device) -> str:
-    """Memory used and there: of the GPU where the training runs on one, else of this process and the machine."""
+    """Memory used and total: of the GPU for a training on one, else of this process and of the machine."""
     used, total = memory_used(device)
     name = "GPU" if device.type == "cuda" else "Memory"
     return f"{name}: {used / 2**30:.1f}GB / {total / 2**30:.0f}GB"

@@ -1,4 +1,4 @@
-"""Which code, versions and machine made something, and what a run was made from."""
+"""Provenance: code, versions and machine of a run, and its inputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from daydrive.version import __version__
 
 
 def git(*arguments: str) -> str | None:
-    """What git says about the folder of this code; None where it is in no repository."""
+    """Output of git for the repository of this code; None where there is none."""
     try:
         done = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, timeout=30
@@ -30,7 +30,7 @@ def git(*arguments: str) -> str | None:
 
 
 def code_state() -> dict[str, str | None]:
-    """The commit, and a hash of what differs from it."""
+    """The commit, and a hash of the uncommitted changes."""
     diff = git("diff", "HEAD")
     return {
         "git_commit": (git("rev-parse", "HEAD") or "").strip() or None,
@@ -48,14 +48,14 @@ def versions() -> dict[str, str]:
 
 
 def device_name(device: torch.device) -> str:
-    """The device in words."""
+    """The device as text."""
     if device.type == "cuda":
         return f"{device}: {torch.cuda.get_device_name(device)}"
     return f"{device}: {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def record(run: Path, config: Config, store_path: Path, fingerprint: str, device: torch.device) -> None:
-    """Write `config.yaml`, `provenance.json` and, where the code differs from its commit, `code.diff`."""
+    """Write `config.yaml`, `provenance.json` and, with uncommitted changes, `code.diff`."""
     write_text(run / "config.yaml", yaml.safe_dump(as_tree(config), sort_keys=False))
     diff = git("diff", "HEAD")
     if diff:

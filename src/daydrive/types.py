@@ -1,4 +1,4 @@
-"""The shapes, units and ranges that the rooms hand to each other."""
+"""Types that modules exchange, with their shapes, units and ranges."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ Image = npt.NDArray[np.uint8]
 
 
 class Frame(NamedTuple):
-    """One moment of a drive on an even clock.
+    """A frame of a drive, sampled at a constant rate.
 
-    image: uint8 (H, W, 3) RGB, or the bytes of a JPEG that already has the store's size.
-    action: float32 (4,), what the driver did from this frame to the next.
-    time: seconds since the drive began.
-    values: the source's own readings, by the names declared in the source's metadata.
+    image: uint8 (H, W, 3) RGB, or the bytes of a JPEG that already has the store's size. action: float32 (4,), what
+    the driver did from this frame to the next. time: seconds since the drive's start. values: other readings of the
+    source, by the names declared in its metadata.
     """
 
     image: Image | bytes
@@ -37,13 +36,13 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Drive:
-    """One uninterrupted recording.
+    """An uninterrupted recording.
 
-    frames: reads it anew at each call, frame by frame, in constant memory; picklable, so that another process can.
-    split: 'train', 'val' or 'test' where the source fixes it, None where preparation decides.
-    length: number of frames where it is known beforehand (for progress).
-    group: drives of one group go to one split, since they show the same places; a drive without is a group of its own.
-    made_from: what its actions come from, by the names in the source's metadata, where that differs between drives.
+    frames: reads the recording frame by frame at each call, in constant memory; picklable, so that another process
+    can call it. split: 'train', 'val' or 'test' where the source defines it, None where preparation decides. length:
+    number of frames where known in advance (for progress). group: drives of one group get the same split, because
+    they show the same locations; a drive without one is a group of its own. made_from: what its actions are derived
+    from, by the names in the source's metadata, where that differs between drives.
     """
 
     name: str
@@ -57,7 +56,7 @@ class Drive:
 
 @dataclass(frozen=True)
 class Clip:
-    """Where an example lies: `length` frames of one drive, `frame_skip` apart, from row `start` of the store."""
+    """A clip of a store: `length` frames of one drive, `frame_skip` apart, from row `start` of the store."""
 
     drive: str
     start: int
@@ -69,9 +68,9 @@ class Clip:
 class Batch:
     """A batch of clips.
 
-    images: uint8 (B, T, 3, H, W); actions: float32 (B, T-1, 4), `actions[:, t]` between frames t and t+1.
-    clips: where each comes from. samples: the place of each in the order of the training, from 0 on.
-    weights: float32 (B,), what each counts in its step; those of all batches of a step sum to 1, averaged over ranks.
+    images: uint8 (B, T, 3, H, W). actions: float32 (B, T-1, 4), `actions[:, t]` between frames t and t+1. clips:
+    their locations in the store. samples: their indices in the sample order of the training, from 0. weights: float32
+    (B,), the weight of each clip in its step; the weights of all batches of a step sum to 1, averaged over ranks.
     """
 
     images: torch.Tensor
@@ -94,26 +93,26 @@ class Batch:
 
     def split(self, clips: int) -> list[Batch]:
         """The same clips in batches of at most `clips`."""
-        places = [slice(i, i + clips) for i in range(0, len(self.images), clips)]
+        slices = [slice(i, i + clips) for i in range(0, len(self.images), clips)]
         return [
             Batch(
-                self.images[p], self.actions[p], self.clips[p], self.samples[p],
-                None if self.weights is None else self.weights[p],
+                self.images[s], self.actions[s], self.clips[s], self.samples[s],
+                None if self.weights is None else self.weights[s],
             )
-            for p in places
+            for s in slices
         ]  # fmt: skip
 
-    def _with(self, move: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
-        weights = None if self.weights is None else move(self.weights)
-        return Batch(move(self.images), move(self.actions), self.clips, self.samples, weights)
+    def _with(self, transform: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        weights = None if self.weights is None else transform(self.weights)
+        return Batch(transform(self.images), transform(self.actions), self.clips, self.samples, weights)
 
 
 class Rollout(NamedTuple):
-    """One clip, real and predicted, uint8.
+    """Real and predicted frames of one clip, uint8.
 
-    seen: the context (C, 3, H, W). real, predicted, shuffled, idle: (N, 3, H, W), `shuffled` predicted from another
-    clip's actions after the context, `idle` from none: steering, throttle and brake 0. actions: float32 (C-1+N, 4), its
-    own.
+    seen: the context (C, 3, H, W). real, predicted, shuffled, idle: (N, 3, H, W), with `shuffled` predicted from
+    another clip's actions after the context and `idle` from steering, throttle and brake 0. actions: float32 (C-1+N,
+    4), the clip's own.
     """
 
     clip: Clip
@@ -126,7 +125,7 @@ class Rollout(NamedTuple):
 
     @property
     def last(self) -> torch.Tensor:
-        """The last real frame before the prediction, (3, H, W): what copying predicts for every step."""
+        """The last context frame (3, H, W): what copying the last frame predicts for every step."""
         return self.seen[-1]
 
 

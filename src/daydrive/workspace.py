@@ -1,4 +1,4 @@
-"""Folders that one process at a time fills: locked, taken up again after an interruption, published whole."""
+"""Folders that one process at a time fills: locked, resumable after an interruption, published atomically."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from daydrive.errors import UserError
-from daydrive.files import parents_made, write_json
+from daydrive.files import created_parents, write_json
 from daydrive.locations import Location, is_remote
 
 PLAN, LOCK = "plan.json", "lock"
 
 
 @contextmanager
-def exclusive_lock(place: Location, busy: Callable[[str], str]) -> Iterator[None]:
-    """Hold `place`, a folder or a file that is there for that; the system lets go when the process ends, however it
-    ends. Object stores have no such lock.
+def exclusive_lock(path: Location, busy: Callable[[str], str]) -> Iterator[None]:
+    """Lock `path`, an existing folder or a lock file, until the context or the process ends. Object stores are not
+    locked.
 
-    busy: who holds it, 'process 12 on host' or 'another process' → the sentence of the UserError where one does.
+    busy: holder, 'process 12 on host' or 'another process' → message of the UserError where the lock is held.
     """
-    if is_remote(place):
+    if is_remote(path):
         yield
         return
-    folder = place.is_dir()
-    handle = os.open(place, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT, 0o644)
+    folder = path.is_dir()
+    handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -53,40 +53,41 @@ def workspace(
     busy: Callable[[str], str],
     resumable: Callable[[BaseException], bool],
 ) -> Iterator[Path]:
-    """`folder`, locked for this process, with the files `results` (a glob) that an earlier one of the same plan left.
+    """`folder`, locked for this process, with the files `results` (a glob) that an earlier process with the same plan
+    left.
 
-    It is removed at the end, and after an error unless there are results that a later run can take up: those of an
-    error that is `resumable`, or of a process that was killed. plan: all that the results depend on; None where that
-    can't be told, and then nothing is left. busy: see `exclusive_lock`.
+    It is removed at the end, and after an error unless a later process can resume from its results: after an error
+    that is `resumable`, or when the process was killed. plan: everything that the results depend on; None where it is
+    unknown, and then nothing is kept. busy: see `exclusive_lock`.
     """
-    with parents_made(folder):
+    with created_parents(folder):
         folder.mkdir(exist_ok=True)
         with exclusive_lock(folder / LOCK, busy):
-            kept = False
+            keep = False
             try:
-                _begin(folder, plan, results)
+                _prepare(folder, plan, results)
                 yield folder
             except BaseException as error:
-                kept = plan is not None and resumable(error) and any(folder.glob(results))
+                keep = plan is not None and resumable(error) and any(folder.glob(results))
                 raise
             finally:
-                if not kept:
+                if not keep:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
 def publish(finished: Path, target: Path, aside: Path) -> None:
-    """Rename the folder `finished` to `target`; what is there makes way to `aside` first."""
+    """Rename the folder `finished` to `target`; existing contents are moved to `aside` first."""
     if target.exists() and any(target.iterdir()):
         os.rename(target, aside)
     os.rename(finished, target)
 
 
 @contextmanager
-def filling(output: Path, within: Path | None = None) -> Iterator[Path]:
-    """A temporary folder `within` another of the same disk, by default beside `output`; its files replace those in
-    `output` at the end, and vanish after an error."""
+def staged_folder(output: Path, within: Path | None = None) -> Iterator[Path]:
+    """A temporary folder in `within`, on the same file system, by default beside `output`. At the end its files replace
+    those in `output`; after an error they are removed."""
     with (
-        parents_made(output),
+        created_parents(output),
         tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=within or output.absolute().parent) as name,
     ):
         yield Path(name)
@@ -95,8 +96,8 @@ def filling(output: Path, within: Path | None = None) -> Iterator[Path]:
             os.replace(file, output / file.name)
 
 
-def _begin(folder: Path, plan: dict[str, Any] | None, results: str) -> None:
-    """Nothing is there but what the same plan left."""
+def _prepare(folder: Path, plan: dict[str, Any] | None, results: str) -> None:
+    """Remove everything that was not left by the same plan."""
     file = folder / PLAN
     try:
         same = plan is not None and json.loads(file.read_text(encoding="utf-8")) == json.loads(json.dumps(plan))

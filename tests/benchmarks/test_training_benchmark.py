@@ -181,7 +181,7 @@ def test_a_gpus_use_is_what_its_library_says_meanwhile(monkeypatch: pytest.Monke
         return 40 if len(asked) == 1 else 60
 
     monkeypatch.setattr(torch.cuda, "utilization", utilization)
-    monkeypatch.setattr(gpu, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(gpu, "SAMPLE_INTERVAL", 0.0)
     with throughput.gpu_use(torch.device("cuda")) as used:
         assert sampled.wait(60) and used == []
     assert used[:2] == [0.4, 0.6] and set(asked) == {torch.device("cuda")}

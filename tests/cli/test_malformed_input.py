@@ -71,7 +71,7 @@ def test_arguments(arguments: list[str], said: str, refuse: Refuse) -> None:
         ("training: \x00\n", r"bad\.yaml.*not valid YAML"),
         ("- a\n- b\n", r"bad\.yaml:1: a config holds sections"),
         ("3: 4\n", r"bad\.yaml"),
-        ("extends: other.yaml\n", r"goes round in a circle: bad\.yaml → other\.yaml → bad\.yaml"),
+        ("extends: other.yaml\n", r"is circular: bad\.yaml → other\.yaml → bad\.yaml"),
         ("extends: missing.yaml\n", r"'extends' names missing\.yaml"),
     ],
 )

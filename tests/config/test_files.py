@@ -104,7 +104,7 @@ def test_where_a_copy_goes(here: Path, monkeypatch: pytest.MonkeyPatch, refuse: 
     assert sorted(str(file.relative_to(here)) for file in here.rglob("*.yaml")) == [
         "demo.yaml", "folder/base.yaml", "learning_rates.yaml",
     ]  # fmt: skip
-    refuse("configs", "copy", "demo", said="demo.yaml is there already")
+    refuse("configs", "copy", "demo", said="demo.yaml already exists")
     refuse("configs", "copy", "dmeo", said="did you mean 'demo'")
 
 

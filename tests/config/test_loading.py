@@ -87,11 +87,11 @@ MISTAKES = [
     ("training:\n  unroll: [{start: 0, stps: 2}]\n", r"unknown key 'training.unroll.0.stps'; did you mean"),
     ("model: {encoder: {stages: [64, wide]}}\n", r"'model.encoder.stages.1'.*integer"),
     ("model: {encoder: {stages: [64, 66], num_heads: 4}}\n", r"num_heads = 4 does not divide the stage of 66"),
-    ("data: {sequence_length: 4}\n", r"sequence_length = 4 is too short.*5 or more"),
+    ("data: {sequence_length: 4}\n", r"sequence_length = 4 is too short.*at least 5"),
     ("scheduler: {min_lr: 1.0}\n", r"min_lr = 1 is above optimizer.lr"),
-    ("extends: a.yaml\n", r"circle: a\.yaml → a\.yaml"),
+    ("extends: a.yaml\n", r"circular: a\.yaml → a\.yaml"),
     ("extends: nowhere.yaml\n", r"'extends' names nowhere\.yaml"),
-    ("extends: {a: 1}\n", r"'extends' takes a file or the name of a config"),
+    ("extends: {a: 1}\n", r"'extends' must be a file, the name of a config"),
     ("training: [1\n", r"a\.yaml:\d: not valid YAML"),
     ("- 1\n", r"a\.yaml:1: a config holds sections"),
     ("data: {}\ndata: {}\n", r"a\.yaml:2: 'data' is set twice"),
@@ -129,7 +129,7 @@ def test_a_missing_file_names_the_nearest() -> None:
 def test_two_files_that_extend_each_other(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
     (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
-    with pytest.raises(UserError, match="circle"):
+    with pytest.raises(UserError, match="circular"):
         load_config(tmp_path / "a.yaml")
 
 

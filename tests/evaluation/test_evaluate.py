@@ -27,7 +27,7 @@ from daydrive.metrics import PSNR_CAP, psnr
 from daydrive.report.artifacts import PredictionsWriter, bytes_needed
 from daydrive.report.text import margins_markdown, margins_table
 from daydrive.types import Clip, Rollout
-from daydrive.workspace import filling
+from daydrive.workspace import staged_folder
 from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, metric_values, scene_store, steerer
 
 
@@ -328,7 +328,7 @@ def test_predictions_are_whole_or_absent(tmp_path: Path) -> None:
 
 def test_filling_is_all_or_nothing(tmp_path: Path) -> None:
     output = tmp_path / "out"
-    with pytest.raises(KeyError), filling(output) as folder:
+    with pytest.raises(KeyError), staged_folder(output) as folder:
         (folder / "a").write_text("half")
         raise KeyError
     assert list(tmp_path.iterdir()) == []

@@ -108,14 +108,14 @@ def newer(folder: Path) -> None:
         (numbered(lambda _: {"conv.weight": torch.zeros(3)}), "model.safetensors: weights of another model: '.*' is"),
         (newer, r"state.json: written by another daydrive \(format 99, this one reads 2 and 3\)"),
         (spoil("config.json", "[]"), "config.json: the checkpoint's config must be a table"),
-        (spoil("model.safetensors", None), "model.safetensors: not a whole safetensors file"),
+        (spoil("model.safetensors", None), "model.safetensors: not a complete safetensors file"),
         (lambda folder: (folder / "model.safetensors").unlink(), "holds no model.safetensors"),
         (lambda folder: (folder / "config.json").unlink(), "config.json can't be read"),
         (resized, "model.safetensors: weights of another model: '.*' has shape"),
         (spoil("config.json", '{"model": {"latent_dm": 3}}'), "config.json: unknown key 'model.latent_dm'"),
         (spoil("config.json", b"\xff\xfe\xff"), "config.json can't be read"),
         (spoil("state.json", "[1"), "state.json:1: the checkpoint's state is not valid JSON"),
-        (spoil("state.json", "{}"), "state.json: no whole number 'step'"),
+        (spoil("state.json", "{}"), "state.json: no integer 'step'"),
     ],
 )
 def test_broken_checkpoints(

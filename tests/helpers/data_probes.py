@@ -16,7 +16,7 @@ from daydrive.data.sampling import clip_weights
 from daydrive.data.sampling.clips import ClipIndex, read_clips, read_images
 from daydrive.data.store.store import Store
 from daydrive.training import run as run_module
-from daydrive.training.setup import TrainOptions
+from daydrive.training.context import TrainOptions
 from helpers.probes import Probe, differs, gives, near
 from helpers.training_plan import CPU, Plan, plan, planned
 
@@ -102,7 +102,7 @@ def balanced_by(plan: Plan) -> list[str]:
     how = []
     if max(Counter(plan.clips(CLIPS)).values()) > 1:
         how.append("drawn more often")
-    if plan.setup.order.weights(0, CLIPS) is not None:
+    if plan.context.order.weights(0, CLIPS) is not None:
         how.append("weigh more")
     return how
 
@@ -111,7 +111,7 @@ def strength(config: Config) -> float:
     """The exponent with which the weight of a clip falls with the number of clips of its kind."""
     store = Store.open(config.data.root or Path())
     kinds = clip_weights.kinds(store, ClipIndex(store, "train", config.data.sequence_length, 1))
-    order = planned(config).setup.order
+    order = planned(config).context.order
     weights = order.weights(0, CLIPS)
     assert weights is not None
     kind_of = kinds[order.clips(0, CLIPS)]
@@ -121,7 +121,7 @@ def strength(config: Config) -> float:
 
 
 def sizes_of_the_phases(plan: Plan) -> list[int]:
-    return [phase.count for phase in plan.setup.order.phases]
+    return [phase.count for phase in plan.context.order.phases]
 
 
 PHASES = ("data.curriculum.phases=3", WHOLE_CLIPS)
@@ -155,7 +155,7 @@ PROBES: dict[str, Probe] = {
         plan(sizes_of_the_phases), {"2": [19, 38, 38], "3": [12, 25, 38, 38]}, WHOLE_CLIPS
     ),
     "data.curriculum.epochs_per_phase": gives(
-        plan(lambda p: [phase.passes for phase in p.setup.order.phases]),
+        plan(lambda p: [phase.passes for phase in p.context.order.phases]),
         {"1": [1, 1, 1, None], "2": [2, 2, 2, None]},
         *PHASES,
     ),

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from daydrive import checkpoint
 from daydrive.config import load_config
+from daydrive.training.context import TrainOptions
 from daydrive.training.distributed import DistributedContext
-from daydrive.training.setup import TrainOptions
 from daydrive.training.trainer import train
 
 CPU = torch.device("cpu")

@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader
 
 from daydrive.config import Config
 from daydrive.data.sampling import loader
-from daydrive.training import setup, trainer
+from daydrive.training import context, trainer
+from daydrive.training.context import TrainingContext, TrainOptions
 from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
-from daydrive.training.setup import TrainingContext, TrainOptions
 from daydrive.training.step import StepResult
 from daydrive.types import Batch
 
@@ -26,17 +26,17 @@ CPU = torch.device("cpu")
 
 @dataclass
 class Plan:
-    """setup: all that the training consists of. read: how torch's DataLoader was told to read for the steps, as on a
+    """context: all that the training consists of. read: how torch's DataLoader was told to read for the steps, as on a
     machine with a GPU. batches: of the first step, as they go into the model. compiled: whether that was asked for."""
 
-    setup: TrainingContext
+    context: TrainingContext
     read: dict[str, Any] = field(default_factory=dict)
     batches: list[Batch] = field(default_factory=list)
     compiled: bool = False
 
     def clips(self, count: int) -> list[int]:
         """The first ones in the order of the training."""
-        numbers: list[int] = self.setup.order.clips(0, count).tolist()
+        numbers: list[int] = self.context.order.clips(0, count).tolist()
         return numbers
 
 
@@ -48,7 +48,7 @@ def planned(config: Config) -> Plan:
     assert config.data.root is not None
     with tempfile.TemporaryDirectory() as folder:
         run, dist, options = Path(folder), DistributedContext.single(CPU), TrainOptions()
-        plan = Plan(setup.set_up(config, config.data.root, run, dist, options))
+        plan = Plan(context.build_context(config, config.data.root, run, dist, options))
 
         def data_loader(dataset: Any, **told: Any) -> DataLoader[Any]:
             plan.read = told
@@ -59,7 +59,7 @@ def planned(config: Config) -> Plan:
             plan.batches.append(batch)
             return iter(())
 
-        def compile_parts(*_: object) -> str:
+        def compile_units(*_: object) -> str:
             plan.compiled = True
             return "compiled"
 
@@ -67,18 +67,18 @@ def planned(config: Config) -> Plan:
             raise StoppedError
 
         def prefetcher(
-            setup: TrainingContext, make: Callable[[TrainingContext], Any] = TrainingContext.prefetcher
+            training: TrainingContext, make: Callable[[TrainingContext], Any] = TrainingContext.prefetcher
         ) -> Any:
             with pytest.MonkeyPatch.context() as gpu:
                 gpu.setattr(torch.cuda, "is_available", lambda: True)
-                return make(setup)
+                return make(training)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(trainer, "set_up", lambda *_: plan.setup)
+            patch.setattr(trainer, "build_context", lambda *_: plan.context)
             patch.setattr(TrainingContext, "prefetcher", prefetcher)
             patch.setattr(loader, "DataLoader", data_loader)
-            patch.setattr(setup, "preflight", lambda *_: [])
-            patch.setattr(setup, "compile_parts", compile_parts)
+            patch.setattr(context, "preflight", lambda *_: [])
+            patch.setattr(context, "compile_units", compile_units)
             patch.setattr(Engine, "accumulate", accumulate)
             patch.setattr(Engine, "clip_gradients", stop)
             with pytest.raises(StoppedError):

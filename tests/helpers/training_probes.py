@@ -19,12 +19,11 @@ from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.training import engine as engine_module
-from daydrive.training import precision as precision_module
-from daydrive.training.distributed import DistributedContext, join_wanted, joined
+from daydrive.training.context import TrainOptions
+from daydrive.training.distributed import DistributedContext, check_processes, training_processes
 from daydrive.training.engine import Engine
 from daydrive.training.logging import RunLogger
 from daydrive.training.logging.alarms import AlarmMonitor
-from daydrive.training.setup import TrainOptions
 from daydrive.training.trainer import train
 from helpers.model_probes import evaluated
 from helpers.probes import Probe, differs, gives, near
@@ -59,7 +58,7 @@ def computed_in(config: Config) -> torch.dtype:
     found: list[torch.dtype] = []
     store = Store.open(config.data.root or Path())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(precision_module, "has_bfloat16", lambda device: True)
+        patch.setattr(engine_module, "has_bfloat16", lambda device: True)
         engine = Engine(config, DistributedContext.single(CPU))
     engine.model.encoder.in_proj[0].register_forward_hook(lambda _, __, output: found.append(output.dtype))
     engine.evaluate(read_clips(store, fixed_clips(store, "train", config.data.sequence_length, 1)))
@@ -114,7 +113,7 @@ def processes_taken(config: Config) -> int | str:
     with pytest.MonkeyPatch.context() as two:
         two.setenv("WORLD_SIZE", "2")
         try:
-            return join_wanted(config.training)[0]
+            return check_processes(config.training)[0]
         except UserError as error:
             return str(error).split(",")[0]
 
@@ -132,12 +131,12 @@ def backends(config: Config) -> tuple[str, bool]:
 
     with pytest.MonkeyPatch.context() as two:
         two.setenv("WORLD_SIZE", "2")
-        _, sentence = join_wanted(config.training)
+        _, sentence = check_processes(config.training)
         two.setattr(torch.cuda, "is_available", lambda: True)
         two.setattr(torch.cuda, "set_device", lambda device: None)
         two.setattr(dist, "rendezvous", lambda *_, **__: iter([(dist.HashStore(), 0, 2)]))
         two.setattr(dist, "init_process_group", init)
-        with pytest.raises(JoinedError), joined(config.training, torch.device("cuda")):
+        with pytest.raises(JoinedError), training_processes(config.training, torch.device("cuda")):
             pass
     return told[0], sentence is not None
 
@@ -247,8 +246,8 @@ OFFLINE = ("logging.use_wandb=true", "logging.wandb_mode=offline")
 
 PROBES: dict[str, Probe] = {
     "training.batch_size": gives(plan(lambda p: len(p.batches[0].images)), {"1": 1, "3": 3}),
-    "training.num_epochs": gives(plan(lambda p: p.setup.total_steps), {"1": 9, "2": 19}, "training.max_steps=null"),
-    "training.max_steps": gives(plan(lambda p: p.setup.total_steps), {"3": 3, "5": 5}),
+    "training.num_epochs": gives(plan(lambda p: p.context.total_steps), {"1": 9, "2": 19}, "training.max_steps=null"),
+    "training.max_steps": gives(plan(lambda p: p.context.total_steps), {"3": 3, "5": 5}),
     "training.use_amp": gives(computed_in, {"true": torch.bfloat16, "false": torch.float32}, SQUARE),
     "training.amp_dtype": gives(computed_in, {"auto": torch.bfloat16, "float16": torch.float16}, SQUARE),
     "training.gradient_accumulation": gives(plan(lambda p: len(p.batches)), {"1": 1, "3": 3}),
@@ -258,7 +257,7 @@ PROBES: dict[str, Probe] = {
         lambda config: predicted_frames(config), {"3": 3, "4": 2}, SQUARE
     ),
     "training.unroll.start": gives(
-        plan(lambda p: [p.setup.length_at(step) for step in range(4)]),
+        plan(lambda p: [p.context.length_at(step) for step in range(4)]),
         {
             "[{start: 0.0, steps: 1}, {start: 0.25, steps: 2}]": [5, 6, 6, 6],
             "[{start: 0.0, steps: 1}, {start: 0.75, steps: 2}]": [5, 5, 5, 6],

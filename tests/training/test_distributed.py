@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from daydrive import checkpoint
 from daydrive.config import load_config
 from daydrive.errors import UserError
-from daydrive.training.distributed import join_wanted
+from daydrive.training.distributed import check_processes
 from helpers.processes import (
     PATIENCE,
     command,
@@ -195,13 +195,13 @@ def test_processes_that_were_not_asked_for_are_refused(monkeypatch: pytest.Monke
     training = load_config(tiny_config).training
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(UserError, match=r"4 processes were started.*set training\.distributed=true"):
-        join_wanted(training)
+        check_processes(training)
     distributed = training.model_copy(update={"distributed": True, "backend": "nccl"})
     if not torch.cuda.is_available():
-        world, said = join_wanted(distributed)
+        world, said = check_processes(distributed)
         assert world == 4 and said is not None and "gloo" in said
     monkeypatch.delenv("WORLD_SIZE")
-    world, said = join_wanted(distributed)
+    world, said = check_processes(distributed)
     assert world == 1 and said is not None and "torchrun --nproc_per_node" in said
 
 

@@ -12,11 +12,9 @@ from daydrive.config import load_config
 from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.training import step as step_module
-from daydrive.training.compiled import compile_parts
 from daydrive.training.distributed import DistributedContext
-from daydrive.training.engine import Engine
+from daydrive.training.engine import Engine, compile_units, mixed_dtype
 from daydrive.training.optim.ema import Ema
-from daydrive.training.precision import mixed_dtype
 from daydrive.training.step import clips_per_pass, evaluate_batch
 from daydrive.types import Batch
 from helpers.runs import CPU
@@ -131,7 +129,7 @@ def test_the_average_follows_the_weights_and_stands_in_for_them() -> None:
         expected = decay * expected + (1 - decay) * number
     assert float(ema.average["weight"][0, 0]) == pytest.approx(expected, rel=1e-5)
     assert expected < 95
-    with ema.in_place_of(model):
+    with ema.applied_to(model):
         assert float(model.weight[0, 0]) == pytest.approx(expected, rel=1e-5)
     assert float(model.weight[0, 0]) == 100
 
@@ -177,8 +175,8 @@ def test_a_compiler_that_fails_is_done_without(
         return call
 
     monkeypatch.setattr(torch, "compile", broken)
-    said = compile_parts(engine.model, lambda: engine.evaluate(batch))
-    assert said == "torch.compile does not work here (no compiler here); training goes on without it"
+    said = compile_units(engine.model, lambda: engine.evaluate(batch))
+    assert said == "torch.compile does not work here (no compiler here); training continues without it"
     assert torch.equal(engine.evaluate(batch).loss, expected)
 
 
@@ -186,7 +184,7 @@ def test_a_compiler_that_fails_is_done_without(
 def test_a_compiled_model_learns_the_same(tiny_config: Path, batch: Batch) -> None:
     engine = Engine(load_config(tiny_config, FULL), DistributedContext.single(CPU))
     eager = engine.evaluate(batch).loss
-    said = compile_parts(engine.model, lambda: engine.evaluate(batch))
+    said = compile_units(engine.model, lambda: engine.evaluate(batch))
     assert said.startswith("torch.compile took")
     compiled = engine.evaluate(batch).loss
     assert float(compiled) == pytest.approx(float(eager), rel=1e-4)

@@ -94,7 +94,7 @@ def test_a_second_process_is_refused_with_the_holder(config: Path, road_store: P
     process.kill()
     process.wait()
     assert second.returncode == 2
-    assert f"{run} is being trained by process {process.pid} on {socket.gethostname()}" in second.stderr
+    assert f"{run} is in use by process {process.pid} on {socket.gethostname()}" in second.stderr
     assert len(second.stderr.strip().splitlines()) == 1
 
 

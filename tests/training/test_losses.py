@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from daydrive import losses
 from daydrive.errors import UserError
-from daydrive.perceptual import BACKBONES, LPIPS, build_perceptual, published_to_ours
+from daydrive.perceptual import BACKBONES, LPIPS, build_perceptual, convert_published_weights
 
 
 def pictures(seed: int = 0, frames: int = 3) -> torch.Tensor:
@@ -85,7 +85,7 @@ def test_published_weights_fit(kind: str, convolutions: int) -> None:
         published[f"features.{2 * i}.weight"] = torch.randn_like(layer.weight)
         published[f"features.{2 * i}.bias"] = torch.randn_like(layer.bias)
     calibration = {f"lin{i}.model.1.weight": torch.rand(1, len(w), 1, 1) for i, w in enumerate(network.calibration)}
-    network.load_state_dict(published_to_ours(kind, published, calibration))
+    network.load_state_dict(convert_published_weights(kind, published, calibration))
     assert torch.equal(own[-1].weight, published[f"features.{2 * (convolutions - 1)}.weight"])
 
 

@@ -70,7 +70,7 @@ def test_one_spike_at_the_bottom_changes_nothing_much() -> None:
 def test_a_loss_that_still_falls_at_the_end_is_said_to() -> None:
     found = suggest(RATES, bowl(0.3))
     assert found.rate is not None and found.rate > 1e-2
-    assert "1e-1, the last rate tried: the best may be higher" in found.reason
+    assert "still lowest at 1e-1, the highest rate tried: the best rate may be higher" in found.reason
 
 
 def test_a_flat_bottom_is_said_to_matter_little() -> None:

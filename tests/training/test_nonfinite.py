@@ -24,7 +24,14 @@ from daydrive.data.store.store import TABLE, Store
 from daydrive.errors import UserError
 from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
-from daydrive.training.nonfinite import TrainingFailed, bad_actions, examine, explain, nonfinite_error, replay
+from daydrive.training.nonfinite import (
+    NonfiniteStepError,
+    bad_actions,
+    diagnose_clips,
+    likely_cause,
+    nonfinite_error,
+    replay,
+)
 from daydrive.training.resume import fit_to_store
 from daydrive.types import Batch, Clip
 from helpers.refusals import replace_table
@@ -82,7 +89,7 @@ def record_of(folder: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def fault(broken: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingFailed, Path]:
+def fault(broken: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[NonfiniteStepError, Path]:
     """A step with four clips, of which two hold the broken frame, and what is left of it."""
     run = tmp_path_factory.mktemp("fault") / "run"
     batches = step_of(broken, 3, 10, 16)
@@ -97,17 +104,19 @@ def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(ended.value.code or 0)
 
 
-def test_a_broken_recording_is_named_with_drive_and_frame(fault: tuple[TrainingFailed, Path], broken: Path) -> None:
+def test_a_broken_recording_is_named_with_drive_and_frame(fault: tuple[NonfiniteStepError, Path], broken: Path) -> None:
     failed, folder = fault
     assert isinstance(failed, UserError)
     assert str(failed) == (
         f"the gradient of step 12 is not finite: sample 22, drive '{name_of(broken)}', frames 10 to 15: steering is "
-        f"nan at frame 13, not in [-1, 1]; to try: mend or leave out that recording and prepare the store again "
-        f"('daydrive find-nan {broken}' lists more); 'daydrive replay {folder}' shows it again"
+        f"nan at frame 13, not in [-1, 1]; to try: repair or leave out that recording and prepare the store again "
+        f"('daydrive find-nan {broken}' lists all); 'daydrive replay {folder}' reproduces it"
     )
 
 
-def test_what_is_written_says_which_clips_and_what_of_them(fault: tuple[TrainingFailed, Path], broken: Path) -> None:
+def test_what_is_written_says_which_clips_and_what_of_them(
+    fault: tuple[NonfiniteStepError, Path], broken: Path
+) -> None:
     _, folder = fault
     record = record_of(folder)
     assert record["step"] == 12 and Path(str(record["store"])) == broken
@@ -129,7 +138,7 @@ def test_what_is_written_says_which_clips_and_what_of_them(fault: tuple[Training
 
 
 def test_the_replay_shows_the_same(
-    fault: tuple[TrainingFailed, Path],
+    fault: tuple[NonfiniteStepError, Path],
     broken: Path,
     road_store: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -174,7 +183,7 @@ def test_a_rate_far_too_high_is_told_from_a_broken_clip(road_store: Path, tmp_pa
     else:
         pytest.fail("the weights did not diverge")
     failed = nonfinite_error(tmp_path, 7, batches, engine, road_store)
-    assert "all 4 clips alike (recon_loss, pred_loss, " in str(failed)
+    assert "all 4 clips (recon_loss, pred_loss, " in str(failed)
     assert "not finite): the training has diverged; to try: optimizer.lr=100000" in str(failed)
     assert replay(tmp_path / "faults" / "step-7", CPU).reproduced
 
@@ -184,7 +193,7 @@ def test_weights_that_are_not_finite_are_named(road_store: Path, tmp_path: Path)
     with torch.no_grad():
         engine.model.encoder.out_proj[1].bias[0] = math.inf
     failed = nonfinite_error(tmp_path, 5, step_of(road_store, 3), engine, road_store)
-    assert "the weights are not finite any more (encoder.out_proj.1.bias): the training has diverged" in str(failed)
+    assert "the weights are no longer finite (encoder.out_proj.1.bias): the training has diverged" in str(failed)
 
 
 def test_a_gradient_that_is_not_finite_is_found_where_the_loss_is(road_store: Path) -> None:
@@ -199,11 +208,11 @@ def test_a_gradient_that_is_not_finite_is_found_where_the_loss_is(road_store: Pa
 
     engine.objective.distance = distance
     store = Store.open(road_store)
-    clips = examine(engine, marked, store)
+    clips = diagnose_clips(engine, marked, store)
     assert [bool(clip.gradients) for clip in clips] == [False, False, True]
     assert not any(clip.parts for clip in clips)
     assert all(p.grad is None for p in engine.model.parameters())
-    cause, advice = explain(clips, [], engine.config, store.path)
+    cause, advice = likely_cause(clips, [], engine.config, store.path)
     assert "sample 22" in cause and "loss finite, but not the gradient of" in cause
     assert advice == "optimizer.lr=0.0015 training.use_amp=false"
 
@@ -213,7 +222,7 @@ def test_actions_out_of_range_are_seen() -> None:
     actions[2:4, 1] = 7
     actions[1, 3] = -math.inf
     assert bad_actions(actions, frame=10, frame_skip=2) == [
-        "throttle is 7 at frame 14, not in [0, 1] (and 1 times more)",
+        "throttle is 7 at frame 14, not in [0, 1] (and 1 more times)",
         "gear is -inf at frame 12, not in [-1, 1]",
     ]
 
@@ -225,7 +234,9 @@ def test_a_full_disk_does_not_hide_the_cause(broken: Path, tmp_path: Path, monke
     monkeypatch.setattr(tensors, "write", full)
     failed = nonfinite_error(tmp_path, 12, step_of(broken, 10), engine_of(settings(broken)), broken)
     assert "steering is nan at frame 13" in str(failed)
-    assert f"it could not be written to {tmp_path / 'faults' / 'step-12'} (No space left on device)" in str(failed)
+    assert f"the record could not be written to {tmp_path / 'faults' / 'step-12'} (No space left on device)" in str(
+        failed
+    )
     assert list((tmp_path / "faults").iterdir()) == []
 
 
@@ -239,10 +250,10 @@ def test_the_process_with_the_clip_speaks(broken: Path, tmp_path: Path) -> None:
         def sum(self, values: dict[str, float]) -> dict[str, float]:
             return values | {"1": 1.0}
 
-        def wait(self) -> None:
+        def barrier(self) -> None:
             raise Ended
 
-    def fails(rank: int, first: int) -> TrainingFailed:
+    def fails(rank: int, first: int) -> NonfiniteStepError:
         engine = engine_of(settings(broken))
         engine.dist = OneOfTwo(rank, 2, CPU)
         return nonfinite_error(tmp_path, 3, step_of(broken, first), engine, broken)
@@ -257,20 +268,23 @@ def test_the_process_with_the_clip_speaks(broken: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda folder: (folder / "clips.json").unlink(), "is no fault of a training: it has no clips.json"),
-        (lambda folder: (folder / "clips.json").write_text("{"), "clips.json:1: the record of the clips is not valid"),
-        (lambda folder: (folder / "clips.json").write_text("[]"), "does not say which clips a step was made of"),
-        (lambda folder: change(folder, sample="one"), "does not say which clips a step was made of"),
+        (lambda folder: (folder / "clips.json").unlink(), "is not the record of a failed step: it has no clips.json"),
+        (
+            lambda folder: (folder / "clips.json").write_text("{"),
+            ":1: the record of a failed step is not valid",
+        ),
+        (lambda folder: (folder / "clips.json").write_text("[]"), "does not list the clips of a step"),
+        (lambda folder: change(folder, sample="one"), "does not list the clips of a step"),
         (lambda folder: change(folder, drive="nowhere"), "has no drive 'nowhere'"),
-        (lambda folder: change(folder, frame=20), "has 24 frames, and not sample 20"),
-        (lambda folder: change(folder, length=0), "has 24 frames, and not sample 20"),
+        (lambda folder: change(folder, frame=20), "has 24 frames, which do not include sample 20"),
+        (lambda folder: change(folder, length=0), "has 24 frames, which do not include sample 20"),
         (lambda folder: (folder / "config.json").write_text("{}"), "model.safetensors: weights of another model"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), "not a whole safetensors file"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), "not a complete safetensors file"),
     ],
     ids=["none", "cut", "list", "text", "drive", "frames", "length", "model", "weights"],
 )
 def test_what_is_no_fault_is_refused(
-    fault: tuple[TrainingFailed, Path],
+    fault: tuple[NonfiniteStepError, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

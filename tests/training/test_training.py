@@ -18,11 +18,11 @@ from daydrive.data.sampling.clips import ClipIndex
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.models import build_world_model
-from daydrive.training.optim.muon import Muon, orthogonalise
+from daydrive.training.context import total_steps
+from daydrive.training.optim.muon import Muon, orthogonalize
 from daydrive.training.optim.param_groups import build_optimizers, learning_rates, set_learning_rates
 from daydrive.training.optim.schedule import learning_rate_factor, unroll_steps
 from daydrive.training.resume import ResumeState
-from daydrive.training.setup import total_steps
 from daydrive.training.step import Objective, evaluate_batch
 from helpers.runs import logged, run_training, same, weights
 
@@ -111,7 +111,7 @@ def test_the_same_settings_give_the_same_weights(finished: tuple[Path, Path], ro
 
 
 def test_a_taken_run_folder_is_refused(finished: tuple[Path, Path], road_store: Path) -> None:
-    with pytest.raises(UserError, match="holds a training already; --resume"):
+    with pytest.raises(UserError, match="already holds a training; --resume"):
         run_training(finished[0], road_store, finished[1])
 
 
@@ -121,7 +121,7 @@ def test_resume_refuses_other_settings_and_names_the_key(finished: tuple[Path, P
 
 
 def test_a_store_of_another_size_is_refused(finished: tuple[Path, Path], road_store: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"model\.image_size = \[32, 64\].*pictures of \[64, 64\]"):
+    with pytest.raises(UserError, match=r"model\.image_size = \[32, 64\].*images of \[64, 64\]"):
         run_training(finished[0], road_store, tmp_path / "run", "model.image_size=[32, 64]")
     assert not list((tmp_path / "run").iterdir())
 
@@ -208,7 +208,7 @@ def test_each_part_has_its_own_rate_and_norms_do_not_decay(tiny_config: Path) ->
 
 def test_muon_makes_updates_orthogonal_and_descends() -> None:
     torch.manual_seed(0)
-    values = torch.linalg.svdvals(orthogonalise(torch.randn(3, 16, 40)).float())
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(3, 16, 40)).float())
     assert values.min() > 0.5 and values.max() < 1.3
     weight = torch.nn.Parameter(torch.randn(8, 4, 3, 3))
     optimizer = Muon([{"params": [weight]}], lr=0.05, weight_decay=0.0)

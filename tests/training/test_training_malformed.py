@@ -40,8 +40,8 @@ def test_run_folders_that_cannot_be(refuse: Refuse, tiny_config: Path, here: Pat
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (spoil("model.safetensors", None), "model.safetensors: not a whole safetensors file"),
-        (spoil("optimizer.safetensors", b"\x00" * 20), "optimizer.safetensors: not a whole safetensors file"),
+        (spoil("model.safetensors", None), "model.safetensors: not a complete safetensors file"),
+        (spoil("optimizer.safetensors", b"\x00" * 20), "optimizer.safetensors: not a complete safetensors file"),
         (spoil("state.json", "{"), "state.json:1: the checkpoint's state is not valid JSON"),
         (spoil("state.json", '{"format": 2, "step": 2}'), "state.json: not the state of a training"),
         (

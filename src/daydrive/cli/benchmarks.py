@@ -125,7 +125,7 @@ def _all(
 ) -> tuple[Findings, dict[str, Target]]:
     """Run all suites in turn and write one file; the files of the single suites are removed."""
     from daydrive.benchmarks.findings import Findings, write
-    from daydrive.files import check_folder, parents_made
+    from daydrive.files import check_folder, created_parents
     from daydrive.machine import describe_machine
 
     if file.is_dir():
@@ -134,7 +134,7 @@ def _all(
     machine = describe_machine(device)
     findings = Findings()
     targets: dict[str, Target] = {}
-    with parents_made(file):
+    with created_parents(file):
         with TemporaryDirectory(prefix=".benchmark-", dir=file.absolute().parent) as folder:
             for name, run in suites.items():
                 found, wanted = run(Path(folder) / f"{name}.json")

@@ -49,7 +49,7 @@ def evaluate(
     processes share the clips.
     """
     from daydrive.devices import find_device
-    from daydrive.distributed import first_process
+    from daydrive.distributed import is_first_process
     from daydrive.evaluation import EvaluateConfig
     from daydrive.evaluation import evaluate as run
     from daydrive.evaluation.output import partial
@@ -63,7 +63,7 @@ def evaluate(
         lpips=lpips, lpips_weights=lpips_weights, fid_weights=fid_weights, fvd_weights=fvd_weights,
         compare_with=tuple(compare or ()),
     )  # fmt: skip
-    console = Console(quiet=not first_process())
+    console = Console(quiet=not is_first_process())
     where = find_device(device)
     try:
         with CountProgress(console, "clips") as progress:

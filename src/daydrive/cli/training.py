@@ -42,8 +42,8 @@ def train(
     """
     from daydrive.config import load_config
     from daydrive.devices import find_device
+    from daydrive.training.context import TrainOptions
     from daydrive.training.run import train_run
-    from daydrive.training.setup import TrainOptions
 
     wandb = {"use_wandb": use_wandb or None, "project": wandb_project, "name": wandb_name, "mode": wandb_mode}
     flags = [
@@ -80,9 +80,9 @@ def find_lr(
     from daydrive.training.lr_finder.finder import find_lr as find
     from daydrive.training.lr_finder.sweep import check_parts, check_range
 
-    over, parts = check_range(min_lr, max_lr, steps), check_parts(part, per_part)
+    lr_range, parts = check_range(min_lr, max_lr, steps), check_parts(part, per_part)
     settings = load_config(config, overrides or [])
-    raise typer.Exit(find(settings, config, data_root, output, find_device(device), parts, over))
+    raise typer.Exit(find(settings, config, data_root, output, find_device(device), parts, lr_range))
 
 
 @app.command()
@@ -97,8 +97,8 @@ def replay(
     reproduced, else 1.
     """
     from daydrive.devices import find_device
-    from daydrive.training.nonfinite import replay as again
+    from daydrive.training.nonfinite import replay as replay_step
 
-    replayed = again(fault, find_device(device), data_root)
+    replayed = replay_step(fault, find_device(device), data_root)
     print("\n".join(replayed.lines))
     raise typer.Exit(0 if replayed.reproduced else 1)

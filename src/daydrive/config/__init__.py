@@ -1,4 +1,4 @@
-"""Settings: their schema, and how they are loaded from YAML."""
+"""Settings: their schema, and loading them from YAML."""
 
 from daydrive.config.loading import as_tree, load_config, model_config_class, parse_config
 from daydrive.config.schema import (

@@ -1,4 +1,4 @@
-"""The configs that come with daydrive, and how `--config` and `extends` find a file by path or by name."""
+"""The configs that are part of daydrive, and finding config files by path or name."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def config_names() -> list[str]:
 
 
 def find_config(config: str | Path) -> Path:
-    """The file that a path or a name means.
+    """The config file with a path or name.
 
-    A path to a file is that file. Otherwise it is a name, as `config_names` gives it, alone or written as the path
+    An existing path is used directly. Otherwise it is a name as in `config_names`, by itself or written as
     `configs/NAME.yaml`; `training/` may be left out.
 
     >>> find_config("demo").name
     'demo.yaml'
 
-    UserError where there is neither, with the nearest name.
+    Raises UserError with the nearest name where there is no such file.
     """
     path = Path(config)
     if path.is_file():
@@ -40,36 +40,36 @@ def find_config(config: str | Path) -> Path:
             if file.is_file():
                 return file
     if path.is_dir():
-        raise UserError(f"{path} can't be read as text: it is a folder")
+        raise UserError(f"{path} cannot be read: it is a folder")
     raise UserError(f"there is no config file {path}{_nearest(path, named)}")
 
 
 def describe(name: str) -> str:
-    """The first line of a config's comment."""
+    """The first line of a config's comment, its description."""
     first = (FOLDER / f"{name}{SUFFIX}").read_text(encoding="utf-8").split("\n", 1)[0]
     return first.removeprefix("#").strip().rstrip(":.") if first.startswith("#") else ""
 
 
 def copy_config(name: str, destination: Path | None = None) -> Path:
-    """Copy a config and return where it is: under its own name in this folder, or at `destination`, a `.yaml` file or
-    a folder.
+    """Copy a config and return the copy's path: its own name in this folder, or `destination`, a `.yaml` file or a
+    folder.
 
-    What it extends is written by name, so that the copy works anywhere. UserError for a name that does not exist and
-    where there is such a file already.
+    Configs that it extends are written by name, so that the copy works anywhere. Raises UserError for an unknown
+    name, and where the file exists.
     """
     source = FOLDER / f"{name}{SUFFIX}"
     source = source if source.is_file() else find_config(name)
     target = destination or Path(source.name)
     target = target if target.suffix == SUFFIX else target / source.name
     if target.exists():
-        raise UserError(f"{target} is there already; name another destination")
+        raise UserError(f"{target} already exists; choose another destination")
     target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, "".join(_with_names(source)))
     return target
 
 
 def _with_names(source: Path) -> Iterator[str]:
-    """The lines of a config, with names in place of the relative paths that it extends."""
+    """The lines of a config, with the relative paths that it extends replaced by names."""
     for line in source.read_text(encoding="utf-8").splitlines(keepends=True):
         if line.startswith("extends:"):
             yield re.sub(r"[\w./-]+\.yaml", lambda found: _name_of(source.parent / found[0]), line)

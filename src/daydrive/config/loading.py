@@ -20,7 +20,7 @@ from daydrive.errors import UserError, did_you_mean
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers: `1e-4` is one."""
+    """Reads numbers as in YAML 1.2, such as `1e-4`."""
 
 
 _Loader.add_implicit_resolver(
@@ -28,13 +28,14 @@ _Loader.add_implicit_resolver(
 )
 
 Origin = dict[tuple[str, ...], str]
-"""Where each key was written: `file:line` or the override itself."""
+"""Origin of each key: `file:line`, or the override."""
 
 
 def load_config(config: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file and all it `extends`, then apply overrides such as `optimizer.lr=3e-4`.
+    """Read a YAML file and everything it `extends`, then apply overrides such as `optimizer.lr=3e-4`.
 
-    config: a path, or the name of one of daydrive's own, see `find_config`. UserError with file, line and key.
+    config: a path, or the name of one of daydrive's own configs, see `find_config`. Raises UserError with file, line
+    and key.
     """
     origin: Origin = {}
     path = find_config(config)
@@ -45,15 +46,15 @@ def load_config(config: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_config(values: dict[str, Any], origin: Origin | None = None, source: str = "config") -> Config:
-    """Check a tree of plain values. `source` names it in errors where `origin` doesn't know a key."""
+    """Validate a tree of plain values. source: named in errors for keys that are not in `origin`."""
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError(_sentence(error, values, origin or {}, source)) from None
+        raise UserError(_error_message(error, values, origin or {}, source)) from None
 
 
 def as_tree(config: Config) -> dict[str, Any]:
-    """The resolved settings as plain values that `parse_config` reads back."""
+    """The resolved settings as plain values, which `parse_config` can read."""
     tree: dict[str, Any] = config.model_dump(mode="json")
     return tree
 
@@ -62,11 +63,11 @@ def _read(path: Path, origin: Origin, chain: tuple[Path, ...]) -> dict[str, Any]
     resolved = path.resolve()
     if resolved in chain:
         loop = " → ".join(str(p.name) for p in (*chain[chain.index(resolved) :], resolved))
-        raise UserError(f"{path}: 'extends' goes round in a circle: {loop}")
+        raise UserError(f"{path}: 'extends' is circular: {loop}")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} can't be read as text: {error}") from None
+        raise UserError(f"{path} cannot be read as text: {error}") from None
     try:
         node = yaml.compose(text, Loader=_Loader)
         values = yaml.load(text, Loader=_Loader)
@@ -74,7 +75,7 @@ def _read(path: Path, origin: Origin, chain: tuple[Path, ...]) -> dict[str, Any]
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
-    except (ValueError, RecursionError) as error:  # a date that is none; too many brackets
+    except (ValueError, RecursionError) as error:  # an invalid date; too many brackets
         raise UserError(f"{path}: not valid YAML: {error}") from None
     values = {} if values is None else values
     if not isinstance(values, dict):
@@ -84,16 +85,16 @@ def _read(path: Path, origin: Origin, chain: tuple[Path, ...]) -> dict[str, Any]
     if isinstance(parents, str):
         parents = [parents]
     if not (isinstance(parents, list) and all(isinstance(p, str) for p in parents)):
-        raise UserError(f"{path}: 'extends' takes a file or the name of a config, or a list of them")
+        raise UserError(f"{path}: 'extends' must be a file, the name of a config, or a list of them")
     merged: dict[str, Any] = {}
     for parent in parents:
         merged = _merge(merged, _read(_extended(path, parent), origin, (*chain, resolved)))
-    _note_lines(node, (), path, origin)
+    _record_lines(node, (), path, origin)
     return _merge(merged, values)
 
 
 def _extended(path: Path, parent: str) -> Path:
-    """What `path` extends: a file, seen from its folder, or one that `find_config` knows."""
+    """The file that `path` extends: relative to its folder, or one that `find_config` finds."""
     beside = path.parent / parent
     if beside.is_file():
         return beside
@@ -104,7 +105,7 @@ def _extended(path: Path, parent: str) -> Path:
 
 
 def _merge(base: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """`new` over `base`, section by section."""
+    """Merge `new` into `base`, section by section."""
     merged = dict(base)
     for key, value in new.items():
         old = merged.get(key)
@@ -112,17 +113,17 @@ def _merge(base: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _note_lines(node: yaml.Node | None, prefix: tuple[str, ...], path: Path, origin: Origin) -> None:
+def _record_lines(node: yaml.Node | None, prefix: tuple[str, ...], path: Path, origin: Origin) -> None:
     if not isinstance(node, yaml.MappingNode):
         return
     seen = set()
     for key, value in node.value:
-        here = (*prefix, str(key.value))
-        if here in seen:
-            raise UserError(f"{path}:{key.start_mark.line + 1}: '{'.'.join(here)}' is set twice")
-        seen.add(here)
-        origin[here] = f"{path}:{key.start_mark.line + 1}"
-        _note_lines(value, here, path, origin)
+        full_key = (*prefix, str(key.value))
+        if full_key in seen:
+            raise UserError(f"{path}:{key.start_mark.line + 1}: '{'.'.join(full_key)}' is set twice")
+        seen.add(full_key)
+        origin[full_key] = f"{path}:{key.start_mark.line + 1}"
+        _record_lines(value, full_key, path, origin)
 
 
 def _override(values: dict[str, Any], override: str, origin: Origin) -> None:
@@ -134,17 +135,17 @@ def _override(values: dict[str, Any], override: str, origin: Origin) -> None:
         value = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f"override '{override}': '{text}' is not a YAML value") from None
-    place = values
+    section = values
     for part in keys[:-1]:
-        inner = place.get(part)
-        place[part] = dict(inner) if isinstance(inner, dict) else {}
-        place = place[part]
-    place[keys[-1]] = value
+        inner = section.get(part)
+        section[part] = dict(inner) if isinstance(inner, dict) else {}
+        section = section[part]
+    section[keys[-1]] = value
     origin[keys] = f"override {override}"
 
 
-def _sentence(error: ValidationError, values: dict[str, Any], origin: Origin, source: str) -> str:
-    """The first thing wrong, in one sentence."""
+def _error_message(error: ValidationError, values: dict[str, Any], origin: Origin, source: str) -> str:
+    """The first problem, in one sentence."""
     problems = error.errors(include_url=False)
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     keys = tuple(str(part) for part in problem["loc"] if not isinstance(part, int))
@@ -161,12 +162,12 @@ def _sentence(error: ValidationError, values: dict[str, Any], origin: Origin, so
     shown = f" (given: {given!r})" if not isinstance(given, dict) else ""
     message = str(problem["msg"])
     if problem["type"] == "model_type":
-        message = "a section with keys of its own belongs here"
+        message = "must be a section with keys"
     return f"{where}: '{indexed}': {message[0].lower()}{message[1:]}{shown}"
 
 
 def _known_keys(path: Sequence[str], values: dict[str, Any]) -> list[str]:
-    """The keys of the section at `path`; `values` say of which architecture the model is."""
+    """The keys of the section at `path`; `values` determine the model's architecture."""
     section: type[BaseModel] = Config
     if path[:1] == ("model",):
         section, path = model_config_class(values["model"].get("type", DEFAULT_ARCHITECTURE)), path[1:]

@@ -1,4 +1,4 @@
-"""Every setting, typed, with its default and its range. Sections of a config file are classes."""
+"""All settings, with types, defaults and ranges. Sections of a config file are classes."""
 
 from __future__ import annotations
 
@@ -35,16 +35,17 @@ ARCHITECTURES = Plugins(
         "diffusion": "daydrive.models.diffusion:Diffusion",
     },
 )
-"""By `model.type`; other packages register theirs as entry points of this group. Each has a `config_class`."""
+"""Model architectures by `model.type`; other packages register theirs as entry points of this group. Each has a
+`config_class`."""
 
 DEFAULT_ARCHITECTURE = "texture"
 
 
 class ModelConfig(Settings):
-    """What the settings of every architecture have, which are a subclass of this with a `type`.
+    """Settings that all architectures have; each architecture adds its own in a subclass, with its `type`.
 
-    type: name of the architecture. action_dim: numbers of an action. image_size: (height, width) in pixels; training
-    takes it from the store.
+    type: name of the architecture. action_dim: number of values of an action. image_size: (height, width) in pixels;
+    training sets it from the store.
     """
 
     type: str
@@ -56,13 +57,13 @@ class ModelConfig(Settings):
     def _known(cls, name: str) -> str:
         if name not in ARCHITECTURES.names():
             raise ValueError(
-                f"model.type: there is no model architecture '{name}'{did_you_mean(name, ARCHITECTURES.names())}"
+                f"model.type: unknown model architecture '{name}'{did_you_mean(name, ARCHITECTURES.names())}"
             )
         return name
 
     @property
     def native_image_size(self) -> tuple[int, int]:
-        """Height and width of the images that the settings are made for."""
+        """Height and width of the images that the settings are meant for."""
         return self.image_size or (64, 64)
 
     @property
@@ -71,20 +72,21 @@ class ModelConfig(Settings):
         return ""
 
     def larger(self) -> list[str]:
-        """Overrides that make the model larger, for advice: the setting that takes most memory last."""
+        """Overrides that make the model larger, as advice; the setting with the largest effect on memory comes last."""
         return []
 
     def regularised(self, loss: LossConfig) -> list[str]:
-        """Overrides that let it learn less by heart, for advice."""
+        """Overrides that reduce overfitting, as advice."""
         return []
 
 
 def model_config_class(name: str) -> type[ModelConfig]:
-    """The settings of an architecture; UserError where there is none of that name, or a package's has none."""
-    who, found = ARCHITECTURES.find(name)
+    """The settings class of an architecture. Raises UserError for an unknown name, and where a package's architecture
+    has none."""
+    label, found = ARCHITECTURES.find(name)
     config_class = getattr(found, "config_class", None)
     if not (isinstance(config_class, type) and issubclass(config_class, ModelConfig)):
-        raise UserError(f"{who} is broken: its 'config_class' is no subclass of daydrive.config.ModelConfig")
+        raise UserError(f"{label} is invalid: its 'config_class' is not a subclass of daydrive.config.ModelConfig")
     return config_class
 
 
@@ -93,21 +95,21 @@ def default_model() -> ModelConfig:
 
 
 class UnrollPhase(Settings):
-    """From the share `start` of the training on, the dream is unrolled over `steps` frames."""
+    """From the fraction `start` of the training on, the rollout in the loss has `steps` frames."""
 
     start: float = Field(ge=0, lt=1)
     steps: PositiveInt
 
 
 class TrainingConfig(Settings):
-    """num_epochs or max_steps, whichever ends first; a step is an optimizer update.
+    """Training ends after `num_epochs` or `max_steps`, whichever comes first; a step is an optimizer update.
 
-    batch_size: clips of each process at a time; a step takes `batch_size · gradient_accumulation` of them per process.
-    amp_dtype: what `use_amp` computes in; 'auto' is bfloat16 where the device has it, else float16 on a GPU
-    and float32 on a processor.
-    context_frames: real frames before the dream begins. unroll: how its length grows; without it, all of the clip.
-    ema_decay: keep a moving average of the weights, which is then what is validated and exported.
-    distributed: one process of several that torchrun or Slurm started; backend: 'auto' is nccl on GPUs, gloo elsewhere.
+    batch_size: clips per process in one pass; a step has `batch_size · gradient_accumulation` clips per process.
+    amp_dtype: data type of `use_amp`; 'auto' is bfloat16 where the device supports it, else float16 on a GPU and
+    float32 on a CPU. context_frames: real frames before the predicted ones. unroll: schedule of the number of
+    predicted frames; default: all frames of the clip. ema_decay: decay of a moving average of the weights, which is
+    then validated and exported. distributed: this is one of several processes that torchrun or Slurm started.
+    backend: 'auto' is nccl on GPUs, else gloo.
     """
 
     batch_size: PositiveInt = 16
@@ -129,10 +131,8 @@ class TrainingConfig(Settings):
 
 
 class OptimizerConfig(Settings):
-    """lr: for every part that has no rate of its own. betas: of adam and adamw, and of what Muon doesn't train.
-
-    momentum: of sgd and muon.
-    """
+    """lr: learning rate of every part of the model without its own. betas: of Adam and AdamW, also for the weights that
+    Muon does not train. momentum: of SGD and Muon."""
 
     type: Literal["adamw", "adam", "sgd", "muon"] = "adamw"
     lr: float = Field(1e-4, gt=0)
@@ -151,7 +151,7 @@ class OptimizerConfig(Settings):
 
 
 class SchedulerConfig(Settings):
-    """A warmup, then down to `min_lr` along a cosine or a line, or constant."""
+    """Warmup, then decay to `min_lr` along a cosine or a line, or a constant rate."""
 
     type: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_steps: int = Field(1000, ge=0)
@@ -159,9 +159,11 @@ class SchedulerConfig(Settings):
 
 
 class LossConfig(Settings):
-    """perceptual: 'structure' needs no weights; 'vgg16', 'alexnet' need theirs, from `perceptual_weights` or the cache.
+    """Weights of the loss components.
 
-    recon_frames: how many of the newest context frames a training step reconstructs; without it, the whole clip.
+    perceptual: 'structure' needs no network; 'vgg16' and 'alexnet' read their weights from `perceptual_weights` or
+    the cache. recon_frames: number of newest context frames that a training step reconstructs; default: all frames of
+    the clip.
     """
 
     recon_weight: float = Field(1.0, ge=0)
@@ -175,10 +177,11 @@ class LossConfig(Settings):
 
 
 class AugmentationConfig(Settings):
-    """One draw a clip. brightness, contrast, saturation: largest relative change, either way.
+    """Random augmentation, drawn once per clip. brightness, contrast, saturation: largest relative change in either
+    direction.
 
-    crop_scale: share of the picture's area that a crop keeps, from and to. mirror: chance of left and right exchanged,
-    steering included.
+    crop_scale: smallest and largest fraction of the image's area that a crop keeps. mirror: probability of a
+    horizontal flip, which also negates steering.
     """
 
     brightness: float = Field(0.0, ge=0, lt=1)
@@ -191,15 +194,17 @@ class AugmentationConfig(Settings):
     def _crop_in_range(self) -> AugmentationConfig:
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
-            raise ValueError(f"data.augmentation.crop_scale = {list(self.crop_scale)} must be 0 < from <= to <= 1")
+            raise ValueError(
+                f"data.augmentation.crop_scale = {list(self.crop_scale)} must be 0 < smallest <= largest <= 1"
+            )
         return self
 
 
 class BalanceConfig(Settings):
-    """Clips that are rare among standing, left, straight and right, slow and fast, count for more.
+    """Balances kinds of driving: standing, left, straight and right, slow and fast.
 
-    mode: 'sample' draws them more often, 'weight' lets their loss weigh more. strength: 0 changes nothing, 1 gives
-    every kind of driving the same share.
+    mode: 'sample' draws clips of rare kinds more often, 'weight' increases the weight of their loss. strength: 0
+    changes nothing, 1 gives every kind the same share.
     """
 
     mode: Literal["sample", "weight"] = "sample"
@@ -207,10 +212,10 @@ class BalanceConfig(Settings):
 
 
 class CurriculumConfig(Settings):
-    """Clips in `phases` by difficulty, easy ones first, each phase `epochs_per_phase` long; after the last, all clips.
+    """Trains on easy clips first: `phases` of growing difficulty, each `epochs_per_phase` long, then all clips.
 
-    by: 'steering', or a column of the store such as those of `daydrive score`. cumulative: a phase keeps the clips of
-    those before it.
+    by: 'steering', or a column of the store such as those of `daydrive score`. cumulative: a phase includes the clips
+    of the previous ones.
     """
 
     by: str = "steering"
@@ -219,20 +224,21 @@ class CurriculumConfig(Settings):
     cumulative: bool = True
 
 
-def _place(value: object) -> Location:
+def _parse_root(value: object) -> Location:
     if not isinstance(value, str | Path) and not hasattr(value, "protocol"):
         raise ValueError("Input should be a path or a URL of an object store")
     return location(str(value))
 
 
 class DataConfig(Settings):
-    """root: the store. image_size: (height, width) in pixels that `prepare-dataset` gives it unless told otherwise.
+    """root: the store. image_size: (height, width) in pixels of stores that `prepare-dataset` makes; training warns
+    about others.
 
-    sequence_length: frames of a clip, `frame_skip` apart.
-    filter: a condition in SQL over the store's columns and the actions' names, which all frames of a clip satisfy.
+    sequence_length: frames of a clip, `frame_skip` apart. filter: a SQL condition on the store's columns and the
+    names of the actions, which all frames of a clip satisfy.
     """
 
-    root: Annotated[Path, PlainValidator(_place), PlainSerializer(str)] | None = None
+    root: Annotated[Path, PlainValidator(_parse_root), PlainSerializer(str)] | None = None
     image_size: tuple[PositiveInt, PositiveInt] | None = None
     num_workers: int = Field(4, ge=0)
     pin_memory: bool = True
@@ -245,9 +251,10 @@ class DataConfig(Settings):
 
 
 class LoggingConfig(Settings):
-    """Intervals in steps. num_samples: clips drawn for TensorBoard. keep_checkpoints: how many, `best` not counted.
+    """Intervals in steps. num_samples: clips shown in TensorBoard. keep_checkpoints: number of checkpoints to keep
+    besides `best`.
 
-    wandb_mode: of W&B where `use_wandb` is true; 'disabled' logs nothing there.
+    wandb_mode: mode of W&B with `use_wandb`; 'disabled' logs nothing to it.
     """
 
     log_interval: PositiveInt = 100
@@ -263,11 +270,11 @@ class LoggingConfig(Settings):
 
 
 class AlarmsConfig(Settings):
-    """When training says that something looks wrong.
+    """Thresholds of the alarms that training raises.
 
-    min_psnr: dB on validation after half of the training. max_gap: dB that training clips may be better than
-    validation clips. patience: epochs without a better validation. min_action_cost: dB that another clip's actions
-    have to cost. min_device_use: share of the time that the device computes instead of waiting for data.
+    min_psnr: dB on validation after half of the training. max_gap: dB by which training clips may be better than
+    validation clips. patience: epochs without improvement on validation. min_action_cost: dB that another clip's
+    actions have to cost. min_device_use: fraction of the time that the device computes instead of waiting for data.
     """
 
     min_psnr: float = 25.0
@@ -289,8 +296,8 @@ class Config(Settings):
 
     @field_validator("model", mode="before")
     @classmethod
-    def _of_its_architecture(cls, section: object) -> object:
-        """The architecture's own settings; one that is not there is told by `ModelConfig`."""
+    def _parse_model(cls, section: object) -> object:
+        """Validate the section with the settings of its architecture; `ModelConfig` reports an unknown one."""
         if not isinstance(section, dict):
             return section
         name = section.get("type", DEFAULT_ARCHITECTURE)
@@ -299,13 +306,13 @@ class Config(Settings):
         return model_config_class(name).model_validate(section)
 
     @model_validator(mode="after")
-    def _clip_holds_context_and_dream(self) -> Config:
+    def _clip_is_long_enough(self) -> Config:
         context, length = self.training.context_frames, self.data.sequence_length
         longest = max((phase.steps for phase in self.training.unroll), default=1)
         if context + longest > length:
             raise ValueError(
-                f"data.sequence_length = {length} is too short for training.context_frames = {context} and a dream of "
-                f"{longest} steps; {context + longest} or more would do"
+                f"data.sequence_length = {length} is too short for training.context_frames = {context} and a rollout "
+                f"of {longest} steps; set at least {context + longest}"
             )
         if self.scheduler.min_lr > self.optimizer.lr:
             raise ValueError(

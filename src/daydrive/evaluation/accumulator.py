@@ -15,7 +15,7 @@ from torch import Tensor
 from daydrive.evaluation.frechet import FrechetAccumulator
 from daydrive.evaluation.metrics.intervals import Array
 from daydrive.evaluation.metrics.slices import Kind
-from daydrive.files import replacing
+from daydrive.files import atomic_replace
 
 METRIC, FRECHET = "metric ", "frechet "
 
@@ -61,7 +61,7 @@ class MetricAccumulator:
         arrays |= {FRECHET + name: values for name, values in self.frechet.arrays().items()}
         arrays["numbers"] = self.indices
         arrays["kinds"] = np.array([json.dumps(kind) for part in self._parts for kind in part.kinds])
-        with replacing(file) as temporary, temporary.open("wb") as stream:
+        with atomic_replace(file) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **arrays)
             stream.flush()
             os.fsync(stream.fileno())

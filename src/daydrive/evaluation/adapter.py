@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, cast
 import torch
 from torch import Tensor
 
-from daydrive.errors import UserError, blamed, did_you_mean
+from daydrive.errors import UserError, did_you_mean, errors_attributed_to
 from daydrive.types import to_signed, to_uint8
 
 REQUIRED = ("context", "reset", "step")
@@ -60,7 +60,7 @@ def load_adapter(spec: str, checkpoint: Path, device: torch.device) -> AdaptedMo
     if not path.is_file():
         raise UserError(f"the adapter '{spec}': there is no file {path}")
     label = f"the adapter '{spec}'"
-    with blamed(label), _importable(path.parent):
+    with errors_attributed_to(label), _importable(path.parent):
         adapter = _function(label, _module(path), name)(checkpoint, device)
     missing = [attribute for attribute in REQUIRED if not hasattr(adapter, attribute)]
     if missing:
@@ -85,7 +85,7 @@ class AdaptedModel:
     def init_state(self, images: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> torch.Size:
         """Returns the shape of a batch of frames; the rest of the state is held by the adapter."""
         context = Context(to_uint8(images), actions)
-        with blamed(self.label):
+        with errors_attributed_to(self.label):
             self.adapter.reset(context)
         return context.images[:, 0].shape
 
@@ -93,7 +93,7 @@ class AdaptedModel:
         self, state: torch.Size, action: Tensor, generator: torch.Generator | None = None
     ) -> tuple[torch.Size, Tensor]:
         """The next frame, float32 (B, 3, H, W) in [-1, 1]. UserError if the adapter returns anything else."""
-        with blamed(self.label):
+        with errors_attributed_to(self.label):
             frame = self.adapter.step(action)
         if not isinstance(frame, Tensor) or frame.dtype != torch.uint8 or frame.shape != state:
             given = f"{frame.dtype} {tuple(frame.shape)}" if isinstance(frame, Tensor) else type(frame).__name__

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from daydrive.checkpoint import WEIGHTS, LoadedModel, load
+from daydrive.checkpoint import WEIGHTS, RolloutModel, load
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation.adapter import load_adapter
@@ -46,25 +46,25 @@ def find_model(
     )
 
 
-def load_model(checkpoint: Path, adapter: str | None, store: Store, device: torch.device) -> LoadedModel:
+def load_model(checkpoint: Path, adapter: str | None, store: Store, device: torch.device) -> RolloutModel:
     """Loads a checkpoint, through the adapter `FILE.py:NAME` if one is given.
 
     UserError if it can't be loaded, or if it expects other images or actions than the store's.
     """
     if adapter is not None:
         adapted = load_adapter(adapter, checkpoint, device)
-        return LoadedModel(adapted, None, None, checkpoint, adapted.name)
+        return RolloutModel(adapted, None, None, checkpoint, adapted.name)
     loaded = load(checkpoint, device)
     check_fit(loaded, store)
     return loaded
 
 
-def weights_file(loaded: LoadedModel) -> Path | None:
+def weights_file(loaded: RolloutModel) -> Path | None:
     """The file with the model's weights; None if an adapter loads something else than a file."""
     return next((file for file in (loaded.path, loaded.path / WEIGHTS) if file.is_file()), None)
 
 
-def describe(loaded: LoadedModel, adapter: str | None) -> dict[str, Any]:
+def describe(loaded: RolloutModel, adapter: str | None) -> dict[str, Any]:
     """Entries about the model for `evaluation.json`."""
     about = {"checkpoint": str(loaded.path), "name": loaded.name}
     if adapter is None:
@@ -77,7 +77,7 @@ def make_rollout_fn(model: Predictor, seed: int = 0) -> RolloutFunction:
     return lambda context, actions: rollout_uint8(model, context, actions, seed).cpu()
 
 
-def check_fit(loaded: LoadedModel, store: Store) -> None:
+def check_fit(loaded: RolloutModel, store: Store) -> None:
     """Raises UserError if the model expects other images or actions than the store's."""
     size = loaded.image_size
     actions = len(ACTION_NAMES) if loaded.config is None else loaded.config.model.action_dim

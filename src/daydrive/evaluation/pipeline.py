@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from daydrive.data.store.store import Store
-from daydrive.distributed import DistributedContext, joined
+from daydrive.distributed import DistributedContext, process_group
 from daydrive.envs.road.camera import check_image_size
 from daydrive.evaluation.accumulator import MetricAccumulator
 from daydrive.evaluation.clip_selection import choose_clips, evenly
@@ -35,7 +35,7 @@ from daydrive.report.artifacts import bytes_needed, write_images, write_predicti
 from daydrive.report.model_card import training_of
 from daydrive.types import Clip
 from daydrive.version import __version__
-from daydrive.workspace import filling
+from daydrive.workspace import staged_folder
 
 SHOWN_CLIPS = 3
 """Number of clips in the strip of frames and in the video."""
@@ -88,7 +88,7 @@ def evaluate(
     Raises UserError for incompatible arguments before anything is computed or written.
     """
     config, output = config or EvaluateConfig(), Path(output)
-    with joined(torch.device(device), timeout=TIMEOUT) as dist:
+    with process_group(torch.device(device), timeout=TIMEOUT) as dist:
         check_writable(output)
         features = find_features(config.fid_weights, config.fvd_weights, dist.device)
         store = Store.open(data_root)
@@ -142,7 +142,7 @@ def evaluate_model(
         evaluation = _evaluation(model, store, config, networks, plan, measured, others)
         shown = [read_cached(work, i, task.clips[i]) for i in plan.shown]
         failed = [read_cached(work, i, task.clips[i]) for i in worst(measured.margins)]
-        with filling(output, work) as folder:
+        with staged_folder(output, work) as folder:
             save_frame_metrics(folder, measured.metrics)
             rollouts = (read_cached(work, i, task.clips[i]) for i in plan.with_images)
             write_predictions(folder, rollouts, len(plan.with_images), plan.steps, store)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from daydrive.files import replacing
+from daydrive.files import atomic_replace
 from daydrive.types import Clip, Rollout
 
 WORST = 3
@@ -61,7 +61,7 @@ def bytes_cached(clips: int, length: int, steps: int, image_size: tuple[int, int
 
 
 def _write(file: Path, rollout: Rollout) -> None:
-    with replacing(file) as temporary, temporary.open("wb") as stream:
+    with atomic_replace(file) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **{name: getattr(rollout, name).numpy() for name in Rollout._fields[1:]})
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.store.store import Store
-from daydrive.devices import give_memory_back
+from daydrive.devices import release_free_memory
 from daydrive.distributed import DistributedContext
 from daydrive.evaluation.accumulator import MetricAccumulator, margin
 from daydrive.evaluation.frechet import Features, FrechetAccumulator, add_reference_clips
@@ -88,10 +88,10 @@ def measure(
     def on_progress(count: int) -> None:
         """count: clips of this process; the others are assumed to be equally far."""
         if progress:
-            progress(len(done) + min(dist.world * count, remaining), len(task.clips))
+            progress(len(done) + min(dist.world_size * count, remaining), len(task.clips))
 
     try:
-        for batch in missing[dist.rank :: dist.world]:
+        for batch in missing[dist.rank :: dist.world_size]:
             worker.process(batch, on_progress)
     finally:
         worker.save()
@@ -134,7 +134,7 @@ class _Worker:
             return
         started = time.monotonic()
         self._measured.save(self._file)
-        give_memory_back()
+        release_free_memory()
         now = time.monotonic()
         self._next_save = now + max(SAVE_SECONDS, (now - started) / SAVE_SHARE)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from daydrive.checkpoint import LoadedModel
+from daydrive.checkpoint import RolloutModel
 from daydrive.data.quality.scores import Scores
 from daydrive.data.sampling.clips import combine, read_images
 from daydrive.data.store.store import DriveInfo, Store
@@ -17,12 +17,12 @@ BATCH = 32
 """Number of frames predicted at a time."""
 
 
-def meaning(loaded: LoadedModel) -> str:
+def meaning(loaded: RolloutModel) -> str:
     """The description of the score column in the store's metadata."""
     return f"mean absolute error of {loaded.name} one frame ahead, 0 to 255"
 
 
-def prediction_error(store: Store, loaded: LoadedModel, drive: DriveInfo) -> Iterator[Scores]:
+def prediction_error(store: Store, loaded: RolloutModel, drive: DriveInfo) -> Iterator[Scores]:
     """Yields the mean absolute error, 0 to 255, of each frame predicted one step ahead from the real frames before it.
 
     Context and frame_skip are those of the model's training. The first frames, without a full context, get NaN.

@@ -18,7 +18,7 @@ from typing import Any
 
 from daydrive.data.images import encode
 from daydrive.errors import UserError
-from daydrive.files import check_folder, parents_made, read_json, replacing, write_json
+from daydrive.files import atomic_replace, check_folder, created_parents, read_json, write_json
 from daydrive.progress import DriveProgress
 from daydrive.types import ACTION_NAMES, Frame
 from daydrive.version import __version__
@@ -45,7 +45,7 @@ def record(drives: Sequence[PlannedDrive], output: Path, settings: Mapping[str, 
     differ or if `output` cannot be written. Finished drives are never removed.
     """
     check_folder(output, "output of the recording")
-    with parents_made(output), _locked_folder(output):
+    with created_parents(output), _locked_folder(output):
         _remove_leftovers(drives, output)
         existing = {drive.name for drive in drives if (output / drive.name).exists()}
         to_do = [drive for drive in drives if drive.name not in existing]
@@ -63,7 +63,7 @@ def write(drive: PlannedDrive, folder: Path, settings: Mapping[str, Any], frames
     frames_done: called with the number of new frames.
     """
     count = 0
-    with replacing(folder) as temporary:
+    with atomic_replace(folder) as temporary:
         (temporary / IMAGES_FOLDER).mkdir(parents=True)
         with (
             (temporary / ACTIONS_FILE).open("w", newline="", encoding="utf-8") as file,

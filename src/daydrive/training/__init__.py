@@ -1,1 +1,1 @@
-"""Training: a loop one reads top to bottom, and the rooms around it."""
+"""Training: the loop, and the modules that it is built from."""

@@ -1,4 +1,4 @@
-"""How a training is spread over the processes that were started for it."""
+"""Distributed training: process groups, FSDP and DDP."""
 
 from __future__ import annotations
 
@@ -18,40 +18,41 @@ from daydrive.errors import UserError
 from daydrive.models import WorldModel
 
 
-def join_wanted(config: TrainingConfig) -> tuple[int, str | None]:
-    """How many processes there are, and a sentence where that is not what the settings ask for.
+def check_processes(config: TrainingConfig) -> tuple[int, str | None]:
+    """The number of processes, and a warning where it is not what the settings ask for.
 
-    Raises UserError where several processes were started for a training that is not distributed.
+    Raises UserError where several processes were started but `training.distributed` is false.
     """
-    world = distributed.processes_started()
+    world = distributed.launched_processes()
     if world > 1 and not config.distributed:
         raise UserError(
-            f"{world} processes were started, but training.distributed is false, so each would train on its own; set "
-            f"training.distributed=true or use configs/training/distributed.yaml"
+            f"{world} processes were started, but training.distributed is false, so each would train its own model; "
+            f"set training.distributed=true or use configs/training/distributed.yaml"
         )
     if config.distributed and world == 1:
-        return 1, "one process only; 'torchrun --nproc_per_node=N scripts/train.py …' starts N"
+        return 1, "training in one process; 'torchrun --nproc_per_node=N scripts/train.py …' starts N of them"
     if config.distributed and config.backend == "nccl" and not torch.cuda.is_available():
-        return world, "training.backend = nccl needs GPUs and there are none here; gloo is used"
+        return world, "training.backend = nccl needs GPUs, and there are none; gloo is used instead"
     return world, None
 
 
 @contextmanager
-def joined(config: TrainingConfig, device: torch.device) -> Iterator[DistributedContext]:
-    """This process's place in the team, see `distributed.joined`; they end together."""
-    join_wanted(config)
-    with distributed.joined(device, nccl=config.backend in ("nccl", "auto")) as dist:
+def training_processes(config: TrainingConfig, device: torch.device) -> Iterator[DistributedContext]:
+    """The process group of a training, see `distributed.process_group`; all processes leave it together."""
+    check_processes(config)
+    with distributed.process_group(device, nccl=config.backend in ("nccl", "auto")) as dist:
         yield dist
         dist.barrier()
 
 
 def shard_model(model: WorldModel, dist: DistributedContext) -> WorldModel:
-    """FSDP2: parameters, gradients and moments shared out over the processes, unit by unit (Zhao et al. 2023)."""
+    """FSDP2: parameters, gradients and optimizer state are sharded over the processes, unit by unit (Zhao et al.
+    2023)."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")  # nothing works on outputs in place
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")  # outputs are not modified in place
     model = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    mesh = init_device_mesh(dist.device.type, (dist.world,))
+    mesh = init_device_mesh(dist.device.type, (dist.world_size,))
     for module, methods in model.parallel_units():
         fully_shard(module, mesh=mesh)
         for method in methods:
@@ -63,6 +64,6 @@ def shard_model(model: WorldModel, dist: DistributedContext) -> WorldModel:
 
 
 def replicate_model(model: nn.Module, dist: DistributedContext) -> DistributedDataParallel:
-    """DDP: every process holds the whole model; gradients are averaged (Li et al. 2020)."""
+    """DDP: every process holds the whole model and gradients are averaged (Li et al. 2020)."""
     devices = [dist.device.index] if dist.device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False)

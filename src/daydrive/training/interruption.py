@@ -1,4 +1,4 @@
-"""Signals that end a training in order: the step is finished and saved, and the exit code says which signal it was."""
+"""Signals that end a training cleanly: the step is finished and saved, and the exit code tells which signal it was."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C; the end of a job or of a machine's time; Slurm's warning before that (`--signal=USR1@120`)."""
+"""Ctrl-C; the end of a job or of a preemptible machine; Slurm's warning before the time limit (`--signal=USR1@120`)."""
 
 
 def exit_code(number: int) -> int:
@@ -17,25 +17,25 @@ def exit_code(number: int) -> int:
 
 
 class Interruption:
-    """number: of the signal that came, 0 for none."""
+    """number: the signal received, 0 for none."""
 
     number: int = 0
 
 
 @contextmanager
 def interruptions() -> Iterator[Interruption]:
-    """What came in; the same signal a second time acts at once."""
-    came = Interruption()
+    """Record the first signal while the context lasts; the same signal a second time has its usual effect."""
+    interruption = Interruption()
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
-    def note(number: int, frame: types.FrameType | None) -> None:
-        came.number = came.number or number
+    def handle(number: int, frame: types.FrameType | None) -> None:
+        interruption.number = interruption.number or number
         signal.signal(number, before[signal.Signals(number)])
 
     for number in SIGNALS:
-        signal.signal(number, note)
+        signal.signal(number, handle)
     try:
-        yield came
+        yield interruption
     finally:
         for number in SIGNALS:
             signal.signal(number, before[number])

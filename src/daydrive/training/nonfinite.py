@@ -1,4 +1,5 @@
-"""A step that is not finite: which clip and what part of the loss it is, written out, and the same tried again.
+"""Diagnosis of a step whose loss or gradient is not finite: which clip and loss component it is. The step is saved and
+can be replayed.
 
 run/faults/step-12/   clips.json   model.safetensors (before the update)   config.json
 """
@@ -21,7 +22,7 @@ from daydrive.data.sampling.clips import read_clips
 from daydrive.data.store.store import Store
 from daydrive.distributed import DistributedContext
 from daydrive.errors import UserError
-from daydrive.files import read_json, replacing, write_json
+from daydrive.files import atomic_replace, read_json, write_json
 from daydrive.training.engine import Engine
 from daydrive.training.logging.alarms import lower_rates
 from daydrive.training.resume import fit_to_store
@@ -31,15 +32,15 @@ from daydrive.types import ACTION_HIGH, ACTION_LOW, ACTION_NAMES, Batch, Clip
 RECORD = "clips.json"
 
 
-class TrainingFailed(UserError):  # noqa: N818
+class NonfiniteStepError(UserError):
     """A step's loss or gradient is not finite."""
 
 
-class Examined(NamedTuple):
-    """A clip of the step.
+class ClipDiagnosis(NamedTuple):
+    """A clip of the step, with what is wrong with it.
 
-    sample: its number in the order of the training; frame: its first one, in the drive. parts: of its loss that are not
-    finite; gradients: parameters whose gradient it makes so; inputs: what its actions hold and should not.
+    sample: its index in the sample order. frame: its first frame in the drive. parts: components of its loss that are
+    not finite. gradients: parameters whose gradient it makes non-finite. inputs: invalid actions, as sentences.
     """
 
     sample: int
@@ -52,61 +53,64 @@ class Examined(NamedTuple):
     inputs: list[str]
 
     @property
-    def at_fault(self) -> bool:
+    def nonfinite(self) -> bool:
         return bool(self.parts or self.gradients)
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         last = self.frame + (self.length - 1) * self.frame_skip
         return f"sample {self.sample}, drive '{self.drive}', frames {self.frame} to {last}"
 
     @property
     def symptoms(self) -> str:
-        """Empty for a clip that is not at fault."""
+        """Empty for a clip without a problem."""
         if self.parts:
             return f"{', '.join(self.parts)} not finite"
         if self.gradients:
-            return f"loss finite, but not the gradient of {_some(self.gradients)}"
+            return f"loss finite, but not the gradient of {_abbreviate(self.gradients)}"
         return ""
 
 
-class Replayed(NamedTuple):
-    """reproduced: a clip that was at fault is so again; lines: what was found, for people."""
+class ReplayResult(NamedTuple):
+    """reproduced: a clip that was not finite is so again. lines: the result as text."""
 
     reproduced: bool
     lines: list[str]
 
 
-def nonfinite_error(run: Path, step: int, batches: Sequence[Batch], engine: Engine, store_path: Path) -> TrainingFailed:
-    """Look for what made the gradient of `step` not finite, write it out, and give the error to raise.
+def nonfinite_error(
+    run: Path, step: int, batches: Sequence[Batch], engine: Engine, store_path: Path
+) -> NonfiniteStepError:
+    """Find what made the gradient of `step` non-finite, save the step, and return the error to raise.
 
-    batches: those of the step, as they were trained on. All processes call it; it returns where the clips at fault are.
+    batches: those of the step, as trained on. Every process calls it; it returns on the first one that holds a
+    non-finite clip.
     """
     store, dist = Store.open(store_path), engine.dist
-    clips = examine(engine, batches, store)
+    clips = diagnose_clips(engine, batches, store)
     broken = broken_weights(engine.model)
-    weights = tensors.whole(engine.model.state_dict())
-    mine = any(clip.at_fault for clip in clips)
-    guilty = dist.sum({str(rank): float(mine and rank == dist.rank) for rank in range(dist.world)})
-    if dist.rank != next((rank for rank in range(dist.world) if guilty[str(rank)]), 0):
-        dist.barrier()  # the failure of the other process ends this one
-    cause, advice = explain(clips, broken, engine.config, store.path)
+    weights = tensors.gather(engine.model.state_dict())
+    found_here = any(clip.nonfinite for clip in clips)
+    found_on = dist.sum({str(rank): float(found_here and rank == dist.rank) for rank in range(dist.world_size)})
+    if dist.rank != next((rank for rank in range(dist.world_size) if found_on[str(rank)]), 0):
+        dist.barrier()  # the other process fails, which ends this one
+    cause, advice = likely_cause(clips, broken, engine.config, store.path)
     folder = run / "faults" / f"step-{step}"
     try:
         write_nonfinite_record(folder, step, clips, weights, engine.config, store)
-        told = f"'daydrive replay {folder}' shows it again"
+        outcome = f"'daydrive replay {folder}' reproduces it"
     except OSError as error:
-        told = f"it could not be written to {folder} ({error.strerror or error})"
-    return TrainingFailed(f"the gradient of step {step} is not finite: {cause}; to try: {advice}; {told}")
+        outcome = f"the record could not be written to {folder} ({error.strerror or error})"
+    return NonfiniteStepError(f"the gradient of step {step} is not finite: {cause}; to try: {advice}; {outcome}")
 
 
 def write_nonfinite_record(
-    folder: Path, step: int, clips: Sequence[Examined], weights: dict[str, Tensor], config: Config, store: Store
+    folder: Path, step: int, clips: Sequence[ClipDiagnosis], weights: dict[str, Tensor], config: Config, store: Store
 ) -> None:
-    """Raises OSError where the disk is full."""
+    """Save the step's clips, weights and config to `folder`. Raises OSError where the disk is full."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
-    with replacing(folder) as temporary:
+    with atomic_replace(folder) as temporary:
         temporary.mkdir()
         tensors.write(weights, temporary / checkpoint.WEIGHTS)
         write_json(temporary / "config.json", as_tree(config))
@@ -120,93 +124,97 @@ def write_nonfinite_record(
         write_json(temporary / RECORD, record)
 
 
-def replay(fault: Path, device: torch.device, store_path: Path | None = None) -> Replayed:
-    """Read the clips of a fault again, load the weights, and try each clip.
+def replay(fault: Path, device: torch.device, store_path: Path | None = None) -> ReplayResult:
+    """Read the clips of a saved step again, load its weights, and evaluate each clip.
 
-    store_path: where the store is now; default: where it was. Raises UserError where the fault or the store is not
-    what it should be.
+    store_path: where the store is now; default: its path at the time. Raises UserError where the record or the store
+    is invalid.
     """
     record, recorded = _read_record(fault)
     store = Store.open(store_path or Path(record["store"]))
     config = fit_to_store(checkpoint.read_config(fault), store)
     engine = Engine(config, DistributedContext.single(device))
-    checkpoint.load_weights(engine.model, fault, written=record.get("format", 2))
+    checkpoint.load_weights(engine.model, fault, format_version=record.get("format", 2))
     engine.model.train()
     batch = read_clips(store, [_clip_in(store, clip) for clip in recorded])
     augment = DrivingAugmentation.from_config(config.data.augmentation, config.training.seed)
     batch = augment(replace(batch, samples=[clip.sample for clip in recorded])).to(device)
-    clips = examine(engine, batch.split(config.training.batch_size), store)
+    clips = diagnose_clips(engine, batch.split(config.training.batch_size), store)
 
-    found = [clip for clip in clips if clip.at_fault]
-    before = {clip.sample for clip in recorded if clip.at_fault}
+    found = [clip for clip in clips if clip.nonfinite]
+    before = {clip.sample for clip in recorded if clip.nonfinite}
     reproduced = any(clip.sample in before for clip in found)
     lines = [f"step {record['step']}, {len(clips)} clips of {store.path}"]
     if store.fingerprint != record["fingerprint"]:
-        lines.append("the store is another than it was then")
-    lines += [f"{clip.place}: {'; '.join([clip.symptoms, *clip.inputs])}" for clip in found]
+        lines.append("the store has changed since then")
+    lines += [f"{clip.location}: {'; '.join([clip.symptoms, *clip.inputs])}" for clip in found]
     lines.append(f"{len(clips) - len(found)} of {len(clips)} clips are finite")
-    cause, advice = explain(clips, broken_weights(engine.model), config, store.path)
+    cause, advice = likely_cause(clips, broken_weights(engine.model), config, store.path)
     lines += [f"reproduced: {cause}", f"to try: {advice}"] if reproduced else ["not reproduced"]
-    return Replayed(reproduced, lines)
+    return ReplayResult(reproduced, lines)
 
 
-def examine(engine: Engine, batches: Sequence[Batch], store: Store) -> list[Examined]:
-    """Each clip's loss; and each clip's gradient, alone, where all losses are finite, for else that is the reason."""
+def diagnose_clips(engine: Engine, batches: Sequence[Batch], store: Store) -> list[ClipDiagnosis]:
+    """Evaluate the loss of each clip; where all losses are finite, also the gradient of each clip by itself."""
     clips = []
     with torch.no_grad():
         for batch in batches:
-            for part in batch.split(clips_per_pass(batch)):
-                losses = {name: values.isfinite().tolist() for name, values in engine.evaluate(part).parts.items()}
-                for i, clip in enumerate(part.clips):
+            for micro_batch in batch.split(clips_per_pass(batch)):
+                losses = {
+                    name: values.isfinite().tolist() for name, values in engine.evaluate(micro_batch).parts.items()
+                }
+                for i, clip in enumerate(micro_batch.clips):
                     bad = [name for name, finite in losses.items() if not finite[i]]
                     parts = [name for name in bad if name != "loss"] or bad
                     frame = store.locate(clip.start)[1]
-                    inputs = bad_actions(part.actions[i], frame, clip.frame_skip)
-                    place = (part.samples[i], clip.drive, frame, clip.length, clip.frame_skip)
-                    clips.append(Examined(*place, parts, [], inputs))
-    if engine.sharded or any(clip.at_fault for clip in clips):
+                    inputs = bad_actions(micro_batch.actions[i], frame, clip.frame_skip)
+                    location = (micro_batch.samples[i], clip.drive, frame, clip.length, clip.frame_skip)
+                    clips.append(ClipDiagnosis(*location, parts, [], inputs))
+    if engine.sharded or any(clip.nonfinite for clip in clips):
         return clips
     singles = [single for batch in batches for single in batch.split(1)]
     return [c._replace(gradients=_bad_gradients(engine, one)) for c, one in zip(clips, singles, strict=True)]
 
 
 def bad_actions(actions: Tensor, frame: int, frame_skip: int) -> list[str]:
-    """actions: (T-1, action_dim), from `frame` on. Pictures are uint8 and can hold nothing that is no number."""
-    told = []
+    """Invalid values in actions (T-1, action_dim), which start at `frame`. Images are uint8 and are always finite."""
+    problems = []
     for name, values, low, high in zip(ACTION_NAMES, actions.T.tolist(), ACTION_LOW, ACTION_HIGH, strict=True):
         bad = [t for t, value in enumerate(values) if not low <= value <= high]
         if bad:
             first = f"{name} is {values[bad[0]]:g} at frame {frame + bad[0] * frame_skip}, not in [{low:g}, {high:g}]"
-            told.append(first + (f" (and {len(bad) - 1} times more)" if len(bad) > 1 else ""))
-    return told
+            problems.append(first + (f" (and {len(bad) - 1} more times)" if len(bad) > 1 else ""))
+    return problems
 
 
 def broken_weights(model: nn.Module) -> list[str]:
-    """Parameters that are not finite; of those that are shared out, in this process's part."""
+    """Names of parameters that are not finite; of a sharded parameter, this process's shard is checked."""
     local = {name: getattr(p, "_local_tensor", p) for name, p in model.named_parameters()}
     return [name for name, weight in local.items() if not weight.isfinite().all()]
 
 
-def explain(clips: Sequence[Examined], broken: Sequence[str], config: Config, store: Path) -> tuple[str, str]:
-    """The likeliest cause, and what to try."""
-    suspects = [clip for clip in clips if clip.at_fault]
+def likely_cause(clips: Sequence[ClipDiagnosis], broken: Sequence[str], config: Config, store: Path) -> tuple[str, str]:
+    """The most likely cause, and what to try."""
+    suspects = [clip for clip in clips if clip.nonfinite]
     slower, much_slower = lower_rates(config), lower_rates(config, by=10)
     if broken:
-        return f"the weights are not finite any more ({_some(broken)}): the training has diverged", much_slower
+        return f"the weights are no longer finite ({_abbreviate(broken)}): the training has diverged", much_slower
     if not suspects:
         exact = "training.use_amp=false" if config.training.use_amp else slower
-        return f"each of the {len(clips)} clips is finite alone", exact
+        return f"each of the {len(clips)} clips is finite on its own", exact
     all_suspect = len(suspects) == len(clips)
     blamed = [clip for clip in suspects if clip.inputs]
     if blamed and (len(blamed) == len(suspects) or not all_suspect):
         others = f", and {len(suspects) - 1} more clips" if len(suspects) > 1 else ""
-        mend = f"mend or leave out that recording and prepare the store again ('daydrive find-nan {store}' lists more)"
-        return f"{blamed[0].place}: {blamed[0].inputs[0]}{others}", mend
+        remedy = (
+            f"repair or leave out that recording and prepare the store again ('daydrive find-nan {store}' lists all)"
+        )
+        return f"{blamed[0].location}: {blamed[0].inputs[0]}{others}", remedy
     first = suspects[0]
     if all_suspect and len(clips) > 1:
-        return f"all {len(clips)} clips alike ({first.symptoms}): the training has diverged", much_slower
+        return f"all {len(clips)} clips ({first.symptoms}): the training has diverged", much_slower
     exact = " training.use_amp=false" if config.training.use_amp else ""
-    return f"{first.place}: {first.symptoms}, though its actions are in order", slower + exact
+    return f"{first.location}: {first.symptoms}, although its actions are valid", slower + exact
 
 
 def _bad_gradients(engine: Engine, single: Batch) -> list[str]:
@@ -216,33 +224,37 @@ def _bad_gradients(engine: Engine, single: Batch) -> list[str]:
     return [n for n, g in zip(names, gradients, strict=True) if g is not None and not g.isfinite().all()]
 
 
-def _read_record(fault: Path) -> tuple[dict[str, Any], list[Examined]]:
+def _read_record(fault: Path) -> tuple[dict[str, Any], list[ClipDiagnosis]]:
     file = fault / RECORD
     if not file.is_file():
-        raise UserError(f"{fault} is no fault of a training: it has no {RECORD}; a run keeps them as RUN/faults/step-N")
-    record = read_json(file, "record of the clips")
+        raise UserError(
+            f"{fault} is not the record of a failed step: it has no {RECORD}; a run writes them to RUN/faults/step-N"
+        )
+    record = read_json(file, "record of a failed step")
     try:
-        recorded = [Examined(**clip) for clip in record["clips"]]
+        recorded = [ClipDiagnosis(**clip) for clip in record["clips"]]
         numbers = [n for clip in recorded for n in (clip.sample, clip.frame, clip.length, clip.frame_skip)]
         texts = [record["store"], record["fingerprint"], *(clip.drive for clip in recorded)]
         known = all(type(n) is int for n in numbers) and all(type(text) is str for text in texts)
     except (KeyError, TypeError):
         known = False
     if not known or not recorded or "step" not in record:
-        raise UserError(f"{file} does not say which clips a step was made of")
+        raise UserError(f"{file} does not list the clips of a step")
     return record, recorded
 
 
-def _clip_in(store: Store, clip: Examined) -> Clip:
+def _clip_in(store: Store, clip: ClipDiagnosis) -> Clip:
     drive = next((drive for drive in store.drives if drive.name == clip.drive), None)
     if drive is None:
         raise UserError(f"the store {store.path} has no drive '{clip.drive}'; --data-root names another store")
     if min(clip.frame, clip.length - 2, clip.frame_skip - 1) < 0 or (
         clip.frame + (clip.length - 1) * clip.frame_skip >= drive.frames
     ):
-        raise UserError(f"the drive '{clip.drive}' of {store.path} has {drive.frames} frames, and not {clip.place}")
+        raise UserError(
+            f"the drive '{clip.drive}' of {store.path} has {drive.frames} frames, which do not include {clip.location}"
+        )
     return Clip(clip.drive, drive.start + clip.frame, clip.length, clip.frame_skip)
 
 
-def _some(names: Sequence[str]) -> str:
+def _abbreviate(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

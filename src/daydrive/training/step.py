@@ -1,4 +1,4 @@
-"""The loss of a batch, and what the metrics look at."""
+"""Forward pass and loss of a batch, and the frames that metrics are computed on."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from daydrive.perceptual import Distance
 from daydrive.types import Batch, to_signed
 
 PIXELS_PER_PASS = 3_000_000
-"""On a processor; more at once is no faster there, and a batch of the base settings would not fit into 24 GiB."""
+"""Pixels of a forward pass on a CPU: more are no faster, and a batch of the base config would need over 24 GiB."""
 
 Autocast = Callable[[], AbstractContextManager[object]]
 
 
 class Objective(nn.Module):
-    """A model's loss as one call, which is what DDP and DataParallel wrap."""
+    """A model's loss as one module call, which DDP and DataParallel can wrap."""
 
     def __init__(self, model: WorldModel, config: LossConfig, distance: Distance) -> None:
         super().__init__()
@@ -32,9 +32,10 @@ class Objective(nn.Module):
 
 
 class StepResult(NamedTuple):
-    """loss: what is minimised; parts: per clip, (B,), the loss and each part of it by its name, unweighted.
+    """The loss of a batch.
 
-    images (B, T, 3, H, W) in [-1, 1] and actions: what the model was given; output: of its loss.
+    loss: scalar to minimize. parts: the loss and its unweighted components by name, (B,) per clip. images: (B, T, 3,
+    H, W) in [-1, 1] and actions: the model's inputs. output: of the model's `loss`.
     """
 
     loss: Tensor
@@ -45,8 +46,11 @@ class StepResult(NamedTuple):
 
 
 class ClipFrames(NamedTuple):
-    """What metrics look at, in [-1, 1]: the clips' images (B, T, 3, H, W), the newest N of them as they were predicted
-    (B, N, 3, H, W), and those with the numbers `frames` (B, R) as they were reconstructed (B, R, 3, H, W)."""
+    """The frames that metrics are computed on, in [-1, 1].
+
+    images: the clips (B, T, 3, H, W). predicted: the last N frames as predicted (B, N, 3, H, W). reconstructed: (B,
+    R, 3, H, W), of the frames with the indices `frames` (B, R).
+    """
 
     images: Tensor
     predicted: Tensor
@@ -69,8 +73,10 @@ class ClipFrames(NamedTuple):
 
 
 def evaluate_batch(objective: nn.Module, batch: Batch, autocast: Autocast) -> StepResult:
-    """objective: an `Objective`, or what wraps one. The loss is the sum over the clips of their weights times theirs;
-    without weights, their mean."""
+    """Forward pass and loss. objective: an `Objective`, wrapped or not.
+
+    The loss is the sum of the per-clip losses times the batch's weights, or their mean without weights.
+    """
     images = to_signed(batch.images)
     with autocast():
         output: LossOutput = objective(images, batch.actions)
@@ -81,7 +87,8 @@ def evaluate_batch(objective: nn.Module, batch: Batch, autocast: Autocast) -> St
 
 @torch.no_grad()
 def frames_of(result: StepResult, model: WorldModel, seed: int, autocast: Autocast) -> ClipFrames:
-    """What the loss has made of its clips or, where it needed no rollout, one with `seed`; all processes call it."""
+    """The frames that the loss computed, or those of a rollout with `seed` where it computed none. Every process has to
+    call it."""
     _, _, reconstructed, frames, predicted = result.output
     if reconstructed is not None and frames is not None and predicted is not None:
         return ClipFrames(result.images, predicted.detach(), reconstructed.detach(), frames)
@@ -91,12 +98,12 @@ def frames_of(result: StepResult, model: WorldModel, seed: int, autocast: Autoca
         output = model(result.images, result.actions, generator=torch.Generator().manual_seed(seed))
     model.train(was_training)
     clips, length = result.images.shape[:2]
-    numbers = torch.arange(length, device=result.images.device).expand(clips, -1)
-    return ClipFrames(result.images, output["predicted"], output["reconstructed"], numbers)
+    indices = torch.arange(length, device=result.images.device).expand(clips, -1)
+    return ClipFrames(result.images, output["predicted"], output["reconstructed"], indices)
 
 
 def clips_per_pass(batch: Batch) -> int:
-    """How many clips go forward and backward at once; the sum of the passes' gradients is the batch's."""
+    """Clips of one forward and backward pass. Gradients of the passes add up to those of the batch."""
     if batch.images.device.type != "cpu":
         return len(batch.images)
     return max(1, PIXELS_PER_PASS // (batch.images[0].numel() // 3))

@@ -21,7 +21,7 @@ from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
 from daydrive.errors import UserError
-from daydrive.files import replacing
+from daydrive.files import atomic_replace
 from daydrive.types import Image, to_uint8
 
 Colour = tuple[int, int, int]
@@ -244,7 +244,7 @@ def _as_uint8(images: Tensor) -> Tensor:
 def write_png(path: Path, image: Image) -> None:
     """Write a PNG atomically; its folder is created if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with atomic_replace(path) as temporary:
         Pillow.fromarray(image).save(temporary, format="PNG", optimize=True)
 
 
@@ -258,7 +258,10 @@ def write_video(path: Path, images: Iterable[Image], hz: float) -> int:
     count = 0
     path.parent.mkdir(parents=True, exist_ok=True)
     index_first = {"movflags": "+faststart"}
-    with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4", options=index_first) as container:
+    with (
+        atomic_replace(path) as temporary,
+        av.open(str(temporary), "w", format="mp4", options=index_first) as container,
+    ):
         stream = container.add_stream(
             "libx264", rate=Fraction(hz).limit_denominator(1000), options={"crf": "18", "preset": "medium"}
         )

@@ -21,7 +21,7 @@ from daydrive.data.quality.doctor.finding import Finding
 from daydrive.data.quality.doctor.motion import SIDE, pyramid, shift
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.training.checks.static_checks import check_faults
+from daydrive.training.checks.static_checks import check_store_quality
 from helpers.paths import SHARED
 from helpers.planted_faults import (
     Fault,
@@ -335,14 +335,14 @@ def test_command_reports_and_training_refuses(
     page = (tmp_path / "report" / "doctor.html").read_text()
     assert "data:image/jpeg;base64," in page and "corrupt-picture" in page and "http" not in page
     assert [f.code for f in load_findings(opened) or []] == [f["code"] for f in content["findings"]]
-    with pytest.raises(UserError, match=r"fatal fault: .*; `daydrive data doctor .*` tells all .*--allow-faults"):
-        list(check_faults(opened, allowed=False))
-    assert [check.outcome for check in check_faults(opened, allowed=True)] == ["warning"]
+    with pytest.raises(UserError, match=r"fatal error: .*; `daydrive data doctor .*` lists all .*--allow-faults"):
+        list(check_store_quality(opened, allowed=False))
+    assert [check.outcome for check in check_store_quality(opened, allowed=True)] == ["warning"]
     (store / "doctor.json").unlink()
     with pytest.raises(UserError, match="steering is not a finite number"):
-        list(check_faults(opened, allowed=False))
+        list(check_store_quality(opened, allowed=False))
     save_diagnosis(store, diagnosis(opened, []))
-    assert [check.outcome for check in check_faults(opened, allowed=False)] == ["ok"]
+    assert [check.outcome for check in check_store_quality(opened, allowed=False)] == ["ok"]
     save_diagnosis(store, {**diagnosis(opened, []), "fingerprint": "another"})
     assert load_findings(opened) is None
     assert run(monkeypatch, "data", "doctor", tmp_path / "nothing") == 2

@@ -20,7 +20,7 @@ import pytest
 import simplejpeg
 import torch
 
-from daydrive.checkpoint import LoadedModel
+from daydrive.checkpoint import RolloutModel
 from daydrive.config import BalanceConfig, Config, CurriculumConfig, DataConfig, parse_config
 from daydrive.data.quality import scores
 from daydrive.data.sampling.clips import ClipIndex, read_clips
@@ -56,10 +56,10 @@ def columns_except(store: Store, *names: str) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def loaded() -> LoadedModel:
+def loaded() -> RolloutModel:
     config = parse_config({**TINY_TRAINING, "model": {**TINY_TRAINING["model"], "image_size": [64, 64]}})
     torch.manual_seed(0)
-    return LoadedModel(build_world_model(config).eval(), config, 7, Path("runs/tiny/checkpoints/step-00000007"))
+    return RolloutModel(build_world_model(config).eval(), config, 7, Path("runs/tiny/checkpoints/step-00000007"))
 
 
 def test_motion_is_the_mean_difference_to_the_previous_frame(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,11 +83,11 @@ def test_motion_is_the_mean_difference_to_the_previous_frame(store: Store, monke
 
 
 @pytest.mark.parametrize("skip", [1, 2])
-def test_error_is_the_one_step_prediction_error(store: Store, loaded: LoadedModel, skip: int) -> None:
+def test_error_is_the_one_step_prediction_error(store: Store, loaded: RolloutModel, skip: int) -> None:
     config: Config = loaded.config.model_copy(
         update={"data": loaded.config.data.model_copy(update={"frame_skip": skip})}
     )
-    model = LoadedModel(loaded.model, config, loaded.step, loaded.path)
+    model = RolloutModel(loaded.model, config, loaded.step, loaded.path)
     scores.add_score(store, "error", scoring.meaning(model), partial(scoring.prediction_error, store, model))
     found = column(store.path, "error")
     context = config.training.context_frames
@@ -104,7 +104,7 @@ def test_error_is_the_one_step_prediction_error(store: Store, loaded: LoadedMode
                                                          "frame ahead, 0 to 255"}  # fmt: skip
 
 
-def test_a_drive_shorter_than_the_context_has_no_errors(store: Store, loaded: LoadedModel) -> None:
+def test_a_drive_shorter_than_the_context_has_no_errors(store: Store, loaded: RolloutModel) -> None:
     (found,) = scoring.prediction_error(store, loaded, DriveInfo("short", "train", 0, 2))
     assert found.shape == (2,) and np.isnan(found).all()
 
@@ -211,7 +211,7 @@ def test_damaged_image_gives_one_sentence(store: Store, monkeypatch: pytest.Monk
 
 
 def test_the_command(
-    store: Store, loaded: LoadedModel, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    store: Store, loaded: RolloutModel, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def call(*arguments: object) -> tuple[int, str, str]:
         from daydrive.cli import main
@@ -241,13 +241,13 @@ def test_the_command(
 
 
 def test_model_for_another_image_size_is_rejected(
-    store: Store, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+    store: Store, loaded: RolloutModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from daydrive.cli.data import score
 
     other = loaded.config.model_copy(update={"model": loaded.config.model.model_copy(update={"image_size": (64, 80)})})
     monkeypatch.setattr(
-        "daydrive.checkpoint.load", lambda path, device: LoadedModel(loaded.model, other, 1, loaded.path)
+        "daydrive.checkpoint.load", lambda path, device: RolloutModel(loaded.model, other, 1, loaded.path)
     )
     with pytest.raises(UserError, match="expects images of 64x80"):
         score(store.path, "error", Path("anything"), "cpu")

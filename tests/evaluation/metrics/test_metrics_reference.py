@@ -17,7 +17,7 @@ from daydrive import metrics
 from daydrive.errors import UserError
 from daydrive.evaluation.metrics.lpips import find_lpips
 from daydrive.metrics import PSNR_CAP, change, psnr, sharpness, ssim
-from daydrive.perceptual import BACKBONES, LEAST_SIDE, LPIPS, published_to_ours
+from daydrive.perceptual import BACKBONES, LPIPS, MIN_SIDE, convert_published_weights
 
 Array = npt.NDArray[np.float64]
 
@@ -183,7 +183,7 @@ def made_up(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 def network(kind: str) -> nn.Module:
     lpips = LPIPS(BACKBONES[kind])
-    lpips.load_state_dict(published_to_ours(kind, *made_up(kind)))
+    lpips.load_state_dict(convert_published_weights(kind, *made_up(kind)))
     return lpips.eval()
 
 
@@ -236,7 +236,7 @@ def test_lpips_is_not_measured_of_images_too_small_for_it() -> None:
 
 def test_lpips_on_edge_inputs() -> None:
     lpips = network("alexnet")
-    image = noise(1, 1, 3, LEAST_SIDE, LEAST_SIDE) / 127.5 - 1
+    image = noise(1, 1, 3, MIN_SIDE, MIN_SIDE) / 127.5 - 1
     black = torch.full_like(image, -1.0)
     assert lpips(image, image).item() == 0.0 and lpips(black, black).item() == 0.0
     assert lpips(image, black).item() == pytest.approx(lpips(black, image).item(), rel=1e-5)
@@ -249,7 +249,7 @@ def test_lpips_on_edge_inputs() -> None:
         found = lpips(torch.cat((image, image)), torch.cat((pixel, shifted)))
         assert found.isnan().tolist() == [True, False]
     assert lpips(black, black * -1e3).isfinite()
-    for size in ((1, 1), (LEAST_SIDE - 1, 64)):
+    for size in ((1, 1), (MIN_SIDE - 1, 64)):
         small = torch.zeros(1, 1, 3, *size)
         with pytest.raises(UserError, match=rf"at least 32x32 pixels, not {size[0]}x{size[1]}"):
             lpips(small, small)

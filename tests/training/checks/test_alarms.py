@@ -18,11 +18,11 @@ from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.training import validation
+from daydrive.training.context import DevicePrefetcher
 from daydrive.training.distributed import DistributedContext
 from daydrive.training.engine import Engine
 from daydrive.training.logging.alarms import RULES, Alarm, AlarmMonitor, planned_changes, rises, swing
 from daydrive.training.logging.meter import ThroughputMeter
-from daydrive.training.prefetch import DevicePrefetcher
 from daydrive.training.resume import fit_to_store
 from daydrive.types import Batch
 from helpers.tiny_training import TINY_TRAINING
@@ -132,9 +132,9 @@ def test_a_resumed_training_raises_the_same_alarms_and_none_twice() -> None:
 
 
 def test_a_damaged_state_is_said_to_be_one() -> None:
-    with pytest.raises(UserError, match="'alarms' are not what a training saves"):
+    with pytest.raises(UserError, match="'alarms' are not the state of a training"):
         AlarmMonitor(HEALTHY, 850, 1200, {"rised": {}})
-    with pytest.raises(UserError, match="'alarms' are not what a training saves"):
+    with pytest.raises(UserError, match="'alarms' are not the state of a training"):
         AlarmMonitor(HEALTHY, 850, 1200, {"losses": [1.0]})
 
 
@@ -165,7 +165,7 @@ def test_what_is_not_finite_is_named(tiny: tuple[Config, Store], engine: Engine)
 def test_figures_that_are_not_finite_raise_no_other_alarm() -> None:
     nothing = {name: math.nan for rule in RULES for name in rule.needs}
     alarm = only(AlarmMonitor(HEALTHY, 850, 1200, {"stale": 9}).observe(800, nothing), "not_finite")
-    assert alarm.seen.endswith(f"at step 800 and {len(nothing) - 2} more figures")
+    assert alarm.seen.endswith(f"at step 800 and {len(nothing) - 2} more metrics")
 
 
 def test_a_step_that_float16_skips_is_no_alarm() -> None:
@@ -190,10 +190,10 @@ def test_low_psnr_is_said_after_half_of_the_training(tiny: tuple[Config, Store],
     assert "training.max_steps=24" in found["low_psnr"].advice
 
 
-def test_training_clips_that_are_dreamed_much_better_are_overfitting() -> None:
+def test_training_clips_that_are_predicted_much_better_are_overfitting() -> None:
     seen = {"val/psnr": 24.0, "val/train_psnr": 28.0}
     alarm = only(AlarmMonitor(settings(alarms={"min_psnr": 0}), 1000, 10).observe(100, seen), "overfitting")
-    assert "28.0 dB and validation clips at 24.0 dB: 4.0 dB apart" in alarm.seen
+    assert "28.0 dB and validation clips with 24.0 dB: 4.0 dB apart" in alarm.seen
     assert "loss.latent_reg_weight=0.05; model.dynamics.dropout=0.2" in alarm.advice
     assert AlarmMonitor(settings(), 1000, 10).observe(100, seen | {"val/train_psnr": 26.0}) == []
 
@@ -313,7 +313,7 @@ def test_a_model_that_ignores_the_actions(tiny: tuple[Config, Store], engine: En
     figures = validated(config, store).run(engine).metrics
     assert figures["val/shuffled_actions_psnr"] == pytest.approx(figures["val/psnr"], abs=1e-4)
     found = {alarm.name: alarm for alarm in AlarmMonitor(config, 100, 50).observe(50, figures)}
-    assert "cost the dream" in found["actions_ignored"].seen
+    assert "cost the prediction" in found["actions_ignored"].seen
     assert "data.frame_skip=2" in found["actions_ignored"].advice
 
 

@@ -1,4 +1,4 @@
-"""What a step takes is known before it takes it, and what to change where it is too much."""
+"""What a step needs is known before it takes it, and what to change where it is too much."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_step_larger_than_the_memory_names_a_batch_size(make: Make, monkeypatc
     with pytest.raises(UserError) as error:
         training.check()
     text = one_sentence(error)
-    assert "a step with training.batch_size = 8 takes" in text and "1 MiB are free" in text
+    assert "a step with training.batch_size = 8 needs" in text and "1 MiB are free" in text
     assert "use_gradient_checkpointing=true" in text
 
 
@@ -51,8 +51,8 @@ def test_an_allocation_beyond_the_memory_fails_instead_of_the_process(
     with pytest.raises(UserError) as error:
         training.check(step=greedy)
     assert one_sentence(error) == (
-        "a step with training.batch_size = 8 takes more than the 1.0 GiB of memory that are free; set "
-        "training.batch_size=4 with training.gradient_accumulation=4 (the same 16 clips an update)"
+        "a step with training.batch_size = 8 needs more than the free 1.0 GiB of memory; set "
+        "training.batch_size=4 with training.gradient_accumulation=4 (still 16 clips per update)"
     )
     assert psutil.Process().rlimit(psutil.RLIMIT_DATA) == limits
 
@@ -76,8 +76,8 @@ def test_memory_advice_keeps_the_clips_of_an_update(make: Make) -> None:
     config = make("training.batch_size=16", "training.gradient_accumulation=3").config
     advice = memory.memory_advice(17 * GIB, 10 * GIB, config, fixed=GIB, device="cuda")
     assert advice.startswith(
-        "a step with training.batch_size = 16 takes 17.0 GiB of GPU memory, and 10.0 GiB are free; set "
-        "training.batch_size=8 with training.gradient_accumulation=6 (the same 48 clips an update), or "
+        "a step with training.batch_size = 16 needs 17.0 GiB of GPU memory, but 10.0 GiB are free; set "
+        "training.batch_size=8 with training.gradient_accumulation=6 (still 48 clips per update), or "
     )
     hopeless = memory.memory_advice(17 * GIB, GIB // 2, config, fixed=GIB)
     assert "batch_size=" not in hopeless and "data.sequence_length or model.hidden_dim" in hopeless

@@ -31,10 +31,10 @@ def make(tiny_config: Path, road_store: Path, tmp_path: Path) -> Make:
 def test_a_store_of_another_size_than_was_meant_is_told(make: Make) -> None:
     def said(*overrides: str) -> str:
         training = make(*overrides)
-        return "; ".join(check.said for check in static_checks.check_size(training.config, training.store))
+        return "; ".join(check.message for check in static_checks.check_size(training.config, training.store))
 
     assert not said() and not said("data.image_size=[64, 64]")
-    assert "pictures of 64x64, and data.image_size is 128x128; prepare it with --image-size 128 128" in said(
+    assert "images of 64x64, and data.image_size is 128x128; prepare it with --image-size 128 128" in said(
         "data.image_size=[128, 128]"
     )
     larger = said("model.decoder.init_size=32")
@@ -47,7 +47,7 @@ def test_a_sound_training_is_told_what_was_looked_at(make: Make) -> None:
     training = make()
     checks = training.check()
     assert {"data", "shapes", "disk", "step", "memory"} <= {check.name for check in checks if check.outcome == "ok"}
-    lines = preflight.report(checks).splitlines()
+    lines = preflight.format_checks(checks).splitlines()
     assert len(lines) == len(checks) and all(line.startswith(("ok ", "warning ")) for line in lines)
     assert not training.run.exists()
 
@@ -138,7 +138,7 @@ def test_actions_that_are_no_numbers_name_the_drive(make: Make) -> None:
     batch.actions[1, 2, 0] = float("nan")
     with pytest.raises(UserError) as error:
         training.check(batch)
-    assert f"no finite numbers, drive '{batch.clips[1].drive}'" in one_sentence(error)
+    assert f"not finite, drive '{batch.clips[1].drive}'" in one_sentence(error)
 
 
 def test_a_loss_that_is_not_finite_names_part_and_clip(make: Make) -> None:
@@ -218,14 +218,14 @@ def test_a_disk_too_small_for_the_checkpoints_names_the_key(make: Make, monkeypa
 def test_a_disk_with_room_to_spare_is_no_warning(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     training = make()
     plant_disk(monkeypatch, GIB)
-    assert training.check()[2] == static_checks.Check("disk", "ok", training.check()[2].said)
+    assert training.check()[2] == static_checks.Check("disk", "ok", training.check()[2].message)
 
 
 @pytest.mark.parametrize(
     ("built", "driver", "usable", "said"),
     [
-        (None, None, False, "built for processors only"),
-        ("13.0", 12080, False, "built for CUDA 13.0, but the GPU's driver knows 12.8"),
+        (None, None, False, "is a CPU build"),
+        ("13.0", 12080, False, "built for CUDA 13.0, but the GPU's driver supports 12.8"),
         ("12.8", 12040, True, None),
         ("12.8", 13000, True, None),
         ("12.8", 0, False, "nvidia-smi"),
@@ -238,8 +238,8 @@ def test_driver_advice(built: str | None, driver: int | None, usable: bool, said
 
 def warned(checks: Iterator[static_checks.Check]) -> str:
     found = list(checks)
-    assert all(check.outcome == "warning" and "\n" not in check.said for check in found)
-    return " | ".join(check.said for check in found)
+    assert all(check.outcome == "warning" and "\n" not in check.message for check in found)
+    return " | ".join(check.message for check in found)
 
 
 def settings(make: Make, *overrides: str) -> Config:
@@ -265,9 +265,9 @@ def test_data_that_teaches_or_tells_little(make: Make) -> None:
     assert "'a' is in 'train' and in 'val'" in warned(
         static_checks.check_data(config, sound, {**apart, "val": ["a"]}, 1)
     )
-    assert "'val' has 2 clips" in warned(static_checks.check_data(config, {**sound, "val": 2}, apart, 1))
-    assert "'train' has 30 clips" in warned(static_checks.check_data(config, {**sound, "train": 30}, apart, 1))
-    assert "takes 2000 clips" in warned(static_checks.check_data(config, sound, apart, 500))
+    assert "'val' has only 2 clips" in warned(static_checks.check_data(config, {**sound, "val": 2}, apart, 1))
+    assert "'train' has only 30 clips" in warned(static_checks.check_data(config, {**sound, "train": 30}, apart, 1))
+    assert "has 2000 clips" in warned(static_checks.check_data(config, sound, apart, 500))
 
 
 def test_a_machine_left_idle_or_asked_too_much(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def test_wandb_that_does_not_answer_names_the_host(make: Make, account: pytest.M
     with pytest.raises(UserError) as error:
         make("logging.use_wandb=true").check()
     text = one_sentence(error)
-    assert f"http://127.0.0.1:{closed_port} can't be reached" in text and "--wandb-mode offline" in text
+    assert f"http://127.0.0.1:{closed_port} cannot be reached" in text and "--wandb-mode offline" in text
 
 
 def test_wandb_answers_with_a_key_from_netrc_and_an_address_from_its_settings(

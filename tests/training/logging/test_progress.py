@@ -75,7 +75,7 @@ def test_a_terminal_is_redrawn_in_place_and_not_at_every_step() -> None:
 def test_a_file_gets_a_plain_line_where_there_are_figures() -> None:
     clock, file = Clock(), io.StringIO()
     with shown(False, file, clock) as progress:
-        progress.say("2 parameters [bold]not markup[/bold]", style="bold yellow")
+        progress.print_message("2 parameters [bold]not markup[/bold]", style="bold yellow")
         for step in range(1, 5):
             clock.now += 2.3
             progress.advance(step, FIGURES if step == 4 else None)
@@ -168,7 +168,7 @@ def test_clips_are_counted_from_where_an_interrupted_evaluation_was(monkeypatch:
     clock, file = Clock(), io.StringIO()
     progress = CountProgress(Console(file=file), "clips")
     monkeypatch.setattr(progress, "_clock", clock)
-    progress._pace, progress._said = Pace(clock), clock()
+    progress._pace, progress._last_printed = Pace(clock), clock()
     for done in (40, 50, 60, 80):
         progress(done, 100)
         clock.now += 20

@@ -219,7 +219,7 @@ def test_training_outlives_wandb(tmp_path: Path) -> None:
         tmp_path,
     )
     assert ended.returncode == 0, ended.stderr
-    assert ended.stderr.count("training goes on without it, --resume connects again") == 1
+    assert ended.stderr.count("training continues without it, --resume reconnects") == 1
     assert "Traceback" not in ended.stderr
     assert steps_in_jsonl(tmp_path) == steps_in_tensorboard(tmp_path) == [1, 2, 3, 4]
 

@@ -20,7 +20,7 @@ from daydrive.data.sampling.loader import ClipLoader
 from daydrive.data.sampling.sample_order import SampleOrder
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.files import check_folder, parents_made
+from daydrive.files import check_folder, created_parents
 from daydrive.machine import describe_machine
 from daydrive.types import Clip
 
@@ -51,7 +51,7 @@ def benchmark_data(output: Path, quick: bool, log: Callable[[str], None]) -> tup
     machine = describe_machine(torch.device("cpu"))
     effort = QUICK if quick else THOROUGH
     found = Findings()
-    with parents_made(output), TemporaryDirectory(prefix=".benchmark-", dir=output.absolute().parent) as folder:
+    with created_parents(output), TemporaryDirectory(prefix=".benchmark-", dir=output.absolute().parent) as folder:
         for size in (256, 64):
             log(f"{size} px: drives")
             drives, frames = (3, 40) if quick else (8, 60)

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from daydrive.checkpoint import LoadedModel, load
+from daydrive.checkpoint import RolloutModel, load
 from daydrive.errors import UserError
 from daydrive.evaluation.adapter import AdaptedModel, load_adapter
 from daydrive.evaluation.metrics.baselines import flow_steps
@@ -59,7 +59,7 @@ class ConstantFlow:
         return state, to_signed(torch.stack([next(clip) for clip in state]))
 
 
-def find_candidates(own: Sequence[LoadedModel], adapters: Sequence[str]) -> list[Candidate]:
+def find_candidates(own: Sequence[RolloutModel], adapters: Sequence[str]) -> list[Candidate]:
     """All models to benchmark.
 
     own: daydrive checkpoints; the first is the one the others are compared with. adapters: `FILE.py:NAME@CHECKPOINT`
@@ -83,7 +83,7 @@ def find_candidates(own: Sequence[LoadedModel], adapters: Sequence[str]) -> list
     return candidates
 
 
-def of_size(loaded: LoadedModel, image_size: tuple[int, int], device: torch.device) -> WorldModel:
+def of_size(loaded: RolloutModel, image_size: tuple[int, int], device: torch.device) -> WorldModel:
     """An untrained model with the same settings for another image size; raises UserError if they do not fit it."""
     assert loaded.config is not None, "an adapter's model can't be rebuilt"
     settings = loaded.config.model.model_copy(update={"image_size": image_size})
@@ -99,7 +99,7 @@ def modules(model: Predictor) -> list[nn.Module]:
     return [value for value in getattr(held, "__dict__", {}).values() if isinstance(value, nn.Module)]
 
 
-def _candidate(loaded: LoadedModel, kind: Kind) -> Candidate:
+def _candidate(loaded: RolloutModel, kind: Kind) -> Candidate:
     name = loaded.path.parent.parent.name or "model"
     return Candidate(name, kind, loaded.context_frames, partial(_own, loaded.path), str(loaded.path))
 

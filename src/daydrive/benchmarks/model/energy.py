@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from daydrive.gpu import watch_gpu
+from daydrive.gpu import sample_gpu
 
 POWERCAP = Path("/sys/class/powercap")
 
@@ -46,7 +46,7 @@ def _of_processor(run: Callable[[], object], seconds: float) -> Energy:
 
 def _of_gpu(run: Callable[[], object], seconds: float, device: torch.device) -> Energy:
     began = time.perf_counter()
-    with watch_gpu(device, torch.cuda.power_draw) as milliwatts:
+    with sample_gpu(device, torch.cuda.power_draw) as milliwatts:
         runs = _repeat(run, seconds)
         torch.cuda.synchronize(device)
         took = time.perf_counter() - began

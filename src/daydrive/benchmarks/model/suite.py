@@ -16,11 +16,11 @@ from daydrive.benchmarks.model.candidates import Candidate, find_candidates, of_
 from daydrive.benchmarks.model.energy import energy_of
 from daydrive.benchmarks.model.scene import REAL_TIME_HZ, Scene, noise, of_store, swaying_actions
 from daydrive.benchmarks.model.throughput import frames_per_second
-from daydrive.checkpoint import LoadedModel, load
+from daydrive.checkpoint import RolloutModel, load
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation.model_loading import check_fit
-from daydrive.files import check_folder, parents_made
+from daydrive.files import check_folder, created_parents
 from daydrive.machine import describe_machine
 from daydrive.models.rollout import Session
 
@@ -72,12 +72,12 @@ def benchmark_model(
         _measure_on(device, loaded, candidates, scene, quick, found, log)
     log("cpu: PSNR and SSIM")
     found.add(metrics_speed.measures_ratio(quick))
-    with parents_made(output):
+    with created_parents(output):
         write(output, "model", quick, machine, found, TARGETS)
     return found, TARGETS
 
 
-def _scene(loaded: LoadedModel, data_root: Path | None, frames: int) -> Scene:
+def _scene(loaded: RolloutModel, data_root: Path | None, frames: int) -> Scene:
     if data_root is None:
         assert loaded.image_size is not None, "training sets it from the store"
         return noise(loaded.image_size, frames, REAL_TIME_HZ)
@@ -92,7 +92,7 @@ def _scene(loaded: LoadedModel, data_root: Path | None, frames: int) -> Scene:
 @torch.no_grad()
 def _measure_on(
     device: torch.device,
-    loaded: LoadedModel,
+    loaded: RolloutModel,
     candidates: Sequence[Candidate],
     scene: Scene,
     quick: bool,
@@ -129,7 +129,7 @@ def _measure_on(
 
 
 def _untrained(
-    loaded: LoadedModel, size: int, batches: Sequence[int], effort: interleaved_timing.Effort, device: torch.device
+    loaded: RolloutModel, size: int, batches: Sequence[int], effort: interleaved_timing.Effort, device: torch.device
 ) -> list[dict[str, Any]]:
     """Throughput of the same settings with untrained weights, or the reason why they do not fit images of that size."""
     try:

@@ -16,9 +16,9 @@ from daydrive.benchmarks.findings import Findings
 from daydrive.benchmarks.interleaved_timing import least, seconds_of, time_interleaved
 from daydrive.benchmarks.training.workload import Workload
 from daydrive.data.sampling.clips import read_clips
-from daydrive.training.logging.run_reporter import Report
+from daydrive.training.logging.run_reporter import RunReporter
 from daydrive.training.step import ClipFrames
-from daydrive.training.validation import Validated, image_metrics, sample_sheet, sample_video
+from daydrive.training.validation import ValidationResult, image_metrics, sample_sheet, sample_video
 from daydrive.types import to_signed
 
 
@@ -84,7 +84,7 @@ def logging(workload: Workload, step_seconds: float) -> Findings:
     intervals = workload.config.logging
     (terms, trained), validated = _trained(workload), _validated(workload)
     numbers = itertools.count(1)
-    with redirect_stdout(io.StringIO()), Report(workload.folder / f"logging-{name}", setup) as report:
+    with redirect_stdout(io.StringIO()), RunReporter(workload.folder / f"logging-{name}", setup) as report:
 
         def scalars() -> None:
             metrics = {**terms, **image_metrics(trained)}
@@ -93,7 +93,7 @@ def logging(workload: Workload, step_seconds: float) -> Findings:
         def log_images() -> None:
             samples = intervals.num_samples
             sheet, video = sample_sheet(validated, samples), sample_video(validated, samples)
-            report.validated(next(numbers), Validated({}, sheet, video), trained)
+            report.validated(next(numbers), ValidationResult({}, sheet, video), trained)
 
         runs = {
             "scalars": scalars,

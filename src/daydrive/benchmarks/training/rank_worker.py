@@ -12,7 +12,7 @@ from daydrive.benchmarks.interleaved_timing import seconds_of
 from daydrive.config import Config, parse_config
 from daydrive.distributed import DistributedContext
 from daydrive.files import read_json, write_json
-from daydrive.training.distributed import joined
+from daydrive.training.distributed import training_processes
 from daydrive.training.engine import Engine
 from daydrive.types import Batch
 
@@ -22,7 +22,7 @@ WARM_UP = 2
 def main(task_file: Path, result_file: Path) -> None:
     task = read_json(task_file, "task")
     config = parse_config(task["config"])
-    with joined(config.training, torch.device(task["device"])) as dist:
+    with training_processes(config.training, torch.device(task["device"])) as dist:
         distributed = _Training(config, dist, task["frames"])
         distributed.run(WARM_UP)
         single = _Training(config, DistributedContext.single(dist.device), task["frames"]) if dist.is_main else None

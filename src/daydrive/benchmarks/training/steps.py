@@ -13,7 +13,7 @@ from daydrive.benchmarks.findings import Findings
 from daydrive.benchmarks.interleaved_timing import least, peak_bytes, time_interleaved
 from daydrive.benchmarks.training.plain import PlainLoop
 from daydrive.benchmarks.training.workload import Workload
-from daydrive.training.compiled import compile_parts
+from daydrive.training.engine import compile_units
 
 
 def against_plain(workload: Workload) -> Findings:
@@ -34,11 +34,11 @@ def against_plain(workload: Workload) -> Findings:
     if device.type == "cuda":
         engine = workload.with_settings()
         compiled = functools.partial(workload.step, longest, engine)
-        raw["compile"] = compile_parts(engine.model, compiled)
+        raw["compile"] = compile_units(engine.model, compiled)
         runs["compiled"] = compiled
     seconds = time_interleaved(runs, workload.effort, device)
     best = least(seconds)
-    clips = workload.setup.start.clips_per_step
+    clips = workload.setup.resume_state.clips_per_step
     raw |= {
         "seconds": seconds,
         "clips_a_second": {kind: clips / best[kind] for kind in best if kind != "shortest"},

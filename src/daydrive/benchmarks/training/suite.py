@@ -14,7 +14,7 @@ from daydrive.benchmarks.training import overhead, scaling, steps, throughput
 from daydrive.benchmarks.training.workload import Workload, build_workload
 from daydrive.config import load_config
 from daydrive.errors import UserError
-from daydrive.files import check_folder, parents_made
+from daydrive.files import check_folder, created_parents
 from daydrive.machine import describe_machine
 
 TARGETS = {
@@ -55,7 +55,7 @@ def benchmark_training(
     machine = describe_machine(device)
     effort = QUICK if quick else THOROUGH
     all_found = Findings()
-    with parents_made(output), TemporaryDirectory(prefix=".benchmark-", dir=output.absolute().parent) as folder:
+    with created_parents(output), TemporaryDirectory(prefix=".benchmark-", dir=output.absolute().parent) as folder:
 
         def load(name: str) -> Workload:
             return build_workload(name, loaded[name], data_root, Path(folder), effort, device)

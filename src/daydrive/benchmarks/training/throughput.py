@@ -12,7 +12,7 @@ from daydrive.benchmarks.findings import Findings
 from daydrive.benchmarks.interleaved_timing import seconds_of
 from daydrive.benchmarks.training.workload import Workload
 from daydrive.data.sampling.clips import read_clips
-from daydrive.gpu import watch_gpu
+from daydrive.gpu import sample_gpu
 from daydrive.training.logging.meter import ThroughputMeter
 
 
@@ -25,7 +25,7 @@ def with_loader(workload: Workload) -> Findings:
     """
     setup, name, steps = workload.setup, workload.name, workload.effort.steps
     prefetcher = setup.prefetcher()
-    speed = ThroughputMeter(setup.dist, setup.start.clips_per_step)
+    speed = ThroughputMeter(setup.dist, setup.resume_state.clips_per_step)
 
     def step() -> None:
         with speed.step():
@@ -61,7 +61,7 @@ def with_loader(workload: Workload) -> Findings:
 @contextmanager
 def gpu_use(device: torch.device) -> Iterator[list[float]]:
     """Samples of the GPU utilization in [0, 1] by NVML; the list is filled at exit and empty without NVML."""
-    with watch_gpu(device, torch.cuda.utilization) as percent:
+    with sample_gpu(device, torch.cuda.utilization) as percent:
         used: list[float] = []
         yield used
     used += [value / 100 for value in percent]

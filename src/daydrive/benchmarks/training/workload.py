@@ -14,8 +14,8 @@ from daydrive.config import Config
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.store.store import Store
 from daydrive.distributed import DistributedContext
+from daydrive.training.context import TrainingContext, TrainOptions, build_context
 from daydrive.training.engine import Engine
-from daydrive.training.setup import TrainingContext, TrainOptions, set_up
 from daydrive.types import Batch
 
 PIXELS = 700_000
@@ -39,7 +39,7 @@ class Workload:
     @property
     def share(self) -> float:
         """Clips of a measured step over clips of a step in the config."""
-        return self.setup.start.clips_per_step / _clips(self.config)
+        return self.setup.resume_state.clips_per_step / _clips(self.config)
 
     @property
     def engine(self) -> Engine:
@@ -110,7 +110,7 @@ def build_workload(
         path = folder / f"road-{size[0]}x{size[1]}"
         store = prepare("road", None, path, size, drives=effort.drives, frames=effort.frames)
     fitted = _fitted(config, Store.open(store).image_size, device)
-    setup = set_up(fitted, store, folder / name, DistributedContext.single(device), TrainOptions())
+    setup = build_context(fitted, store, folder / name, DistributedContext.single(device), TrainOptions())
     return Workload(name, config, setup, folder, effort)
 
 

@@ -28,7 +28,7 @@ from daydrive.data.export.stats import ImageStats, Stats, aggregate, column_stat
 from daydrive.data.export.video import VideoFiles
 from daydrive.data.store.store import SPLITS, DriveInfo, Store
 from daydrive.errors import UserError
-from daydrive.files import parents_made, replacing, write_json
+from daydrive.files import atomic_replace, created_parents, write_json
 from daydrive.progress import DriveProgress
 from daydrive.types import ACTION_NAMES
 from daydrive.version import __version__
@@ -71,7 +71,7 @@ def export_lerobot(path: Path | str, output: Path, split: str | None = None) -> 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"the output {output} already exists; choose an empty or new folder")
     try:
-        with parents_made(output), replacing(output) as folder:
+        with created_parents(output), atomic_replace(output) as folder:
             folder.mkdir()
             _write(store, drives, folder)
     except (OSError, av.FFmpegError) as error:

@@ -21,7 +21,7 @@ from typing import Any
 
 from daydrive.data.prepare import shards
 from daydrive.errors import UserError
-from daydrive.locations import CONNECT_SECONDS, Location, exists, is_remote, reached
+from daydrive.locations import CONNECT_SECONDS, Location, exists, is_remote, object_store_errors
 
 MAX_RETRIES = 5
 """Number of retries of a drive after nodes were lost."""
@@ -53,7 +53,7 @@ class RayEngine:
         with self._cluster() as ray:
             self._run(ray, jobs, progress)
         if self.staging is not None and exists(self.staging):
-            with reached(self.staging):
+            with object_store_errors(self.staging):
                 self.staging.rmdir(recursive=True)  # type: ignore[call-arg]
 
     @contextmanager
@@ -136,7 +136,12 @@ def _receive(job: shards.Job, staged: Location | None) -> None:
 
 
 def _copy(source: Location, target: Location) -> None:
-    with reached(source), reached(target), source.open("rb") as stream, target.open("wb") as copy:
+    with (
+        object_store_errors(source),
+        object_store_errors(target),
+        source.open("rb") as stream,
+        target.open("wb") as copy,
+    ):
         shutil.copyfileobj(stream, copy, 1 << 20)
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from daydrive.data.images import JPEG_QUALITY, Fit, encode, fitted, recorded_size
 from daydrive.data.parent_watch import end_with_parent
 from daydrive.errors import UserError
-from daydrive.files import replacing
+from daydrive.files import atomic_replace
 from daydrive.types import ACTION_HIGH, ACTION_LOW, Drive, Frame
 
 BATCH = 256
@@ -94,7 +94,7 @@ def write_shard(job: Job, frames_done: Callable[[int], None]) -> None:
     frames = job.drive.frames()
     buffer: list[Frame] = []
     writer = None
-    with replacing(job.file) as temporary, pa.OSFile(str(temporary), "wb") as stream:
+    with atomic_replace(job.file) as temporary, pa.OSFile(str(temporary), "wb") as stream:
         for frame in frames:
             if writer is None:
                 size = job.image_size if isinstance(frame.image, bytes) else recorded_size(frame.image)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from daydrive.data.prepare import shards
 from daydrive.data.store.store import FORMAT_VERSION, TABLE, Store, write_metadata
-from daydrive.locations import Location, exists, is_remote, reached, storage_options
+from daydrive.locations import Location, exists, is_remote, object_store_errors, storage_options
 
 if TYPE_CHECKING:
     import lance
@@ -112,7 +112,7 @@ def _write_rows(
 
     reader = pa.RecordBatchReader.from_batches(schema, batches)
     uri, options = str(target / TABLE), storage_options(target)
-    with reached(target):
+    with object_store_errors(target):
         return lance.write_dataset(reader, uri, schema=schema, mode=mode, storage_options=options)
 
 

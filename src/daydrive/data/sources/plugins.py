@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from daydrive.data.sources.base import Option, Options, Source
-from daydrive.errors import UserError, blamed
+from daydrive.errors import UserError, errors_attributed_to
 from daydrive.types import ACTION_HIGH, ACTION_LOW, ACTION_NAMES, Drive, Frame
 
 GROUP = "daydrive.sources"
@@ -140,7 +140,7 @@ def _package(entry: EntryPoint) -> str:
 @contextmanager
 def _attributed(label: str) -> Iterator[None]:
     """Converts errors to UserErrors that start with `label`; UserErrors of the source itself pass unchanged."""
-    with blamed(label):
+    with errors_attributed_to(label):
         try:
             yield
         except _InvalidSourceError as error:

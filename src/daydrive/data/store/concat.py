@@ -10,7 +10,7 @@ from pathlib import Path
 
 from daydrive.data.store.store import METADATA_FILE, NEWEST_VERSION, ConcatStore, Store
 from daydrive.errors import UserError
-from daydrive.files import check_folder, parents_made, replacing, write_json
+from daydrive.files import atomic_replace, check_folder, created_parents, write_json
 from daydrive.locations import is_remote, location
 
 
@@ -44,7 +44,7 @@ def merge(stores: Sequence[str | Path], output: Path, weights: Sequence[float] |
     identity = json.dumps([[member[key] for key in ("name", "fingerprint", "weight")] for member in members])
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:32]
     metadata = {"format_version": NEWEST_VERSION, "fingerprint": fingerprint, "members": members}
-    with parents_made(output), replacing(output) as temporary:
+    with created_parents(output), atomic_replace(output) as temporary:
         temporary.mkdir()
         write_json(temporary / METADATA_FILE, metadata)
     return ConcatStore.of(output, metadata)

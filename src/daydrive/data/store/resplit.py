@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from daydrive.data.prepare.split import by_share, by_time
 from daydrive.data.store.store import METADATA_FILE, SPLITS, UNUSED, Store, write_metadata
 from daydrive.errors import UserError, did_you_mean
-from daydrive.files import check_folder, parents_made, replacing
+from daydrive.files import atomic_replace, check_folder, created_parents
 from daydrive.locations import is_remote
 from daydrive.workspace import exclusive_lock
 
@@ -149,7 +149,7 @@ def _copy(path: Path, target: Path, metadata: dict[str, Any]) -> None:
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise UserError(f"the output {target} already exists; choose another, or none to split in place")
     check_folder(target.parent, "folder of --output")
-    with parents_made(target), replacing(target) as temporary:
+    with created_parents(target), atomic_replace(target) as temporary:
         shutil.copytree(path, temporary, copy_function=_link, ignore=shutil.ignore_patterns(METADATA_FILE))
         write_metadata(temporary, metadata)
 

@@ -23,7 +23,15 @@ import numpy.typing as npt
 from daydrive.data.store.drives import COLUMNS_FROM, SPLITS, UNUSED, DriveInfo, Drives, columns, entries
 from daydrive.errors import UserError, did_you_mean
 from daydrive.files import write_json
-from daydrive.locations import Location, UnreachableError, exists, is_remote, location, reached, storage_options
+from daydrive.locations import (
+    Location,
+    UnreachableError,
+    exists,
+    is_remote,
+    location,
+    object_store_errors,
+    storage_options,
+)
 from daydrive.types import ACTION_NAMES
 
 if TYPE_CHECKING:
@@ -306,7 +314,7 @@ def read_metadata(path: Location) -> dict[str, Any]:
             f"`python scripts/prepare_dataset.py --dataset <name> --data-root {path} --output <store>`"
         )
     try:
-        with reached(file):
+        with object_store_errors(file):
             text = file.read_text(encoding="utf-8")
         metadata = json.loads(text)
         version = int(metadata["format_version"])

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from daydrive.errors import UserError, did_you_mean
-from daydrive.perceptual import BACKBONES, LEAST_SIDE, Distance, build_perceptual, cached_weights
+from daydrive.perceptual import BACKBONES, MIN_SIDE, Distance, build_perceptual, cached_weights
 
 DEFAULT = "alexnet"
 
 
 def find_lpips(
-    network: str | None, weights: Path | None, image_size: tuple[int, int] = (LEAST_SIDE, LEAST_SIDE)
+    network: str | None, weights: Path | None, image_size: tuple[int, int] = (MIN_SIDE, MIN_SIDE)
 ) -> tuple[Distance | None, str]:
     """Returns the distance and the network's name, or None and the reason why there is none.
 
@@ -25,8 +25,8 @@ def find_lpips(
     name = network or DEFAULT
     if name not in BACKBONES:
         raise UserError(f"--lpips {name}: there is no such network{did_you_mean(name, BACKBONES)}")
-    if min(image_size) < LEAST_SIDE:
-        small = f"the images are {image_size[0]}x{image_size[1]} and it needs {LEAST_SIDE}x{LEAST_SIDE}"
+    if min(image_size) < MIN_SIDE:
+        small = f"the images are {image_size[0]}x{image_size[1]} and it needs {MIN_SIDE}x{MIN_SIDE}"
         if network is not None or weights is not None:
             raise UserError(f"--lpips {name}: {small}")
         return None, f"not measured, {small}"

@@ -1,1 +1,1 @@
-"""What can be checked before the first step."""
+"""Checks that run before the first step."""

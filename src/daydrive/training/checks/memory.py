@@ -1,4 +1,4 @@
-"""How much memory a training step takes, how much there is, and which setting to change where it does not fit."""
+"""Memory of a training step: what it needs, what is available, and which settings reduce it."""
 
 from __future__ import annotations
 
@@ -17,51 +17,52 @@ from torch.optim import Optimizer
 from daydrive.config import Config
 from daydrive.training.optim.ema import local
 
-SHARE = 0.9
-"""Of what is there, so much can be planned with: allocators leave gaps, and other programs breathe."""
+USABLE_FRACTION = 0.9
+"""Fraction of the available memory to plan with: allocators fragment, and other programs vary."""
 
-LOOK_SECONDS = 0.005
+SAMPLE_SECONDS = 0.005
 THREAD_STACK = 8 << 20
-SPARE = 256 << 20
-"""Address space that a step may reserve without ever touching it."""
+HEADROOM = 256 << 20
+"""Address space that a step may reserve without touching it."""
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "alloc_failed")
 
 
 def size_text(count: float) -> str:
-    """Bytes in words: `3.2 GiB`, `14 MiB`."""
+    """A number of bytes as text: `3.2 GiB`, `14 MiB`."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
-def weight_bytes(model: nn.Module, whole: bool = False) -> int:
-    """Of parameters and buffers: this process's part where they are shared out, all of them with `whole`."""
+def weight_bytes(model: nn.Module, full: bool = False) -> int:
+    """Bytes of parameters and buffers: of this process's shards, or of the full tensors with `full`."""
     tensors = [*model.parameters(), *model.buffers()]
-    return sum(_bytes(tensor, whole) for tensor in tensors)
+    return sum(_bytes(tensor, full) for tensor in tensors)
 
 
-def moment_bytes(optimizers: Sequence[Optimizer], whole: bool = False, missing: bool = False) -> int:
-    """Of what the optimizers remember of each weight: two moments of Adam, a momentum of SGD and Muon.
+def moment_bytes(optimizers: Sequence[Optimizer], full: bool = False, missing: bool = False) -> int:
+    """Bytes of the optimizers' state per weight: two moments of Adam, one momentum of SGD and Muon.
 
-    missing: only what they have not allocated yet.
+    full: of full tensors instead of this process's shards. missing: only what is not allocated yet.
     """
     total = 0
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             moments = 2 if "betas" in group else int(bool(group.get("momentum")))
             weights = [p for p in group["params"] if not (missing and optimizer.state.get(p))]
-            total += moments * sum(_bytes(weight, whole) for weight in weights)
+            total += moments * sum(_bytes(weight, full) for weight in weights)
     return total
 
 
-def _bytes(tensor: torch.Tensor, whole: bool) -> int:
-    counted = tensor if whole else local(tensor)
+def _bytes(tensor: torch.Tensor, full: bool) -> int:
+    counted = tensor if full else local(tensor)
     return counted.numel() * counted.element_size()
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that this process can still take: of the GPU, or of the machine, within the limit of its control group.
+    """Bytes that this process can still allocate: on the GPU, or in main memory within the limits of its control
+    groups.
 
-    The processes that torchrun started on this machine share the latter equally.
+    Main memory is divided equally among the processes that torchrun started on this machine.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -74,14 +75,14 @@ def available_memory(device: torch.device) -> int:
 
 
 def local_processes() -> int:
-    """How many processes of this training run on this machine."""
+    """Number of processes of this training on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def cgroup_available(groups: str, root: Path) -> list[int]:
-    """Bytes left in each memory control group that this process is in, at whatever level; version 1 and 2.
+    """Bytes left in each memory control group of this process, at every level; versions 1 and 2.
 
-    groups: the text of /proc/self/cgroup, lines `number:controllers:path`; root: where the groups are mounted.
+    groups: the text of /proc/self/cgroup, lines `number:controllers:path`. root: where the groups are mounted.
     """
     left = []
     for line in groups.splitlines():
@@ -92,25 +93,25 @@ def cgroup_available(groups: str, root: Path) -> list[int]:
             mount, limit, used = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
         else:
             continue
-        place = mount / path.lstrip("/")
-        for folder in (place, *place.parents):
+        group = mount / path.lstrip("/")
+        for folder in (group, *group.parents):
             if folder.is_relative_to(mount):
                 with suppress(OSError, ValueError):  # no such file, or 'max'
-                    most = int((folder / limit).read_text())
+                    limit_bytes = int((folder / limit).read_text())
                     cached = _reclaimable((folder / "memory.stat").read_text())
-                    left.append(max(0, most - int((folder / used).read_text()) + cached))
+                    left.append(max(0, limit_bytes - int((folder / used).read_text()) + cached))
     return left
 
 
 def _reclaimable(stat: str) -> int:
-    """Pages of files that the kernel drops when memory gets short."""
-    metrics = dict(line.split() for line in stat.splitlines())
-    return int(metrics.get("total_inactive_file", metrics.get("inactive_file", 0)))
+    """Page cache that the kernel drops under memory pressure."""
+    values = dict(line.split() for line in stat.splitlines())
+    return int(values.get("total_inactive_file", values.get("inactive_file", 0)))
 
 
 class PeakMemory:
-    """How far memory grows at most while this lasts: what PyTorch allocates on a GPU, or this process's resident set,
-    looked at every few milliseconds."""
+    """A context manager that measures the peak growth of memory in bytes: allocations of PyTorch on a GPU, or this
+    process's resident set, sampled every few milliseconds."""
 
     def __init__(self, device: torch.device) -> None:
         self.growth = 0
@@ -136,16 +137,16 @@ class PeakMemory:
             self._watcher.join()
 
     def _watch(self) -> None:
-        while not self._done.wait(LOOK_SECONDS):
+        while not self._done.wait(SAMPLE_SECONDS):
             with suppress(MemoryError):
                 self.growth = max(self.growth, self._process.memory_info().rss - self._before)
 
 
 @contextmanager
-def limited_memory(there: int, device: torch.device) -> Iterator[None]:
-    """On a processor under Linux, let allocations beyond `there` bytes fail, instead of the kernel killing the process.
+def limited_memory(available: int, device: torch.device) -> Iterator[None]:
+    """On a CPU under Linux, make allocations beyond `available` bytes fail, instead of the kernel killing the process.
 
-    Elsewhere it does nothing.
+    Elsewhere it has no effect.
     """
     if device.type == "cuda" or sys.platform != "linux":
         yield
@@ -153,7 +154,7 @@ def limited_memory(there: int, device: torch.device) -> Iterator[None]:
     import resource
 
     before, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = psutil.Process().memory_info().data + there + SPARE + THREAD_STACK * torch.get_num_threads()
+    limit = psutil.Process().memory_info().data + available + HEADROOM + THREAD_STACK * torch.get_num_threads()
     limits = [limit, *(bound for bound in (before, hard) if bound != resource.RLIM_INFINITY)]
     resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
     try:
@@ -163,40 +164,40 @@ def limited_memory(there: int, device: torch.device) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on whatever device."""
+    """Whether the error is a failed allocation, on any device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
 def memory_advice(
-    needed: int | None, there: int, config: Config, fixed: int = 0, clips: int | None = None, device: str = "cpu"
+    needed: int | None, available: int, config: Config, fixed: int = 0, clips: int | None = None, device: str = "cpu"
 ) -> str:
-    """One sentence: what does not fit, and what to set.
+    """A sentence with what does not fit and which settings to change.
 
-    needed: bytes of a step, None where it broke off before they were known. there: bytes free for it. fixed: bytes
-    of `needed` that are the same for any batch. clips: how many went through at once, `batch_size` where not given.
+    needed: bytes of a step, None where it failed before they were known. available: free bytes. fixed: bytes of
+    `needed` that do not depend on the batch. clips: processed at once; default: `batch_size`.
     """
     training = config.training
     clips = clips or training.batch_size
-    an_update = training.batch_size * training.gradient_accumulation
-    fits = clips // 2 if needed is None else int((SHARE * there - fixed) / ((needed - fixed) / clips))
-    smaller = [size for size in range(1, min(fits, clips - 1) + 1) if an_update % size == 0]
-    ways = []
+    clips_per_update = training.batch_size * training.gradient_accumulation
+    fits = clips // 2 if needed is None else int((USABLE_FRACTION * available - fixed) / ((needed - fixed) / clips))
+    smaller = [size for size in range(1, min(fits, clips - 1) + 1) if clips_per_update % size == 0]
+    options = []
     if smaller:
-        ways.append(
-            f"training.batch_size={smaller[-1]} with training.gradient_accumulation={an_update // smaller[-1]} "
-            f"(the same {an_update} clips an update)"
+        options.append(
+            f"training.batch_size={smaller[-1]} with training.gradient_accumulation={clips_per_update // smaller[-1]} "
+            f"(still {clips_per_update} clips per update)"
         )
     if not training.use_gradient_checkpointing:
-        ways.append("training.use_gradient_checkpointing=true")
+        options.append("training.use_gradient_checkpointing=true")
     if not training.use_amp:
-        ways.append("training.use_amp=true")
+        options.append("training.use_amp=true")
     if not smaller:
         widest = [override.partition("=")[0] for override in config.model.larger()[-1:]]
-        ways.append(f"a smaller {' or '.join(['data.sequence_length', *widest])}")
+        options.append(f"a smaller {' or '.join(['data.sequence_length', *widest])}")
     memory = "GPU memory" if device == "cuda" else "memory"
-    takes = f"more than the {size_text(there)} of {memory} that are free"
+    need = f"more than the free {size_text(available)} of {memory}"
     if needed is not None:
-        takes = f"{size_text(needed)} of {memory}, and {size_text(there)} are free"
-    return f"a step with training.batch_size = {training.batch_size} takes {takes}; set {', or '.join(ways)}"
+        need = f"{size_text(needed)} of {memory}, but {size_text(available)} are free"
+    return f"a step with training.batch_size = {training.batch_size} needs {need}; set {', or '.join(options)}"

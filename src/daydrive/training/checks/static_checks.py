@@ -1,4 +1,4 @@
-"""What is worth a second look before a training: settings and a machine that work, but hardly as they were meant."""
+"""Checks of settings, data and machine that need no training step; most give warnings."""
 
 from __future__ import annotations
 
@@ -22,51 +22,52 @@ from daydrive.training.checks.memory import local_processes, size_text
 FEW_CLIPS = 500
 FEW_VALIDATION_CLIPS = 8
 SHARED_MEMORY = Path("/dev/shm")
-BATCHES_AHEAD = 2
-"""That each worker process of a loader holds ready."""
+PREFETCH_FACTOR = 2
+"""Batches that each worker process of a loader holds ready."""
 
 
 class Check(NamedTuple):
-    """name: what was looked at; said: what was found, in one line."""
+    """name: what was checked. message: the result, in one line."""
 
     name: str
     outcome: Literal["ok", "warning"]
-    said: str
+    message: str
 
 
-def report(checks: Sequence[Check]) -> str:
-    """One line each: outcome, name, what was found."""
+def format_checks(checks: Sequence[Check]) -> str:
+    """One line for each check: outcome, name, message."""
     width = max((len(check.name) for check in checks), default=0)
-    return "\n".join(f"{check.outcome:<7}  {check.name:<{width}}  {check.said}" for check in checks)
+    return "\n".join(f"{check.outcome:<7}  {check.name:<{width}}  {check.message}" for check in checks)
 
 
 def check_size(config: Config, store: Store) -> Iterator[Check]:
-    """A store of another size than the settings were meant for; the shorter side counts."""
+    """Warn about a store of another image size than the settings expect; the shorter side counts."""
     height, width = store.image_size
-    meant = config.model.native_image_size
-    said = f"the store {store.path} has pictures of {height}x{width}"
+    expected = config.model.native_image_size
+    message = f"the store {store.path} has images of {height}x{width}"
     remedy = "prepare it with --image-size {} {}"
     if config.data.image_size not in (None, store.image_size):
-        wanted = config.data.image_size or meant
+        requested = config.data.image_size or expected
         yield _warning(
-            "size", f"{said}, and data.image_size is {wanted[0]}x{wanted[1]}; {remedy.format(*wanted)}"
+            "size", f"{message}, and data.image_size is {requested[0]}x{requested[1]}; {remedy.format(*requested)}"
         )  # fmt: skip
-    if min(height, width) != min(meant):
+    if min(height, width) != min(expected):
         settings = config.model.native_image_size_settings
         yield _warning(
-            "size", f"{said}, and the model is meant for {meant[0]}x{meant[1]}{f' ({settings})' if settings else ''}; "
-            f"{remedy.format(*meant)}, or train a model of its size"
+            "size", f"{message}, and the model is meant for {expected[0]}x{expected[1]}"
+            f"{f' ({settings})' if settings else ''}; "
+            f"{remedy.format(*expected)}, or train a model of its size"
         )  # fmt: skip
 
 
 def check_plan(config: Config, total_steps: int, steps_per_epoch: float) -> Iterator[Check]:
-    """Settings that the training is too short for."""
+    """Warn about settings that the training is too short for."""
     logging, scheduler, curriculum = config.logging, config.scheduler, config.data.curriculum
     steps = f"the {total_steps} steps of this training"
     if scheduler.warmup_steps >= total_steps:
         yield _warning(
-            "schedule", f"scheduler.warmup_steps = {scheduler.warmup_steps} is not over within {steps}: the learning "
-            f"rate never gets to optimizer.lr; {max(1, total_steps // 20)} would do"
+            "schedule", f"scheduler.warmup_steps = {scheduler.warmup_steps} does not end within {steps}: the learning "
+            f"rate never reaches optimizer.lr; try {max(1, total_steps // 20)}"
         )  # fmt: skip
     late = [
         f"logging.{name} = {getattr(logging, name)}"
@@ -74,96 +75,107 @@ def check_plan(config: Config, total_steps: int, steps_per_epoch: float) -> Iter
         if getattr(logging, name) > total_steps
     ]
     if late:
-        yield _warning("logging", f"{' and '.join(late)}: more than {steps}, so that happens at its end only")
+        yield _warning("logging", f"{' and '.join(late)}: more than {steps}, so it happens only at the end")
     if curriculum and curriculum.phases * curriculum.epochs_per_phase * steps_per_epoch > total_steps:
         yield _warning(
-            "curriculum", f"data.curriculum takes {curriculum.phases} x {curriculum.epochs_per_phase} epochs, and "
-            f"{steps} are {total_steps / steps_per_epoch:.1f}: the hardest clips come late or never"
+            "curriculum", f"data.curriculum has {curriculum.phases} x {curriculum.epochs_per_phase} epochs, and "
+            f"{steps} are {total_steps / steps_per_epoch:.1f} epochs: the hardest clips come late or never"
         )  # fmt: skip
 
 
 def check_data(
-    config: Config, clips: Mapping[str, int], drives: Mapping[str, Sequence[str]], world: int
+    config: Config, clips: Mapping[str, int], drives: Mapping[str, Sequence[str]], world_size: int
 ) -> Iterator[Check]:
-    """clips, drives: number of clips and names of drives of the splits 'train' and 'val'; world: processes."""
+    """Warn about splits that are too small or overlap.
+
+    clips, drives: number of clips and names of drives of the splits 'train' and 'val'. world_size: number of
+    processes.
+    """
     both = sorted(set(drives["train"]) & set(drives["val"]))
     if both:
-        yield _warning("validation", f"the drive '{both[0]}' is in 'train' and in 'val': val/* will look too good")
+        yield _warning("validation", f"the drive '{both[0]}' is in 'train' and in 'val': val/* will be too optimistic")
     if clips["val"] < FEW_VALIDATION_CLIPS:
-        yield _warning("validation", f"the split 'val' has {clips['val']} clips only: val/* will be rough")
+        yield _warning("validation", f"the split 'val' has only {clips['val']} clips: val/* will be imprecise")
     if clips["train"] < FEW_CLIPS:
-        yield _warning("data", f"the split 'train' has {clips['train']} clips only: the model will learn them by heart")
+        yield _warning("data", f"the split 'train' has only {clips['train']} clips: the model will overfit")
     training = config.training
-    an_update = training.batch_size * training.gradient_accumulation * world
-    if an_update > clips["train"]:
+    clips_per_update = training.batch_size * training.gradient_accumulation * world_size
+    if clips_per_update > clips["train"]:
         yield _warning(
-            "batch", f"an update takes {an_update} clips (training.batch_size {training.batch_size} x "
-            f"training.gradient_accumulation {training.gradient_accumulation}{f' x {world} processes' * (world > 1)}), "
-            f"more than the {clips['train']} that there are"
+            "batch", f"an update has {clips_per_update} clips (training.batch_size {training.batch_size} x "
+            f"training.gradient_accumulation {training.gradient_accumulation}"
+            f"{f' x {world_size} processes' * (world_size > 1)}), more than the {clips['train']} of the split"
         )  # fmt: skip
 
 
-def check_faults(store: Store, allowed: bool) -> Iterator[Check]:
-    """What the doctor found in the store, or what its numbers alone show where it wasn't asked; UserError for what is
-    fatal, unless that is allowed."""
+def check_store_quality(store: Store, allowed: bool) -> Iterator[Check]:
+    """Report what `daydrive data doctor` found in the store, or what a sample of its values shows where it has not run.
+    Raises UserError for fatal findings, unless they are allowed."""
     for member in store.members:
-        asked = load_findings(member)
-        found = examine_quickly(member) if asked is None else asked
+        diagnosed = load_findings(member)
+        found = examine_quickly(member) if diagnosed is None else diagnosed
         fatal = [finding for finding in found if finding.severity == "fatal"]
-        told = f"`daydrive data doctor {member.path}`"
+        command = f"`daydrive data doctor {member.path}`"
         if fatal and not allowed:
             more = f" and {len(fatal) - 1} more" if len(fatal) > 1 else ""
             raise UserError(
-                f"the store {member.path} has a fatal fault: {fatal[0].message}{more}; {told} tells all and how to "
-                f"mend it, and --allow-faults trains anyway"
+                f"the store {member.path} has a fatal error: {fatal[0].message}{more}; {command} lists all and how to "
+                f"fix them, and --allow-faults trains anyway"
             )
-        graver = [finding for finding in found if finding.severity != "note"]
-        if graver:
-            yield _warning("faults", f"{graver[0].code}: {graver[0].message}; {told} tells {len(graver)} of such")
+        serious = [finding for finding in found if finding.severity != "note"]
+        if serious:
+            yield _warning(
+                "faults", f"{serious[0].code}: {serious[0].message}; {command} lists {len(serious)} of this severity"
+            )
         else:
-            seen = f"none in a sample of numbers; {told} sees more" if asked is None else "the doctor found none"
-            yield Check("faults", "ok", f"{member.path}: {seen}")
+            checked = (
+                f"none in a sample of values; {command} checks more" if diagnosed is None else "the doctor found none"
+            )
+            yield Check("faults", "ok", f"{member.path}: {checked}")
 
 
 def check_machine(config: Config, device: torch.device, processors: int) -> Iterator[Check]:
-    """Settings that leave the machine idle or ask for more than it has."""
+    """Warn about settings that leave the machine idle or ask for more than it has."""
     data = config.data
     on_gpu = device.type == "cuda"
     workers = data.num_workers * local_processes()
     if on_gpu and data.num_workers == 0:
-        yield _warning("loading", f"data.num_workers = 0: the GPU waits while clips are read; try {min(4, processors)}")
+        yield _warning(
+            "loading", f"data.num_workers = 0: the GPU waits while clips are loaded; try {min(4, processors)}"
+        )
     if workers > processors:
         yield _warning("loading", f"data.num_workers: {workers} worker processes share {processors} processors")
     if on_gpu and not data.pin_memory:
-        yield _warning("loading", "data.pin_memory = false: copies to the GPU wait for each other; try true")
+        yield _warning("loading", "data.pin_memory = false: copies to the GPU are synchronous; try true")
     if on_gpu and not config.training.use_amp:
-        yield _warning("precision", "training.use_amp = false: mixed precision takes less memory and time on a GPU")
+        yield _warning("precision", "training.use_amp = false: mixed precision needs less memory and time on a GPU")
     if importlib.util.find_spec("tensorboard") is None:
         yield _warning("tensorboard", "the package tensorboard is not installed: run 'pip install tensorboard'")
 
 
 def check_shared_memory(config: Config, batch_bytes: int, folder: Path = SHARED_MEMORY) -> Iterator[Check]:
-    """Batches come from worker processes through shared memory, which is small in many containers."""
+    """Warn where shared memory, which passes batches from worker processes and is small in many containers, is too
+    small."""
     workers = config.data.num_workers * local_processes()
     if not workers or not folder.is_dir():
         return
-    there, wanted = shutil.disk_usage(folder).total, (BATCHES_AHEAD * workers + 1) * batch_bytes
-    if wanted > there:
+    available, required = shutil.disk_usage(folder).total, (PREFETCH_FACTOR * workers + 1) * batch_bytes
+    if required > available:
         yield _warning(
-            "loading", f"{folder} holds {size_text(there)}, and data.num_workers = {config.data.num_workers} may fill "
-            f"{size_text(wanted)} of it: lower that, or start the container with a larger --shm-size"
+            "loading", f"{folder} has {size_text(available)}, and data.num_workers = {config.data.num_workers} may "
+            f"need {size_text(required)} of it: lower it, or start the container with a larger --shm-size"
         )  # fmt: skip
 
 
 def check_gpu(device: torch.device) -> Iterator[Check]:
-    """A GPU that is there and can't be used, or not as it should."""
+    """Warn about a GPU that PyTorch cannot use, or not as intended."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     present = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
-    said = None
+    message = None
     if present and not hidden and torch.version.hip is None:
-        said = driver_advice(torch.version.cuda, driver_cuda_version(), torch.cuda.is_available())
-    if said:
-        yield _warning("driver", said)
+        message = driver_advice(torch.version.cuda, driver_cuda_version(), torch.cuda.is_available())
+    if message:
+        yield _warning("driver", message)
     elif device.type == "cuda":
         yield Check("driver", "ok", f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}")
 
@@ -171,23 +183,23 @@ def check_gpu(device: torch.device) -> Iterator[Check]:
 def driver_advice(built: str | None, driver: int | None, usable: bool) -> str | None:
     """What is wrong between PyTorch and the driver of an NVIDIA GPU, if anything.
 
-    built: the CUDA version that PyTorch was built for, '12.8', None for processors only. driver: the newest CUDA
-    version that the driver knows, 12080, None where unknown. usable: PyTorch sees the GPU.
+    built: the CUDA version that PyTorch is built for, such as '12.8'; None for CPU builds. driver: the newest CUDA
+    version that the driver supports, such as 12080; None where unknown. usable: whether PyTorch sees the GPU.
     """
     if built is None:
         return (
-            f"this machine has an NVIDIA GPU, but PyTorch {torch.__version__} is built for processors only; "
-            f"pytorch.org/get-started names the build for it"
+            f"this machine has an NVIDIA GPU, but PyTorch {torch.__version__} is a CPU build; "
+            f"see pytorch.org/get-started for a CUDA build"
         )
     if driver and driver // 1000 < int(built.split(".")[0]):
         return (
-            f"PyTorch is built for CUDA {built}, but the GPU's driver knows {driver // 1000}.{driver % 1000 // 10} at "
-            f"most; update the driver, or install an older build of PyTorch"
+            f"PyTorch is built for CUDA {built}, but the GPU's driver supports {driver // 1000}.{driver % 1000 // 10} "
+            f"at most; update the driver, or install an older build of PyTorch"
         )
     if not usable:
-        return "this machine has an NVIDIA GPU, but PyTorch can't use it; see what 'nvidia-smi' says"
+        return "this machine has an NVIDIA GPU, but PyTorch cannot use it; check 'nvidia-smi'"
     return None
 
 
-def _warning(name: str, said: str) -> Check:
-    return Check(name, "warning", said)
+def _warning(name: str, message: str) -> Check:
+    return Check(name, "warning", message)

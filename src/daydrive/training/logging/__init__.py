@@ -1,4 +1,4 @@
-"""Where a run's figures go. No other room knows TensorBoard or W&B."""
+"""Loggers of training metrics. No other module uses TensorBoard or W&B."""
 
 from daydrive.training.logging.run_logger import RunLogger
 

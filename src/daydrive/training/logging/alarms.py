@@ -1,6 +1,6 @@
-"""Alarms: what looks wrong in the figures of a training, said once, with what to try.
+"""Alarms: rules that find problems in the metrics of a training, each reported once with advice.
 
-The rules are pure functions of one moment of the training; only `Watch` remembers.
+The rules are pure functions of one moment of the training; only `AlarmMonitor` has a state.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ from daydrive.config import Config
 from daydrive.errors import UserError
 
 OUTPUT_TOLERANCE = 1e-3
-"""An eighth of a grey level. The model's pictures are weighted means of values in [-1, 1], and beyond that
-only rounding takes them."""
+"""An eighth of a grey level. The model's images are weighted means of values in [-1, 1], which only rounding can
+exceed."""
 
 ACTIONS_DIFFER = 0.01
-"""Mean absolute difference of two clips' actions below which neither can be mistaken for the other."""
+"""Mean absolute difference of two clips' actions below which they are considered the same."""
 
 CLIP_SPREAD = 0.7
-"""Standard deviation of the loss from clip to clip, as a share of its mean: 0.3 on road and Udacity drives, and more
-where cars often stand still."""
+"""Standard deviation of the loss between clips, as a fraction of its mean: 0.3 on road and Udacity drives, more where
+cars often stand still."""
 
-SIGNIFICANT, LEAST_SWING, WINDOW, RISES = 4.0, 1.1, 20, 3
-"""A swing is that many standard deviations of a logged loss that only the choice of clips moves, and at least a tenth.
-Three such rises within twenty log lines, with such falls between them, are an oscillation."""
+SIGNIFICANT, MIN_SWING, WINDOW, RISES = 4.0, 1.1, 20, 3
+"""A swing is SIGNIFICANT standard deviations of a logged loss that varies only with the choice of clips, and at least a
+tenth. RISES such rises within WINDOW log lines, with such falls in between, are an oscillation."""
 
 STALE_VALIDATIONS = 2
-"""Validations without a better one that there are at least before that is said, where epochs are short."""
+"""Minimum number of validations without improvement before an alarm, where epochs are short."""
 
 
 class Alarm(NamedTuple):
-    """name: of the rule; seen: the figures; advice: what to try, settings as overrides of the command line."""
+    """name: of the rule. seen: the values that raised it. advice: what to try; settings as overrides of the command
+    line."""
 
     name: str
     seen: str
@@ -46,10 +47,11 @@ class Alarm(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """What the rules look at.
+    """The input of the rules.
 
-    figures: those logged at `step` (of `total_steps`). losses: the newest `train/loss` since the training last changed
-    by plan. best, best_step: of `val/psnr`; stale: validations since then; epochs: passes over the clips since then.
+    metrics: those logged at `step` (of `total_steps`). losses: the newest `train/loss` since the last planned change
+    of the training. best, best_step: of `val/psnr`. stale: validations since then. epochs: passes over the clips
+    since then.
     """
 
     step: int
@@ -62,22 +64,25 @@ class Moment(NamedTuple):
     epochs: float
 
 
-Said = tuple[str, str] | None
-"""What was seen and what to try; None where all is well."""
+Finding = tuple[str, str] | None
+"""What was seen and what to try; None without a problem."""
 
 
 class Rule(NamedTuple):
-    """Judged at the moments that have all the figures it `needs`, and where they are finite."""
+    """A rule is evaluated when all metrics that it `needs` are logged and finite."""
 
     name: str
     needs: tuple[str, ...]
-    judge: Callable[[Moment, Config], Said]
+    evaluate: Callable[[Moment, Config], Finding]
 
 
 @dataclass
-class Memory:
-    """raised: alarms that have not cleared, and their steps. losses: steps and values of the newest `train/loss` since
-    the training last changed by plan. best, best_step: of `val/psnr`; stale: validations since then."""
+class AlarmHistory:
+    """State of an `AlarmMonitor`.
+
+    raised: alarms that have not cleared, and their steps. losses: steps and values of the newest `train/loss` since
+    the last planned change of the training. best, best_step: of `val/psnr`. stale: validations since then.
+    """
 
     raised: dict[str, int] = field(default_factory=dict)
     losses: list[tuple[int, float]] = field(default_factory=list)
@@ -87,9 +92,9 @@ class Memory:
 
 
 class AlarmMonitor:
-    """Raises each alarm once; again only when it has cleared, and not within `alarms.patience` epochs.
+    """Raises each alarm once; again only after it has cleared, and not within `alarms.patience` epochs.
 
-    state: of the checkpoint that a training goes on from, as `state()` gave it; UserError where it is something else.
+    state: from the checkpoint of a resumed training, as returned by `state()`. Raises UserError where it is invalid.
     """
 
     def __init__(
@@ -98,68 +103,68 @@ class AlarmMonitor:
         self._config, self._total_steps, self._steps_per_epoch = config, total_steps, steps_per_epoch
         self._changes = planned_changes(config, total_steps, steps_per_epoch)
         try:
-            self._memory = Memory(**(state or {}))
-            self._memory.losses = [(step, loss) for step, loss in self._memory.losses]
+            self._history = AlarmHistory(**(state or {}))
+            self._history.losses = [(step, loss) for step, loss in self._history.losses]
         except (TypeError, ValueError) as error:
-            raise UserError(f"the checkpoint's 'alarms' are not what a training saves ({error})") from None
+            raise UserError(f"the checkpoint's 'alarms' are not the state of a training ({error})") from None
         self._workers_started = False
 
     def observe(self, step: int, metrics: dict[str, float]) -> list[Alarm]:
-        """What to say at `step`, at which `figures` were logged: `train/…`, `val/…`, `speed/…`, or some of them."""
+        """The alarms to raise at `step`, at which `metrics` were logged: some of `train/…`, `val/…`, `speed/…`."""
         metrics = dict(metrics)
         if "speed/device_use" in metrics and not self._workers_started:
             self._workers_started = True
-            del metrics["speed/device_use"]  # the first interval of a process holds the start of its workers
-        memory = self._memory
+            del metrics["speed/device_use"]  # the first interval includes the start of the workers
+        history = self._history
         self._remember(step, metrics)
         moment = Moment(
             step,
             self._total_steps,
             metrics,
-            [loss for _, loss in memory.losses],
-            -math.inf if memory.best is None else memory.best,
-            memory.best_step,
-            memory.stale,
-            (step - memory.best_step) / self._steps_per_epoch,
+            [loss for _, loss in history.losses],
+            -math.inf if history.best is None else history.best,
+            history.best_step,
+            history.stale,
+            (step - history.best_step) / self._steps_per_epoch,
         )
         alarms = []
         for rule in RULES:
             if not all(math.isfinite(metrics.get(name, math.nan)) for name in rule.needs):
                 continue
-            said = rule.judge(moment, self._config)
-            if said is None:
+            finding = rule.evaluate(moment, self._config)
+            if finding is None:
                 self._clear(rule.name, step)
-            elif rule.name not in memory.raised:
-                memory.raised[rule.name] = step
-                alarms.append(Alarm(rule.name, *said))
+            elif rule.name not in history.raised:
+                history.raised[rule.name] = step
+                alarms.append(Alarm(rule.name, *finding))
         return alarms
 
     def state(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return asdict(self._memory)
+        """The state as plain JSON."""
+        return asdict(self._history)
 
     def _remember(self, step: int, metrics: dict[str, float]) -> None:
-        memory, interval = self._memory, self._config.logging.log_interval
+        history, interval = self._history, self._config.logging.log_interval
         loss = metrics.get("train/loss", math.nan)
         if step % interval == 0 and math.isfinite(loss) and loss > 0:
-            memory.losses.append((step, loss))
+            history.losses.append((step, loss))
         change = max((c for c in self._changes if c < step), default=0)
-        memory.losses = [(at, loss) for at, loss in memory.losses if at - interval >= change][-WINDOW:]
+        history.losses = [(at, loss) for at, loss in history.losses if at - interval >= change][-WINDOW:]
 
         psnr = metrics.get("val/psnr", math.nan)
-        if math.isfinite(psnr) and (memory.best is None or psnr > memory.best):
-            memory.best, memory.best_step, memory.stale = psnr, step, 0
+        if math.isfinite(psnr) and (history.best is None or psnr > history.best):
+            history.best, history.best_step, history.stale = psnr, step, 0
         elif "val/psnr" in metrics:
-            memory.stale += 1
+            history.stale += 1
 
     def _clear(self, name: str, step: int) -> None:
-        raised = self._memory.raised
+        raised = self._history.raised
         if name in raised and step - raised[name] >= self._config.alarms.patience * self._steps_per_epoch:
             del raised[name]
 
 
 def planned_changes(config: Config, total_steps: int, steps_per_epoch: float) -> list[int]:
-    """Steps after which the loss may go up by plan: the warmup's end, longer unrolls, harder clips."""
+    """Steps after which the loss may rise as planned: the end of the warmup, longer unrolls, harder clips."""
     changes = [config.scheduler.warmup_steps]
     changes += [math.ceil(phase.start * total_steps) for phase in config.training.unroll]
     curriculum = config.data.curriculum
@@ -170,9 +175,9 @@ def planned_changes(config: Config, total_steps: int, steps_per_epoch: float) ->
 
 
 def rises(losses: Sequence[float], ratio: float) -> list[tuple[float, float]]:
-    """Where a curve rises by more than `ratio` times, each rise from trough to peak, and falls as much in between.
+    """The rises of a curve by more than a factor of `ratio`, each from trough to peak, with such falls in between.
 
-    What is smaller than that counts for nothing, and so does how long it takes. losses: positive.
+    Smaller changes are ignored; the duration does not matter. losses: positive.
     """
     turns: list[float] = []
     low = high = losses[0] if losses else 1.0
@@ -191,12 +196,12 @@ def rises(losses: Sequence[float], ratio: float) -> list[tuple[float, float]]:
 
 
 def swing(clips: int) -> float:
-    """By how many times a mean loss over `clips` has to change to be no chance."""
-    return max(LEAST_SWING, math.exp(SIGNIFICANT * CLIP_SPREAD / math.sqrt(clips)))
+    """The factor by which a mean loss over `clips` clips has to change to be significant."""
+    return max(MIN_SWING, math.exp(SIGNIFICANT * CLIP_SPREAD / math.sqrt(clips)))
 
 
-def _not_finite(moment: Moment, config: Config) -> Said:
-    scaled = "train/loss_scale" in moment.metrics  # float16 overflows now and then, and skips that step
+def _not_finite(moment: Moment, config: Config) -> Finding:
+    scaled = "train/loss_scale" in moment.metrics  # float16 overflows occasionally and skips the step
     bad = [
         name
         for name, value in moment.metrics.items()
@@ -204,19 +209,19 @@ def _not_finite(moment: Moment, config: Config) -> Said:
     ]
     if not bad:
         return None
-    more = f" and {len(bad) - 1} more figures" if len(bad) > 1 else ""
+    more = f" and {len(bad) - 1} more metrics" if len(bad) > 1 else ""
     return f"{bad[0]} is {moment.metrics[bad[0]]} at step {moment.step}{more}", lower_rates(config)
 
 
-def _low_psnr(moment: Moment, config: Config) -> Said:
-    psnr, least = moment.metrics["val/psnr"], config.alarms.min_psnr
-    if moment.step < moment.total_steps / 2 or psnr >= least:
+def _low_psnr(moment: Moment, config: Config) -> Finding:
+    psnr, minimum = moment.metrics["val/psnr"], config.alarms.min_psnr
+    if moment.step < moment.total_steps / 2 or psnr >= minimum:
         return None
-    copied = moment.metrics.get("val/copy_last_psnr")
-    baseline = "" if copied is None else f" (copying the last frame: {copied:.1f})"
+    copy_psnr = moment.metrics.get("val/copy_last_psnr")
+    baseline = "" if copy_psnr is None else f" (copying the last frame: {copy_psnr:.1f})"
     seen = (
         f"val/psnr is {psnr:.1f} dB{baseline} at step {moment.step} of {moment.total_steps}, below alarms.min_psnr = "
-        f"{least:g}"
+        f"{minimum:g}"
     )
     training = config.training
     longer = (
@@ -225,33 +230,33 @@ def _low_psnr(moment: Moment, config: Config) -> Said:
         else f"training.num_epochs={2 * training.num_epochs}"
     )
     larger = [" ".join(config.model.larger())] if config.model.larger() else []
-    return seen, "; ".join(["a better optimizer.lr, which scripts/find_lr.py looks for", longer, *larger])
+    return seen, "; ".join(["a better optimizer.lr, found by scripts/find_lr.py", longer, *larger])
 
 
-def _overfitting(moment: Moment, config: Config) -> Said:
+def _overfitting(moment: Moment, config: Config) -> Finding:
     train, val = moment.metrics["val/train_psnr"], moment.metrics["val/psnr"]
     if train - val <= config.alarms.max_gap:
         return None
     seen = (
-        f"training clips are dreamed at {train:.1f} dB and validation clips at {val:.1f} dB: {train - val:.1f} dB "
-        f"apart, with alarms.max_gap = {config.alarms.max_gap:g}"
+        f"training clips are predicted with {train:.1f} dB and validation clips with {val:.1f} dB: {train - val:.1f} "
+        f"dB apart, above alarms.max_gap = {config.alarms.max_gap:g}"
     )
-    ways = [*config.model.regularised(config.loss), _more_augmentation(config), "or more drives"]
-    return seen, "; ".join(ways)
+    options = [*config.model.regularised(config.loss), _more_augmentation(config), "or more drives"]
+    return seen, "; ".join(options)
 
 
-def _no_improvement(moment: Moment, config: Config) -> Said:
+def _no_improvement(moment: Moment, config: Config) -> Finding:
     if moment.stale < STALE_VALIDATIONS or moment.epochs < config.alarms.patience:
         return None
     seen = (
-        f"val/psnr has not been better than {moment.best:.2f} dB (step {moment.best_step}) for {moment.epochs:.0f} "
-        f"epochs, {moment.stale} validations, with alarms.patience = {config.alarms.patience}"
+        f"val/psnr has not exceeded {moment.best:.2f} dB (step {moment.best_step}) for {moment.epochs:.0f} "
+        f"epochs, {moment.stale} validations; alarms.patience = {config.alarms.patience}"
     )
     schedule = "" if config.scheduler.type == "cosine" else "scheduler.type=cosine; "
-    return seen, f"ending here, with the checkpoint 'best'; {schedule}{lower_rates(config)}; or more drives"
+    return seen, f"stopping here and using the checkpoint 'best'; {schedule}{lower_rates(config)}; or more drives"
 
 
-def _oscillation(moment: Moment, config: Config) -> Said:
+def _oscillation(moment: Moment, config: Config) -> Finding:
     training, interval = config.training, config.logging.log_interval
     ratio = swing(training.batch_size * training.gradient_accumulation * interval)
     found = rises(moment.losses, ratio)
@@ -259,49 +264,53 @@ def _oscillation(moment: Moment, config: Config) -> Said:
         return None
     low, high = max(found, key=lambda rise: rise[1] / rise[0])
     seen = (
-        f"train/loss went up {len(found)} times in {len(moment.losses)} log lines and down in between, by up to "
-        f"{high / low - 1:.0%} ({low:.4g} to {high:.4g}), where other clips would move it by {ratio - 1:.0%} at most"
+        f"train/loss rose {len(found)} times in {len(moment.losses)} log lines and fell in between, by up to "
+        f"{high / low - 1:.0%} ({low:.4g} to {high:.4g}), while the choice of clips explains {ratio - 1:.0%} at most"
     )
     larger = f"training.gradient_accumulation={2 * training.gradient_accumulation}"
     return seen, f"{lower_rates(config)}; {larger}"
 
 
-def _output_range(moment: Moment, config: Config) -> Said:
-    largest = moment.metrics["val/output_max"]
-    if largest <= 1 + OUTPUT_TOLERANCE:
+def _output_range(moment: Moment, config: Config) -> Finding:
+    output_max = moment.metrics["val/output_max"]
+    if output_max <= 1 + OUTPUT_TOLERANCE:
         return None
-    seen = f"the model's pictures reach {largest:.4g}, and should lie in [-1, 1]"
-    model = "a model of your own has to end within it, as tanh does"
-    return seen, f"training.use_amp=false, to see whether it is rounding; {model}" if config.training.use_amp else model
+    seen = f"the model's images reach {output_max:.4g}, and should lie in [-1, 1]"
+    model = "a custom model has to limit its output, as tanh does"
+    return (
+        seen,
+        f"training.use_amp=false, to see whether rounding is the cause; {model}" if config.training.use_amp else model,
+    )
 
 
-def _actions_ignored(moment: Moment, config: Config) -> Said:
-    """From half of the training on: what is healthy, too, first learns to move pictures on and only then to obey (on
-    road drives it was 1.6 dB better than copying when actions still cost it 0.02 dB)."""
-    metrics, least = moment.metrics, config.alarms.min_action_cost
+def _actions_ignored(moment: Moment, config: Config) -> Finding:
+    """Evaluated from half of the training on: a healthy model also learns to continue the motion first and to follow
+    actions later (on road drives it was 1.6 dB better than copying while other actions still cost it 0.02 dB)."""
+    metrics, minimum = moment.metrics, config.alarms.min_action_cost
     cost = metrics["val/psnr"] - metrics["val/shuffled_actions_psnr"]
     alike = metrics.get("val/actions_spread", math.inf) < ACTIONS_DIFFER
-    if moment.step < moment.total_steps / 2 or alike or cost >= least:
+    if moment.step < moment.total_steps / 2 or alike or cost >= minimum:
         return None
     seen = (
-        f"another clip's actions cost the dream {cost:.2f} dB, less than alarms.min_action_cost = {least:g}: it "
-        f"ignores the driver"
+        f"another clip's actions cost the prediction {cost:.2f} dB, less than alarms.min_action_cost = {minimum:g}: it "
+        f"ignores the actions"
     )
     balance = config.data.balance
     strength = 0.5 if balance is None else min(1.0, balance.strength + 0.25)
     advice = (
-        f"data.balance.strength={strength:g}, so that curves count; data.frame_skip={2 * config.data.frame_skip}, so "
-        f"that an action shows; scripts/show_batch.py, to see whether actions and pictures belong together"
+        f"data.balance.strength={strength:g}, to give curves more weight; "
+        f"data.frame_skip={2 * config.data.frame_skip}, so that actions have a "
+        "visible effect; scripts/show_batch.py, to check that actions match the images"
     )
     return seen, advice
 
 
-def _starving(moment: Moment, config: Config) -> Said:
+def _starving(moment: Moment, config: Config) -> Finding:
     use, data = moment.metrics["speed/device_use"], config.data
     if use >= config.alarms.min_device_use:
         return None
     seen = (
-        f"the device computed {use:.0%} of the time and waited for data in the rest, with alarms.min_device_use = "
+        f"the device computed {use:.0%} of the time and waited for data otherwise; alarms.min_device_use = "
         f"{config.alarms.min_device_use:g}"
     )
     pin = "" if data.pin_memory else "data.pin_memory=true; "
@@ -313,7 +322,7 @@ def _starving(moment: Moment, config: Config) -> Said:
 
 
 def lower_rates(config: Config, by: float = 2) -> str:
-    """Overrides that divide every learning rate, and clip gradients where they are hardly clipped."""
+    """Overrides that divide every learning rate by `by`, and clip gradients where they are hardly clipped."""
     optimizer = config.optimizer
     names = [name for name in ("lr", "encoder_lr", "dynamics_lr", "decoder_lr") if getattr(optimizer, name)]
     overrides = [f"optimizer.{name}={getattr(optimizer, name) / by:g}" for name in names]

@@ -1,4 +1,4 @@
-"""The seam between a run and the places that its figures go to."""
+"""The interface between a run and the logs that its metrics are written to."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from daydrive.types import Image
 
 
 class Backend:
-    """One place for figures. What it can't show it leaves out: every method does nothing unless overridden."""
+    """A log of metrics. Methods do nothing unless overridden, so a log leaves out what it cannot show."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Figures by name; steps only grow."""
+        """Log metrics by name; steps are increasing."""
 
     def image(self, step: int, name: str, image: Image) -> None:
         """image: uint8 (H, W, 3)."""
 
     def video(self, step: int, name: str, gif: bytes, size: tuple[int, int]) -> None:
-        """gif: a whole animated GIF; size: its height and width in pixels."""
+        """gif: a complete animated GIF. size: its height and width in pixels."""
 
     def histograms(self, step: int, histograms: Mapping[str, Histogram]) -> None:
-        """How values are spread, by name."""
+        """Log distributions of values by name."""
 
     def checkpoint(self, step: int, folder: Path, aliases: list[str]) -> None:
-        """A checkpoint was written to `folder`, and is known as each of `aliases`."""
+        """Log the checkpoint in `folder`, known by the names `aliases`."""
 
     def note(self, step: int, text: str) -> None:
-        """A sentence that a person has to read."""
+        """Log a message that a person should read."""
 
     def state(self) -> dict[str, str | int]:
-        """Brings everything logged so far to the disk, and says what the checkpoint should keep."""
+        """Write everything to disk; returns what the checkpoint should store."""
         return {}
 
     def where(self) -> list[str]:
-        """Sentences for people: where to look."""
+        """Sentences that tell where to find the log."""
         return []
 
     def close(self) -> None:
-        """Brings everything to where it belongs and lets go."""
+        """Write everything and close the log."""

@@ -1,4 +1,4 @@
-"""How weights and gradients are spread, at a cost that doesn't grow with the model's tensors."""
+"""Histograms of weights and gradients, at a cost that does not grow with the size of the model's tensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 SAMPLES = 4096
-"""Values drawn from a tensor that has more."""
+"""Number of values sampled from a larger tensor."""
 
 BINS = 64
 
@@ -19,7 +19,8 @@ _GOLDEN = (5**0.5 - 1) / 2
 
 
 class Histogram(NamedTuple):
-    """counts: int64 (bins,); edges: float64 (bins + 1,), growing; total, squares: sums of the values, and squared."""
+    """counts: int64 (bins,). edges: float64 (bins + 1,), increasing. total, squares: sums of the values and of their
+    squares."""
 
     counts: npt.NDArray[np.int64]
     edges: npt.NDArray[np.float64]
@@ -28,39 +29,40 @@ class Histogram(NamedTuple):
 
 
 def parameter_histograms(model: nn.Module) -> dict[str, Histogram]:
-    """`weights/…` of every parameter and `gradients/…` where there is one, dots as slashes.
+    """`weights/…` of every parameter and `gradients/…` of those with a gradient; dots in names become slashes.
 
-    Wrappers (DDP, FSDP, torch.compile) don't show in the names. Of a sharded parameter, this process's shard counts; of
-    a tensor with more than SAMPLES values, a fixed draw of them. Values that are not finite are left out. All values
-    come to the CPU in one transfer.
+    Names of wrappers (DDP, FSDP, torch.compile) are left out. Of a sharded parameter, this process's shard is used;
+    of a tensor with more than SAMPLES values, a fixed sample; values that are not finite are left out. All values are
+    copied to the CPU in one transfer.
     """
-    drawn: dict[str, Tensor] = {}
+    samples: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
-        place = "/".join(part for part in name.split(".") if part not in _WRAPPERS)
-        drawn[f"weights/{place}"] = _draw(parameter)
+        path = "/".join(part for part in name.split(".") if part not in _WRAPPERS)
+        samples[f"weights/{path}"] = _sample(parameter)
         if parameter.grad is not None:
-            drawn[f"gradients/{place}"] = _draw(parameter.grad)
-    if not drawn:
+            samples[f"gradients/{path}"] = _sample(parameter.grad)
+    if not samples:
         return {}
-    ends = np.cumsum([len(values) for values in drawn.values()])
-    pieces = np.split(torch.cat(list(drawn.values())).cpu().numpy(), ends[:-1])
-    finite = {name: piece[np.isfinite(piece)] for name, piece in zip(drawn, pieces, strict=True)}
+    ends = np.cumsum([len(values) for values in samples.values()])
+    arrays = np.split(torch.cat(list(samples.values())).cpu().numpy(), ends[:-1])
+    finite = {name: array[np.isfinite(array)] for name, array in zip(samples, arrays, strict=True)}
     return {name: histogram(values) for name, values in finite.items() if len(values)}
 
 
 def histogram(values: npt.NDArray[np.float32]) -> Histogram:
-    """values: (n,), finite, at least one."""
+    """values: (n,), finite, not empty."""
     values = values.astype(np.float64)
     counts, edges = np.histogram(values, BINS)
     return Histogram(counts.astype(np.int64), edges.astype(np.float64), float(values.sum()), float(values @ values))
 
 
-def _draw(tensor: Tensor) -> Tensor:
-    """float32 (n,), n <= SAMPLES. Places follow the golden ratio: even, and in step with no dimension of the tensor."""
+def _sample(tensor: Tensor) -> Tensor:
+    """float32 (n,), n <= SAMPLES. Positions follow the golden ratio: evenly spread, and not aligned with any
+    dimension."""
     tensor = tensor.detach()
-    local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor  # a DTensor's
+    local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     flat = local.reshape(-1)
     if len(flat) > SAMPLES:
-        shares = torch.arange(SAMPLES, dtype=torch.float64, device=flat.device).mul_(_GOLDEN).frac_()
-        flat = flat[shares.mul_(len(flat)).long().clamp_(max=len(flat) - 1)]
+        fractions = torch.arange(SAMPLES, dtype=torch.float64, device=flat.device).mul_(_GOLDEN).frac_()
+        flat = flat[fractions.mul_(len(flat)).long().clamp_(max=len(flat) - 1)]
     return flat.float()

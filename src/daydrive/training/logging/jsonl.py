@@ -1,4 +1,4 @@
-"""`metrics.jsonl`, one line a step, and `alarms.jsonl`: what every other place can be filled from again."""
+"""`metrics.jsonl`, a line per step, and `alarms.jsonl`: the record that other logs can be restored from."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Row(NamedTuple):
 
 
 class JsonlLog(Backend):
-    """Opened at `step`, it forgets later lines, and one that a killed process left unfinished.
+    """Opened at `step`, it removes later lines, and a line that a killed process left incomplete.
 
-    A figure that is not finite is written as null: JSON has no word for it.
+    A metric that is not finite is written as null, since JSON cannot represent it.
     """
 
     def __init__(self, run: Path, step: int) -> None:
         for name in (METRICS, ALARMS):
-            _keep_until(run / name, step)
+            _truncate_after(run / name, step)
         self._metrics = (run / METRICS).open("ab", buffering=0)
         self._alarms = run / ALARMS
         self._last = step
@@ -36,8 +36,8 @@ class JsonlLog(Backend):
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         assert step > self._last, f"step {step} logged after {self._last}"
         self._last = step
-        plain = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._metrics.write(_line({"step": step, **plain}))
+        values_or_null = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._metrics.write(_line({"step": step, **values_or_null}))
 
     def note(self, step: int, text: str) -> None:
         with self._alarms.open("ab", buffering=0) as file:
@@ -52,9 +52,9 @@ class JsonlLog(Backend):
 
 
 def read_rows(run: Path, step: int) -> list[Row]:
-    """What `run` logged up to `step`; null is NaN again."""
+    """The metrics that `run` logged up to `step`; null becomes NaN."""
     rows = []
-    for _, record in _whole_lines(run / METRICS, step):
+    for _, record in _complete_lines(run / METRICS, step):
         values = {name: math.nan if value is None else value for name, value in record.items() if name != "step"}
         rows.append(Row(record["step"], values))
     return rows
@@ -64,13 +64,13 @@ def _line(record: Mapping[str, Any]) -> bytes:
     return (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _keep_until(file: Path, step: int) -> None:
+def _truncate_after(file: Path, step: int) -> None:
     if file.is_file():
-        write_text(file, "".join(line for line, _ in _whole_lines(file, step)))
+        write_text(file, "".join(line for line, _ in _complete_lines(file, step)))
 
 
-def _whole_lines(file: Path, step: int) -> list[tuple[str, dict[str, Any]]]:
-    """The lines up to `step`, as they are and as records."""
+def _complete_lines(file: Path, step: int) -> list[tuple[str, dict[str, Any]]]:
+    """The complete lines up to `step`, as text and as records."""
     if not file.is_file():
         return []
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""Means of what was seen since the last log line; how fast the training was, and what it waited for."""
+"""Running means of the losses, and throughput."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from daydrive.distributed import DistributedContext
 PEAK_FLOPS = {
     "H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12, "3090": 71e12,
 }  # fmt: skip
-"""Dense bfloat16 with float32 sums, per second, as the maker states it for the GPU whose name holds the key."""
+"""Dense bfloat16 operations per second with float32 accumulation, as stated by the manufacturer, by part of the GPU's
+name."""
 
 
 class Meter:
-    """Sums over clips stay on the device until asked for; a checkpoint keeps them, so that a resumed run logs the
-    same."""
+    """Means over clips since the last log line. Sums stay on the device until they are read, and are part of a
+    checkpoint, so that a resumed run logs the same values."""
 
     def __init__(self, state: dict[str, float] | None = None) -> None:
         state = dict(state or {})
@@ -35,19 +36,19 @@ class Meter:
             self._sums[name] = self._sums.get(name, 0.0) + value.double().sum()
 
     def take(self, dist: DistributedContext) -> dict[str, float]:
-        """The means over all processes' clips, and a fresh start."""
+        """Return the means over the clips of all processes, and reset."""
         sums = self.state(dist)
         count = sums.pop("count")
         self._count, self._sums = 0.0, {}
         return {name: total / count for name, total in sums.items()}
 
     def state(self, dist: DistributedContext) -> dict[str, float]:
-        """Of all processes together."""
+        """The sums over all processes."""
         return dist.sum({"count": self._count, **{name: float(total) for name, total in self._sums.items()}})
 
 
 class ThroughputMeter:
-    """Figures of the steps since the last log line, without the time that logging, validation and saving took."""
+    """Throughput of the steps since the last log line, without the time of logging, validation and saving."""
 
     def __init__(self, dist: DistributedContext, clips_per_step: int) -> None:
         self._dist, self._clips_per_step = dist, clips_per_step
@@ -56,19 +57,20 @@ class ThroughputMeter:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Around all that belongs to a step."""
-        began = time.perf_counter()
+        """Measures everything that belongs to a step."""
+        started = time.perf_counter()
         if self._flops is None and peak_flops(self._dist.device) is not None:
             with FlopCounterMode(display=False) as counter:
                 yield
             self._flops = float(counter.get_total_flops())
         else:
             yield
-        self._seconds += time.perf_counter() - began
+        self._seconds += time.perf_counter() - started
         self._steps += 1
 
     def take(self, waited: float) -> dict[str, float]:
-        """Figures by name (`speed/…`), and a fresh start; waited: seconds for data since the training began."""
+        """Return the metrics by name (`speed/…`) and reset. waited: seconds spent waiting for data since the training
+        started."""
         waiting, self._waited = waited - self._waited, waited
         steps, seconds = max(1, self._steps), max(1e-9, self._seconds)
         self._steps, self._seconds = 0, 0.0
@@ -86,7 +88,7 @@ class ThroughputMeter:
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """None where it is not known."""
+    """Peak operations per second of a device; None where unknown."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)

@@ -1,4 +1,5 @@
-"""What a training says of itself: figures and pictures to the loggers, its progress, alarms. Rank 0 writes."""
+"""Reporting of a training: metrics and images to the loggers, progress and alarms to the terminal. Only rank 0
+writes."""
 
 from __future__ import annotations
 
@@ -18,40 +19,40 @@ from torch import nn
 
 from daydrive.checkpoint import Best
 from daydrive.progress import Display, TimeLeft, bar, clock_text, memory_line
+from daydrive.training.context import TrainingContext
 from daydrive.training.logging import RunLogger
 from daydrive.training.logging.alarms import AlarmMonitor
-from daydrive.training.setup import TrainingContext
 from daydrive.training.step import ClipFrames
-from daydrive.training.validation import Validated, reconstruction_sheet, sample_sheet
+from daydrive.training.validation import ValidationResult, reconstruction_sheet, sample_sheet
 
 RECENT = 25
-"""Steps whose median is the time of a batch: validating and saving don't show in it."""
+"""Number of steps for the median time of a batch, which validation and saving do not affect."""
 
 
-class Report:
-    """A context manager; on other ranks than 0 everything is silent."""
+class RunReporter:
+    """Reports a training while this context lasts; does nothing on other ranks than 0."""
 
-    def __init__(self, run: Path, setup: TrainingContext) -> None:
-        start, dist, total = setup.start, setup.dist, setup.total_steps
-        self._config = setup.config
-        self._hz = setup.clips.hz
-        self._steps_per_epoch = setup.steps_per_epoch
-        self._watch = AlarmMonitor(setup.config, total, setup.steps_per_epoch, start.state.get("alarms"))
-        self._logger = RunLogger(run, start.step, setup.config) if dist.is_main else None
+    def __init__(self, run: Path, context: TrainingContext) -> None:
+        resume_state, dist, total = context.resume_state, context.dist, context.total_steps
+        self._config = context.config
+        self._hz = context.clips.hz
+        self._steps_per_epoch = context.steps_per_epoch
+        self._alarms = AlarmMonitor(context.config, total, context.steps_per_epoch, resume_state.state.get("alarms"))
+        self._logger = RunLogger(run, resume_state.step, context.config) if dist.is_main else None
         self._progress: TrainingProgress | None = None
         if dist.is_main:
-            accumulation = setup.config.training.gradient_accumulation
+            accumulation = context.config.training.gradient_accumulation
             self._progress = TrainingProgress(
-                start.step, total, setup.steps_per_epoch, dist.device, cost=setup.length_at,
+                resume_state.step, total, context.steps_per_epoch, dist.device, cost=context.length_at,
                 batches_per_step=accumulation,
             )  # fmt: skip
-            parameters = sum(p.numel() for p in setup.engine.model.parameters())
-            height, width = setup.store.image_size
-            self._progress.say(f"{parameters:,} parameters, {height}x{width} px, {total} steps → {run}")
-        for sentence in self._logger.where() if self._logger is not None else ():
-            self.say(sentence)
+            parameters = sum(p.numel() for p in context.engine.model.parameters())
+            height, width = context.store.image_size
+            self._progress.print_message(f"{parameters:,} parameters, {height}x{width} px, {total} steps → {run}")
+        for message in self._logger.where() if self._logger is not None else ():
+            self.print_message(message)
 
-    def __enter__(self) -> Report:
+    def __enter__(self) -> RunReporter:
         if self._progress is not None:
             self._progress.__enter__()
         return self
@@ -62,16 +63,16 @@ class Report:
         if self._logger is not None:
             self._logger.close()
 
-    def say(self, sentence: str) -> None:
+    def print_message(self, message: str) -> None:
         if self._progress is not None:
-            self._progress.say(sentence)
+            self._progress.print_message(message)
 
     def histograms(self, step: int, model: nn.Module) -> None:
         if self._logger is not None:
             self._logger.histograms(step, model)
 
-    def validated(self, step: int, validated: Validated, trained: ClipFrames) -> None:
-        """Pictures and films of a validation, and of the step before it."""
+    def validated(self, step: int, validated: ValidationResult, trained: ClipFrames) -> None:
+        """Log images and videos of a validation, and of the training step before it."""
         if self._logger is None:
             return
         samples = self._config.logging.num_samples
@@ -89,26 +90,27 @@ class Report:
             self._logger.checkpoint(step, folder, aliases)
 
     def step_done(self, step: int, metrics: dict[str, float]) -> None:
-        """`figures`: what there is to log, if anything."""
+        """Update progress; log `metrics`, where there are any, and check them for alarms."""
         if self._logger is None or self._progress is None:
             return
         if metrics:
             self._logger.scalars(step, metrics)
-            for alarm in self._watch.observe(step, metrics):
+            for alarm in self._alarms.observe(step, metrics):
                 self._logger.note(step, alarm.sentence)
-                self._progress.say(alarm.sentence, style="bold yellow")
+                self._progress.print_message(alarm.sentence, style="bold yellow")
         self._progress.advance(step, metrics)
 
     def state(self) -> dict[str, Any]:
-        """Plain JSON for the checkpoint."""
-        return {"alarms": self._watch.state(), "loggers": {} if self._logger is None else self._logger.state()}
+        """State for the checkpoint, as plain JSON."""
+        return {"alarms": self._alarms.state(), "loggers": {} if self._logger is None else self._logger.state()}
 
 
 class TrainingProgress(Display):
-    """Step, loss, metrics, rate, memory and time left: lines in place on a terminal, a line for each log elsewhere.
+    """Step, loss, metrics, learning rate, memory and time left: updated in place on a terminal, otherwise one line per
+    log.
 
-    start: steps done before this process; total: of the whole training. cost: see TimeLeft. batches_per_step: micro-
-    batches that are accumulated.
+    start: steps done before this process. total: steps of the whole training. cost: see TimeLeft. batches_per_step:
+    micro-batches that are accumulated in a step.
     """
 
     def __init__(
@@ -137,7 +139,7 @@ class TrainingProgress(Display):
         self._best = f"Best val: {psnr:.1f} dB (epoch {epoch})"
 
     def advance(self, step: int, values: dict[str, float] | None = None) -> None:
-        """`step` updates are done; `values` are the newest figures, when there are any."""
+        """Show that `step` updates are done. values: the newest metrics, where there are any."""
         now = self._clock()
         self._seconds.append((now - self._last) / self._batches_per_step)
         self._last = now
@@ -147,7 +149,7 @@ class TrainingProgress(Display):
         self._show(lambda: self.line(step), due, lambda: self._block(step))
 
     def line(self, step: int) -> str:
-        """All of it in one line."""
+        """The whole progress in one line."""
         return "  ".join([self._header(step), *self._details()])
 
     def _block(self, step: int) -> Text:

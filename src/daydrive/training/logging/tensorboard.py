@@ -1,4 +1,4 @@
-"""TensorBoard's event files, in the run folder itself."""
+"""TensorBoard's event files, in the run folder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from daydrive.training.logging.histograms import Histogram
 from daydrive.types import Image
 
 FLUSH_SECONDS = 10
-PNG_EFFORT = 1
-"""Of zlib: its default takes four times as long to make a picture a sixth smaller."""
+PNG_COMPRESSION = 1
+"""zlib compression level: the default takes four times as long for a sixth less."""
 
 
 class TensorBoardLog(Backend):
-    """Opened at `step`, it lets TensorBoard forget what an earlier process logged after it."""
+    """Opened at `step`, it makes TensorBoard discard what an earlier process logged after it."""
 
     def __init__(self, run: Path, step: int) -> None:
         self._run = run
@@ -36,7 +36,7 @@ class TensorBoardLog(Backend):
 
     def image(self, step: int, name: str, image: Image) -> None:
         png = io.BytesIO()
-        Pillow.fromarray(image).save(png, "PNG", compress_level=PNG_EFFORT)
+        Pillow.fromarray(image).save(png, "PNG", compress_level=PNG_COMPRESSION)
         self._image(step, name, png.getvalue(), image.shape[:2])
 
     def video(self, step: int, name: str, gif: bytes, size: tuple[int, int]) -> None:
@@ -46,9 +46,9 @@ class TensorBoardLog(Backend):
         self._write(step, [Summary.Value(tag=name, histo=_proto(h)) for name, h in histograms.items()])
 
     def note(self, step: int, text: str) -> None:
-        told = self._notes[1] if self._notes[0] == step else []
-        self._notes = (step, [*told, text])
-        # TensorBoard keeps one text a step, the last
+        texts = self._notes[1] if self._notes[0] == step else []
+        self._notes = (step, [*texts, text])
+        # TensorBoard keeps only the last text of a step
         self._writer.add_summary(text_summary("alarms", "\n\n".join(self._notes[1])), step)
 
     def state(self) -> dict[str, str | int]:

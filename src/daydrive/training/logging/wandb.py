@@ -1,7 +1,7 @@
 """Weights & Biases, online or offline.
 
-W&B writes behind: a killed process loses what it logged last, and each process writes a file of its own. Reading these
-back is the only way to know what is held already.
+W&B writes asynchronously: a killed process loses what it logged last, and every process writes a file of its own.
+Reading these files is the only way to know what has been logged.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ INIT_SECONDS, FINISH_SECONDS = 60, 300
 _HEADER, _BLOCK = 7, 32768
 _CHUNK = struct.Struct("<IHB")
 _FULL, _FIRST, _LAST = 1, 2, 4
-"""Of W&B's files: 7 bytes of header and then LevelDB's log format, whose records are protobufs."""
+"""W&B's files: a header of 7 bytes, then LevelDB's log format with protobuf records."""
 
 
 class WandbLog(Backend):
-    """One W&B run for all processes of a run folder, by the id kept there. W&B's files are in the run folder, or where
-    WANDB_DIR says.
+    """One W&B run for all processes of a run folder, identified by the id stored in it. W&B's files are in the run
+    folder, or in WANDB_DIR.
 
-    W&B can't forget: a step that it holds stays as it was logged first, and is left out when a resumed run comes by it
-    again. Scalars that it lacks, because a process was killed or ran without W&B, are filled in from `rows`. Should its
-    service fail in the middle, training goes on without it. Raises UserError where W&B is missing or refuses the login.
+    W&B cannot remove data: a step that it has stays as logged first, and is skipped when a resumed run reaches it
+    again. Scalars that it lacks, because a process was killed or ran without W&B, are added from `rows`. If its
+    service fails, training continues without it. Raises UserError where W&B is not installed or refuses the login.
     """
 
     def __init__(self, run: Path, config: Config, rows: Iterable[Row]) -> None:
@@ -49,7 +49,7 @@ class WandbLog(Backend):
         self._id = self._run.id
         write_text(run / ID_FILE, self._id + "\n")
         self._files = Path(self._run.dir).parents[1]
-        self._held = last_step(self._files, self._id) if self._run.offline else self._run.starting_step - 1
+        self._last_step = last_step(self._files, self._id) if self._run.offline else self._run.starting_step - 1
         for step, values in rows:
             self.scalars(step, values)
 
@@ -72,7 +72,7 @@ class WandbLog(Backend):
         )
 
     def checkpoint(self, step: int, folder: Path, aliases: list[str]) -> None:
-        """A version of the artifact `model-ID`, unless W&B has the same files already."""
+        """Upload a version of the artifact `model-ID`, unless W&B already has the same files."""
 
         def send(run: wandb.Run) -> None:
             import wandb
@@ -85,7 +85,7 @@ class WandbLog(Backend):
         self._send(send)
 
     def note(self, step: int, text: str) -> None:
-        if step > self._held:
+        if step > self._last_step:
             self._send(lambda run: run.alert(f"Step {step}", text, level="WARN", wait_duration=0))
 
     def state(self) -> dict[str, str | int]:
@@ -94,22 +94,22 @@ class WandbLog(Backend):
     def where(self) -> list[str]:
         if self._run is None or self._run.disabled:
             return []
-        upload = f"offline; `wandb sync {self._files}/*run-*` uploads it"
-        return [f"W&B: {upload if self._run.offline else self._run.url}"]
+        offline = f"offline; `wandb sync {self._files}/*run-*` uploads it"
+        return [f"W&B: {offline if self._run.offline else self._run.url}"]
 
     def close(self) -> None:
-        """On the way of an exception the run counts as failed."""
+        """A run that ends with an exception is marked as failed."""
         import wandb
 
         failed = sys.exception() is not None
         self._send(lambda run: run.finish(exit_code=int(failed)))
         self._run = None
-        with suppress(OSError):  # that of a service that died
-            wandb.teardown()  # W&B's files are whole only then
+        with suppress(OSError):  # the service may have died
+            wandb.teardown()  # completes W&B's files
 
     def _log(self, step: int, values: Callable[[Any], dict[str, Any]]) -> None:
-        """values: made with the W&B module, where the step is new."""
-        if step > self._held:
+        """values: called with the W&B module where the step is new."""
+        if step > self._last_step:
             import wandb
 
             self._send(lambda run: run.log(values(wandb), step=step))
@@ -123,7 +123,7 @@ class WandbLog(Backend):
             send(self._run)
         except (OSError, wandb.Error) as error:
             self._run = None
-            print(f"W&B failed ({error}); training goes on without it, --resume connects again", file=sys.stderr)
+            print(f"W&B failed ({error}); training continues without it, --resume reconnects", file=sys.stderr)
 
 
 def _start(run: Path, config: Config) -> wandb.Run:
@@ -132,17 +132,17 @@ def _start(run: Path, config: Config) -> wandb.Run:
     except ImportError:
         raise UserError('logging.use_wandb needs W&B, which is not installed: pip install "daydrive[wandb]"') from None
     id_file, logging = run / ID_FILE, config.logging
-    known = id_file.read_text(encoding="utf-8").strip() if id_file.is_file() else ""
+    run_id = id_file.read_text(encoding="utf-8").strip() if id_file.is_file() else ""
     folder = Path(os.environ.get("WANDB_DIR") or run)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # without messages W&B doesn't ask for a key in the middle of a run either, but raises
+        # without messages, W&B raises instead of asking for a key during a run
         wandb.setup(wandb.Settings(show_info=False))
         return wandb.init(
             project=logging.wandb_project,
             name=logging.wandb_name,
             mode=logging.wandb_mode,
-            id=known or None,
+            id=run_id or None,
             resume="allow",
             dir=str(folder),
             config=as_tree(config),
@@ -153,45 +153,45 @@ def _start(run: Path, config: Config) -> wandb.Run:
     except (OSError, wandb.Error) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(
-            f"W&B doesn't take the run ({reason}); log in with `wandb login`, or train with --wandb-mode offline"
+            f"W&B rejects the run ({reason}); log in with `wandb login`, or train with --wandb-mode offline"
         ) from None
 
 
 @contextmanager
 def _staged_in(folder: Path) -> Iterator[None]:
-    """Let W&B keep its copies of a checkpoint until they are uploaded in `folder`, not in the user's home."""
+    """Let W&B stage its copies of a checkpoint in `folder` until they are uploaded, not in the user's home."""
     name = "WANDB_DATA_DIR"
-    chosen = os.environ.get(name)
+    previous = os.environ.get(name)
     os.environ.setdefault(name, str(folder.resolve()))
     try:
         yield
     finally:
-        if chosen is None:
+        if previous is None:
             del os.environ[name]
 
 
 def last_step(folder: Path, run_id: str) -> int:
-    """The last step in the `.wandb` files of a run below `folder`; -1 where there is none."""
+    """The last step in the `.wandb` files of a run below `folder`; -1 without any."""
     files = [file for file in folder.glob("*run-*/*.wandb") if file.name == f"run-{run_id}.wandb"]
     return max((step for file in files for step in _steps(file)), default=-1)
 
 
 def read_records(file: Path) -> Iterator[Any]:
-    """The records (`wandb_internal_pb2.Record`) of a `.wandb` file, up to where its writer was killed."""
-    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # chosen at run time
+    """The records (`wandb_internal_pb2.Record`) of a `.wandb` file, up to where its writer was interrupted."""
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # previous at run time
 
-    data, place, body = file.read_bytes(), _HEADER, b""
-    while place + _CHUNK.size <= len(data):
-        left = _BLOCK - place % _BLOCK
-        if left < _CHUNK.size:
-            place += left
+    data, position, body = file.read_bytes(), _HEADER, b""
+    while position + _CHUNK.size <= len(data):
+        remaining = _BLOCK - position % _BLOCK
+        if remaining < _CHUNK.size:
+            position += remaining
             continue
-        _, length, kind = _CHUNK.unpack_from(data, place)
-        place += _CHUNK.size
-        chunk = data[place : place + length]
+        _, length, kind = _CHUNK.unpack_from(data, position)
+        position += _CHUNK.size
+        chunk = data[position : position + length]
         if kind == 0 or len(chunk) < length:
             return
-        place += length
+        position += length
         body = chunk if kind in (_FULL, _FIRST) else body + chunk
         if kind in (_FULL, _LAST):
             yield Record.FromString(body)

@@ -1,4 +1,4 @@
-"""Whether Weights & Biases can be used from here, found out without loading it."""
+"""Whether Weights & Biases can be used, checked without importing it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from urllib.request import getproxies, proxy_bypass
 from daydrive.errors import UserError
 
 DEFAULT_URL = "https://api.wandb.ai"
-PATIENCE = 5.0
-"""Seconds that the server may take to answer."""
+TIMEOUT = 5.0
+"""Seconds to wait for the server's answer."""
 
 
 def check_wandb(mode: str) -> str:
-    """What was found, in words. mode: 'online', 'offline' or 'disabled'.
+    """The state of W&B, as text. mode: 'online', 'offline' or 'disabled'.
 
-    Raises UserError where the package is absent or, online, where there is no API key or no answer.
+    Raises UserError where the package is missing or, online, where there is no API key or no answer from the server.
     """
     if mode == "disabled":
-        return "disabled, by logging.wandb_mode or the environment: nothing is logged there"
+        return "disabled by logging.wandb_mode or the environment: nothing is logged to W&B"
     if importlib.util.find_spec("wandb") is None:
         raise UserError('logging.use_wandb needs W&B, which is not installed: pip install "daydrive[wandb]"')
     if mode == "offline":
@@ -38,17 +38,17 @@ def check_wandb(mode: str) -> str:
             f"logging.use_wandb is true, but there is no API key for {host}: run 'wandb login', set WANDB_API_KEY, or "
             f"train with --wandb-mode offline"
         )
-    reason = _unreachable(url, PATIENCE)
+    reason = _unreachable(url, TIMEOUT)
     if reason:
         raise UserError(
-            f"logging.use_wandb is true, but {url} can't be reached ({reason}); mend the network, or train with "
+            f"logging.use_wandb is true, but {url} cannot be reached ({reason}); check the network, or train with "
             f"--wandb-mode offline"
         )
     return f"{host} answers"
 
 
 def _server() -> str:
-    """The address in WANDB_BASE_URL or W&B's own settings file, else the public one."""
+    """The server in WANDB_BASE_URL or W&B's settings file, else the public one."""
     folder = Path(os.environ.get("WANDB_CONFIG_DIR") or Path.home() / ".config" / "wandb")
     settings = configparser.ConfigParser()
     with suppress(configparser.Error, OSError, UnicodeDecodeError):
@@ -68,7 +68,7 @@ def _has_key(host: str) -> bool:
 
 
 def _unreachable(url: str, seconds: float) -> str:
-    """Why no connection comes about, or an empty text; through the proxy where the environment names one."""
+    """Why the server cannot be reached, or an empty string; uses the proxy of the environment."""
     server = urlsplit(url)
     proxy = None if proxy_bypass(server.hostname or "") else getproxies().get(server.scheme)
     target = urlsplit(proxy if proxy is None or "://" in proxy else f"http://{proxy}") if proxy else server
@@ -84,7 +84,7 @@ def _unreachable(url: str, seconds: float) -> str:
         except (OSError, ValueError) as error:
             outcome[0] = getattr(error, "strerror", None) or str(error)
 
-    attempt = threading.Thread(target=connect, daemon=True)  # looking up a name can take longer than any timeout
+    attempt = threading.Thread(target=connect, daemon=True)  # a DNS lookup can take longer than any timeout
     attempt.start()
     attempt.join(seconds)
     return outcome[0]

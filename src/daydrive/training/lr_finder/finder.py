@@ -1,4 +1,4 @@
-"""The learning-rate finder: sweeps as one sees them, what they suggest, and the folder that keeps them."""
+"""The learning-rate finder: runs sweeps, prints what they suggest, and writes the results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daydrive.config import Config, as_tree
 from daydrive.data.defaults import find_store
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.files import check_folder, parents_made, write_json
+from daydrive.files import check_folder, created_parents, write_json
 from daydrive.progress import Display, Pace, clock_text
 from daydrive.provenance import device_name
 from daydrive.training.checks.memory import available_memory, is_out_of_memory, memory_advice
@@ -29,10 +29,10 @@ from daydrive.viz.images import write_png
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-JSON_FILE, PICTURE_FILE = "find_lr.json", "find_lr.png"
+JSON_FILE, IMAGE_FILE = "find_lr.json", "find_lr.png"
 
 PLAIN_LINES = 10
-"""So many for a sweep, where there is no terminal."""
+"""Lines printed per sweep without a terminal."""
 
 _SMOOTHED, _MARK, *_ = COLOURS
 _RAW = "#9CC7E3"
@@ -45,27 +45,28 @@ def find_lr(
     output: Path | None,
     device: torch.device,
     parts: Sequence[str],
-    over: Range,
+    lr_range: Range,
 ) -> int:
-    """Sweep each of `parts` (see `sweep`), say what to write into the config, keep curve and figures; the exit code.
+    """Sweep each of `parts` (see `sweep`), print the settings to write into the config, and save curves and values;
+    returns the exit code.
 
-    output: by default runs/find-lr-CONFIG-TIME. Nothing else is written, and nothing at all after an error; after
-    Ctrl-C what there is.
+    output: default runs/find-lr-CONFIG-TIME. Nothing else is written, and nothing after an error; after Ctrl-C, the
+    sweeps so far.
     """
-    root, which = find_store(data_root, config.data)
+    root, store_message = find_store(data_root, config.data)
     folder = output or Path("runs") / f"find-lr-{config_file.stem}-{datetime.now():%Y%m%d-%H%M%S}"
     check_folder(folder, "output folder")
     if any((folder / name).exists() for name in ("checkpoints", "provenance.json")):
-        raise UserError(f"the output folder {folder} holds a training; give another --output")
+        raise UserError(f"the output folder {folder} holds a training; choose another --output")
     store = Store.open(root)
     console = Console(highlight=False, soft_wrap=True)
-    if which:
-        console.print(which)
+    if store_message:
+        console.print(store_message)
     sweeps: dict[str, Sweep] = {}
     with interruptions() as interrupted:
         for part in parts:
-            with SweepProgress(console, part, over.steps) as progress, _advice_on_memory(config, device):
-                swept = sweep(config, store, folder, part, over, device, interrupted, progress.step)
+            with SweepProgress(console, part, lr_range.steps) as progress, _advice_on_memory(config, device):
+                swept = sweep(config, store, folder, part, lr_range, device, interrupted, progress.step)
             if swept is not None:
                 sweeps[part] = swept
                 console.print(f"{part}: {_outcome(swept)}")
@@ -76,8 +77,8 @@ def find_lr(
         return exit_code(interrupted.number)
     suggested = {part: s.suggestion.rate for part, s in sweeps.items() if s.suggestion.rate is not None}
     to_write = settings_to_write(config, suggested)
-    with parents_made(folder / JSON_FILE):
-        write_png(folder / PICTURE_FILE, curves(sweeps))
+    with created_parents(folder / JSON_FILE):
+        write_png(folder / IMAGE_FILE, curves(sweeps))
         write_json(
             folder / JSON_FILE,
             {
@@ -86,20 +87,20 @@ def find_lr(
                 "settings": {
                     "config": as_tree(config),
                     "store": {"path": str(store.path), "fingerprint": store.fingerprint},
-                    **over._asdict(),
+                    **lr_range._asdict(),
                 },
                 "device": device_name(device),
             },
         )
     if to_write:
         console.print(f"for {config_file}:\n{yaml_lines(to_write)}")
-    console.print(f"{folder / PICTURE_FILE}, {JSON_FILE}")
+    console.print(f"{folder / IMAGE_FILE}, {JSON_FILE}")
     return exit_code(interrupted.number)
 
 
 @contextmanager
 def _advice_on_memory(config: Config, device: torch.device) -> Iterator[None]:
-    """Says what to set where a step needs more memory than there is."""
+    """Turn an out-of-memory error into advice on settings."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -110,12 +111,12 @@ def _advice_on_memory(config: Config, device: torch.device) -> Iterator[None]:
 
 def _outcome(swept: Sweep) -> str:
     rate = swept.suggestion.rate
-    found = "no suggestion" if rate is None else rate_text(rate)
-    return f"{found}, for {swept.suggestion.reason} ({swept.stopped_because}; {swept.seconds:.0f} s)"
+    suggested = "no suggestion" if rate is None else rate_text(rate)
+    return f"{suggested}: {swept.suggestion.reason} ({swept.stopped_because}; {swept.seconds:.0f} s)"
 
 
 def _as_tree(swept: Sweep) -> dict[str, object]:
-    """As it is kept in JSON."""
+    """The sweep as it is saved in JSON."""
     suggestion = swept.suggestion
     return {
         "suggestion": suggestion.rate,
@@ -130,7 +131,7 @@ def _as_tree(swept: Sweep) -> dict[str, object]:
 
 
 class SweepProgress(Display):
-    """Rate, loss and time left of the sweep of `part`."""
+    """Learning rate, loss and time left of the sweep of `part`."""
 
     def __init__(self, console: Console, part: str, steps: int) -> None:
         super().__init__(console)
@@ -143,12 +144,12 @@ class SweepProgress(Display):
 
 
 def curves(sweeps: Mapping[str, Sweep]) -> Image:
-    """Loss over rate, raw and smoothed, the suggestion marked: one panel a sweep."""
+    """Loss over learning rate, raw and smoothed, with the suggestion marked; one panel per sweep."""
     figure = new_figure(max(7.0, 5.2 * len(sweeps)), 4.2)
     for axis, (part, swept) in zip(figure.subplots(1, len(sweeps), squeeze=False)[0], sweeps.items(), strict=True):
         _curve(axis, part, swept)
     figure.suptitle(
-        "Loss of the same validation clips after each step, the rate growing", x=0.01, ha="left", fontsize=11
+        "Loss on fixed validation clips after each step, with a growing learning rate", x=0.01, ha="left", fontsize=11
     )
     return render_figure(figure)
 
@@ -171,7 +172,7 @@ def _curve(axis: Axes, part: str, swept: Sweep) -> None:
 
 
 def yaml_lines(settings: Mapping[str, Mapping[str, float]]) -> str:
-    """Sections and keys as they stand in a config."""
+    """The settings as YAML sections and keys."""
     lines = []
     for section, keys in settings.items():
         lines += [f"{section}:", *(f"  {key}: {rate_text(value)}" for key, value in keys.items())]

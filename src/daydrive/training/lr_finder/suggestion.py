@@ -1,4 +1,4 @@
-"""What the losses of a sweep over learning rates speak for: pure functions."""
+"""The learning rate that the losses of a sweep suggest: pure functions."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from typing import NamedTuple
 from daydrive.config import Config
 
 SMOOTHED_DECADES = 0.2
-"""Decades of the rate that the moving average reaches back over, a lag of a factor of 1.5 at most."""
+"""Decades of the learning rate that the moving average covers: a lag of a factor of 1.5 at most."""
 
-BOTTOM = 0.1
-"""Share of the whole fall of the loss by which it may lie above its lowest and still count as lowest."""
+LOWEST_FRACTION = 0.1
+"""A loss is considered lowest within this fraction of the total decrease above the minimum."""
 
-LEAST_FALL = 0.02
-"""Share of the first loss; a curve that falls less is flat."""
-
+MIN_DECREASE = 0.02
+"""A curve is flat where the loss decreases by less than this fraction of the first loss."""
 
 WIDE = 100.0
-"""Highest over lowest of the rates at which the loss was lowest."""
+"""Ratio of the highest to the lowest of the rates with the lowest loss, above which the rate matters little."""
 
 
 class Suggestion(NamedTuple):
-    """rate: two digits, None where the curve speaks for none; low, high: the rates at which the loss was lowest."""
+    """rate: rounded to two digits, None without a suggestion. low, high: the range of rates with the lowest loss."""
 
     rate: float | None
     low: float | None
@@ -32,21 +31,21 @@ class Suggestion(NamedTuple):
 
 
 class Average:
-    """Exponential moving average over `span` values, corrected for its start (Kingma & Ba 2015)."""
+    """Exponential moving average over `span` values with bias correction (Kingma & Ba 2015)."""
 
     def __init__(self, span: float) -> None:
         self._keep = 1 - 1 / max(1.0, span)
         self._sum = self._weight = 0.0
 
     def add(self, value: float) -> float:
-        """The average with this value in it."""
+        """Add a value; returns the average."""
         self._sum = self._keep * self._sum + (1 - self._keep) * value
         self._weight = self._keep * self._weight + (1 - self._keep)
         return self._sum / self._weight
 
 
 def exponential_rates(low: float, high: float, steps: int) -> list[float]:
-    """`steps` rates from `low` to `high`, each the same factor above the one before.
+    """`steps` rates from `low` to `high`, each the same factor above the previous one.
 
     >>> [rate_text(rate) for rate in exponential_rates(1e-4, 1e-1, 4)]
     ['1e-4', '1e-3', '1e-2', '1e-1']
@@ -55,39 +54,41 @@ def exponential_rates(low: float, high: float, steps: int) -> list[float]:
 
 
 def smoothing_span(low: float, high: float, steps: int) -> float:
-    """Steps that the moving average reaches back over."""
+    """Number of steps that the moving average covers."""
     return SMOOTHED_DECADES * (steps - 1) / math.log10(high / low)
 
 
 def suggest(rates: Sequence[float], smoothed: Sequence[float]) -> Suggestion:
-    """The middle, on a logarithmic scale, of the rates at which the loss was lowest.
+    """The geometric mean of the rates with the lowest loss.
 
-    The loss is steepest far below (Smith 2017 and what followed take that, or a tenth of the lowest): in a sweep with
-    Adam or Muon it falls as soon as weights move at all. Where it no longer falls the steps are as large as they
-    can usefully be, which is where a schedule with a warmup wants its peak.
+    The loss is steepest at far lower rates (which Smith 2017 and later work suggest, or a tenth of the rate of the
+    minimum): with Adam or Muon it falls as soon as weights move at all. Where it no longer falls, steps are as large
+    as they can usefully be, which is where the peak of a schedule with warmup belongs.
     """
     lowest = min(smoothed)
-    fall = smoothed[0] - lowest
+    decrease = smoothed[0] - lowest
     tried = f"between {rate_text(rates[0])} and {rate_text(rates[-1])}"
-    if fall < LEAST_FALL * smoothed[0]:
-        rose = smoothed[-1] > (1 + LEAST_FALL) * smoothed[0]
-        way = "it rose instead: sweep from a lower --min-lr" if rose else "sweep to a higher --max-lr"
-        return Suggestion(None, None, None, f"the loss, {smoothed[0]:.4g} at first, did not fall {tried}; {way}")
-    bottom = [rate for rate, loss in zip(rates, smoothed, strict=True) if loss <= lowest + BOTTOM * fall]
-    middle = math.exp(sum(map(math.log, bottom)) / len(bottom))
+    if decrease < MIN_DECREASE * smoothed[0]:
+        rose = smoothed[-1] > (1 + MIN_DECREASE) * smoothed[0]
+        advice = "it rose: use a lower --min-lr" if rose else "use a higher --max-lr"
+        return Suggestion(None, None, None, f"the loss, {smoothed[0]:.4g} at first, did not decrease {tried}; {advice}")
+    best = [rate for rate, loss in zip(rates, smoothed, strict=True) if loss <= lowest + LOWEST_FRACTION * decrease]
+    middle = math.exp(sum(map(math.log, best)) / len(best))
     reason = (
-        f"the loss fell from {smoothed[0]:.4g} to {lowest:.4g} and was lowest, within a tenth of that fall, between "
-        f"{rate_text(bottom[0])} and {rate_text(bottom[-1])}; this is the middle of those rates"
+        f"the loss decreased from {smoothed[0]:.4g} to {lowest:.4g} and was lowest, within a tenth of that decrease, "
+        f"between {rate_text(best[0])} and {rate_text(best[-1])}; this is their geometric mean"
     )
-    if bottom[-1] > WIDE * bottom[0]:
-        reason += ". Over a range so wide the rate matters little"
-    if bottom[-1] == rates[-1]:
-        reason += f". It had not risen again at {rate_text(rates[-1])}, the last rate tried: the best may be higher"
-    return Suggestion(float(f"{middle:.1e}"), bottom[0], bottom[-1], reason)
+    if best[-1] > WIDE * best[0]:
+        reason += ". Over so wide a range the rate matters little"
+    if best[-1] == rates[-1]:
+        reason += (
+            f". It was still lowest at {rate_text(rates[-1])}, the highest rate tried: the best rate may be higher"
+        )
+    return Suggestion(float(f"{middle:.1e}"), best[0], best[-1], reason)
 
 
 def settings_to_write(config: Config, suggested: dict[str, float]) -> dict[str, dict[str, float]]:
-    """Section → key → value of the config for the rates suggested, by part; 'all' keeps the ratios of the parts."""
+    """The suggested rates as section → key → value of the config. 'all' keeps the ratios between the parts."""
     optimizer: dict[str, float] = {}
     before = config.optimizer
     sections = {"optimizer": optimizer}
@@ -106,6 +107,6 @@ def settings_to_write(config: Config, suggested: dict[str, float]) -> dict[str, 
 
 
 def rate_text(rate: float) -> str:
-    """`3e-4`, `1.5e-3`: two digits, as one writes it in a config."""
+    """A rate as in a config, with two digits: `3e-4`, `1.5e-3`."""
     digits, exponent = f"{rate:.1e}".split("e")
     return f"{digits.removesuffix('.0')}e{int(exponent)}"

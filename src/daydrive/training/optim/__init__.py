@@ -1,1 +1,1 @@
-"""Optimizers, their parameter groups and schedules, and the average of the weights."""
+"""Optimizers, parameter groups, schedules, and the moving average of the weights."""

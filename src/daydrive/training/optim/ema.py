@@ -1,4 +1,5 @@
-"""A moving average of the weights, which dreams better than any single step's (Polyak & Juditsky 1992)."""
+"""Exponential moving average of the weights, which predicts better than the weights of any single step (Polyak &
+Juditsky 1992)."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """decay: share of the average that a step keeps; less in the first steps, so that the start is soon forgotten."""
+    """decay: weight of the old average in an update; lower in the first steps, so that the initial weights are
+    forgotten."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -25,9 +27,9 @@ class Ema:
         torch._foreach_lerp_(averages, [local(p.detach()) for p in model.parameters()], 1 - decay)
 
     @contextmanager
-    def in_place_of(self, model: nn.Module) -> Iterator[None]:
-        """The model with the averaged weights, while this lasts."""
-        kept = {name: local(p.detach()).clone() for name, p in model.named_parameters()}
+    def applied_to(self, model: nn.Module) -> Iterator[None]:
+        """The model has the averaged weights while this context lasts."""
+        trained = {name: local(p.detach()).clone() for name, p in model.named_parameters()}
         with torch.no_grad():
             for name, p in model.named_parameters():
                 local(p).copy_(local(self.average[name]))
@@ -36,10 +38,10 @@ class Ema:
         finally:
             with torch.no_grad():
                 for name, p in model.named_parameters():
-                    local(p).copy_(kept[name])
+                    local(p).copy_(trained[name])
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This process's part of a tensor that is shared out, or the tensor."""
-    part: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    return part
+    """The local shard of a DTensor, or the tensor itself."""
+    shard: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return shard

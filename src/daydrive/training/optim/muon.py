@@ -1,7 +1,7 @@
-"""Muon: momentum, made orthogonal (Jordan et al. 2024), scaled to AdamW's step size (Liu et al. 2025).
+"""Muon: orthogonalized momentum (Jordan et al. 2024), scaled to AdamW's step size (Liu et al. 2025).
 
-torch.optim.Muon takes matrices only; here convolutions count as matrices (out, in · kh · kw), and all weights of one
-shape are made orthogonal in one batched product.
+torch.optim.Muon takes matrices only. Here convolutions are treated as matrices (out, in · kh · kw), and all weights
+of one shape are orthogonalized in one batched product.
 """
 
 from __future__ import annotations
@@ -22,33 +22,37 @@ NEWTON_SCHULZ = (
     (2.8769, -3.1427, 1.2046),
     (2.8366, -3.0525, 1.2012),
 )
-"""Coefficients of five quintic iterations that bring singular values to about one (You 2024)."""
+"""Coefficients of five quintic iterations that bring singular values close to one (You 2024)."""
 
 ADAMW_SCALE = 0.2
-"""Root mean square of a usual AdamW update, so that both take the same learning rate and weight decay."""
+"""Root mean square of a typical AdamW update, so that both use the same learning rate and weight decay."""
 
 
-def orthogonalise(matrices: Tensor) -> Tensor:
-    """(N, rows, columns) → the same with singular values near one, by Newton-Schulz iterations.
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """(N, rows, columns) → the same matrices with singular values close to one, by Newton-Schulz iterations.
 
-    Wide matrices iterate on their small Gram matrix, in float32 since that squares the condition, and are multiplied
-    once at the end; the others iterate as they are, in bfloat16 where the device has it.
+    Wide matrices iterate on their small Gram matrix, in float32 because it squares the condition number, and are
+    multiplied once at the end. Others iterate directly, in bfloat16 where the device supports it.
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    x = _by_gram(x) if x.shape[-1] >= 2 * x.shape[-2] else _directly(x.bfloat16() if has_bfloat16(x.device) else x)
+    x = (
+        _iterate_on_gram(x)
+        if x.shape[-1] >= 2 * x.shape[-2]
+        else _iterate_directly(x.bfloat16() if has_bfloat16(x.device) else x)
+    )
     return x.mT if tall else x
 
 
-def _directly(x: Tensor) -> Tensor:
+def _iterate_directly(x: Tensor) -> Tensor:
     for a, b, c in NEWTON_SCHULZ:
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x
 
 
-def _by_gram(x: Tensor) -> Tensor:
+def _iterate_on_gram(x: Tensor) -> Tensor:
     gram = x @ x.mT
     one = torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device)
     product = one.expand_as(gram)
@@ -60,7 +64,8 @@ def _by_gram(x: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For the weights of two or more dimensions between a network's first and last layers; Nesterov momentum."""
+    """Optimizer for weights of two or more dimensions, except those of a network's first and last layers; Nesterov
+    momentum."""
 
     def __init__(
         self, params: Iterable[dict[str, Any]], lr: float, weight_decay: float, momentum: float = 0.95
@@ -83,22 +88,22 @@ class Muon(torch.optim.Optimizer):
             for i, p in enumerate(parameters):
                 by_shape.setdefault((p.shape[0], p.numel() // p.shape[0]), []).append(i)
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-            for shape, members in by_shape.items():
-                matrices = torch.stack([_whole(updates[i]).reshape(shape) for i in members])
+            for shape, indices in by_shape.items():
+                matrices = torch.stack([_full_tensor(updates[i]).reshape(shape) for i in indices])
                 size = group["lr"] * ADAMW_SCALE * max(shape) ** 0.5
-                for i, update in zip(members, orthogonalise(matrices), strict=True):
+                for i, update in zip(indices, orthogonalize(matrices), strict=True):
                     p = parameters[i]
-                    p.add_(_shared_out_as(p, update.view(p.shape)), alpha=-size)
+                    p.add_(_sharded_like(p, update.view(p.shape)), alpha=-size)
 
 
-def _whole(tensor: Tensor) -> Tensor:
-    """A tensor that is shared out over processes in one piece: only a whole matrix can be made orthogonal."""
+def _full_tensor(tensor: Tensor) -> Tensor:
+    """The full tensor of a DTensor: only a complete matrix can be orthogonalized."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def _shared_out_as(p: Tensor, tensor: Tensor) -> Tensor:
-    """`tensor`, which every process holds, shared out as `p` is."""
+def _sharded_like(p: Tensor, tensor: Tensor) -> Tensor:
+    """Shard `tensor`, which every process holds completely, as `p` is sharded."""
     if not isinstance(p, DTensor):
         return tensor
-    every = DTensor.from_local(tensor, p.device_mesh, [Replicate()], run_check=False)
-    return every.redistribute(p.device_mesh, p.placements)
+    replicated = DTensor.from_local(tensor, p.device_mesh, [Replicate()], run_check=False)
+    return replicated.redistribute(p.device_mesh, p.placements)

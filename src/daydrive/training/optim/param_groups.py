@@ -1,4 +1,4 @@
-"""Which parameter is trained by what, at which rate."""
+"""Parameter groups: which optimizer and learning rate each parameter gets."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from daydrive.training.optim.schedule import learning_rate_factor
 
 
 def build_optimizers(model: WorldModel, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, Adam or SGD for all, or Muon for the matrices between first and last layers and AdamW for the rest.
+    """Build AdamW, Adam or SGD for all parameters; or Muon for the matrices between first and last layers and AdamW for
+    the rest.
 
-    Each group carries `peak_lr`, its part's rate at the top of the schedule. Norms and biases
-    are not decayed.
+    Each group carries its part of the model (`part`) and its peak learning rate (`peak_lr`). Norms and biases have no
+    weight decay.
     """
-    at_the_ends = model.end_weights()
+    end_weights = model.end_weights()
     matrices: list[dict[str, Any]] = []
     others: list[dict[str, Any]] = []
     for part, named in model.param_groups().items():
         rate = getattr(config, f"{part}_lr", None) or config.lr
         weights = [(n, p) for n, p in named.items() if p.ndim >= 2]
-        orthogonal = {n for n, p in weights if config.type == "muon" and n not in at_the_ends}
+        orthogonal = {n for n, p in weights if config.type == "muon" and n not in end_weights}
         muon = [p for n, p in weights if n in orthogonal]
         decayed = [p for n, p in weights if n not in orthogonal]
         plain = [p for p in named.values() if p.ndim < 2]
@@ -53,13 +54,13 @@ def build_optimizers(model: WorldModel, config: OptimizerConfig) -> list[torch.o
 def set_learning_rates(
     optimizers: Sequence[torch.optim.Optimizer], step: int, total_steps: int, config: SchedulerConfig
 ) -> None:
-    """Each group's own peak, warmed up and then lowered to `min_lr`."""
+    """Set the learning rate of each group: warmup to its own peak, then decay to `min_lr`."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            baseline = min(1.0, config.min_lr / group["peak_lr"])
-            group["lr"] = group["peak_lr"] * learning_rate_factor(step, total_steps, config, baseline)
+            minimum = min(1.0, config.min_lr / group["peak_lr"])
+            group["lr"] = group["peak_lr"] * learning_rate_factor(step, total_steps, config, minimum)
 
 
 def learning_rates(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, float]:
-    """The present rate of each part."""
+    """The current learning rate of each part of the model."""
     return {g["part"]: g["lr"] for optimizer in optimizers for g in optimizer.param_groups}

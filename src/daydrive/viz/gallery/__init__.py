@@ -10,7 +10,7 @@ import cv2
 
 from daydrive.data.store.store import DriveInfo, Store
 from daydrive.errors import UserError, did_you_mean
-from daydrive.files import check_folder, replacing, write_text
+from daydrive.files import atomic_replace, check_folder, write_text
 from daydrive.viz.gallery.page import page
 from daydrive.viz.gallery.reading import read_drive
 from daydrive.viz.gallery.timeline import sheet
@@ -46,7 +46,7 @@ def show(store: Store, drives: Sequence[DriveInfo], output: Path, images: int) -
     for number, drive in enumerate(drives):
         view = read_drive(store, drive, images)
         file = output / f"{number:03d}_{_slug(drive.name)}.png"
-        with replacing(file) as temporary:
+        with atomic_replace(file) as temporary:
             temporary.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet(view), cv2.COLOR_RGB2BGR))[1].tobytes())
         files.append(file)
         shown.append(view)

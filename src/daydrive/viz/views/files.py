@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from daydrive.errors import UserError
-from daydrive.files import check_folder, replacing
+from daydrive.files import atomic_replace, check_folder
 from daydrive.types import Image
 from daydrive.viz.images import encode_gif, write_png, write_video
 
@@ -36,5 +36,5 @@ def save(output: Path, still: Callable[[], Image], video: Callable[[], Iterator[
     else:
         output.parent.mkdir(parents=True, exist_ok=True)
         gif = encode_gif(np.stack(list(video())), hz)
-        with replacing(output) as temporary:
+        with atomic_replace(output) as temporary:
             temporary.write_bytes(gif)

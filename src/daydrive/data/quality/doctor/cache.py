@@ -9,7 +9,7 @@ from typing import Any
 from daydrive.data.quality.doctor.finding import Finding, worst
 from daydrive.data.store.store import Store
 from daydrive.files import write_json
-from daydrive.locations import Location, exists, reached
+from daydrive.locations import Location, exists, object_store_errors
 
 FILE = "doctor.json"
 
@@ -35,7 +35,7 @@ def load_findings(store: Store) -> list[Finding] | None:
     try:
         if not exists(file):
             return None
-        with reached(file):
+        with object_store_errors(file):
             content = json.loads(file.read_text(encoding="utf-8"))
         if content["fingerprint"] != store.fingerprint:
             return None

@@ -1,0 +1,209 @@
+"""The parts of a training, built from its settings, and its input batches."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from daydrive.config import Config, TrainingConfig
+from daydrive.data.sampling.augment import DrivingAugmentation
+from daydrive.data.sampling.clips import ClipIndex
+from daydrive.data.sampling.loader import ClipLoader
+from daydrive.data.sampling.sample_order import SampleOrder, build_sample_order
+from daydrive.data.store.store import Store
+from daydrive.distributed import DistributedContext
+from daydrive.training.checks.preflight import preflight
+from daydrive.training.checks.static_checks import Check
+from daydrive.training.engine import Engine, compile_units
+from daydrive.training.optim.schedule import unroll_steps
+from daydrive.training.resume import ResumeState, prepare_run
+from daydrive.training.validation import Validation
+from daydrive.types import Batch
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Options of `daydrive train`.
+
+    resume: continue from the last checkpoint of the run. allow_change: resume with changed settings. data_parallel:
+    DataParallel over the GPUs of this process. dry_run: run the checks only. allow_fatal_findings: train on a store
+    in which `daydrive data doctor` finds fatal errors.
+    """
+
+    resume: bool = False
+    allow_change: bool = False
+    data_parallel: bool = False
+    dry_run: bool = False
+    allow_fatal_findings: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """Everything that a training consists of.
+
+    config: fitted to the store and the number of processes. clips, validation_clips: of the splits 'train' and 'val'.
+    total_steps: of the complete training, including the steps before a resume.
+    """
+
+    config: Config
+    dist: DistributedContext
+    store: Store
+    resume_state: ResumeState
+    clips: ClipIndex
+    validation_clips: ClipIndex
+    total_steps: int
+    order: SampleOrder
+    augment: DrivingAugmentation
+    engine: Engine
+    validation: Validation
+    allow_fatal_findings: bool = False
+
+    @property
+    def steps_per_epoch(self) -> float:
+        return len(self.clips) / self.resume_state.clips_per_step
+
+    def length_at(self, step: int) -> int:
+        """Length in frames of the clips of `step` (0-based): context and unroll."""
+        return clip_length(self.resume_state.sample_of(step), self.config, self.resume_state, self.total_steps)
+
+    def prefetcher(self) -> DevicePrefetcher:
+        """The batches of the training on the device, from the first sample on."""
+        length_of = functools.partial(
+            clip_length, config=self.config, resume_state=self.resume_state, total_steps=self.total_steps
+        )  # picklable, for the workers
+        loader = self._loader(num_workers=self.config.data.num_workers, clip_length=length_of)
+        return DevicePrefetcher(loader, self.dist.device, self.config.training.gradient_accumulation)
+
+    def longest_batch(self) -> Batch:
+        """The first batch, with clips of the full `data.sequence_length`."""
+        return self.augment(next(iter(self._loader())).to(self.dist.device))
+
+    def check(self, run: Path) -> tuple[list[Check], list[str]]:
+        """Compile the model where the settings ask for it and run the preflight checks; returns the checks and messages
+        to print."""
+        engine, batch = self.engine, self.longest_batch()
+        messages = list(self.resume_state.changes)
+        if self.config.training.compile:
+            messages.append(compile_units(engine.model, functools.partial(_warmup, engine, batch)))
+        checks = preflight(
+            self.config, self.clips, self.validation_clips, run, engine.model, engine.optimizers, batch,
+            engine.evaluate, self.total_steps,
+            self.steps_per_epoch, self.dist.device, self.resume_state.folder is not None, self.allow_fatal_findings,
+        )  # fmt: skip
+        return checks, messages
+
+    def _loader(self, **options: object) -> ClipLoader:
+        training, data = self.config.training, self.config.data
+        return ClipLoader(
+            self.clips,
+            batch_size=training.batch_size,
+            pin_memory=data.pin_memory,
+            order=self.order,
+            first_sample=self.resume_state.sample,
+            accumulation=training.gradient_accumulation,
+            rank=self.dist.rank,
+            world=self.dist.world_size,
+            **options,  # type: ignore[arg-type]
+        )
+
+
+def build_context(
+    config: Config, store_path: Path, run: Path, dist: DistributedContext, options: TrainOptions
+) -> TrainingContext:
+    """Build a training from its settings, or restore it from the run's last checkpoint. Raises UserError for invalid
+    input."""
+    store = Store.open(store_path)
+    config, resume_state = prepare_run(config, store, run, options.resume, options.allow_change, dist.world_size)
+    training, data = config.training, config.data
+    clips, validation_clips = (
+        ClipIndex(store, split, data.sequence_length, data.frame_skip, where=data.filter) for split in ("train", "val")
+    )
+    context = TrainingContext(
+        config=config,
+        dist=dist,
+        store=store,
+        resume_state=resume_state,
+        clips=clips,
+        validation_clips=validation_clips,
+        total_steps=total_steps(training, len(clips), resume_state),
+        order=build_sample_order(store, clips, data, training.seed),
+        augment=DrivingAugmentation.from_config(data.augmentation, training.seed),
+        engine=Engine(config, dist, options.data_parallel),
+        validation=Validation(validation_clips, clips, config, dist),
+        allow_fatal_findings=options.allow_fatal_findings,
+    )
+    if resume_state.folder is not None:
+        context.engine.load(resume_state.folder, resume_state.state)
+    return context
+
+
+def total_steps(training: TrainingConfig, clips: int, resume_state: ResumeState) -> int:
+    """Optimizer updates of the complete training: `num_epochs` or `max_steps`, whichever ends first."""
+    left = training.num_epochs * clips - resume_state.sample
+    by_epochs = max(1, resume_state.step + left // resume_state.clips_per_step)
+    return min(by_epochs, training.max_steps or by_epochs)
+
+
+def clip_length(sample: int, config: Config, resume_state: ResumeState, total_steps: int) -> int:
+    """Length in frames of the clips of the batch that starts at `sample`: the context and the unroll of its step."""
+    training = config.training
+    longest = config.data.sequence_length - training.context_frames
+    return training.context_frames + unroll_steps(resume_state.step_of(sample), total_steps, training.unroll, longest)
+
+
+def _warmup(engine: Engine, batch: Batch) -> None:
+    engine.wrapped.train()
+    for _ in engine.accumulate(batch, last=True):
+        break
+    engine.zero_grad()
+
+
+class Source(Protocol):
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+class DevicePrefetcher:
+    """Endless iterator over a loader's batches on the device; on a GPU the next batch is copied during the current
+    step.
+
+    accumulation: batches of a step, over which the weights of its clips sum to 1. waited: seconds spent waiting for
+    data so far.
+    """
+
+    def __init__(self, source: Source, device: torch.device, accumulation: int) -> None:
+        self._device = device
+        self._accumulation = accumulation
+        self._batches = iter(source)
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._next: Batch | None = None
+        self.waited = 0.0
+
+    def __next__(self) -> Batch:
+        started = time.perf_counter()
+        batch = self._fetch() if self._next is None else self._next
+        if self._stream is not None:
+            torch.cuda.current_stream(self._device).wait_stream(self._stream)
+            for tensor in (batch.images, batch.actions, batch.weights):
+                if tensor is not None:
+                    tensor.record_stream(torch.cuda.current_stream(self._device))
+            self._next = self._fetch()
+        self.waited += time.perf_counter() - started
+        return batch
+
+    def _fetch(self) -> Batch:
+        batch = next(self._batches)
+        weights = batch.weights
+        if weights is None:
+            count = len(batch.images)
+            weights = torch.full((count,), 1.0 / (count * self._accumulation))
+        complete = Batch(batch.images, batch.actions, batch.clips, batch.samples, weights)
+        if self._stream is None:
+            return complete.to(self._device)
+        with torch.cuda.stream(self._stream):
+            return complete.to(self._device)
