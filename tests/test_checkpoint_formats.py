@@ -70,5 +70,5 @@ def test_weights_are_not_mistaken_for_the_new_format(old: Path) -> None:
 def test_other_formats_are_refused(old: Path, format: int) -> None:
     folder = checkpoint.find(old)
     write_json(folder / "state.json", {**read_json(folder / "state.json", "state"), "format": format})
-    with pytest.raises(UserError, match=rf"format {format}, this one reads 2 and 3"):
+    with pytest.raises(UserError, match=rf"format {format}; this one reads 2 and 3"):
         checkpoint.load(old)

@@ -10,7 +10,7 @@ import torch
 from daydrive.config import load_config
 from daydrive.errors import UserError
 from daydrive.training.distributed import DistributedContext
-from daydrive.training.run import about_data_parallel
+from daydrive.training.run import data_parallel_message
 from helpers.paths import REPO
 
 
@@ -45,8 +45,8 @@ def test_data_parallel_runs_and_says_what_is_better(tiny_config: Path, road_stor
 
 def test_data_parallel_within_several_processes_is_refused() -> None:
     with pytest.raises(UserError, match="--use-dp is for one process"):
-        about_data_parallel(True, DistributedContext(0, 2, torch.device("cpu")))
-    assert about_data_parallel(False, DistributedContext.single(torch.device("cpu"))) is None
+        data_parallel_message(True, DistributedContext(0, 2, torch.device("cpu")))
+    assert data_parallel_message(False, DistributedContext.single(torch.device("cpu"))) is None
 
 
 def test_one_process_of_a_distributed_training_says_how_to_start_more(

@@ -38,11 +38,13 @@ def test_what_evaluation_is_asked(
     refuse(*of_road, "--seed", -1, said="--seed has to be at least 0")
     refuse(*of_road, "--split", "tset", said="there is no split 'tset'; did you mean 'test'")
     refuse(*of_road, "--device", "cuda:99", said="--device cuda:99")
-    refuse(*of_road, "--device", "gpu", said="--device gpu: .* cpu, cuda, cuda:1 and auto are understood")
+    refuse(*of_road, "--device", "gpu", said="--device gpu: .* cpu, cuda, cuda:1 or auto")
     refuse(*of_road[:3], "--data-root", road_store, "--output", "file", said="the output file is a file")
-    refuse(*of_road[:3], "--data-root", road_store, "--output", "file/out", said="the output file/out can't be written")
     refuse(
-        *of_road[:3], "--data-root", road_store, "--output", "/proc/out", said="the output /proc/out can't be written"
+        *of_road[:3], "--data-root", road_store, "--output", "file/out", said="the output file/out cannot be written"
+    )
+    refuse(
+        *of_road[:3], "--data-root", road_store, "--output", "/proc/out", said="the output /proc/out cannot be written"
     )
     refuse(*command, "--data-root", small_store, said="expects images of 64x64 and the store .* has 32x32")
     refuse(*command, "--data-root", "nowhere", said="there is no store at nowhere")
@@ -69,7 +71,7 @@ def test_checkpoints_that_are_none(refuse: Refuse, road_store: Path, here: Path)
     (here / "empty").mkdir()
     for path in ("noise.bin", "noise.safetensors", "empty", road_store):
         arguments = ("--checkpoint", path, "--data-root", road_store, "--output", "out")
-        refuse("evaluate", *arguments, said="is no checkpoint")
+        refuse("evaluate", *arguments, said="is not a checkpoint")
     refuse(
         "evaluate", "--checkpoint", "x", "--data-root", road_store, "--output", "out", said="there is no checkpoint x"
     )
@@ -104,10 +106,10 @@ def newer(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (numbered(broken), "model.safetensors: '.*' holds numbers that are not finite"),
+        (numbered(broken), "model.safetensors: '.*' holds values that are not finite"),
         (numbered(lambda _: {"conv.weight": torch.zeros(3)}), "model.safetensors: weights of another model: '.*' is"),
-        (newer, r"state.json: written by another daydrive \(format 99, this one reads 2 and 3\)"),
-        (spoil("config.json", "[]"), "config.json: the checkpoint's config must be a table"),
+        (newer, r"state.json: written by another version of daydrive \(format 99; this one reads 2 and 3\)"),
+        (spoil("config.json", "[]"), "config.json: the checkpoint's config must be an object"),
         (spoil("model.safetensors", None), "model.safetensors: not a complete safetensors file"),
         (lambda folder: (folder / "model.safetensors").unlink(), "holds no model.safetensors"),
         (lambda folder: (folder / "config.json").unlink(), "config.json can't be read"),

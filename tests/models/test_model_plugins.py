@@ -62,8 +62,12 @@ def test_it_is_found_built_and_its_settings_are_checked(installed: Path) -> None
 FAULTS = {
     "it can't be imported": ("from typing", "import nowhere\nfrom typing", r"failed \(ModuleNotFoundError"),
     "there is no such class": ("class Still(", "class Other(", r"failed \(AttributeError"),
-    "it has no settings": ("    config_class = Settings\n", "", "its 'config_class' is no subclass of"),
-    "its settings are none": ("class Settings(ModelConfig)", "class Settings", "its 'config_class' is no subclass of"),
+    "it has no settings": ("    config_class = Settings\n", "", "its 'config_class' is not a subclass of"),
+    "its settings are none": (
+        "class Settings(ModelConfig)",
+        "class Settings",
+        "its 'config_class' is not a subclass of",
+    ),
 }
 
 

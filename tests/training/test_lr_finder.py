@@ -248,7 +248,7 @@ def test_ctrl_c_keeps_what_there_is(
         (["--steps", "19"], r"--steps 19: .*20 or more"),
         (["--part", "encodr"], r"--part encodr: .*did you mean 'encoder'"),
         (["--part", "encoder", "--per-part"], r"leave out --part encoder, or --per-part"),
-        (["--output", "/proc/daydrive"], r"the output folder /proc/daydrive can't be written"),
+        (["--output", "/proc/daydrive"], r"the output folder /proc/daydrive cannot be written"),
         (["--output", "file"], r"the output folder file is a file"),
         (["--output", "run"], r"the output folder run holds a training"),
         (["--config", "none.yaml"], r"there is no config file none.yaml"),

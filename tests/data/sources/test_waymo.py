@@ -176,7 +176,10 @@ def huge(data: bytes) -> bytes:
         (changed(image=["text"] * 20), "s.parquet, row 0: the image of the frame 0 is empty"),
         (changed(image=images(7, b"\x89PNG")), "row 7: of the frame 700000 is not a supported image"),
         (changed(image=images(7, SMALL[:200])), "row 7: the image of the frame 700000 is a damaged JPEG"),
-        (changed(image=images(7, huge(SMALL))), "the image of the frame 700000 is 60000x60000, more than the maximum of 100 million pixels"),
+        (
+            changed(image=images(7, huge(SMALL))),
+            "the image of the frame 700000 is 60000x60000, more than the maximum of 100 million pixels",
+        ),
         (lambda root: write_waymo(root / "training", "a", TRUTH, (8, 8)), "has both camera_image/ and training/"),
         (
             lambda root: [os.rename(root / IMAGES, root / "s.tfrecord"), (root / POSES).unlink()],

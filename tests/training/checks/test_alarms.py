@@ -132,9 +132,9 @@ def test_a_resumed_training_raises_the_same_alarms_and_none_twice() -> None:
 
 
 def test_a_damaged_state_is_said_to_be_one() -> None:
-    with pytest.raises(UserError, match="'alarms' are not the state of a training"):
+    with pytest.raises(UserError, match="'alarms' are not a training state"):
         AlarmMonitor(HEALTHY, 850, 1200, {"rised": {}})
-    with pytest.raises(UserError, match="'alarms' are not the state of a training"):
+    with pytest.raises(UserError, match="'alarms' are not a training state"):
         AlarmMonitor(HEALTHY, 850, 1200, {"losses": [1.0]})
 
 

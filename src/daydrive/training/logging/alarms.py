@@ -106,7 +106,7 @@ class AlarmMonitor:
             self._history = AlarmHistory(**(state or {}))
             self._history.losses = [(step, loss) for step, loss in self._history.losses]
         except (TypeError, ValueError) as error:
-            raise UserError(f"the checkpoint's 'alarms' are not the state of a training ({error})") from None
+            raise UserError(f"the checkpoint's 'alarms' are not a training state ({error})") from None
         self._workers_started = False
 
     def observe(self, step: int, metrics: dict[str, float]) -> list[Alarm]:
