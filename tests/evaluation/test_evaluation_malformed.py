@@ -106,7 +106,7 @@ def newer(folder: Path) -> None:
     [
         (numbered(broken), "model.safetensors: '.*' holds numbers that are not finite"),
         (numbered(lambda _: {"conv.weight": torch.zeros(3)}), "model.safetensors: weights of another model: '.*' is"),
-        (newer, r"state.json: written by another daydrive \(format 99, this one reads 2\)"),
+        (newer, r"state.json: written by another daydrive \(format 99, this one reads 2 and 3\)"),
         (spoil("config.json", "[]"), "config.json: the checkpoint's config must be a table"),
         (spoil("model.safetensors", None), "model.safetensors: not a whole safetensors file"),
         (lambda folder: (folder / "model.safetensors").unlink(), "holds no model.safetensors"),

@@ -154,6 +154,19 @@ def make_room(words: list[str], folder: Path) -> None:
             shutil.rmtree(folder / ("data/processed" if option == "--dataset" else "") / name, ignore_errors=True)
 
 
+def run_here(words: list[str], patch: pytest.MonkeyPatch) -> None:
+    """A command of daydrive's, in this process."""
+    assert words[0] in ("python", "daydrive"), words
+    patch.setattr(sys, "argv", words[1:] if words[0] == "python" else words)
+    with pytest.raises(SystemExit) as ended:
+        if words[0] == "python":
+            runpy.run_path(words[1], run_name="__main__")
+        else:
+            cli.main()
+    findings = (1, 3) if words[:3] == ["daydrive", "data", "doctor"] else ()
+    assert (ended.value.code or 0) in (0, *findings), shlex.join(words)
+
+
 def started(words: list[str], folder: Path) -> subprocess.Popen[str]:
     """torch.compile hands everything back as it was; tests/training/test_engine.py compiles, which takes minutes."""
     programs = {
@@ -175,16 +188,3 @@ def serves(words: list[str], folder: Path) -> None:
     finally:
         process.kill()
         process.communicate()
-
-
-def run_here(words: list[str], patch: pytest.MonkeyPatch) -> None:
-    """A command of daydrive's, in this process."""
-    assert words[0] in ("python", "daydrive"), words
-    patch.setattr(sys, "argv", words[1:] if words[0] == "python" else words)
-    with pytest.raises(SystemExit) as ended:
-        if words[0] == "python":
-            runpy.run_path(words[1], run_name="__main__")
-        else:
-            cli.main()
-    findings = (1, 3) if words[:3] == ["daydrive", "data", "doctor"] else ()
-    assert (ended.value.code or 0) in (0, *findings), shlex.join(words)

@@ -46,7 +46,7 @@ def test_run_folders_that_cannot_be(refuse: Refuse, tiny_config: Path, here: Pat
         (spoil("state.json", '{"format": 2, "step": 2}'), "state.json: not the state of a training"),
         (
             spoil("state.json", '{"format": 1, "step": 2}'),
-            r"another daydrive \(format 1, this one reads 2\)",
+            r"another daydrive \(format 1, this one reads 2 and 3\)",
         ),
         (spoil("state.json", '{"format": "x", "step": 2}'), "state.json: written by another daydrive"),
         (spoil("config.json", "[]"), "config.json: the checkpoint's config must be"),

@@ -1,4 +1,4 @@
-"""The counterfactual suite distinguishes an oracle, a model that ignores the steering, and one that confuses left and right."""
+"""The counterfactual suite distinguishes an oracle, a model that ignores the steering, and one that mirrors it."""
 
 from __future__ import annotations
 
