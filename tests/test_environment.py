@@ -193,8 +193,8 @@ def test_no_color(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("NO_COLOR", no_color)
-    with DriveProgress([4], [4]):
-        pass
+    with DriveProgress([4], [4]) as progress:
+        progress.say("message", "bold yellow")
     output = "".join(capsys.readouterr())
     assert output and bool(re.search(r"\x1b\[[0-9;]*[34][0-9]", output)) == coloured
 
