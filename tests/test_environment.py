@@ -194,7 +194,7 @@ def test_no_color(
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("NO_COLOR", no_color)
     with DriveProgress([4], [4]) as progress:
-        progress.say("careful", "bold yellow")
+        progress.print_message("careful", "bold yellow")
     output = "".join(capsys.readouterr())
     assert output and bool(re.search(r"\x1b\[[0-9;]*[34][0-9]", output)) == coloured
 
