@@ -239,7 +239,7 @@ def test_the_process_with_the_clip_speaks(broken: Path, tmp_path: Path) -> None:
         def sum(self, values: dict[str, float]) -> dict[str, float]:
             return values | {"1": 1.0}
 
-        def wait(self) -> None:
+        def barrier(self) -> None:
             raise Ended
 
     def fails(rank: int, first: int) -> TrainingFailed:
