@@ -13,8 +13,15 @@ import pytest
 import torch
 
 from daydrive import cli
-from daydrive.benchmarks.data.cpu_time import Meter, cpu_seconds
-from daydrive.benchmarks.data.loader_baselines import FloatBatches, JpegFolder, Shard, has_webdataset, in_torch
+from daydrive.benchmarks.data.loader_baselines import (
+    FloatBatches,
+    JpegFolder,
+    Meter,
+    Shard,
+    cpu_seconds,
+    has_webdataset,
+    in_torch,
+)
 from daydrive.benchmarks.data.suite import TARGETS, _reads
 from daydrive.benchmarks.findings import Findings, outcomes
 from daydrive.data.sampling.clips import ClipIndex, read_clips

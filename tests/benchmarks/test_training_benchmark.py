@@ -19,7 +19,7 @@ from daydrive.benchmarks.findings import Findings, outcomes
 from daydrive.benchmarks.interleaved_timing import QUICK, least, peak_bytes, time_interleaved
 from daydrive.benchmarks.model import energy
 from daydrive.benchmarks.training import benchmark_training, steps, throughput
-from daydrive.benchmarks.training.plain import PlainLoop, newton_schulz
+from daydrive.benchmarks.training.steps import PlainLoop, newton_schulz
 from daydrive.benchmarks.training.suite import sum_up, targets_on
 from daydrive.benchmarks.training.workload import build_workload
 from daydrive.cli import app

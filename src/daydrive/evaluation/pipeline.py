@@ -17,6 +17,15 @@ from daydrive.evaluation.accumulator import MetricAccumulator
 from daydrive.evaluation.clip_selection import choose_clips, evenly
 from daydrive.evaluation.compare import compare, read_evaluation, save_frame_metrics
 from daydrive.evaluation.config import EvaluateConfig
+from daydrive.evaluation.controllability import (
+    TrainingIndex,
+    measure_long_rollouts,
+    road_moments,
+    score_controllability,
+)
+from daydrive.evaluation.controllability.counterfactual import counterfactual
+from daydrive.evaluation.controllability.long_rollout import Snapshots
+from daydrive.evaluation.controllability.training_index import as_json
 from daydrive.evaluation.frechet import FILTERS, Features, choose_reference_clips, find_features
 from daydrive.evaluation.manifest import manifest
 from daydrive.evaluation.metrics.baselines import mean_image
@@ -26,16 +35,54 @@ from daydrive.evaluation.metrics.lpips import find_lpips
 from daydrive.evaluation.metrics.slices import slices
 from daydrive.evaluation.metrics.usable import usable
 from daydrive.evaluation.model_loading import EvaluatedModel, find_model
-from daydrive.evaluation.optional_suites import run_optional_suites
 from daydrive.evaluation.output import check_writable, evaluation_workspace, finite, partial
 from daydrive.evaluation.rollout_cache import bytes_cached, read_cached, worst
 from daydrive.evaluation.runner import Progress, Task, measure, measured_files
 from daydrive.perceptual import Distance
+from daydrive.report import plots
 from daydrive.report.artifacts import bytes_needed, write_images, write_predictions, write_reports
 from daydrive.report.model_card import training_of
-from daydrive.types import Clip
+from daydrive.types import Clip, Rollout
 from daydrive.version import __version__
 from daydrive.workspace import staged_folder
+
+
+def run_optional_suites(
+    config: EvaluateConfig, model: EvaluatedModel, store: Store, folder: Path, shown: Sequence[Rollout]
+) -> dict[str, Any]:
+    """Runs the suites that `config` asks for; returns their entries for `evaluation.json`, writes images to `folder`.
+
+    shown: rollouts for which the nearest training clips are searched.
+    """
+    results: dict[str, Any] = {}
+    rollout_fn, context, skip, seed = model.rollout_fn, model.context, model.frame_skip, config.seed
+    hz = store.clip_hz(skip)
+    if config.counterfactual:
+        results["counterfactual"] = counterfactual(
+            rollout_fn, store.image_size, context, frame_skip=skip, output=folder, seed=seed
+        )
+    if config.controllability:
+        moments = road_moments(store.image_size, context, skip, seed=seed) if store.source == "road" else ()
+        index = TrainingIndex(store)
+        scores = score_controllability(
+            rollout_fn, store, config.split, context=context, frame_skip=skip, seed=seed, moments=moments, index=index
+        )
+        nearest = [match for match in map(index.match_rollout, shown) if match]
+        results["controllability"] = {**scores, "nearest_training_clips": [as_json(match) for match in nearest]}
+        if nearest:
+            rows = [
+                plots.NearestClip(m.rollout.predicted, m.predicted.frames, m.rollout.real, m.predicted.psnr)
+                for m in nearest
+            ]
+            plots.nearest_sheet(folder / "memory.png", rows, hz, store.pixel_aspect)
+    if config.long:
+        snapshots = Snapshots()
+        results["long_dreams"] = measure_long_rollouts(
+            rollout_fn, store, config.split, context, frame_skip=skip, callback=snapshots
+        )
+        plots.long_sheet(folder / "long.png", snapshots.shown, hz, store.pixel_aspect)
+    return results
+
 
 SHOWN_CLIPS = 3
 """Number of clips in the strip of frames and in the video."""

@@ -10,8 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from daydrive.benchmarks.data.cpu_time import QUICK, THOROUGH, Effort, Meter, cpu_seconds
-from daydrive.benchmarks.data.loader_baselines import FloatBatches, JpegFolder, Shard, has_webdataset, in_torch
+from daydrive.benchmarks.data.loader_baselines import (
+    QUICK,
+    THOROUGH,
+    Effort,
+    FloatBatches,
+    JpegFolder,
+    Meter,
+    Shard,
+    cpu_seconds,
+    has_webdataset,
+    in_torch,
+)
 from daydrive.benchmarks.findings import Findings, Target, write
 from daydrive.data.images import decode_all
 from daydrive.data.prepare.prepare import prepare

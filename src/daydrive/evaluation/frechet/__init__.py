@@ -1,8 +1,7 @@
 """Fréchet distances between predicted and real frames, with filter features and with published networks (FID, FVD)."""
 
-from daydrive.evaluation.frechet.accumulator import FrechetAccumulator
+from daydrive.evaluation.frechet.accumulator import FrechetAccumulator, add_reference_clips, choose_reference_clips
 from daydrive.evaluation.frechet.features import FILTERS, Features, find_features
-from daydrive.evaluation.frechet.reference_clips import add_reference_clips, choose_reference_clips
 
 __all__ = [
     "FILTERS",
