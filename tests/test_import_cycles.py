@@ -20,7 +20,7 @@ def cycle_in(imports: Mapping[str, Iterable[str]]) -> list[str]:
 def test_no_module_imports_itself_through_others() -> None:
     grimp = pytest.importorskip("grimp", reason="comes with import-linter, see the extra `dev`")
     graph = grimp.build_graph("daydrive", cache_dir=None)
-    assert len(graph.modules) > 300
+    assert len(graph.modules) > 200
     assert cycle_in({module: graph.find_modules_directly_imported_by(module) for module in graph.modules}) == []
 
 

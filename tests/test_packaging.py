@@ -23,11 +23,12 @@ def test_supported_versions_are_those_that_ci_runs_and_the_readme_states() -> No
     assert {everything, *(one["python"] for one in versions)} == {f"3.{minor}" for minor in supported}
 
     torch = next(entry for entry in PROJECT["dependencies"] if entry.startswith("torch"))
-    lowest = re.fullmatch(r"torch>=([\d.]+)", torch)
-    assert lowest and any(f"torch=={lowest[1]}.*" in str(step) for step in jobs["versions"]["steps"])
+    allowed = re.fullmatch(r"torch>=(2\.\d+),<2\.(\d+)", torch)
+    assert allowed and any(f"torch=={allowed[1]}.*" in str(step) for step in jobs["versions"]["steps"])
+    highest = f"2.{int(allowed[2]) - 1}"
     for page in ("README.md", "docs/index.md"):
         text = (REPO / page).read_text()
-        assert f"Python 3.{supported[0]} to 3.{supported[-1]}" in text and f"PyTorch {lowest[1]} or newer" in text
+        assert f"Python 3.{supported[0]} to 3.{supported[-1]}" in text and f"PyTorch {allowed[1]} to {highest}" in text
 
 
 def test_the_workflow_runs_what_has_to_pass() -> None:

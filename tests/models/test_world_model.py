@@ -5,11 +5,11 @@ import torch
 
 from daydrive.errors import UserError
 from daydrive.models import build_world_model
-from daydrive.models.texture import memory
+from daydrive.models.texture import texture_memory
 from daydrive.models.texture.config import DecoderConfig, DynamicsConfig, EncoderConfig, TextureConfig
-from daydrive.models.texture.memory import Motion, render, sample, warp
 from daydrive.models.texture.model import TextureWorldModel
 from daydrive.models.texture.sizes import stage_sizes
+from daydrive.models.texture.texture_memory import Motion, render, sample, warp
 
 TINY = TextureConfig(
     latent_dim=8,
@@ -182,22 +182,22 @@ def motion(dx: float, dy: float, mask: float = 0.0, content: float = 0.0) -> Mot
 
 def test_a_flow_of_whole_pixels_moves_the_image_exactly() -> None:
     x = image()
-    moved = render(warp(memory.init(x), motion(3, -1)))
+    moved = render(warp(texture_memory.init(x), motion(3, -1)))
     assert torch.allclose(moved[..., 1:, :-3], x[..., :-1, 3:], atol=1e-5)
 
 
 def test_half_steps_add_up_without_blur() -> None:
     x = image()
-    texture = memory.init(x)
+    texture = texture_memory.init(x)
     for _ in range(4):
         texture = warp(texture, motion(0.5, 0))
     assert torch.allclose(render(texture)[..., :-3], x[..., 2:-1], atol=1e-4)
 
 
 def test_paint_covers_what_moves() -> None:
-    texture = warp(memory.init(image()), motion(0, 0, mask=1.0, content=0.25))
+    texture = warp(texture_memory.init(image()), motion(0, 0, mask=1.0, content=0.25))
     assert torch.allclose(render(texture), torch.full((1, 3, 12, 16), 0.25))
-    half = warp(memory.init(image()), motion(0, 0, mask=0.5, content=0.25))
+    half = warp(texture_memory.init(image()), motion(0, 0, mask=0.5, content=0.25))
     assert torch.allclose(render(half), 0.5 * image() + 0.125, atol=1e-5)
 
 

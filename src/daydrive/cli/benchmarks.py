@@ -57,7 +57,7 @@ def benchmark(
     from daydrive.benchmarks.findings import table
     from daydrive.benchmarks.model import benchmark_model
     from daydrive.benchmarks.plot import draw
-    from daydrive.benchmarks.tables import tables
+    from daydrive.benchmarks.summary_tables import tables
 
     if suite not in SUITES:
         raise UserError(f"there is no benchmark '{suite}' among {', '.join(SUITES)}{did_you_mean(suite, SUITES)}")

@@ -24,7 +24,7 @@ def list_sources() -> None:
     """
     from rich.console import Console
 
-    from daydrive.cli.tables import print_sources
+    from daydrive.cli.store_tables import print_sources
 
     print_sources(Console(highlight=False))
 
@@ -42,7 +42,7 @@ def info(
 
     from rich.console import Console
 
-    from daydrive.cli.tables import print_summary
+    from daydrive.cli.store_tables import print_summary
     from daydrive.data.quality.summary import summarize
     from daydrive.data.store.store import Store
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from daydrive.models.interface import GradientCheckpointing
 from daydrive.models.texture.config import TextureConfig
 from daydrive.models.texture.layers import ChannelNorm, ResidualBlock, Upsample
-from daydrive.models.texture.memory import Motion
 from daydrive.models.texture.sizes import StageSizes
+from daydrive.models.texture.texture_memory import Motion
 
 FLOW_SCALE = 8.0
 """Flow in pixels for an output of 1, so that weights of usual size can represent the motion in a drive."""

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from daydrive.config import ModelConfig
 from daydrive.models.interface import MotionFields, Unit, WorldModel, WorldModelOutput
-from daydrive.models.texture import memory
+from daydrive.models.texture import texture_memory
 from daydrive.models.texture.config import TextureConfig
 from daydrive.models.texture.decoder import Decoder
 from daydrive.models.texture.dynamics import Dynamics, DynamicsStep, Hidden
 from daydrive.models.texture.encoder import HISTORY, Encoder, Encoding
-from daydrive.models.texture.memory import Motion, Texture
 from daydrive.models.texture.sizes import stage_sizes
+from daydrive.models.texture.texture_memory import Motion, Texture
 
 FORMAT_2_NAMES = {
     "enter": "in_proj",
@@ -83,7 +83,7 @@ class TextureWorldModel(WorldModel):
         for t in range(min(HISTORY - 1, last), last):
             encoding = self.encoder(_window(images, t))
             hidden = self.dynamics(encoding.latent, actions[:, t], hidden).hidden
-        return TextureState(_window(images, last), hidden, memory.init(images[:, last]), None, None)
+        return TextureState(_window(images, last), hidden, texture_memory.init(images[:, last]), None, None)
 
     def step(
         self, state: TextureState, action: Tensor, generator: torch.Generator | None = None
@@ -144,8 +144,8 @@ class TextureWorldModel(WorldModel):
         step: DynamicsStep = self.dynamics(encoding.latent, action, state.hidden)
         features = [None if i is None else encoding.features[i] for i in self._skips]
         motion = self.decoder.motion(step.latent, step.features, features, step.condition)
-        texture = self.checkpointed(memory.warp, state.texture, motion)
-        images = torch.cat([state.images[:, 1:], self.checkpointed(memory.render, texture)[:, None]], dim=1)
+        texture = self.checkpointed(texture_memory.warp, state.texture, motion)
+        images = torch.cat([state.images[:, 1:], self.checkpointed(texture_memory.render, texture)[:, None]], dim=1)
         return TextureState(images, step.hidden, texture, step.latent, motion)
 
     def _latents(self, images: Tensor, frames: Sequence[int], known: dict[int, Tensor]) -> Tensor:
