@@ -271,7 +271,7 @@ def test_it_goes_through_the_report(finished: Path, road_store: Path, tmp_path: 
 def test_rollout_views_work_for_every_model(finished: Path, road_store: Path, refuse: Refuse) -> None:
     architecture, model = architecture_of(finished), checkpoint.load(finished).model
     arguments = ["--checkpoint", str(finished), "--data-root", str(road_store), "--horizon", "2", "--device", "cpu"]
-    for kind in ("rollout", "fan", "error", "sheet"):
+    for kind in ("rollout", "steering-sweep", "error", "sheet"):
         app(["visualize", kind, *arguments, "--output", f"{kind}.png"], standalone_mode=False)
         assert Path(f"{kind}.png").is_file()
     assert isinstance(model, HasMotion) == isinstance(model, HasLatents) == (architecture == "texture")
