@@ -137,7 +137,7 @@ PROBES: dict[str, Probe] = {
     ),
     "data.frame_skip": gives(frames_apart, {"1": [1], "2": [2]}, WHOLE_CLIPS),
     "data.filter": gives(
-        plan(lambda p: len(p.setup.clips)),
+        plan(lambda p: len(p.context.clips)),
         {"frame >= 0": CLIPS, "frame < 12": 14, "frame > 9 and gear < 2": 18},
         WHOLE_CLIPS,
     ),
