@@ -243,7 +243,7 @@ def test_another_architectures_run_does_not_go_on(finished: Path, road_store: Pa
 def test_a_dry_run_trains_nothing(finished: Path, road_store: Path, tmp_path: Path, capsys: Any) -> None:
     arguments = ["train", "--config", str(config_beside(finished)), "--data-root", str(road_store), "--device", "cpu"]
     app([*arguments, "--run-dir", str(tmp_path / "run"), "--dry-run"], standalone_mode=False)
-    assert "forward and backward of 2 clips" in capsys.readouterr().out
+    assert "forward and backward pass of 2 clips" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
 
 
@@ -301,7 +301,7 @@ def test_settings_of_another_architecture_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"did you mean 'model\.recurrent_dim'\?"):
         parse_config({"model": {"type": "rssm", "recurrent_dims": 8}})
     file.write_text("model:\n  image_size: [64, 64]\n  type: rsm\n")
-    with pytest.raises(UserError, match=r"a\.yaml:3: .*no model architecture 'rsm'; did you mean 'rssm'\?"):
+    with pytest.raises(UserError, match=r"a\.yaml:3: .*unknown model architecture 'rsm'; did you mean 'rssm'\?"):
         load_config(file)
     with pytest.raises(UserError, match=r"'model\.type': input should be a valid string"):
         parse_config({"model": {"type": 3}})

@@ -109,7 +109,7 @@ def test_an_empty_validation_split(refuse: Refuse, tmp_path: Path, tiny_config: 
         ("data.augmentation.brightnes=0.1", "unknown key 'data.augmentation.brightnes'; did you mean .*brightness'"),
         ("data.balance.mode=weigh", "'data.balance.mode'.*'weight'"),
         ("data.balance.strength=2", "'data.balance.strength'.*less than or equal to 1"),
-        ("data.curriculum.by=steerin", "no column of numbers 'steerin'; did you mean 'steering'"),
+        ("data.curriculum.by=steerin", "no numeric column 'steerin'; did you mean 'steering'"),
         ("data.curriculum.phases=1", "'data.curriculum.phases'.*greater than or equal to 2"),
         ("data.curriculum.phases=5000", "5000"),
         ("data.num_workers=-1", "'data.num_workers'.*greater than or equal to 0"),
