@@ -42,7 +42,7 @@ from helpers.refusals import Refuse, check_sentence
         (["prepare-dataset", "--dataset", "udacity"], "needs --data-root"),
         (["prepare-dataset", "--dataset", "folder", "--data-root", "nowhere"], "data root nowhere does not exist"),
         (["train", "--config", "nowhere.yaml"], "there is no config file nowhere.yaml"),
-        (["train", "--config", "."], r"\. cannot be read as text"),
+        (["train", "--config", "."], r"\. cannot be read: it is a folder"),
         (["demo", "--config", "nowhere.yaml"], "there is no config file nowhere.yaml"),
         (["demo", "--config", str(REPO / "configs/training/demo.yaml"), "--folder", __file__], "is a file"),
         (["fetch-weights", "vgg19"], "did you mean 'vgg16'"),

@@ -194,7 +194,7 @@ class TestCommand:
             (["data.sequence_length=40"], "no drive long enough for clips of 40 frames"),
             (["data.augmentation.mirrors=1"], "unknown key 'data.augmentation.mirrors'; did you mean"),
             (["data.augmentation.mirror=2"], "data.augmentation.mirror"),
-            (["data.augmentation.crop_scale=[0.9,0.5]"], "0 < from <= to <= 1"),
+            (["data.augmentation.crop_scale=[0.9,0.5]"], "0 < smallest <= largest <= 1"),
         ],
     )
     def test_bad_input_is_one_sentence(

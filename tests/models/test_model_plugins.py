@@ -88,7 +88,9 @@ def test_what_is_no_model_is_refused(installed: Path) -> None:
 
 def test_names_that_are_taken_are_refused(installed: Path) -> None:
     package(installed, MODEL, entry="rssm = still_model:Still")
-    with pytest.raises(UserError, match="registers a model architecture 'rssm', and daydrive has one of that name"):
+    with pytest.raises(
+        UserError, match="registers a model architecture 'rssm', which is the name of one of daydrive's own"
+    ):
         parse_config({"model": {"type": "rssm"}})
 
 

@@ -213,4 +213,4 @@ def test_a_step_that_the_processes_cannot_share_is_refused(config: Path, road_st
     )
     said = finish(process)
     assert process.returncode != 0
-    assert "a step of this run takes 3 clips, which 2 processes with training.batch_size = 3 can't share" in said
+    assert "a step of this run has 3 clips, which 2 processes with training.batch_size = 3 cannot divide evenly" in said

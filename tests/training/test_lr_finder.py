@@ -245,7 +245,7 @@ def test_ctrl_c_keeps_what_there_is(
         (["--max-lr", "nan"], r"--max-lr nan: .*above 0"),
         (["--max-lr", "inf"], r"--max-lr inf: .*above 0"),
         (["--min-lr", "tiny"], r"'--min-lr'.*number"),
-        (["--steps", "19"], r"--steps 19: .*20 or more"),
+        (["--steps", "19"], r"--steps 19: .*at least 20 are needed"),
         (["--part", "encodr"], r"--part encodr: .*did you mean 'encoder'"),
         (["--part", "encoder", "--per-part"], r"leave out --part encoder, or --per-part"),
         (["--output", "/proc/daydrive"], r"the output folder /proc/daydrive cannot be written"),
