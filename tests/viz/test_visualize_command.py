@@ -117,7 +117,7 @@ def test_invalid_input(
     refuse("visualize", "rollout", *road, "--output", "folder.png", said="is a folder; name a file in it")
     refuse("visualize", "rollout", *road, "--output", "file/a.png", said="folder of --output file is a file")
     refuse("visualize", "rollout", "--checkpoint", "x", *road[2:], *to, said="there is no checkpoint x")
-    refuse("visualize", "motion", "--checkpoint", road_store, *road[2:], *to, said="is no checkpoint")
+    refuse("visualize", "motion", "--checkpoint", road_store, *road[2:], *to, said="is not a checkpoint")
     for kind in ("rollout", "motion", "steering-sweep"):
         refuse("visualize", kind, *model, "--data-root", small_store, *to, said="expects images of 64x64 and the store")
     refuse("visualize", "error", *road, *to, "--split", "tset", said="did you mean 'test'")
