@@ -164,7 +164,11 @@ def test_changed_settings_are_listed_and_dangerous_ones_refused(
     settings = ["training.max_steps=8", "loss.pred_weight=2.0", "logging.log_interval=1"]
     assert run_training(config, road_store, run, *settings, resume=True, allow_change=True) == 0
     said = capsys.readouterr().out
-    for change in ("max_steps was 4 and is now 8", "pred_weight was 1.0 and is now 2.0", "log_interval was 3 and is now 1"):
+    for change in (
+        "max_steps was 4 and is now 8",
+        "pred_weight was 1.0 and is now 2.0",
+        "log_interval was 3 and is now 1",
+    ):
         assert change in said
     assert [line["step"] for line in logged(run) if "train/loss" in line] == [3, 4, 5, 6, 7, 8]
 
