@@ -51,7 +51,7 @@ class Clips(Dataset[tuple[Tensor, Tensor]]):
         """store: a Store, or its path or URL. length: number of frames T of a clip, `frame_skip` apart. where: an SQL
         condition on columns of the store and names of actions that all frames of a clip satisfy.
 
-        Raises UserError if the store can't be read or the split has no clip of this length.
+        Raises UserError if the store cannot be read or the split has no clip of this length.
         """
         self.store = store if isinstance(store, Store) else Store.open(store)
         self._index = ClipIndex(self.store, split, length, frame_skip, where=where)
@@ -81,7 +81,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> WorldModel:
         >>> model.context_frames, model.image_size, model.training
         (4, (64, 64), False)
 
-    Raises UserError if there is no checkpoint or if it can't be read.
+    Raises UserError if there is no checkpoint or if it cannot be read.
     """
     model = checkpoint.load(Path(path), device).model
     assert isinstance(model, WorldModel)

@@ -162,7 +162,7 @@ def test_energy_is_of_whole_packages_and_counters_wrap(tmp_path: Path, monkeypat
     assert measured.joules == pytest.approx(0.2 + 0.3) and measured.source.startswith("RAPL, 2 packages")
     first.unlink()
     first.mkdir()
-    assert "intel-rapl:0/energy_uj can't be read" in energy.energy_of(list, 0, CPU).reason
+    assert "intel-rapl:0/energy_uj cannot be read" in energy.energy_of(list, 0, CPU).reason
 
 
 def test_the_model_suite_measures_everything(trained: Path, road_store: Path, tmp_path: Path) -> None:

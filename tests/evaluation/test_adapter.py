@@ -91,7 +91,7 @@ def test_a_file_may_import_its_neighbours(tmp_path: Path) -> None:
         ("mine.txt:load", "must be FILE.py:NAME"),
         ("nowhere.py:load", "the adapter 'nowhere.py:load': there is no file nowhere.py"),
         ("mine.py:lod", "the file has no function 'lod'; did you mean 'load'?"),
-        ("mine.py:broken", r"failed \(RuntimeError: no weights here\); --debug shows where"),
+        ("mine.py:broken", r"failed \(RuntimeError: no weights here\); --debug shows the traceback"),
         ("mine.py:told", "weights of another size"),
         ("mine.py:stepless", "returns a Stepless without 'step'; it needs context, reset, step"),
         ("mine.py:blind", "has context 0; it must be an integer of at least 1 frame"),

@@ -167,8 +167,8 @@ def doctor(
         save_diagnosis(opened.path, report)
     except OSError as error:
         if output is None:
-            raise UserError(f"the store {store} can't be written ({error.strerror}); name another --output") from error
-        print(f"{store} can't be written ({error.strerror}), so training will not warn about these findings")
+            raise UserError(f"the store {store} cannot be written ({error.strerror}); name another --output") from error
+        print(f"{store} cannot be written ({error.strerror}), so training will not warn about these findings")
     write_text(folder / "doctor.html", diagnosis_page(opened, found))
     result = f"{len(found)} findings, most severe: {report['worst']}" if found else "nothing was found"
     print(f"{store}: {opened.rows} frames of {len(opened.drives)} drives, {result}; see {folder / 'doctor.html'}")

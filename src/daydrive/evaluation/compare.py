@@ -45,7 +45,7 @@ def read_evaluation(
             metrics = {_current(name): np.asarray(data[name], dtype=np.float64) for name in data.files}
         shapes = {metrics[name].shape for name in ("psnr", "ssim", *BASELINES)}
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"--compare {folder}: {file} can't be read ({error})") from None
+        raise UserError(f"--compare {folder}: {file} cannot be read ({error})") from None
     if shapes != {shape}:
         found = ", ".join(str(shape) for shape in sorted(shapes))
         raise UserError(f"--compare {folder}: {file} has metrics of shape {found}, not {shape}")

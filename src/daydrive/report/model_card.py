@@ -58,7 +58,7 @@ class Training(NamedTuple):
 
 def training_of(weights: Path | None) -> Training | None:
     """Reads the details of a training; None if `weights` is not the file of a daydrive checkpoint. UserError if it
-    can't be read."""
+    cannot be read."""
     if weights is None or not all((weights.parent / name).is_file() for name in FILES):
         return None
     folder = weights.parent

@@ -203,10 +203,10 @@ def test_files_that_hold_no_weights(refuse: Refuse, here: Path) -> None:
     published(here / "other.pth")
     evaluate = ("evaluate", "--checkpoint", "run", "--data-root", "store", "--output", "out")
     refuse(*evaluate, "--fid-weights", "no.pth", said="--fid-weights no.pth: there is no such file")
-    refuse(*evaluate, "--fid-weights", "noise.pth", said="--fid-weights noise.pth: can't be read as weights")
-    refuse(*evaluate, "--fvd-weights", "noise.safetensors", said="--fvd-weights noise.safetensors: can't be read")
+    refuse(*evaluate, "--fid-weights", "noise.pth", said="--fid-weights noise.pth: cannot be read as weights")
+    refuse(*evaluate, "--fvd-weights", "noise.safetensors", said="--fvd-weights noise.safetensors: cannot be read")
     refuse(*evaluate, "--fvd-weights", "list.pth", said="list.pth: must contain a state dict, not a list")
-    refuse(*evaluate, "--fid-weights", "planted.pth", said="planted.pth: can't be read as weights")
+    refuse(*evaluate, "--fid-weights", "planted.pth", said="planted.pth: cannot be read as weights")
     assert not (here / "planted").exists(), "no code in a file is run"
     message = r"--fvd-weights other.pth: not the weights of FVD's I3D: 'Conv3d_1a_7x7.conv3d.weight' is missing"
     refuse(*evaluate, "--fvd-weights", "other.pth", said=message)

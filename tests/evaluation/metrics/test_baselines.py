@@ -193,7 +193,7 @@ def test_what_cannot_be_compared_is_refused_with_the_line(store: Store, tmp_path
         assert not (tmp_path / "out").exists()
         shutil.rmtree(elsewhere, ignore_errors=True)
 
-    refused("the evaluation .*other/evaluation.json can't be read")
+    refused("the evaluation .*other/evaluation.json cannot be read")
     for line, value in (("image_size", [64, 64]), ("store", "another"), ("clips", "12, sha256 0"), ("hz", 20.0)):
         shutil.copytree(tmp_path / "copier", elsewhere)
         edit(elsewhere, **{line: value})
@@ -202,7 +202,7 @@ def test_what_cannot_be_compared_is_refused_with_the_line(store: Store, tmp_path
     refused("its horizon is 6, not 4", horizon=4)
     shutil.copytree(tmp_path / "copier", elsewhere)
     (elsewhere / "frame_metrics.npz").write_bytes(b"PK")
-    refused("frame_metrics.npz can't be read")
+    refused("frame_metrics.npz cannot be read")
     shutil.copytree(tmp_path / "copier", elsewhere)
     (elsewhere / "evaluation.json").write_text("{}")
     refused("has no manifest; evaluate that checkpoint again")

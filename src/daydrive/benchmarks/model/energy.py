@@ -39,7 +39,7 @@ def _of_processor(run: Callable[[], object], seconds: float) -> Energy:
         after = [int(file.read_text()) for file in packages]
         wraps = [int((file.parent / "max_energy_range_uj").read_text()) for file in packages]
     except OSError as error:
-        return Energy(None, reason=f"the energy counter {error.filename} can't be read: {error.strerror}")
+        return Energy(None, reason=f"the energy counter {error.filename} cannot be read: {error.strerror}")
     used = sum((b - a) % (wrap + 1) for a, b, wrap in zip(before, after, wraps, strict=True))
     return Energy(used / 1e6 / runs, f"RAPL, {len(packages)} packages, all processes included")
 

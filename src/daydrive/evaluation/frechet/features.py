@@ -62,7 +62,7 @@ def _read(file: Path, option: str) -> Mapping[str, object]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
         raise UserError(
-            f"{option} {file}: can't be read as weights; a safetensors file or a state dict of torch.save is needed"
+            f"{option} {file}: cannot be read as weights; a safetensors file or a state dict of torch.save is needed"
         ) from None
     if not isinstance(state, Mapping):
         raise UserError(f"{option} {file}: must contain a state dict, not a {type(state).__name__}")

@@ -16,7 +16,7 @@ STILL, MOVING = (".png",), (".png", ".mp4", ".gif")
 
 
 def check_output(output: Path, kind: str, fits: tuple[str, ...]) -> None:
-    """Raise UserError if `output` has a suffix that is not in `fits` or can't be written; creates nothing."""
+    """Raise UserError if `output` has a suffix that is not in `fits` or cannot be written; creates nothing."""
     if output.suffix.lower() not in fits:
         *others, last = fits
         message = f"{', '.join(others)} or {last}" if others else last
