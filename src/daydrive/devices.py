@@ -1,4 +1,4 @@
-"""Choice of the device, and its memory."""
+"""Choice of the device, what it computes in, and its memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import psutil
 import torch
 
 from daydrive.errors import UserError
+from daydrive.processor import bfloat16_feature
 
 
 def find_device(name: str) -> torch.device:
@@ -27,11 +28,12 @@ def find_device(name: str) -> torch.device:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes bfloat16 natively. A CPU with only AVX2 emulates it: a convolution takes eleven times
-    as long as in float32."""
+    """Whether the device multiplies bfloat16 itself. oneDNN emulates it on other CPUs and says that it is supported: a
+    convolution then takes three times (AVX-512) to eleven times (AVX2) as long as in float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    supported = torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return supported and bfloat16_feature() is not None
 
 
 def memory_used(device: torch.device) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from daydrive import processor
 from daydrive.config import load_config
 from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
@@ -104,10 +105,13 @@ def test_an_overflow_in_float16_skips_the_step_and_lowers_the_scale(tiny_config:
 
 def test_bfloat16_where_the_device_has_it(tiny_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = load_config(tiny_config).training
-    for native, expected in ((True, torch.bfloat16), (False, None)):
-        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda native=native: native)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    for features, expected in (({"avx2", "avx512f"}, None), ({"avx512f", "avx512_bf16"}, torch.bfloat16)):
+        monkeypatch.setattr(processor, "processor_features", lambda features=features: frozenset(features))
         assert mixed_dtype(training, CPU) == expected
         assert mixed_dtype(training.model_copy(update={"amp_dtype": "bfloat16"}), CPU) == torch.bfloat16
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    assert mixed_dtype(training, CPU) is None, "a processor that PyTorch was not built for"
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     assert mixed_dtype(training, torch.device("cuda")) == torch.float16
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)

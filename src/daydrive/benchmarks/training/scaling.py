@@ -13,7 +13,7 @@ from daydrive.benchmarks.training.workload import Workload
 from daydrive.config import as_tree
 from daydrive.errors import UserError
 from daydrive.files import read_json, write_json
-from daydrive.machine import processors
+from daydrive.processor import processors
 
 TIMEOUT = 1800
 """Seconds."""

@@ -22,7 +22,7 @@ from daydrive.config import Config
 from daydrive.data.sampling.clips import ClipIndex, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.machine import processors
+from daydrive.processor import processors
 from daydrive.training.checks import memory, static_checks
 from daydrive.training.checks.static_checks import Check, format_checks
 from daydrive.training.logging.wandb_access import check_wandb
