@@ -31,10 +31,11 @@ def run_demo(
     overrides: Sequence[str] = (),
     drives: int = DRIVES,
     clips: int = CLIPS,
+    processes: str = "1",
 ) -> int:
     """Run the demo and return the exit code; finished steps are skipped, interrupted ones continue.
 
-    overrides: of the config. drives: number to generate; clips: number to evaluate.
+    overrides: of the config. drives: number to generate; clips: number to evaluate. processes: see `count_processes`.
     """
     console = Console(highlight=False, soft_wrap=True)
     started = time.monotonic()
@@ -47,7 +48,8 @@ def run_demo(
     if _finished(run):
         console.print(f"{run} is already trained.")
     else:
-        code = train_run(settings, config_file, data_root, run, torch.device("cpu"), TrainOptions(resume=True))
+        options = TrainOptions(resume=True)
+        code = train_run(settings, config_file, data_root, run, torch.device("cpu"), options, processes)
         if code:
             return code
 
@@ -56,7 +58,7 @@ def run_demo(
     result = _evaluation_of(output, run, data_root)
     if result is None:
         config = EvaluateConfig(clips=clips, counterfactual=True, controllability=True, long=True)
-        result = evaluate(run, data_root, output, config)
+        result = evaluate(run, data_root, output, config, processes=processes)
         write_text(output / "margins.md", margins_markdown(result))
     console.print(margins_table(result))
     console.print(usable_sentence(result))

@@ -1,7 +1,7 @@
 """Processes of a distributed run: their group, collective operations, and ending all of them when one fails.
 
-Uses torch.distributed. Processes are started by torchrun, or by Slurm's srun alone, and find each other by the
-environment variables that those set.
+Uses torch.distributed. Processes are started by torchrun, by Slurm's srun alone or by `local_processes`, and find each
+other by the environment variables that those set.
 """
 
 from __future__ import annotations
@@ -10,18 +10,23 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 from daydrive.errors import UserError
 
+T = TypeVar("T")
+
 FAILED, INTERRUPTED = 2, 130
 POLL_SECONDS = 0.5
+RENDEZVOUS = "DAYDRIVE_RENDEZVOUS"
+"""Environment variable: the address at which processes find each other; default: torchrun's variables."""
 RENDEZVOUS_TIMEOUT = timedelta(minutes=5)
 
 
@@ -63,6 +68,19 @@ class DistributedContext:
         tensor = torch.tensor([value], dtype=torch.float64)
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return float(tensor)
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """The items that this process works on."""
+        return items[self.rank :: self.world_size]
+
+    def gather(self, results: list[T]) -> list[T]:
+        """The results of all processes, in the order of the items that `share` divided; any picklable objects."""
+        if self.world_size == 1:
+            return results
+        gathered: list[list[T]] = [[]] * self.world_size
+        dist.all_gather_object(gathered, results)
+        longest = max(map(len, gathered))
+        return [part[i] for i in range(longest) for part in gathered if i < len(part)]
 
     def broadcast(self, text: str) -> str:
         """The text of rank 0, on every process."""
@@ -112,6 +130,11 @@ def launched_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def processes_of_this_machine() -> int:
+    """The number of processes of this run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def is_first_process() -> bool:
     """Whether this is rank 0, according to torchrun's or Slurm's variables."""
     adopt_slurm(os.environ)
@@ -135,7 +158,9 @@ def process_group(
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" and nccl else "gloo"
-    store, rank, world = next(iter(dist.rendezvous("env://", timeout=RENDEZVOUS_TIMEOUT)))
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    address = os.environ.get(RENDEZVOUS, "env://")
+    store, *_ = next(iter(dist.rendezvous(address, rank, world, timeout=RENDEZVOUS_TIMEOUT)))
     dist.init_process_group(
         backend, store=dist.PrefixStore("group", store), rank=rank, world_size=world, timeout=timeout
     )
@@ -153,7 +178,7 @@ def process_group(
         failure.stop_watching()
         if not failure.report(str(error)):
             raise SystemExit(FAILED) from None
-        if isinstance(error, UserError):
+        if isinstance(error, UserError) and RENDEZVOUS not in os.environ:
             raise UserError(f"{error} (process {rank} of {world})") from error
         if isinstance(error, RuntimeError) and _is_lost_connection(error):
             raise UserError(

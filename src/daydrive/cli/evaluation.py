@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from daydrive.cli.options import Checkpoint, ConfigFile, Device, Overrides, app
+from daydrive.cli.options import Checkpoint, ConfigFile, Device, Overrides, Processes, app
 from daydrive.errors import UserError, did_you_mean
 
 
@@ -41,6 +41,7 @@ def evaluate(
     compare: Annotated[
         list[Path] | None, typer.Option(help="folder of another evaluation of the same clips; repeatable")
     ] = None,
+    processes: Processes = "auto",
     device: Device = "auto",
 ) -> None:
     """Evaluate a model against baselines.
@@ -67,7 +68,16 @@ def evaluate(
     where = find_device(device)
     try:
         with CountProgress(console, "clips") as progress:
-            result = run(checkpoint, data_root, output, config, adapter=adapter, device=where, progress=progress)
+            result = run(
+                checkpoint,
+                data_root,
+                output,
+                config,
+                adapter=adapter,
+                device=where,
+                processes=processes,
+                progress=progress,
+            )
     except KeyboardInterrupt:
         hint = f"; the same command continues from {partial(output)}" if partial(output).is_dir() else ""
         print(f"interrupted{hint}", file=sys.stderr)
@@ -113,6 +123,7 @@ def demo(
     config: ConfigFile = Path("configs/training/demo.yaml"),
     drives: Annotated[int, typer.Option(min=3, help="number of drives to generate")] = 72,
     clips: Annotated[int, typer.Option(min=2, help="number of clips to evaluate")] = 64,
+    processes: Processes = "auto",
     overrides: Overrides = None,
 ) -> None:
     """Run the whole pipeline on a laptop CPU.
@@ -121,4 +132,4 @@ def demo(
     """
     from daydrive.demo import run_demo
 
-    raise typer.Exit(run_demo(folder, data_root, config, overrides or [], drives, clips))
+    raise typer.Exit(run_demo(folder, data_root, config, overrides or [], drives, clips, processes))

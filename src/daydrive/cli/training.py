@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from daydrive.cli.environment import wandb_overrides
-from daydrive.cli.options import ConfigFile, Device, Overrides, app
+from daydrive.cli.options import ConfigFile, Device, Overrides, Processes, app
 
 
 @app.command()
@@ -33,6 +33,7 @@ def train(
         str | None, typer.Option(help="online, offline (to be synchronised later) or disabled")
     ] = None,
     use_dp: Annotated[bool, typer.Option("--use-dp", help="DataParallel over this machine's GPUs")] = False,
+    processes: Processes = "auto",
     device: Device = "auto",
     overrides: Overrides = None,
 ) -> None:
@@ -55,7 +56,8 @@ def train(
     if settings.logging.use_wandb:
         settings = load_config(config, [*wandb_overrides(os.environ), *(overrides or []), *flags])
     train_options = TrainOptions(resume, allow_change, use_dp, dry_run, allow_fatal)
-    raise typer.Exit(train_run(settings, config, data_root, run_dir, find_device(device), train_options))
+    where = find_device(device)
+    raise typer.Exit(train_run(settings, config, data_root, run_dir, where, train_options, processes))
 
 
 @app.command()

@@ -24,7 +24,6 @@ from daydrive.evaluation.controllability import (
     score_controllability,
 )
 from daydrive.evaluation.controllability.counterfactual import counterfactual
-from daydrive.evaluation.controllability.long_rollout import Snapshots
 from daydrive.evaluation.controllability.training_index import as_json
 from daydrive.evaluation.frechet import FILTERS, Features, choose_reference_clips, find_features
 from daydrive.evaluation.manifest import manifest
@@ -38,6 +37,7 @@ from daydrive.evaluation.model_loading import EvaluatedModel, find_model
 from daydrive.evaluation.output import check_writable, evaluation_workspace, finite, partial
 from daydrive.evaluation.rollout_cache import bytes_cached, read_cached, worst
 from daydrive.evaluation.runner import Progress, Task, measure, measured_files
+from daydrive.local_processes import count_processes, local_processes
 from daydrive.perceptual import Distance
 from daydrive.report import plots
 from daydrive.report.artifacts import bytes_needed, write_images, write_predictions, write_reports
@@ -48,39 +48,47 @@ from daydrive.workspace import staged_folder
 
 
 def run_optional_suites(
-    config: EvaluateConfig, model: EvaluatedModel, store: Store, folder: Path, shown: Sequence[Rollout]
+    config: EvaluateConfig,
+    model: EvaluatedModel,
+    store: Store,
+    dist: DistributedContext,
+    folder: Path | None,
+    shown: Sequence[Rollout],
 ) -> dict[str, Any]:
-    """Runs the suites that `config` asks for; returns their entries for `evaluation.json`, writes images to `folder`.
+    """Runs the suites that `config` asks for, with the processes of `dist`; returns their entries for
+    `evaluation.json`.
 
-    shown: rollouts for which the nearest training clips are searched.
+    folder: of the images, None in the processes that write none. shown: rollouts for which the nearest training clips
+    are searched.
     """
     results: dict[str, Any] = {}
     rollout_fn, context, skip, seed = model.rollout_fn, model.context, model.frame_skip, config.seed
     hz = store.clip_hz(skip)
     if config.counterfactual:
         results["counterfactual"] = counterfactual(
-            rollout_fn, store.image_size, context, frame_skip=skip, output=folder, seed=seed
+            rollout_fn, store.image_size, context, frame_skip=skip, output=folder, seed=seed, dist=dist
         )
     if config.controllability:
-        moments = road_moments(store.image_size, context, skip, seed=seed) if store.source == "road" else ()
+        moments = road_moments(store.image_size, context, skip, seed=seed, dist=dist) if store.source == "road" else ()
         index = TrainingIndex(store)
         scores = score_controllability(
-            rollout_fn, store, config.split, context=context, frame_skip=skip, seed=seed, moments=moments, index=index
-        )
+            rollout_fn, store, config.split, context=context, frame_skip=skip, seed=seed, moments=moments, index=index,
+            dist=dist,
+        )  # fmt: skip
         nearest = [match for match in map(index.match_rollout, shown) if match]
         results["controllability"] = {**scores, "nearest_training_clips": [as_json(match) for match in nearest]}
-        if nearest:
+        if nearest and folder is not None:
             rows = [
                 plots.NearestClip(m.rollout.predicted, m.predicted.frames, m.rollout.real, m.predicted.psnr)
                 for m in nearest
             ]
             plots.nearest_sheet(folder / "memory.png", rows, hz, store.pixel_aspect)
     if config.long:
-        snapshots = Snapshots()
-        results["long_dreams"] = measure_long_rollouts(
-            rollout_fn, store, config.split, context, frame_skip=skip, callback=snapshots
+        results["long_dreams"], snapshots = measure_long_rollouts(
+            rollout_fn, store, config.split, context, frame_skip=skip, dist=dist
         )
-        plots.long_sheet(folder / "long.png", snapshots.shown, hz, store.pixel_aspect)
+        if folder is not None:
+            plots.long_sheet(folder / "long.png", snapshots, hz, store.pixel_aspect)
     return results
 
 
@@ -124,23 +132,40 @@ def evaluate(
     *,
     adapter: str | None = None,
     device: torch.device | str = "cpu",
+    processes: str = "1",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Evaluates a checkpoint on a store and writes the folder `output`; returns the contents of `evaluation.json`.
 
     checkpoint: a run folder, a checkpoint folder or its model file; with `adapter` (`FILE.py:NAME`, see `load_adapter`)
     the path passed to the adapter. data_root: a prepared store. config: by default `EvaluateConfig()`.
-    Processes started by torchrun share the clips: rank 0 writes the output, the others return an empty dictionary. An
-    interrupted evaluation can be resumed, see `evaluation_workspace`.
+    Processes started by torchrun share the work: rank 0 writes the output, the others return an empty dictionary.
+    processes: how many of this machine share it, see `count_processes`. An interrupted evaluation can be resumed, see
+    `evaluation_workspace`.
     Raises UserError for incompatible arguments before anything is computed or written.
     """
-    config, output = config or EvaluateConfig(), Path(output)
-    with process_group(torch.device(device), timeout=TIMEOUT) as dist:
+    config, device = config or EvaluateConfig(), torch.device(device)
+    arguments = (Path(checkpoint), Path(data_root), Path(output), config, adapter, device)
+    with local_processes(count_processes(processes, device), _evaluate, *arguments):
+        return _evaluate(*arguments, progress=progress)
+
+
+def _evaluate(
+    checkpoint: Path,
+    data_root: Path,
+    output: Path,
+    config: EvaluateConfig,
+    adapter: str | None,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The share of one process."""
+    with process_group(device, timeout=TIMEOUT) as dist:
         check_writable(output)
         features = find_features(config.fid_weights, config.fvd_weights, dist.device)
         store = Store.open(data_root)
         networks = Networks(features, *find_lpips(config.lpips, config.lpips_weights, store.image_size))
-        model = find_model(Path(checkpoint), adapter, store, dist.device, config.seed)
+        model = find_model(checkpoint, adapter, store, dist.device, config.seed)
         return evaluate_model(model, store, output, config, networks=networks, dist=dist, progress=progress)
 
 
@@ -184,6 +209,7 @@ def evaluate_model(
         measure(model.rollout_fn, task, work, dist, progress)
         dist.barrier()
         if not dist.is_main:
+            run_optional_suites(config, model, store, dist, None, ())
             return {}
         measured = task.empty_accumulator().read(measured_files(work))
         evaluation = _evaluation(model, store, config, networks, plan, measured, others)
@@ -193,7 +219,7 @@ def evaluate_model(
             save_frame_metrics(folder, measured.metrics)
             rollouts = (read_cached(work, i, task.clips[i]) for i in plan.with_images)
             write_predictions(folder, rollouts, len(plan.with_images), plan.steps, store)
-            evaluation |= run_optional_suites(config, model, store, folder, shown)
+            evaluation |= run_optional_suites(config, model, store, dist, folder, shown)
             evaluation = finite(evaluation)
             write_images(folder, evaluation, store, shown, failed)
             write_reports(folder, evaluation, store, training)

@@ -88,7 +88,7 @@ class TrainingContext:
         """Compile the model where the settings ask for it and run the preflight checks; returns the checks and messages
         to print."""
         engine, batch = self.engine, self.longest_batch()
-        messages = list(self.resume_state.changes)
+        messages = [*self.resume_state.changes, engine.precision.description()]
         if self.config.training.compile:
             messages.append(compile_units(engine.model, functools.partial(_warmup, engine, batch)))
         checks = preflight(

@@ -65,5 +65,6 @@ def shard_model(model: WorldModel, dist: DistributedContext) -> WorldModel:
 
 def replicate_model(model: nn.Module, dist: DistributedContext) -> DistributedDataParallel:
     """DDP: every process holds the whole model and gradients are averaged (Li et al. 2020)."""
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # no successor before 2.13
     devices = [dist.device.index] if dist.device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False)

@@ -20,6 +20,7 @@ from daydrive.distributed import DistributedContext
 from daydrive.errors import UserError
 from daydrive.models import WorldModel, build_world_model
 from daydrive.perceptual import build_perceptual
+from daydrive.processor import bfloat16_feature
 from daydrive.training.distributed import replicate_model, shard_model
 from daydrive.training.optim.ema import Ema
 from daydrive.training.optim.param_groups import build_optimizers
@@ -145,6 +146,15 @@ class Precision:
         self.dtype = mixed_dtype(config, device)
         self.skipped_steps = 0
         self.scaler = GradScaler(device.type, enabled=self.dtype == torch.float16)
+
+    def description(self) -> str:
+        """A sentence about the number format of the computation."""
+        name = "float32" if self.dtype is None else str(self.dtype).removeprefix("torch.")
+        if self.device.type == "cuda":
+            return f"computing in {name}"
+        feature = bfloat16_feature()
+        reason = f"has {feature}" if feature else "does not multiply bfloat16 itself"
+        return f"computing in {name}; the processor {reason}"
 
     def autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from daydrive.config import LossConfig
+from daydrive.distributed import processes_of_this_machine
 from daydrive.models import LossOutput, WorldModel
 from daydrive.perceptual import Distance
 from daydrive.types import Batch, to_signed
 
 PIXELS_PER_PASS = 3_000_000
-"""Pixels of a forward pass on a CPU: more are no faster, and a batch of the base config would need over 24 GiB."""
+"""Pixels of a forward pass on a CPU, divided among the processes of the machine: more are no faster, and a batch of the
+base config would need over 24 GiB."""
 
 Autocast = Callable[[], AbstractContextManager[object]]
 
@@ -106,4 +108,4 @@ def clips_per_pass(batch: Batch) -> int:
     """Clips of one forward and backward pass. Gradients of the passes add up to those of the batch."""
     if batch.images.device.type != "cpu":
         return len(batch.images)
-    return max(1, PIXELS_PER_PASS // (batch.images[0].numel() // 3))
+    return max(1, PIXELS_PER_PASS // processes_of_this_machine() // (batch.images[0].numel() // 3))

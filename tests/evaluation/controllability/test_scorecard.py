@@ -24,7 +24,6 @@ from daydrive.evaluation.controllability import (
 from daydrive.evaluation.controllability.action_response import response
 from daydrive.evaluation.controllability.branches import STEPS
 from daydrive.evaluation.controllability.flow import motions
-from daydrive.evaluation.controllability.long_rollout import Snapshots
 from daydrive.evaluation.controllability.scorecard import BRANCHES, CHANGES, VARIANTS, branch_metrics, variants
 from daydrive.evaluation.controllability.training_index import TrainingIndex, as_json
 from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
@@ -233,7 +232,7 @@ def test_any_world_with_a_state_has_branches() -> None:
 
 def test_long_rollouts(world: World) -> None:
     def measure(rollout_fn: RolloutFunction, steps: tuple[int, ...] = (60,)) -> dict[str, Any]:
-        return measure_long_rollouts(rollout_fn, world.store, "test", CONTEXT, steps, clips=1)
+        return measure_long_rollouts(rollout_fn, world.store, "test", CONTEXT, steps, clips=1).results
 
     def looped(context: Tensor, actions: Tensor) -> Tensor:
         count = actions.shape[1] - context.shape[1] + 1
@@ -259,11 +258,9 @@ def test_long_rollouts(world: World) -> None:
 
 
 def test_snapshots_and_curves_of_a_long_rollout(world: World) -> None:
-    moments = Snapshots()
-    curves = measure_long_rollouts(world.recorded, world.store, "test", CONTEXT, (20, 50), clips=1, callback=moments)[
-        "curves"
-    ]
-    (shown,) = moments.shown.values()
+    measured = measure_long_rollouts(world.recorded, world.store, "test", CONTEXT, (20, 50), clips=1)
+    curves = measured.results["curves"]
+    (shown,) = measured.snapshots.values()
     assert list(shown) == [0, 1, 50] and all(image.shape == (3, 64, 64) for image in shown.values())
     assert curves["steps"] == list(range(1, 51))
     assert all(len(curves[name]) == 50 for name in ("brightness", "contrast", "sharpness", "change"))
@@ -300,7 +297,7 @@ def test_the_cost_of_a_frame_is_flat_or_not(world: World) -> None:
         return copier(context, actions)
 
     flat, grows = (
-        measure_long_rollouts(rollout_fn, world.store, "test", CONTEXT, (20, 200), clips=1)
+        measure_long_rollouts(rollout_fn, world.store, "test", CONTEXT, (20, 200), clips=1).results
         for rollout_fn in (even, slow)
     )
     assert flat["cost_is_flat"] and not grows["cost_is_flat"]

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from daydrive.distributed import DistributedContext
 from daydrive.envs.road.env import HZ
 from daydrive.evaluation.controllability.branches import (
     STEPS,
@@ -47,45 +48,45 @@ def counterfactual(
     moments: int = 16,
     output: Path | None = None,
     seed: int = 0,
+    dist: DistributedContext | None = None,
 ) -> dict[str, Any]:
     """Compares a model with the true branches of `moments` moments on unseen roads of the road world.
 
     Returns the result of `compare` with the rate in Hz and the range of seeds. If a folder `output` is given, also
-    writes `counterfactual.png` and `counterfactual.mp4` there, from the first moments.
+    writes `counterfactual.png` and `counterfactual.mp4` there, from the first moments. dist: the processes that share
+    the moments.
     """
     seeds = [_FIRST_SEED + seed * 1000 + i for i in range(moments)]
-    shown: list[BranchRollout] = []
+    dist = dist or DistributedContext.single(torch.device("cpu"))
+    shown: list[BranchClip] = []
 
     def rollouts() -> Iterator[BranchRollout]:
-        for branches in road_moments(image_size, context, frame_skip, seeds):
+        for branches in road_moments(image_size, context, frame_skip, dist.share(seeds)):
             rollout = rollout_branches(rollout_fn, branches)
-            if len(shown) < _SHOWN:
-                shown.append(rollout)
+            if len(shown) < len(dist.share(range(_SHOWN))):
+                shown.append(BranchClip(*branches[:3], rollout.predicted))
             yield rollout
 
-    result = compare(rollouts())
+    result = compare(rollouts(), dist)
+    clips = dist.gather(shown)
     hz = HZ / frame_skip
     if output is not None:
         names = list(BRANCHES)
-        clips = [BranchClip(*rollout.branches[:3], rollout.predicted) for rollout in shown]
         write_png(output / "counterfactual.png", branch_sheet(names, clips[0], hz))
         write_video(output / "counterfactual.mp4", branch_video(names, clips, hz), hz)
     return {"hz": hz, "seeds": [seeds[0], seeds[-1]], **result}
 
 
-def compare(rollouts: Iterable[BranchRollout]) -> dict[str, Any]:
+def compare(rollouts: Iterable[BranchRollout], dist: DistributedContext | None = None) -> dict[str, Any]:
     """PSNR in dB at 1, 5 and 10 steps, averaged over the moments, of which one is in memory at a time.
 
     `branches`: for each branch `psnr` against its own future, `copy_last_psnr` (the baseline) and `other_branches_psnr`
     against the futures of the other branches. `told_apart`: the branch accuracy, the share of predictions that are
-    nearest to their own branch at the last step, with ties shared; chance is 1/3.
+    nearest to their own branch at the last step, with ties shared; chance is 1/3. dist: processes with a share of the
+    rollouts each.
     """
-    own, copied, other, nearest = [], [], [], []
-    for rollout in rollouts:
-        own.append(rollout.own_psnr)
-        other.append(rollout.other_psnr)
-        copied.append(rollout.copy_last_psnr)
-        nearest.append(rollout.nearest().diagonal())
+    measured = [(r.own_psnr, r.copy_last_psnr, r.other_psnr, r.nearest().diagonal()) for r in rollouts]
+    own, copied, other, nearest = zip(*(dist.gather(measured) if dist else measured), strict=True)
     steps = [t for t in _REPORTED_STEPS if t <= own[0].shape[1]]
     means = {
         name: torch.stack(values).mean(0)

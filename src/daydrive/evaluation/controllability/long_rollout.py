@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from daydrive.data.sampling.clips import combine, fixed_clips, read_images
 from daydrive.data.store.store import Store
+from daydrive.distributed import DistributedContext
 from daydrive.evaluation.controllability.flow import Array
 from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
 from daydrive.metrics import change, sharpness
@@ -39,25 +40,26 @@ SNAPSHOT_STEPS = (1, 50, 200, 500, 1000)
 POINTS = 50
 """Maximum number of points of a curve."""
 
-RolloutCallback = Callable[[Clip, Tensor, Tensor], None]
-"""Called for each rollout with the clip, the last real frame (3, H, W) and the predicted frames (N, 3, H, W), uint8."""
-
 _CODE = (12, 16)
 _MIN_PERIOD = 5
 
 
-class Snapshots:
-    """A `RolloutCallback` that stores the frames at `SNAPSHOT_STEPS`, and the last real frame as step 0.
+class _Measured(NamedTuple):
+    """Of one rollout. snapshots: uint8 (3, H, W) by step of `SNAPSHOT_STEPS`, and the last real frame as step 0."""
 
-    shown: uint8 (3, H, W) by drive and step, of the longest rollout of each drive.
-    """
+    metrics: dict[str, float | None]
+    curves: dict[str, Array]
+    seconds: float
+    drive: str
+    snapshots: dict[int, Tensor]
 
-    def __init__(self) -> None:
-        self.shown: dict[str, dict[int, Tensor]] = {}
 
-    def __call__(self, clip: Clip, last: Tensor, frames: Tensor) -> None:
-        snapshots = {step: frames[step - 1].clone() for step in SNAPSHOT_STEPS if step <= len(frames)}
-        self.shown[clip.drive] = {0: last, **snapshots}
+class LongRollouts(NamedTuple):
+    """results: see `measure_long_rollouts`. snapshots: uint8 (3, H, W) by drive and step, of the longest rollout of
+    each drive: the frames at `SNAPSHOT_STEPS`, and the last real frame as step 0."""
+
+    results: dict[str, Any]
+    snapshots: dict[str, dict[int, Tensor]]
 
 
 def measure_long_rollouts(
@@ -69,51 +71,53 @@ def measure_long_rollouts(
     *,
     frame_skip: int = 1,
     clips: int = CLIPS,
-    callback: RolloutCallback | None = None,
-) -> dict[str, Any]:
+    dist: DistributedContext | None = None,
+) -> LongRollouts:
     """Rolls out each number of steps from the start of `clips` drives, repeating the drives' actions as needed.
 
     A `RolloutFunction` returns whole rollouts, so one at a time is in memory as uint8: 12 kB per frame at 64x64, 200 kB
     at 256x256, for 1000 frames 12 and 200 MB. Restarting from the last predicted frames would be a different rollout.
 
-    Returns `lengths`, for each number of steps: over the last tenth `brightness` (0 to 255), `contrast`, `sharpness`
-    and `change` relative to the real drive, `repetition` (with its `period` in steps), `ms_per_frame` and `verdict`.
+    dist: the processes that share the rollouts.
+
+    The results are `lengths`, for each number of steps: over the last tenth `brightness` (0 to 255), `contrast`,
+    `sharpness` and `change` relative to the real drive, `repetition` (with its `period` in steps), `ms_per_frame` and
+    `verdict`.
     `later_cost`: time per frame beyond the shortest length, relative to that within it. `curves` of the longest
     rollouts, in up to `POINTS` segments: `steps` (last step of each segment) and brightness, contrast, sharpness and
     change relative to the real drive. ValueError if a number of steps is below 1.
     """
     if min(steps) < 1:
         raise ValueError(f"steps must be at least 1, not {min(steps)}")
+    dist = dist or DistributedContext.single(torch.device("cpu"))
     chosen = _starting_clips(store, split, context, frame_skip, clips)
+    tasks = [(count, clip) for count in sorted(steps, reverse=True) for clip in chosen]
+    own = [_measure(rollout_fn, store, clip, context, count) for count, clip in dist.share(tasks)]
+    by_steps: dict[int, list[_Measured]] = {count: [] for count in sorted(steps)}
+    for (count, _), of_clip in zip(tasks, dist.gather(own), strict=True):
+        by_steps[count].append(of_clip)
     lengths: list[dict[str, Any]] = []
-    for count in sorted(steps):
-        metrics, curves, seconds = list[dict[str, float | None]](), list[dict[str, Array]](), 0.0
-        for clip in chosen:
-            seen, real, actions = _read(store, clip, context, count)
-            started = time.perf_counter()
-            frames = rollout_fn(seen[None], actions[None])[0]
-            seconds += time.perf_counter() - started
-            metrics.append(_metrics(frames, real, seen[-1]))
-            curves.append(_curves(frames, real, seen[-1]))
-            if callback is not None:
-                callback(clip, seen[-1], frames)
-        means = {name: _mean([entry[name] for entry in metrics]) for name in metrics[0]}
+    for count, measured in by_steps.items():
+        names = measured[0].metrics
+        seconds = sum(of_clip.seconds for of_clip in measured)
         lengths.append(
             {
                 "steps": count,
                 "clips": len(chosen),
-                **means,
+                **{name: _mean([of_clip.metrics[name] for of_clip in measured]) for name in names},
                 "ms_per_frame": round(1000 * seconds / (count * len(chosen)), 4),
-                "verdict": _worst([_classify(entry) for entry in metrics]),
+                "verdict": _worst([_classify(of_clip.metrics) for of_clip in measured]),
             }
         )
+    longest = by_steps[max(steps)]
+    curves = [of_clip.curves for of_clip in longest]
     first, last = lengths[0], lengths[-1]
     late_frames = last["steps"] - first["steps"]
     late_cost = None
     if late_frames > 0:
         late_ms = last["ms_per_frame"] * last["steps"] - first["ms_per_frame"] * first["steps"]
         late_cost = round(late_ms / late_frames / max(first["ms_per_frame"], 1e-6), 4)
-    return {
+    results = {
         "lengths": lengths,
         "later_cost": late_cost,
         "cost_is_flat": None if late_cost is None else late_cost <= LATER,
@@ -125,6 +129,17 @@ def measure_long_rollouts(
             "collapsed": COLLAPSED, "frozen": FROZEN, "drifted": DRIFTED, "repeats": REPEATS, "later": LATER,
         },
     }  # fmt: skip
+    return LongRollouts(results, {of_clip.drive: of_clip.snapshots for of_clip in longest})
+
+
+def _measure(rollout_fn: RolloutFunction, store: Store, clip: Clip, context: int, steps: int) -> _Measured:
+    seen, real, actions = _read(store, clip, context, steps)
+    started = time.perf_counter()
+    frames = rollout_fn(seen[None], actions[None])[0]
+    seconds = time.perf_counter() - started
+    last = seen[-1]
+    snapshots = {0: last, **{step: frames[step - 1].clone() for step in SNAPSHOT_STEPS if step <= len(frames)}}
+    return _Measured(_metrics(frames, real, last), _curves(frames, real, last), seconds, clip.drive, snapshots)
 
 
 def _starting_clips(store: Store, split: str, context: int, frame_skip: int, count: int) -> list[Clip]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
+from daydrive.distributed import DistributedContext
 from daydrive.errors import UserError
 from daydrive.evaluation.controllability.action_response import response
 from daydrive.evaluation.controllability.branches import (
@@ -80,12 +81,14 @@ def score_controllability(
     estimators: Estimators | None = None,
     moments: Iterable[BranchSet] = (),
     index: TrainingIndex | None = None,
+    dist: DistributedContext | None = None,
 ) -> dict[str, Any]:
     """Predicts clips of a split with six variants of the actions and scores how well the rollouts follow them.
 
     steps: predicted steps per clip, fewer if the drives are shorter. estimators: from `calibrate`, which is called if
     they are not given. index: of the store's training drives. Both are the same for every model on a store. moments:
-    branches of a resettable environment, see `road_moments` and `drive_branches`.
+    branches of a resettable environment, see `road_moments` and `drive_branches`. dist: the processes that share the
+    clips; each passes its own share of the moments.
 
     Returns, serializable as JSON, `costs`: for each of `VARIANTS` the loss of PSNR in dB against the true actions, mean
     over clips and steps, with its confidence interval over drives and the values `by_step`. `change`: from frame to
@@ -101,13 +104,12 @@ def score_controllability(
     index = index or TrainingIndex(store)
     draws = bootstrap([clip.drive for clip in chosen], seed=seed)
     partner = other_clips(chosen, seed)
-    collected: dict[str, list[Array]] = {}
+    dist = dist or DistributedContext.single(torch.device("cpu"))
+    parts = [range(start, min(start + batch_size, len(chosen))) for start in range(0, len(chosen), batch_size)]
 
-    def collect(name: str, values: Array) -> None:
-        collected.setdefault(name, []).append(values)
-
-    for start in range(0, len(chosen), batch_size):
-        part = range(start, min(start + batch_size, len(chosen)))
+    def measured(part: range) -> dict[str, Array]:
+        """Arrays (clips, …) by name, of the clips with these indices."""
+        found: dict[str, Array] = {}
         batch = read_clips(store, [chosen[i] for i in part])
         borrowed = read_clips(store, [chosen[partner[i]] for i in part]).actions
         seen, real = batch.images[:, :context], batch.images[:, context:]
@@ -115,31 +117,35 @@ def score_controllability(
         predicted = {name: rollout_fn(seen, actions) for name, actions in given.items()}
         for name, frames in predicted.items():
             assert frames.shape == real.shape and frames.dtype == torch.uint8, (frames.shape, frames.dtype)
-            collect(f"psnr {name}", psnr(frames, real, UINT8_RANGE).double().numpy())
+            found[f"psnr {name}"] = psnr(frames, real, UINT8_RANGE).double().numpy()
         for name, frames in {"real": real, **{name: predicted[name] for name in MOTION_VARIANTS}}.items():
             sequence = with_last(seen, frames)
-            collect(f"change {name}", change(sequence[:, 1:], sequence[:, :-1]).double().numpy())
+            found[f"change {name}"] = change(sequence[:, 1:], sequence[:, :-1]).double().numpy()
             grey = to_grey(sequence)
             motion = motions(grey)
-            collect(f"approach {name}", motion[..., 2])
+            found[f"approach {name}"] = motion[..., 2]
             for kind, estimate in estimators.estimate(grey, motion).items():
-                collect(f"{kind} turn {name}", estimate.turn)
+                found[f"{kind} turn {name}"] = estimate.turn
                 if estimate.speed is not None:
-                    collect(f"{kind} speed {name}", estimate.speed)
-        collect("difference", change(predicted["true"], predicted["wrong"]).double().numpy())
-        collect("distance", change(real, seen[:, -1:].expand_as(real)).double().numpy())
+                    found[f"{kind} speed {name}"] = estimate.speed
+        found["difference"] = change(predicted["true"], predicted["wrong"]).double().numpy()
+        found["distance"] = change(real, seen[:, -1:].expand_as(real)).double().numpy()
         rows = [chosen[i].start + frame_skip * np.arange(chosen[i].length - 1) for i in part]
         speed = speeds_at(store, rows)
-        collect("speed", speed)
+        found["speed"] = speed
         for name in MOTION_VARIANTS:
             steering = given[name][..., 0].double().numpy()
-            collect(f"command {name}", steering if estimators.quantity == "steering" else steering * speed)
-        for k, i in enumerate(part):
-            for name, frames in (("dream", predicted["true"][k]), ("real", real[k])):
-                nearest = index.nearest(frames, chosen[i].drive)
-                if nearest is not None:
-                    collect(f"nearest {name}", nearest[None])
-    metrics = {name: np.concatenate(values) for name, values in collected.items()}
+            found[f"command {name}"] = steering if estimators.quantity == "steering" else steering * speed
+        for name, images in (("dream", predicted["true"]), ("real", real)):
+            nearest = [index.nearest(frames, chosen[i].drive) for i, frames in zip(part, images, strict=True)]
+            psnrs = [values for values in nearest if values is not None]
+            if psnrs:
+                found[f"nearest {name}"] = np.stack(psnrs)
+        return found
+
+    batches = dist.gather([measured(part) for part in dist.share(parts)])
+    names = dict.fromkeys(name for batch in batches for name in batch)
+    metrics = {name: np.concatenate([batch[name] for batch in batches if name in batch]) for name in names}
     scores: dict[str, Any] = {
         "clips": len(chosen),
         "steps": steps,
@@ -153,7 +159,7 @@ def score_controllability(
         "difference": _ratio(metrics["difference"].mean(), metrics["distance"].mean()),
         "nearest_training_frame": _nearest_frames(metrics),
         "egomotion": _egomotion(metrics, estimators, context, draws),
-        "branches": branch_metrics(rollout_fn, moments),
+        "branches": branch_metrics(rollout_fn, moments, dist),
     }
     return {**judge(scores), **scores}
 
@@ -180,30 +186,46 @@ def variants(actions: Tensor, borrowed: Tensor, context: int) -> dict[str, Tenso
 
 
 def road_moments(
-    image_size: tuple[int, int], context: int, frame_skip: int = 1, count: int = 16, seed: int = 0
+    image_size: tuple[int, int],
+    context: int,
+    frame_skip: int = 1,
+    count: int = 16,
+    seed: int = 0,
+    dist: DistributedContext | None = None,
 ) -> Iterator[BranchSet]:
-    """Yields the `BRANCHES` of `count` moments in the road world, on roads that no dataset contains."""
+    """Yields the `BRANCHES` of `count` moments in the road world, on roads that no dataset contains; with `dist` those
+    of this process's share."""
     seeds = [FIRST_SEED + 1000 * seed + i for i in range(count)]
-    return road_branches(image_size, context, seeds, CHANGES, frame_skip=frame_skip)
+    own = dist.share(seeds) if dist else seeds
+    return road_branches(image_size, context, own, CHANGES, frame_skip=frame_skip)
 
 
-def branch_metrics(rollout_fn: RolloutFunction, moments: Iterable[BranchSet]) -> dict[str, Any] | None:
+def branch_metrics(
+    rollout_fn: RolloutFunction, moments: Iterable[BranchSet], dist: DistributedContext | None = None
+) -> dict[str, Any] | None:
     """Compares predicted branches with the true ones, averaged over the moments, of which one is in memory at a time.
+
+    dist: processes with a share of the moments each.
 
     None without moments. `branches`: for each branch `psnr` in dB at 1, 5 and 10 steps, `copy_last_psnr`, and
     `nearest`: the shares of predictions nearest to each true branch at the last step, in the order of the branches.
     `steering_told_apart`, `pace_told_apart`: branch accuracies, the shares of predictions nearest to their own branch
     among the three that differ in steering, or in the pedals, with ties shared; chance is 1/3.
     """
-    own, copied, nearest, accuracy = [], [], [], []
-    for moment in moments:
-        rollout = rollout_branches(rollout_fn, moment)
-        own.append(rollout.own_psnr)
-        copied.append(rollout.copy_last_psnr)
-        nearest.append(rollout.nearest())
-        accuracy.append(torch.stack([rollout.nearest(group).diagonal().mean() for group in (STEERING, PACE)]))
-    if not own:
+    rollouts = (rollout_branches(rollout_fn, moment) for moment in moments)
+    measured = [
+        (
+            rollout.own_psnr,
+            rollout.copy_last_psnr,
+            rollout.nearest(),
+            torch.stack([rollout.nearest(group).diagonal().mean() for group in (STEERING, PACE)]),
+        )
+        for rollout in rollouts
+    ]
+    measured = dist.gather(measured) if dist else measured
+    if not measured:
         return None
+    own, copied, nearest, accuracy = zip(*measured, strict=True)
     steps = [t for t in (1, 5, 10) if t <= own[0].shape[1]]
     mean, baseline, matrix = (torch.stack(values).mean(0) for values in (own, copied, nearest))
     steering, pace = torch.stack(accuracy).mean(0).tolist()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from daydrive.config import Config
+from daydrive.distributed import processes_of_this_machine
 from daydrive.training.optim.ema import local
 
 USABLE_FRACTION = 0.9
@@ -62,7 +62,7 @@ def available_memory(device: torch.device) -> int:
     """Bytes that this process can still allocate: on the GPU, or in main memory within the limits of its control
     groups.
 
-    Main memory is divided equally among the processes that torchrun started on this machine.
+    Main memory is divided equally among the processes on this machine.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -71,12 +71,7 @@ def available_memory(device: torch.device) -> int:
     with suppress(OSError):
         limits = cgroup_available(Path("/proc/self/cgroup").read_text(), Path("/sys/fs/cgroup"))
         free = min([free, *limits])
-    return int(free // local_processes())
-
-
-def local_processes() -> int:
-    """Number of processes of this training on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return int(free // processes_of_this_machine())
 
 
 def cgroup_available(groups: str, root: Path) -> list[int]:

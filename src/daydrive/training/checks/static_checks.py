@@ -15,9 +15,10 @@ from daydrive.config import Config
 from daydrive.data.quality.doctor.cache import load_findings
 from daydrive.data.quality.doctor.examine import examine_quickly
 from daydrive.data.store.store import Store
+from daydrive.distributed import processes_of_this_machine
 from daydrive.errors import UserError
 from daydrive.gpu import driver_cuda_version
-from daydrive.training.checks.memory import local_processes, size_text
+from daydrive.training.checks.memory import size_text
 
 FEW_CLIPS = 500
 FEW_VALIDATION_CLIPS = 8
@@ -138,7 +139,7 @@ def check_machine(config: Config, device: torch.device, processors: int) -> Iter
     """Warn about settings that leave the machine idle or ask for more than it has."""
     data = config.data
     on_gpu = device.type == "cuda"
-    workers = data.num_workers * local_processes()
+    workers = data.num_workers * processes_of_this_machine()
     if on_gpu and data.num_workers == 0:
         yield _warning(
             "loading", f"data.num_workers = 0: the GPU waits while clips are loaded; try {min(4, processors)}"
@@ -156,7 +157,7 @@ def check_machine(config: Config, device: torch.device, processors: int) -> Iter
 def check_shared_memory(config: Config, batch_bytes: int, folder: Path = SHARED_MEMORY) -> Iterator[Check]:
     """Warn where shared memory, which passes batches from worker processes and is small in many containers, is too
     small."""
-    workers = config.data.num_workers * local_processes()
+    workers = config.data.num_workers * processes_of_this_machine()
     if not workers or not folder.is_dir():
         return
     available, required = shutil.disk_usage(folder).total, (PREFETCH_FACTOR * workers + 1) * batch_bytes
