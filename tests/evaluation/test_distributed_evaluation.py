@@ -96,6 +96,29 @@ def test_two_processes_give_the_metrics_of_one(trained: Path, road_store: Path, 
 
 
 @pytest.mark.slow
+def test_local_processes_share_all_suites(trained: Path, road_store: Path, tmp_path: Path) -> None:
+    """The scorecard, the counterfactual branches and the long rollouts too: the same results but for timings."""
+    config = EvaluateConfig(
+        split="val", horizon=5, clips=16, predictions=2, counterfactual=True, controllability=True, long=True
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        results = [evaluate(trained, road_store, tmp_path / n, config, processes=n) for n in ("1", "2")]
+    finally:
+        torch.set_num_threads(threads)
+    for result in results:
+        del result["manifest"]["code"]
+        for name in ("later_cost", "cost_is_flat"):
+            del result["long_dreams"][name]
+        for entry in result["long_dreams"]["lengths"]:
+            del entry["ms_per_frame"]
+    assert results[0] == results[1]
+    for name in ("counterfactual.png", "long.png", "strip.png"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
+
+
+@pytest.mark.slow
 def test_bad_data_ends_all_with_one_sentence(trained: Path, road_store: Path, tmp_path: Path) -> None:
     store = shutil.copytree(road_store, tmp_path / "store")
     damage_pictures(store, "val")
