@@ -155,6 +155,22 @@ def mixed_precision(workload: Workload) -> Findings:
     return Findings(ratios, {"mixed_precision": {"config": workload.name, "seconds": seconds, "bytes": memory}})
 
 
+def automatic_precision(workload: Workload) -> Findings:
+    """`auto_precision`: on a CPU, a step in the number format that `amp_dtype: auto` does not choose over one in the
+    format that it chooses, float32 or bfloat16."""
+    chosen = workload.with_settings(use_amp=True, amp_dtype="auto")
+    if chosen.precision.dtype is None:
+        other = workload.with_settings(use_amp=True, amp_dtype="bfloat16")
+    else:
+        other = workload.with_settings(use_amp=False)
+    batches = workload.batches(workload.lengths[1])
+    runs = {name: functools.partial(workload.step, batches, e) for name, e in (("chosen", chosen), ("other", other))}
+    seconds = time_interleaved(runs, workload.effort, workload.device)
+    best = least(seconds)
+    raw = {"config": workload.name, "chosen": chosen.precision.description(), "seconds": seconds}
+    return Findings({"auto_precision": best["other"] / best["chosen"]}, {"auto_precision": raw})
+
+
 def gradient_checkpointing(workload: Workload) -> Findings:
     """`checkpointing_memory`, `checkpointing_time`: a step with gradient checkpointing over one without.
 

@@ -19,6 +19,7 @@ from daydrive.machine import describe_machine
 
 TARGETS = {
     "step_vs_eager_fp32": Target(2.0, True, "time of a step of a plain float32 loop over daydrive's"),
+    "auto_precision": Target(1.0, True, "time of a step in the number format auto does not choose over its choice"),
     "amp_speed": Target(1.4, True, "time of a step without mixed precision over that with it"),
     "amp_memory": Target(0.55, False, "peak memory of a step with mixed precision over that without"),
     "checkpointing_memory": Target(0.5, False, "peak memory of a step with gradient checkpointing over that without"),
@@ -70,7 +71,10 @@ def benchmark_training(
         if device.type == "cuda":
             log(f"{large.name}: mixed precision")
             all_found.add(steps.mixed_precision(large))
+            all_found.not_measured["auto_precision"] = "a target for CPUs"
         else:
+            log(f"{small.name}: number formats")
+            all_found.add(steps.automatic_precision(small))
             all_found.not_measured |= dict.fromkeys(("amp_speed", "amp_memory"), "a target for GPUs; no GPU is used")
         log(f"{large.name}: gradient checkpointing")
         all_found.add(steps.gradient_checkpointing(large))
