@@ -104,9 +104,9 @@ def local_processes(count: int, task: Callable[..., object], *arguments: object)
 
 @contextmanager
 def single_process() -> Iterator[None]:
-    """This process goes on alone, with all cores, inside `local_processes`."""
-    alone = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), "1")
-    with _environment(alone), threads_of_this_process(usable_cores()):
+    """This process goes on as the only one, with all cores, inside `local_processes`."""
+    single = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), "1")
+    with _environment(single), threads_of_this_process(usable_cores()):
         yield
 
 
@@ -152,7 +152,7 @@ def _start(
 
 
 def _end_with(process: subprocess.Popen[bytes], name: str, finished: threading.Event) -> None:
-    """End this process if the other one fails and this one does not notice it, because it waits or works alone."""
+    """End this process if the other one fails and this one does not notice it, because it does not wait for it."""
     if process.wait() and not finished.wait(GRACE_SECONDS):
         print(f"error: {name} ended without a result (killed or out of memory?)", file=sys.stderr, flush=True)
         os._exit(FAILED)

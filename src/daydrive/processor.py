@@ -41,8 +41,8 @@ def processor_features() -> frozenset[str]:
             command = ["sysctl", "-n", "hw.optional.arm.FEAT_BF16"]
             found = subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip()
             return frozenset({"bf16"} if found == "1" else ())
-    told = {"amx_bf16": torch.cpu._is_amx_tile_supported, "avx512_bf16": torch.cpu._is_avx512_bf16_supported}
-    return frozenset(name for name, is_supported in told.items() if is_supported())
+    queries = {"amx_bf16": torch.cpu._is_amx_tile_supported, "avx512_bf16": torch.cpu._is_avx512_bf16_supported}
+    return frozenset(name for name, is_supported in queries.items() if is_supported())
 
 
 def processors() -> int:

@@ -126,7 +126,7 @@ def test_bad_data_ends_all_with_one_sentence(trained: Path, road_store: Path, tm
     processes = start([*options, "--horizon", 5, "--clips", 19])
     outputs = finish(processes)
     assert [process.returncode for process in processes] == [2, 2], outputs
-    assert "".join(outputs).count("error: ") == 1 and "damaged picture" in "".join(outputs)
+    assert "".join(outputs).count("error: ") == 1 and "damaged image" in "".join(outputs)
     assert not (tmp_path / "out").exists()
 
 

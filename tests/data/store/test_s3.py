@@ -136,7 +136,7 @@ def test_what_is_wrong_is_said_soon(bucket: str, refuse: Refuse, monkeypatch: py
     refuse("find-nan", "s3://no-such-bucket/x", said="no-such-bucket/x: the bucket 'no-such-bucket' does not exist")
     refuse(*prepared, "--output", "s3://no-such-bucket/x", said="the bucket 'no-such-bucket' does not exist")
     refuse(*prepared, "--output", "s3://bucket-alone", said="needs a name inside its bucket")
-    refuse(*prepared, "--output", "http://host/x", said="a store is a folder, or lies on s3://")
+    refuse(*prepared, "--output", "http://host/x", said="a store is a folder, s3://BUCKET/NAME")
     for name in KEYS:
         monkeypatch.delenv(name)
     monkeypatch.setattr("s3fs.S3FileSystem.cachable", False)
