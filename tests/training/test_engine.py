@@ -55,8 +55,7 @@ def test_accumulation_has_the_gradient_of_the_large_batch(
     pieces = [piece for piece in torch.arange(6).split(cuts)]
     for number, piece in enumerate(pieces):
         part = Batch(batch.images[piece], batch.actions[piece], weights=batch.weights[piece])
-        for _ in engine.accumulate(part, last=number == len(pieces) - 1):
-            pass
+        engine.backward(part, last=number == len(pieces) - 1)
     assert torch.allclose(gradient(engine), expected, rtol=1e-3, atol=1e-7)
 
 
@@ -79,8 +78,7 @@ def test_clipping_comes_after_unscaling_and_takes_the_global_norm(tiny_config: P
     for precision in (["training.use_amp=false"], ["training.amp_dtype=float16"]):
         settings = [*FULL[:2], *precision, "training.max_grad_norm=0.01"]
         engine = Engine(load_config(tiny_config, settings), DistributedContext.single(CPU))
-        for _ in engine.accumulate(batch, last=True):
-            pass
+        engine.backward(batch)
         raw = gradient(engine)
         norms.append(engine.clip_gradients())
         assert float(gradient(engine).norm()) == pytest.approx(0.01, rel=1e-3)
@@ -92,8 +90,7 @@ def test_an_overflow_in_float16_skips_the_step_and_lowers_the_scale(tiny_config:
     engine = Engine(load_config(tiny_config, [*FULL[:2], "training.amp_dtype=float16"]), DistributedContext.single(CPU))
     before = {name: p.detach().clone() for name, p in engine.model.named_parameters()}
     scale = engine.precision.scaler.get_scale()
-    for _ in engine.accumulate(batch, last=True):
-        pass
+    engine.backward(batch)
     next(engine.model.parameters()).grad.fill_(float("inf"))  # type: ignore[union-attr]
     assert not math.isfinite(engine.clip_gradients())
     assert engine.precision.may_overflow
@@ -160,8 +157,7 @@ def test_gradient_checkpointing_gives_the_same_gradients_to_the_bit(tiny_config:
         settings = ["model.image_size=[64, 64]", f"training.use_gradient_checkpointing={str(kept).lower()}"]
         engine = Engine(load_config(tiny_config, settings), DistributedContext.single(CPU))
         torch.manual_seed(3)
-        for _ in engine.accumulate(batch, last=True):
-            pass
+        engine.backward(batch)
         gradients.append(gradient(engine))
     assert torch.equal(*gradients)
 

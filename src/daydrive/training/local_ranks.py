@@ -40,8 +40,7 @@ class RandomSteps:
 
     def run(self, steps: int) -> None:
         for _ in range(steps):
-            for _ in self._engine.accumulate(self._batch, last=True):
-                pass
+            self._engine.backward(self._batch)
             self._engine.clip_gradients()
             self._engine.update()
 

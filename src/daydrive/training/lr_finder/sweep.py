@@ -180,8 +180,7 @@ def _update(engine: Engine, batches: DevicePrefetcher, augment: Callable[[Batch]
     """Make an optimizer update; returns whether the gradient was finite, or the loss scale can still be lowered."""
     accumulation = engine.config.training.gradient_accumulation
     for number in range(accumulation):
-        for _ in engine.accumulate(augment(next(batches)), last=number == accumulation - 1):
-            pass
+        engine.backward(augment(next(batches)), last=number == accumulation - 1)
     if math.isfinite(engine.clip_gradients()):
         engine.update()
     elif engine.precision.may_overflow:
