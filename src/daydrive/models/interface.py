@@ -80,7 +80,7 @@ class GradientCheckpointing(nn.Module):
 
 
 class Predictor(Protocol):
-    """Anything that can be rolled out: every `WorldModel`, adapters and baselines; see `WorldModel` for shapes.
+    """Anything that can be rolled out: every `WorldModel`, adapters and baselines; see `WorldModel` for the methods.
 
     context_frames: number of real frames that a rollout starts from, at least 1.
     """
@@ -116,7 +116,7 @@ class WorldModel(GradientCheckpointing, ABC):
     config_class: ClassVar[type[ModelConfig]]
 
     def __init__(self, config: ModelConfig, image_size: tuple[int, int], context_frames: int) -> None:
-        """image_size: height and width in pixels; context_frames: number of real frames that a rollout starts from."""
+        """image_size: height and width in pixels; context_frames: see `Predictor`."""
         super().__init__()
         self.config, self.image_size, self.context_frames = config, image_size, context_frames
 
