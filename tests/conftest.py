@@ -43,7 +43,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def refuse(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refuse:
     """Runs the command line in this process and checks how it refuses."""
 
-    def run(*arguments: object, said: str) -> None:
+    def run(*arguments: object, message: str) -> None:
         before = listing(tmp_path)
         monkeypatch.setattr(sys, "argv", ["daydrive", *map(str, arguments)])
         monkeypatch.setattr("daydrive.progress.PLAIN_INTERVAL", 1e9)
@@ -51,7 +51,7 @@ def refuse(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: p
         with pytest.raises(SystemExit) as ended:
             cli.main()
         out, err = capfd.readouterr()
-        check_sentence(ended.value.code, err, said)
+        check_sentence(ended.value.code, err, message)
         assert not out.strip(), out
         assert listing(tmp_path) == before
 

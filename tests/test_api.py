@@ -92,7 +92,7 @@ def test_a_rollout_is_the_models_and_leaves_random_numbers_alone(trained: Path, 
 
 
 @pytest.mark.parametrize(
-    ("images", "actions", "said"),
+    ("images", "actions", "message"),
     [
         (torch.zeros(1, 3, 3, 64, 64, dtype=torch.uint8), torch.zeros(1, 8, 4), "4 context frames"),
         (torch.zeros(1, 4, 3, 64, 64), torch.zeros(1, 8, 4), "images are torch.float32"),
@@ -101,8 +101,10 @@ def test_a_rollout_is_the_models_and_leaves_random_numbers_alone(trained: Path, 
         (torch.zeros(1, 4, 3, 64, 64, dtype=torch.uint8), torch.zeros(1, 3, 4), "give at least 4"),
     ],
 )
-def test_a_rollout_says_what_it_expects(trained: Path, images: torch.Tensor, actions: torch.Tensor, said: str) -> None:
-    with pytest.raises(daydrive.UserError, match=said) as caught:
+def test_a_rollout_says_what_it_expects(
+    trained: Path, images: torch.Tensor, actions: torch.Tensor, message: str
+) -> None:
+    with pytest.raises(daydrive.UserError, match=message) as caught:
         daydrive.rollout(daydrive.load(trained), images, actions)
     assert "\n" not in str(caught.value)
 
@@ -161,10 +163,10 @@ def check_types(text: str, folder: Path) -> tuple[int, str]:
 @pytest.mark.slow
 def test_strict_types_from_outside(tmp_path: Path) -> None:
     assert (SOURCE / "py.typed").is_file()
-    code, said = check_types(USES_ALL, tmp_path)
-    assert code == 0, said
-    code, said = check_types("import daydrive\ndaydrive.lod('a')\ndaydrive.load(3)\n", tmp_path)
-    assert code == 1 and '"lod"' in said and '"load"' in said and "Found 2 errors" in said
+    code, output = check_types(USES_ALL, tmp_path)
+    assert code == 0, output
+    code, output = check_types("import daydrive\ndaydrive.lod('a')\ndaydrive.load(3)\n", tmp_path)
+    assert code == 1 and '"lod"' in output and '"load"' in output and "Found 2 errors" in output
 
 
 def test_an_evaluation_by_strings(trained: Path, road_store: Path, tmp_path: Path) -> None:

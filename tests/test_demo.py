@@ -20,12 +20,12 @@ def test_the_demo_runs_once_and_does_no_work_twice(tmp_path: Path, capsys: pytes
     run, store = tmp_path / "run", tmp_path / "road"
 
     assert demo.run_demo(run, store, config, small, drives=3) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     files = {
         name: (run / "evaluation" / name) for name in ("strip.png", "rollouts.mp4", "horizon.png", "counterfactual.png")
     }
     for file in files.values():
-        assert file.stat().st_size > 1000 and str(file) in said.replace("\n", "")
+        assert file.stat().st_size > 1000 and str(file) in output.replace("\n", "")
     result = json.loads((run / "evaluation" / "evaluation.json").read_text())
     assert (
         result["split"] == "test"

@@ -110,9 +110,9 @@ def test_a_training_obeys_them(
         return capsys.readouterr().out
 
     monkeypatch.setenv("WANDB_MODE", "offline")
-    said = train("first")
+    output = train("first")
     assert list((here / "all/wandb").glob("offline-run-*/*.wandb")) and not (here / "first/wandb").exists()
-    assert f"wandb sync {here}/all/wandb/*run-*" in said.replace("\n", "")
+    assert f"wandb sync {here}/all/wandb/*run-*" in output.replace("\n", "")
     shutil.rmtree(here / "all")
     monkeypatch.setenv("WANDB_DISABLED", "true")
     assert "disabled by logging.wandb_mode or the environment" in train("second", "--dry-run")
@@ -168,7 +168,7 @@ def test_nothing_is_downloaded_offline(refuse: Refuse, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    refuse("fetch-weights", "alexnet", said="HF_HUB_OFFLINE is set.*alexnet")
+    refuse("fetch-weights", "alexnet", message="HF_HUB_OFFLINE is set.*alexnet")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     with pytest.raises(AssertionError):
         perceptual.fetch_weights("alexnet")
@@ -183,7 +183,7 @@ def test_a_dataset_that_lerobot_downloaded_is_found_by_its_name(
     monkeypatch.setenv(variable, str(here / "hf"))
     store = Store.open(prepare("lerobot", Path("owner/cars"), here / "s", (32, 32), workers=0))
     assert store.metadata["request"]["data_root"] == str((here / below / "owner/cars").resolve())
-    refuse("prepare-dataset", "--dataset", "lerobot", "--data-root", "owner/vans", said="owner/vans does not exist")
+    refuse("prepare-dataset", "--dataset", "lerobot", "--data-root", "owner/vans", message="owner/vans does not exist")
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])

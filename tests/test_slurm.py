@@ -69,16 +69,16 @@ def test_a_job_trains_on_two_tasks_and_goes_on_after_its_time_was_over(road_stor
     assert len(tasks) == 2
     for task in tasks:
         task.send_signal(signal.SIGUSR1)
-    said = job.communicate(timeout=PATIENCE)[0]
-    assert job.returncode == 138, said
+    output = job.communicate(timeout=PATIENCE)[0]
+    assert job.returncode == 138, output
     assert (tmp_path / "requeued").read_text() == f"{JOB}\n"
     stopped = checkpoint.read_state(checkpoint.find(run, "last"))
     assert stopped["world"] == 2 and stopped["step"] == logged(run)[-1]
 
     until = f"training.max_steps={stopped['step'] + 2}"
     job = start([*command, "--device", "cpu", *settings, until, "--allow-change"], tmp_path)
-    said = job.communicate(timeout=PATIENCE)[0]
-    assert job.returncode == 0, said
+    output = job.communicate(timeout=PATIENCE)[0]
+    assert job.returncode == 0, output
     assert logged(run) == list(range(1, stopped["step"] + 3))
     assert (tmp_path / "requeued").read_text() == f"{JOB}\n"
 

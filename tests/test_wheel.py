@@ -77,8 +77,8 @@ def test_the_wheel_holds_what_is_no_python(wheel: Path) -> None:
 def test_the_demo_and_every_config_by_its_name(environment: Path, tmp_path: Path) -> None:
     where = run(environment, tmp_path, "python", "-c", "import daydrive; print(daydrive.__file__)")
     assert Path(where.strip()).is_relative_to(environment.parent)
-    said = run(environment, tmp_path, "daydrive", "demo", "--drives", "3", "--clips", "2", *small_settings("demo"))
-    assert "report, for a browser" in said and (tmp_path / "runs/demo/evaluation/report.html").is_file()
+    output = run(environment, tmp_path, "daydrive", "demo", "--drives", "3", "--clips", "2", *small_settings("demo"))
+    assert "report, for a browser" in output and (tmp_path / "runs/demo/evaluation/report.html").is_file()
 
     assert [
         line.split()[0] for line in run(environment, tmp_path, "daydrive", "configs").splitlines()

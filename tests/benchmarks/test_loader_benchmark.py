@@ -89,9 +89,15 @@ def test_the_data_suite_measures_everything(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_invalid_input_fails_before_anything_is_measured(refuse: Refuse, tmp_path: Path) -> None:
-    refuse("benchmark", "data", "--output", tmp_path, said="is a folder")
+    refuse("benchmark", "data", "--output", tmp_path, message="is a folder")
     refuse(
-        "benchmark", "data", "--output", tmp_path / "a.json", "--data-root", tmp_path, said="generates its own drives"
+        "benchmark",
+        "data",
+        "--output",
+        tmp_path / "a.json",
+        "--data-root",
+        tmp_path,
+        message="generates its own drives",
     )
 
 

@@ -196,7 +196,7 @@ def test_the_model_suite_measures_everything(trained: Path, road_store: Path, tm
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["model"], "the suite 'model' needs --checkpoint"),
         (["all"], "the suite 'all' needs --checkpoint"),
@@ -218,10 +218,10 @@ def test_the_model_suite_measures_everything(trained: Path, road_store: Path, tm
     ],
 )
 def test_invalid_input_fails_before_anything_is_measured(
-    arguments: list[str], said: str, refuse: Refuse, trained: Path, road_store: Path, small_store: Path
+    arguments: list[str], message: str, refuse: Refuse, trained: Path, road_store: Path, small_store: Path
 ) -> None:
     paths = {"RUN": trained, "STORE": road_store, "SMALL": small_store}
-    refuse("benchmark", *(paths.get(word, word) for word in arguments), said=said)
+    refuse("benchmark", *(paths.get(word, word) for word in arguments), message=message)
 
 
 def test_all_suites_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

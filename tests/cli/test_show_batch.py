@@ -45,8 +45,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         monkeypatch.setattr(sys, "argv", ["daydrive", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
+        output = capsys.readouterr()
+        return int(ended.value.code or 0), output.out, output.err
 
     return run
 
@@ -112,7 +112,7 @@ class TestSheet:
         assert rows.min() > plain.shape[0] / 2 and set((columns - left) // width) == {2}
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "message"),
         [
             (lambda x: x.float(), r"in \[-1, 1\], these range from 0 to 255; use uint8 for 0 to 255"),
             (lambda x: to_signed(x) * 1.01, r"range from -1\.01 to 1\.01"),
@@ -125,9 +125,9 @@ class TestSheet:
         ],
     )
     def test_other_images_are_refused(
-        self, batch: Batch, change: Callable[[torch.Tensor], torch.Tensor], said: str
+        self, batch: Batch, change: Callable[[torch.Tensor], torch.Tensor], message: str
     ) -> None:
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             show_batch(change(batch.images))
 
     def test_other_actions_are_refused(self, batch: Batch) -> None:
@@ -179,7 +179,7 @@ class TestCommand:
             assert f'main("{name.replace("_", "-")}")' in text
 
     @pytest.mark.parametrize(
-        ("arguments", "said"),
+        ("arguments", "message"),
         [
             (["--clips", "0"], "'--clips'"),
             (["--length", "7"], "--length 7: the clips have data.sequence_length = 6 frames"),
@@ -198,12 +198,12 @@ class TestCommand:
         ],
     )
     def test_bad_input_is_one_sentence(
-        self, run: Run, road_store: Path, tiny_config: Path, tmp_path: Path, arguments: list[str], said: str
+        self, run: Run, road_store: Path, tiny_config: Path, tmp_path: Path, arguments: list[str], message: str
     ) -> None:
         (tmp_path / "taken").touch()
         before = set(tmp_path.rglob("*"))
         code, out, err = run("show-batch", "--config", tiny_config, "--data-root", road_store, *arguments)
-        assert code == 2 and out == "" and err.count("\n") == 1 and re.search(said, err), err
+        assert code == 2 and out == "" and err.count("\n") == 1 and re.search(message, err), err
         assert set(tmp_path.rglob("*")) == before
 
     def test_no_store_named(self, run: Run, tiny_config: Path) -> None:
@@ -314,13 +314,13 @@ class TestFindNan:
     def test_malformed(self, run: Run, road_store: Path, tmp_path: Path) -> None:
         cut = spoil(road_store, tmp_path / "cut", {})
         shutil.rmtree(cut / TABLE / "data")
-        for store, said in (
+        for store, message in (
             (tmp_path / "none", "no store at"),
             (cut, "is damaged"),
             (tmp_path, "not a prepared store"),
         ):
             code, _, err = run("find-nan", store)
-            assert code == 2 and err.count("\n") == 1 and re.search(said, err), err
+            assert code == 2 and err.count("\n") == 1 and re.search(message, err), err
 
 
 @pytest.mark.slow

@@ -104,8 +104,8 @@ def test_where_a_copy_goes(here: Path, monkeypatch: pytest.MonkeyPatch, refuse: 
     assert sorted(str(file.relative_to(here)) for file in here.rglob("*.yaml")) == [
         "demo.yaml", "folder/base.yaml", "learning_rates.yaml",
     ]  # fmt: skip
-    refuse("configs", "copy", "demo", said="demo.yaml already exists")
-    refuse("configs", "copy", "dmeo", said="did you mean 'demo'")
+    refuse("configs", "copy", "demo", message="demo.yaml already exists")
+    refuse("configs", "copy", "dmeo", message="did you mean 'demo'")
 
 
 def test_the_folder_of_a_clone_is_that_of_the_package() -> None:

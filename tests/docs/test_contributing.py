@@ -150,8 +150,8 @@ def test_a_model_of_another_package_is_trained_killed_resumed_and_reported_on(tm
     assert 0 < checkpoint.read_state(checkpoint.find(run, "last"))["step"] < 60
     for words in (resume, report):
         process = started(words)
-        _, said = process.communicate()
-        assert process.returncode == 0, said.decode()[-3000:]
+        _, output = process.communicate()
+        assert process.returncode == 0, output.decode()[-3000:]
     assert logged(run)[-1]["step"] == 60 and "train/pred_loss" in logged(run)[-1]
     evaluation = json.loads((run / "evaluation/evaluation.json").read_text())
     assert evaluation["training_step"] in (30, 60), "the best of its validations"

@@ -62,8 +62,8 @@ def test_nuscenes_becomes_a_store_of_the_base_models_size(
     run_here(words, clone, monkeypatch)
     assert Store.open(clone / "data/processed/nuscenes").image_size == (256, 256)
     run_here([*shlex.split(TRAIN), *OVERRIDES, "data.sequence_length=5", "--dry-run"], clone, monkeypatch)
-    said = capsys.readouterr().out
-    assert "meant for 64x64 (model.decoder.init_size = 16, 2 stages)" in said
+    output = capsys.readouterr().out
+    assert "meant for 64x64 (model.decoder.init_size = 16, 2 stages)" in output
 
 
 @pytest.mark.parametrize("command", [TRAIN, DATA_PARALLEL, WANDB, NAMED], ids=["data-root", "use-dp", "wandb", "named"])
@@ -72,8 +72,8 @@ def test_a_training(
 ) -> None:
     monkeypatch.setenv("HOME", str(with_store / "home"))
     run_here([*shlex.split(command), *OVERRIDES], with_store, monkeypatch)
-    said = capsys.readouterr().out
-    assert ("store: data/processed/nuscenes; --data-root selects another" in said) == (command != TRAIN)
+    output = capsys.readouterr().out
+    assert ("store: data/processed/nuscenes; --data-root selects another" in output) == (command != TRAIN)
     (run,) = runs_of(with_store)
     assert run.name.startswith("base-") and (run / "checkpoints/last").is_file()
     assert bool(list(run.glob("wandb/offline-run-*"))) == ("--use-wandb" in command)
@@ -96,8 +96,8 @@ def test_four_processes(with_store: Path) -> None:
         words, cwd=with_store, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    said = done(process)
-    assert said.count("store: data/processed/nuscenes") == 1 and "gloo is used" in said
+    output = done(process)
+    assert output.count("store: data/processed/nuscenes") == 1 and "gloo is used" in output
     (run,) = runs_of(with_store)
     assert run.name.startswith("distributed-") and (run / "checkpoints/last").is_file()
 

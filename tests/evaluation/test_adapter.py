@@ -111,7 +111,7 @@ def test_what_is_no_adapter(spec: str, message: str, refuse: Refuse, here: Path,
         "def told(checkpoint, device): raise UserError('weights of another size')\n"
     )
     options = ["--checkpoint", "weights", "--data-root", road_store, "--output", "report"]
-    refuse("evaluate", "--adapter", spec, *options, said=message)
+    refuse("evaluate", "--adapter", spec, *options, message=message)
 
 
 @pytest.mark.parametrize(

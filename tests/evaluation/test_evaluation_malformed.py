@@ -29,32 +29,37 @@ def test_what_evaluation_is_asked(
     (here / "file").write_text("in the way")
     command = ("evaluate", "--checkpoint", trained, "--output", "out/figures")
     of_road = (*command, "--data-root", road_store)
-    refuse(*of_road, "--horizon", 0, said="--horizon has to be at least 1, not 0")
-    refuse(*of_road, "--horizon", "far", said="--horizon.* integer")
-    refuse(*of_road, "--clips", 1, said="--clips has to be at least 2, not 1")
-    refuse(*of_road, "--clips", 0, said="--clips has to be at least 2, not 0")
-    refuse(*of_road, "--batch-size", 0, said="--batch-size has to be at least 1")
-    refuse(*of_road, "--batch-size", -4, said="--batch-size has to be at least 1, not -4")
-    refuse(*of_road, "--seed", -1, said="--seed has to be at least 0")
-    refuse(*of_road, "--split", "tset", said="there is no split 'tset'; did you mean 'test'")
-    refuse(*of_road, "--device", "cuda:99", said="--device cuda:99")
-    refuse(*of_road, "--device", "gpu", said="--device gpu: .* cpu, cuda, cuda:1 or auto")
-    refuse(*of_road[:3], "--data-root", road_store, "--output", "file", said="the output file is a file")
+    refuse(*of_road, "--horizon", 0, message="--horizon has to be at least 1, not 0")
+    refuse(*of_road, "--horizon", "far", message="--horizon.* integer")
+    refuse(*of_road, "--clips", 1, message="--clips has to be at least 2, not 1")
+    refuse(*of_road, "--clips", 0, message="--clips has to be at least 2, not 0")
+    refuse(*of_road, "--batch-size", 0, message="--batch-size has to be at least 1")
+    refuse(*of_road, "--batch-size", -4, message="--batch-size has to be at least 1, not -4")
+    refuse(*of_road, "--seed", -1, message="--seed has to be at least 0")
+    refuse(*of_road, "--split", "tset", message="there is no split 'tset'; did you mean 'test'")
+    refuse(*of_road, "--device", "cuda:99", message="--device cuda:99")
+    refuse(*of_road, "--device", "gpu", message="--device gpu: .* cpu, cuda, cuda:1 or auto")
+    refuse(*of_road[:3], "--data-root", road_store, "--output", "file", message="the output file is a file")
     refuse(
-        *of_road[:3], "--data-root", road_store, "--output", "file/out", said="the output file/out cannot be written"
+        *of_road[:3], "--data-root", road_store, "--output", "file/out", message="the output file/out cannot be written"
     )
     refuse(
-        *of_road[:3], "--data-root", road_store, "--output", "/proc/out", said="the output /proc/out cannot be written"
+        *of_road[:3],
+        "--data-root",
+        road_store,
+        "--output",
+        "/proc/out",
+        message="the output /proc/out cannot be written",
     )
-    refuse(*command, "--data-root", small_store, said="expects images of 64x64 and the store .* has 32x32")
-    refuse(*command, "--data-root", "nowhere", said="there is no store at nowhere")
-    refuse(*command, "--data-root", trained, said="is not a prepared store")
+    refuse(*command, "--data-root", small_store, message="expects images of 64x64 and the store .* has 32x32")
+    refuse(*command, "--data-root", "nowhere", message="there is no store at nowhere")
+    refuse(*command, "--data-root", trained, message="is not a prepared store")
 
 
 def test_a_gpu_that_is_not_there(refuse: Refuse, road_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     arguments = ("--checkpoint", "x", "--data-root", road_store, "--output", "out", "--device", "cuda")
-    refuse("evaluate", *arguments, said="--device cuda: this machine has 0 GPUs that PyTorch can use")
+    refuse("evaluate", *arguments, message="--device cuda: this machine has 0 GPUs that PyTorch can use")
 
 
 def test_disks_that_are_full(refuse: Refuse, trained: Path, road_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +67,7 @@ def test_disks_that_are_full(refuse: Refuse, trained: Path, road_store: Path, mo
     with monkeypatch.context() as patch:
         usage = shutil.disk_usage("/")
         patch.setattr(output.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-        refuse("evaluate", *arguments, said="the output new/out needs .* GB and its disk has 0.0 GB left")
+        refuse("evaluate", *arguments, message="the output new/out needs .* GB and its disk has 0.0 GB left")
 
 
 def test_checkpoints_that_are_none(refuse: Refuse, road_store: Path, here: Path) -> None:
@@ -71,9 +76,16 @@ def test_checkpoints_that_are_none(refuse: Refuse, road_store: Path, here: Path)
     (here / "empty").mkdir()
     for path in ("noise.bin", "noise.safetensors", "empty", road_store):
         arguments = ("--checkpoint", path, "--data-root", road_store, "--output", "out")
-        refuse("evaluate", *arguments, said="is not a checkpoint")
+        refuse("evaluate", *arguments, message="is not a checkpoint")
     refuse(
-        "evaluate", "--checkpoint", "x", "--data-root", road_store, "--output", "out", said="there is no checkpoint x"
+        "evaluate",
+        "--checkpoint",
+        "x",
+        "--data-root",
+        road_store,
+        "--output",
+        "out",
+        message="there is no checkpoint x",
     )
 
 
@@ -124,7 +136,7 @@ def test_broken_checkpoints(
     harm: Callable[[Path], None], message: str, refuse: Refuse, run: Path, road_store: Path
 ) -> None:
     harm(checkpoint_of(run))
-    refuse("evaluate", "--checkpoint", run, "--data-root", road_store, "--output", "new/out", said=message)
+    refuse("evaluate", "--checkpoint", run, "--data-root", road_store, "--output", "new/out", message=message)
 
 
 def of_metadata(**changes: object) -> Callable[[Path], None]:
@@ -165,7 +177,7 @@ def unreachable(store: Path) -> None:
 )
 def test_broken_stores(harm: Callable[[Path], None], message: str, refuse: Refuse, trained: Path, store: Path) -> None:
     harm(store)
-    refuse("evaluate", "--checkpoint", trained, "--data-root", store, "--output", "new/out", said=message)
+    refuse("evaluate", "--checkpoint", trained, "--data-root", store, "--output", "new/out", message=message)
 
 
 class Compared(NamedTuple):
@@ -200,7 +212,7 @@ def test_runs_that_differ_in_a_line_of_the_manifest(refuse: Refuse, compared: Co
     evaluation = json.loads((compared.other / "evaluation.json").read_text())
     evaluation["manifest"][line] = "another"
     (compared.other / "evaluation.json").write_text(json.dumps(evaluation))
-    refuse(*compared.command, said=f'not comparable, its {line} is "another", not')
+    refuse(*compared.command, message=f'not comparable, its {line} is "another", not')
 
 
 def of_figures(change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> Callable[[Path], None]:
@@ -234,7 +246,7 @@ def test_evaluations_that_cannot_be_compared_with(
     harm: Callable[[Path], None], message: str, refuse: Refuse, compared: Compared
 ) -> None:
     harm(compared.other)
-    refuse(*compared.command, said=message)
+    refuse(*compared.command, message=message)
 
 
 @pytest.mark.parametrize(
@@ -252,4 +264,4 @@ def test_weights_of_a_metric(
     (here / "noise.safetensors").write_bytes(os.urandom(1000))
     save_file({"layers.0.0.weight": torch.zeros(3)}, here / "other.safetensors")
     command = ("evaluate", "--checkpoint", trained, "--data-root", road_store, "--output", "new/out")
-    refuse(*command, *arguments, said=message)
+    refuse(*command, *arguments, message=message)

@@ -26,7 +26,7 @@ _OPTIONS = (
 
 
 class Chromium:
-    """One page. complaints: what it said on the console or threw; asked: the addresses that it wanted."""
+    """One page. complaints: console messages and exceptions; asked: the requested addresses."""
 
     def __init__(self, folder: Path) -> None:
         assert BINARY is not None
@@ -66,10 +66,10 @@ class Chromium:
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """What it answers to a command."""
         self._number += 1
-        said = {"id": self._number, "method": method, "params": parameters}
+        message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
-            said["sessionId"] = self._session
-        os.write(self._out, json.dumps(said).encode() + b"\0")
+            message["sessionId"] = self._session
+        os.write(self._out, json.dumps(message).encode() + b"\0")
         while True:
             message = self._message()
             if message.get("id") == self._number:
@@ -127,15 +127,15 @@ class Chromium:
         self._hear(message.get("method", ""), message.get("params", {}))
         return message
 
-    def _hear(self, method: str, said: dict[str, Any]) -> None:
+    def _hear(self, method: str, message: dict[str, Any]) -> None:
         if method == "Runtime.exceptionThrown":
-            self.complaints.append(str(said["exceptionDetails"]))
-        elif method == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning", "assert"):
-            self.complaints.append(str(said["args"]))
-        elif method == "Log.entryAdded" and said["entry"]["level"] in ("error", "warning"):
-            self.complaints.append(said["entry"]["text"])
+            self.complaints.append(str(message["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and message["type"] in ("error", "warning", "assert"):
+            self.complaints.append(str(message["args"]))
+        elif method == "Log.entryAdded" and message["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(message["entry"]["text"])
         elif method == "Network.requestWillBeSent":
-            self.asked.append(said["request"]["url"][:100])
+            self.asked.append(message["request"]["url"][:100])
 
 
 _CODES = {"Tab": 9, "ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35}

@@ -1,4 +1,4 @@
-"""Probes of `training`, `logging` and `alarms`: steps, precision, processes, what is logged and kept, what is said."""
+"""Probes of `training`, `logging` and `alarms`: steps, precision, processes, logging, checkpoints, messages."""
 
 from __future__ import annotations
 

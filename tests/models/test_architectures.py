@@ -275,13 +275,13 @@ def test_rollout_views_work_for_every_model(finished: Path, road_store: Path, re
         app(["visualize", kind, *arguments, "--output", f"{kind}.png"], standalone_mode=False)
         assert Path(f"{kind}.png").is_file()
     assert isinstance(model, HasMotion) == isinstance(model, HasLatents) == (architecture == "texture")
-    for kind, said in (("motion", "has no motion to show"), ("latent", "has no grid of latents to show")):
+    for kind, message in (("motion", "has no motion to show"), ("latent", "has no grid of latents to show")):
         command = ["visualize", kind, *arguments, "--output", f"{kind}.png"]
         if architecture == "texture":
             app(command, standalone_mode=False)
             assert Path(f"{kind}.png").is_file()
         else:
-            refuse(*command, said=said)
+            refuse(*command, message=message)
 
 
 @pytest.mark.slow

@@ -71,11 +71,11 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("old", "new", "said"), FAULTS.values(), ids=list(FAULTS))
-def test_errors_name_the_package(installed: Path, old: str, new: str, said: str) -> None:
+@pytest.mark.parametrize(("old", "new", "message"), FAULTS.values(), ids=list(FAULTS))
+def test_errors_name_the_package(installed: Path, old: str, new: str, message: str) -> None:
     assert old in MODEL
     package(installed, MODEL.replace(old, new))
-    with pytest.raises(UserError, match=rf"the model architecture 'still' of the package 'still-model' .*{said}"):
+    with pytest.raises(UserError, match=rf"the model architecture 'still' of the package 'still-model' .*{message}"):
         parse_config({"model": {"type": "still"}})
     assert parse_config({}).model.type == "texture", "it spoils nothing else"
 

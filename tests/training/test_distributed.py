@@ -119,10 +119,10 @@ def test_a_process_that_is_killed_ends_all_within_seconds(config: Path, road_sto
     assert len(ranks) == 2
     ranks[1].kill()
     began = time.monotonic()
-    said = finish(process, 60)
+    output = finish(process, 60)
     assert time.monotonic() - began < 20
     assert process.returncode != 0
-    assert said.count("error: ") <= 1
+    assert output.count("error: ") <= 1
     assert not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks)
     assert checkpoint.read_state(checkpoint.find(tmp_path / "run", "last"))["step"] >= 1
 
@@ -134,10 +134,10 @@ def test_bad_data_on_one_process_ends_all_with_one_sentence(config: Path, tmp_pa
             *command(config, damaged_store, tmp_path / "run", "training.batch_size=2", "training.max_steps=500"),
         ]
     )
-    said = finish(process)
+    output = finish(process)
     assert process.returncode != 0
-    sentences = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert len(sentences) == 1, said[-3000:]
+    sentences = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(sentences) == 1, output[-3000:]
     assert "damaged image" in sentences[0] and "(process " in sentences[0]
 
 
@@ -185,9 +185,9 @@ def test_a_signal_to_every_process_saves_and_has_a_code_of_its_own(
         time.sleep(0.05)
     for process in processes:
         process.send_signal(number)
-    said = [finish(process, 60) for process in processes]
-    assert [process.returncode for process in processes] == [code, code], said
-    assert "--resume" in said[0]
+    output = [finish(process, 60) for process in processes]
+    assert [process.returncode for process in processes] == [code, code], output
+    assert "--resume" in output[0]
     assert checkpoint.read_state(checkpoint.find(run, "last"))["step"] == logged(run)[-1]["step"]
 
 
@@ -198,11 +198,11 @@ def test_processes_that_were_not_asked_for_are_refused(monkeypatch: pytest.Monke
         check_processes(training)
     distributed = training.model_copy(update={"distributed": True, "backend": "nccl"})
     if not torch.cuda.is_available():
-        world, said = check_processes(distributed)
-        assert world == 4 and said is not None and "gloo" in said
+        world, output = check_processes(distributed)
+        assert world == 4 and output is not None and "gloo" in output
     monkeypatch.delenv("WORLD_SIZE")
-    world, said = check_processes(distributed)
-    assert world == 1 and said is not None and "torchrun --nproc_per_node" in said
+    world, output = check_processes(distributed)
+    assert world == 1 and output is not None and "torchrun --nproc_per_node" in output
 
 
 def test_a_step_that_the_processes_cannot_share_is_refused(config: Path, road_store: Path, tmp_path: Path) -> None:
@@ -211,6 +211,8 @@ def test_a_step_that_the_processes_cannot_share_is_refused(config: Path, road_st
     process = start(
         [*torchrun(2), *command(config, road_store, run, "training.max_steps=2", "training.batch_size=3", "--resume")]
     )
-    said = finish(process)
+    output = finish(process)
     assert process.returncode != 0
-    assert "a step of this run has 3 clips, which 2 processes with training.batch_size = 3 cannot divide evenly" in said
+    assert (
+        "a step of this run has 3 clips, which 2 processes with training.batch_size = 3 cannot divide evenly" in output
+    )

@@ -175,8 +175,8 @@ def test_a_compiler_that_fails_is_done_without(
         return call
 
     monkeypatch.setattr(torch, "compile", broken)
-    said = compile_units(engine.model, lambda: engine.evaluate(batch))
-    assert said == "torch.compile does not work here (no compiler here); training continues without it"
+    output = compile_units(engine.model, lambda: engine.evaluate(batch))
+    assert output == "torch.compile does not work here (no compiler here); training continues without it"
     assert torch.equal(engine.evaluate(batch).loss, expected)
 
 
@@ -184,8 +184,8 @@ def test_a_compiler_that_fails_is_done_without(
 def test_a_compiled_model_learns_the_same(tiny_config: Path, batch: Batch) -> None:
     engine = Engine(load_config(tiny_config, FULL), DistributedContext.single(CPU))
     eager = engine.evaluate(batch).loss
-    said = compile_units(engine.model, lambda: engine.evaluate(batch))
-    assert said.startswith("torch.compile took")
+    output = compile_units(engine.model, lambda: engine.evaluate(batch))
+    assert output.startswith("torch.compile took")
     compiled = engine.evaluate(batch).loss
     assert float(compiled) == pytest.approx(float(eager), rel=1e-4)
     assert "encoder.in_proj.0.weight" in engine.model.state_dict()

@@ -137,10 +137,10 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(
         while True:
             filler.write(bytes(4096))
             filler.flush()
-    _, said = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert process.returncode == 2
-    sentence = said.decode().strip().splitlines()[-1]
-    assert sentence.startswith("error: ") and "No space left" in sentence and "--resume" in sentence, said
+    sentence = output.decode().strip().splitlines()[-1]
+    assert sentence.startswith("error: ") and "No space left" in sentence and "--resume" in sentence, output
     (small_disk / "filler").unlink()
     folder = checkpoint.find(run, "last")
     step = checkpoint.read_state(folder)["step"]
@@ -163,13 +163,13 @@ def test_changed_settings_are_listed_and_dangerous_ones_refused(
     capsys.readouterr()
     settings = ["training.max_steps=8", "loss.pred_weight=2.0", "logging.log_interval=1"]
     assert run_training(config, road_store, run, *settings, resume=True, allow_change=True) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for change in (
         "max_steps was 4 and is now 8",
         "pred_weight was 1.0 and is now 2.0",
         "log_interval was 3 and is now 1",
     ):
-        assert change in said
+        assert change in output
     assert [line["step"] for line in logged(run) if "train/loss" in line] == [3, 4, 5, 6, 7, 8]
 
 

@@ -174,7 +174,7 @@ def files(folder: Path) -> set[str]:
 
 def test_curve_and_figures_are_written_and_nothing_else(command: Command, tiny_config: Path, road_store: Path) -> None:
     before = files(road_store)
-    code, said, _ = command(
+    code, output, _ = command(
         "--config", tiny_config, "--data-root", road_store, "--steps", 20, "optimizer.encoder_lr=1e-3"
     )
     assert code == 0
@@ -192,8 +192,8 @@ def test_curve_and_figures_are_written_and_nothing_else(command: Command, tiny_c
     rate = swept["suggestion"]
     assert told["settings_to_write"]["optimizer"]["lr"] == rate
     assert told["settings_to_write"]["optimizer"]["encoder_lr"] == pytest.approx(rate / 3, rel=0.05)
-    assert f"  lr: {rate_text(rate)}\n" in said and swept["reason"] in said
-    assert "all 10/20  rate " in said and "left 0:" in said
+    assert f"  lr: {rate_text(rate)}\n" in output and swept["reason"] in output
+    assert "all 10/20  rate " in output and "left 0:" in output
 
     with Image.open(folder / "find_lr.png") as picture:
         pixels = np.asarray(picture.convert("RGB"), dtype=int)
@@ -228,15 +228,15 @@ def test_ctrl_c_keeps_what_there_is(
 
     planted(loss)
     options = ("--config", tiny_config, "--data-root", road_store, "--steps", 50, "--output", tmp_path / "out")
-    code, said, _ = command(*options, "--per-part")
+    code, output, _ = command(*options, "--per-part")
     told = json.loads((tmp_path / "out" / "find_lr.json").read_text())
     assert code == 130 and list(told["sweeps"]) == ["encoder"]
     assert len(told["sweeps"]["encoder"]["rates"]) == 25
-    assert "interrupted" in told["sweeps"]["encoder"]["stopped_because"] and "may be higher" in said
+    assert "interrupted" in told["sweeps"]["encoder"]["stopped_because"] and "may be higher" in output
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--min-lr", "1e-2", "--max-lr", "1e-3"], r"--min-lr 0.01 has to be below --max-lr 0.001"),
         (["--min-lr", "1e-3", "--max-lr", "1e-3"], r"has to be below"),
@@ -259,7 +259,7 @@ def test_ctrl_c_keeps_what_there_is(
     ],
 )
 def test_bad_input_is_one_sentence(
-    command: Command, tiny_config: Path, road_store: Path, options: list[str], said: str
+    command: Command, tiny_config: Path, road_store: Path, options: list[str], message: str
 ) -> None:
     Path("file").write_text("")
     Path("run/checkpoints").mkdir(parents=True)
@@ -267,7 +267,7 @@ def test_bad_input_is_one_sentence(
     defaults += [] if "--config" in options else ["--config", str(tiny_config)]
     code, out, err = command(*defaults, *options)
     assert code == cli.BAD_INPUT and not out
-    assert err.startswith("error: ") and err.count("\n") == 1 and re.search(said, err), err
+    assert err.startswith("error: ") and err.count("\n") == 1 and re.search(message, err), err
     assert {path.name for path in Path().iterdir()} == {"file", "run"}
 
 

@@ -80,12 +80,12 @@ def test_a_flat_bottom_is_said_to_matter_little() -> None:
 
 
 @pytest.mark.parametrize(
-    ("losses", "said"),
+    ("losses", "message"),
     [([1.0] * 124 + [0.99], "higher --max-lr"), ([1 + 0.01 * step for step in range(125)], "lower --min-lr")],
 )
-def test_a_curve_without_a_fall_suggests_nothing(losses: list[float], said: str) -> None:
+def test_a_curve_without_a_fall_suggests_nothing(losses: list[float], message: str) -> None:
     found = suggest(RATES, losses)
-    assert found.rate is None and said in found.reason
+    assert found.rate is None and message in found.reason
 
 
 def test_what_to_write_keeps_the_ratios_of_the_parts() -> None:

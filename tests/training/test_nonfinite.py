@@ -316,9 +316,9 @@ def test_a_training_ends_with_the_cause_and_the_command_shows_it_again(
     extra = [] if store == broken else ["optimizer.type=sgd", "optimizer.lr=1e20", "training.max_grad_norm=1e20"]
     extra = extra or ["--allow-faults"]
     process = start(tiny_config, store, tmp_path / "run", *extra, "scheduler.warmup_steps=0", "training.max_steps=60")
-    _, said = process.communicate(timeout=200)
-    sentence = said.decode().strip().splitlines()[-1]
-    assert process.returncode == cli.BAD_INPUT, said
+    _, output = process.communicate(timeout=200)
+    sentence = output.decode().strip().splitlines()[-1]
+    assert process.returncode == cli.BAD_INPUT, output
     assert sentence.startswith("error: the gradient of step ") and "daydrive replay" in sentence
     assert ("steering is nan at frame 13" in sentence) == (store == broken), sentence
     assert ("has diverged" in sentence) == (store == road_store), sentence

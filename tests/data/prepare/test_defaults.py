@@ -67,7 +67,7 @@ def test_preparing_without_a_size_takes_the_datasets_own(here: Path, refuse: Ref
     assert own == Path("stores/own") and Store.open(own).image_size == (32, 48)
     assert Store.open(prepare("folder", here / "raw", "third", (64, 64), workers=0)).image_size == (64, 64)
     (here / "configs/data/folder.yaml").write_text("data: {image_siz: [32, 48]}\n")
-    refuse("prepare-dataset", "--dataset", "folder", "--data-root", "raw", said="did you mean 'data.image_size'")
+    refuse("prepare-dataset", "--dataset", "folder", "--data-root", "raw", message="did you mean 'data.image_size'")
 
 
 def test_drives_that_are_added_have_the_size_of_the_store(here: Path) -> None:

@@ -161,7 +161,7 @@ def test_long_drives_keep_their_peaks_on_the_page() -> None:
 
 
 def test_refusals(described_store: Path, refuse: Refuse, tmp_path: Path) -> None:
-    refuse("data", "show", described_store, "--drive", "b", said="has no drive 'b'")
-    refuse("data", "info", tmp_path / "nowhere", said="there is no store at")
+    refuse("data", "show", described_store, "--drive", "b", message="has no drive 'b'")
+    refuse("data", "info", tmp_path / "nowhere", message="there is no store at")
     (tmp_path / "file").write_text("")
-    refuse("data", "show", described_store, "--output", tmp_path / "file", said="is a file; give a folder")
+    refuse("data", "show", described_store, "--output", tmp_path / "file", message="is a file; give a folder")

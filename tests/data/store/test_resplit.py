@@ -103,19 +103,21 @@ def test_cuts_of_one_recording() -> None:
 
 def test_user_errors(grouped: Store, refuse: Refuse, tmp_path: Path) -> None:
     command = ("data", "split", grouped.path, "--by")
-    refuse(*command, "frame", said="--by frame: drives are split by 'drive' or by 'time'")
-    refuse(*command, "tme", said="did you mean 'time'")
-    refuse(*command, "drive", "--val", 1, said="--val 1: the share of a split must be at least 0 and below 1")
-    refuse(*command, "drive", "--val", 0.5, "--test", 0.5, said="--val 0.5 and --test 0.5 leave nothing for training")
-    refuse(*command, "drive", "--seed", -1, said="--seed must be at least 0")
-    refuse(*command, "time", "--val", 0.01, said="too short to be cut, no frames are left for val; use --by drive")
-    refuse(*command, "drive", "--output", grouped.path, said="already exists; choose another")
-    refuse("data", "split", tmp_path / "nowhere", "--by", "drive", said="there is no store at")
+    refuse(*command, "frame", message="--by frame: drives are split by 'drive' or by 'time'")
+    refuse(*command, "tme", message="did you mean 'time'")
+    refuse(*command, "drive", "--val", 1, message="--val 1: the share of a split must be at least 0 and below 1")
+    refuse(
+        *command, "drive", "--val", 0.5, "--test", 0.5, message="--val 0.5 and --test 0.5 leave nothing for training"
+    )
+    refuse(*command, "drive", "--seed", -1, message="--seed must be at least 0")
+    refuse(*command, "time", "--val", 0.01, message="too short to be cut, no frames are left for val; use --by drive")
+    refuse(*command, "drive", "--output", grouped.path, message="already exists; choose another")
+    refuse("data", "split", tmp_path / "nowhere", "--by", "drive", message="there is no store at")
     few = resplit(grouped.path, "drive", val=0.0, test=0.5, output=tmp_path / "few")
     metadata = json.loads((few.path / "store.json").read_text())
     metadata["drives"] = [{**drive, "group": f"g{k % 2}"} for k, drive in enumerate(metadata["drives"])]
     (few.path / "store.json").write_text(json.dumps(metadata))
-    refuse("data", "split", few.path, "--by", "drive", said="has 2 independent drives, too few for 3 splits")
+    refuse("data", "split", few.path, "--by", "drive", message="has 2 independent drives, too few for 3 splits")
 
 
 def test_files_are_copied_without_link_support(grouped: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,22 +132,22 @@ def test_train_two_steps(
 
 def test_what_is_wrong_is_said_soon(bucket: str, refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = ["prepare-dataset", "--dataset", "road", "--drives", "3", "--frames", "4"]
-    refuse("find-nan", f"{bucket}/none", said=f"there is no store at {bucket}/none")
-    refuse("find-nan", "s3://no-such-bucket/x", said="no-such-bucket/x: the bucket 'no-such-bucket' does not exist")
-    refuse(*prepared, "--output", "s3://no-such-bucket/x", said="the bucket 'no-such-bucket' does not exist")
-    refuse(*prepared, "--output", "s3://bucket-alone", said="needs a name inside its bucket")
-    refuse(*prepared, "--output", "http://host/x", said="a store is a folder, or lies on s3://")
+    refuse("find-nan", f"{bucket}/none", message=f"there is no store at {bucket}/none")
+    refuse("find-nan", "s3://no-such-bucket/x", message="no-such-bucket/x: the bucket 'no-such-bucket' does not exist")
+    refuse(*prepared, "--output", "s3://no-such-bucket/x", message="the bucket 'no-such-bucket' does not exist")
+    refuse(*prepared, "--output", "s3://bucket-alone", message="needs a name inside its bucket")
+    refuse(*prepared, "--output", "http://host/x", message="a store is a folder, or lies on s3://")
     for name in KEYS:
         monkeypatch.delenv(name)
     monkeypatch.setattr("s3fs.S3FileSystem.cachable", False)
-    refuse("find-nan", f"{bucket}/none", said="there are no credentials for it; set AWS_ACCESS_KEY_ID")
+    refuse("find-nan", f"{bucket}/none", message="there are no credentials for it; set AWS_ACCESS_KEY_ID")
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
     began = time.monotonic()
-    refuse(*prepared, "--output", f"{bucket}/x", said="its server does not answer")
+    refuse(*prepared, "--output", f"{bucket}/x", message="its server does not answer")
     assert time.monotonic() - began < 15
 
 

@@ -202,14 +202,14 @@ def test_files_that_hold_no_weights(refuse: Refuse, here: Path) -> None:
     torch.save({"fc.weight": Planted()}, here / "planted.pth")
     published(here / "other.pth")
     evaluate = ("evaluate", "--checkpoint", "run", "--data-root", "store", "--output", "out")
-    refuse(*evaluate, "--fid-weights", "no.pth", said="--fid-weights no.pth: there is no such file")
-    refuse(*evaluate, "--fid-weights", "noise.pth", said="--fid-weights noise.pth: cannot be read as weights")
-    refuse(*evaluate, "--fvd-weights", "noise.safetensors", said="--fvd-weights noise.safetensors: cannot be read")
-    refuse(*evaluate, "--fvd-weights", "list.pth", said="list.pth: must contain a state dict, not a list")
-    refuse(*evaluate, "--fid-weights", "planted.pth", said="planted.pth: cannot be read as weights")
+    refuse(*evaluate, "--fid-weights", "no.pth", message="--fid-weights no.pth: there is no such file")
+    refuse(*evaluate, "--fid-weights", "noise.pth", message="--fid-weights noise.pth: cannot be read as weights")
+    refuse(*evaluate, "--fvd-weights", "noise.safetensors", message="--fvd-weights noise.safetensors: cannot be read")
+    refuse(*evaluate, "--fvd-weights", "list.pth", message="list.pth: must contain a state dict, not a list")
+    refuse(*evaluate, "--fid-weights", "planted.pth", message="planted.pth: cannot be read as weights")
     assert not (here / "planted").exists(), "no code in a file is run"
     message = r"--fvd-weights other.pth: not the weights of FVD's I3D: 'Conv3d_1a_7x7.conv3d.weight' is missing"
-    refuse(*evaluate, "--fvd-weights", "other.pth", said=message)
+    refuse(*evaluate, "--fvd-weights", "other.pth", message=message)
 
 
 def test_samples_are_frames_and_clips_of_sixteen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Preflight: what would end a training is said before it begins, and looking leaves no trace."""
+"""Preflight checks report problems before training begins and leave no trace."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def make(tiny_config: Path, road_store: Path, tmp_path: Path) -> Make:
 
 
 def test_a_store_of_another_size_than_was_meant_is_told(make: Make) -> None:
-    def said(*overrides: str) -> str:
+    def message(*overrides: str) -> str:
         training = make(*overrides)
         return "; ".join(check.message for check in static_checks.check_size(training.config, training.store))
 
-    assert not said() and not said("data.image_size=[64, 64]")
-    assert "images of 64x64, and data.image_size is 128x128; prepare it with --image-size 128 128" in said(
+    assert not message() and not message("data.image_size=[64, 64]")
+    assert "images of 64x64, and data.image_size is 128x128; prepare it with --image-size 128 128" in message(
         "data.image_size=[128, 128]"
     )
-    larger = said("model.decoder.init_size=32")
+    larger = message("model.decoder.init_size=32")
     assert "meant for 128x128 (model.decoder.init_size = 32, 2 stages)" in larger and "--image-size 128 128" in larger
     training = make("model.decoder.init_size=8")
     assert any(check.name == "size" and check.outcome == "warning" for check in training.check())
@@ -222,7 +222,7 @@ def test_a_disk_with_room_to_spare_is_no_warning(make: Make, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("built", "driver", "usable", "said"),
+    ("built", "driver", "usable", "message"),
     [
         (None, None, False, "is a CPU build"),
         ("13.0", 12080, False, "built for CUDA 13.0, but the GPU's driver supports 12.8"),
@@ -231,9 +231,9 @@ def test_a_disk_with_room_to_spare_is_no_warning(make: Make, monkeypatch: pytest
         ("12.8", 0, False, "nvidia-smi"),
     ],
 )
-def test_driver_advice(built: str | None, driver: int | None, usable: bool, said: str | None) -> None:
+def test_driver_advice(built: str | None, driver: int | None, usable: bool, message: str | None) -> None:
     advice = static_checks.driver_advice(built, driver, usable)
-    assert advice is None if said is None else said in str(advice)
+    assert advice is None if message is None else message in str(advice)
 
 
 def warned(checks: Iterator[static_checks.Check]) -> str:
@@ -248,9 +248,9 @@ def settings(make: Make, *overrides: str) -> Config:
 
 def test_a_training_too_short_for_its_settings(make: Make) -> None:
     config = settings(make, "logging.eval_interval=1000", "scheduler.warmup_steps=12")
-    said = warned(static_checks.check_plan(config, 12, 10.0))
-    assert "scheduler.warmup_steps = 12" in said and "logging.eval_interval = 1000: more than" in said
-    assert "log_interval" not in said
+    output = warned(static_checks.check_plan(config, 12, 10.0))
+    assert "scheduler.warmup_steps = 12" in output and "logging.eval_interval = 1000: more than" in output
+    assert "log_interval" not in output
     assert not warned(static_checks.check_plan(config, 1000, 10.0))
     config = settings(make, "data.curriculum={phases: 3, epochs_per_phase: 2}")
     assert "data.curriculum" in warned(static_checks.check_plan(config, 59, 10.0))
@@ -273,8 +273,8 @@ def test_data_that_teaches_or_tells_little(make: Make) -> None:
 def test_a_machine_left_idle_or_asked_too_much(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     config = settings(make, "training.use_amp=false")
     assert not warned(static_checks.check_machine(config, CPU, 2))
-    said = warned(static_checks.check_machine(config, CUDA, 16))
-    assert all(key in said for key in ("data.num_workers = 0", "data.pin_memory = false", "training.use_amp = false"))
+    output = warned(static_checks.check_machine(config, CUDA, 16))
+    assert all(key in output for key in ("data.num_workers = 0", "data.pin_memory = false", "training.use_amp = false"))
     config = settings(make, "data.num_workers=4", "data.pin_memory=true")
     assert not warned(static_checks.check_machine(config, CUDA, 4))
     assert "4 worker processes share 2" in warned(static_checks.check_machine(config, CUDA, 2))
@@ -285,8 +285,8 @@ def test_a_machine_left_idle_or_asked_too_much(make: Make, monkeypatch: pytest.M
 def test_shared_memory_too_small_for_the_workers(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = settings(make, "data.num_workers=4")
     plant_disk(monkeypatch, 64 * 2**20 // 10)
-    said = warned(static_checks.check_shared_memory(config, 32 * 2**20, tmp_path))
-    assert "data.num_workers = 4" in said and "--shm-size" in said
+    output = warned(static_checks.check_shared_memory(config, 32 * 2**20, tmp_path))
+    assert "data.num_workers = 4" in output and "--shm-size" in output
     assert not warned(static_checks.check_shared_memory(config, 2**20, tmp_path))
     assert not warned(static_checks.check_shared_memory(settings(make), 2**40, tmp_path))
 
