@@ -56,7 +56,7 @@ def test_wandb_variables_are_settings(environment: dict[str, str], expected: lis
     assert wandb_overrides(environment) == expected
 
 
-def test_a_mode_that_wandb_does_not_have() -> None:
+def test_invalid_wandb_mode() -> None:
     with pytest.raises(UserError, match=r"WANDB_MODE=ofline.*did you mean 'offline'"):
         wandb_overrides({"WANDB_MODE": "ofline"})
 
@@ -76,7 +76,7 @@ def started(config: Path, patch: pytest.MonkeyPatch, *words: str) -> Config:
     return found[0]
 
 
-def test_flags_win_over_the_environment_and_that_over_the_file(
+def test_precedence_of_flags_environment_and_file(
     tiny_config: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny_config.write_text(tiny_config.read_text().replace("logging:", "logging:\n  wandb_project: file"))
@@ -93,7 +93,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(
     assert (logging.wandb_mode, logging.wandb_project, logging.wandb_name) == ("online", "flag", "override")
 
 
-def test_a_training_obeys_them(
+def test_training_uses_wandb_variables(
     tiny_config: Path, road_store: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without an API key."""
@@ -120,7 +120,7 @@ def test_a_training_obeys_them(
     assert not (here / "all").exists() and not (here / "third/wandb_id").exists()
 
 
-def test_the_tasks_of_srun_are_processes_of_one_training() -> None:
+def test_srun_tasks_form_one_training() -> None:
     environment = dict(STEP)
     adopt_slurm(environment)
     assert {name: environment[name] for name in environment.keys() - STEP.keys()} == {
@@ -138,13 +138,13 @@ def test_the_tasks_of_srun_are_processes_of_one_training() -> None:
     ],
     ids=["torchrun", "a batch script", "one task"],
 )
-def test_what_is_no_step_of_several_tasks_is_left_alone(environment: dict[str, str]) -> None:
+def test_other_slurm_environments_are_ignored(environment: dict[str, str]) -> None:
     before = dict(environment)
     adopt_slurm(environment)
     assert environment == before
 
 
-def test_what_is_set_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_variables_are_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**STEP, "MASTER_ADDR": "here", "MASTER_PORT": "7"}.items():
         monkeypatch.setenv(name, value)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
@@ -158,7 +158,7 @@ def test_what_is_set_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     ("nodes", "first"),
     [("node7", "node7"), ("a1,b2", "a1"), ("n[1-4]", "n1"), ("n[5,7]-ib", "n5-ib"), ("", "localhost")],
 )
-def test_the_first_host_of_a_list(nodes: str, first: str) -> None:
+def test_first_host_of_a_node_list(nodes: str, first: str) -> None:
     assert first_host(nodes) == first
 
 
@@ -175,7 +175,7 @@ def test_nothing_is_downloaded_offline(refuse: Refuse, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(("variable", "below"), [("HF_HOME", "hf/lerobot"), ("HF_LEROBOT_HOME", "hf")])
-def test_a_dataset_that_lerobot_downloaded_is_found_by_its_name(
+def test_downloaded_lerobot_dataset_is_found_by_name(
     variable: str, below: str, here: Path, monkeypatch: pytest.MonkeyPatch, refuse: Refuse
 ) -> None:
     write_lerobot(here / below / "owner/cars", [6, 6, 6])
@@ -199,7 +199,7 @@ def test_no_color(
     assert output and bool(re.search(r"\x1b\[[0-9;]*[34][0-9]", output)) == coloured
 
 
-def test_the_table_of_the_guide_has_them_all() -> None:
+def test_guide_lists_all_variables() -> None:
     text = (REPO / "docs/UTILITIES_GUIDE.md").read_text(encoding="utf-8")
     table = text.split("## Environment variables")[1].split("\n## ")[0]
     named = set(re.findall(r"`([A-Z][A-Z0-9_]+)`", table))

@@ -43,13 +43,13 @@ esac
 """
 
 
-def test_the_script_is_shell_and_says_what_slurm_needs() -> None:
+def test_script_is_valid_shell_with_slurm_options() -> None:
     subprocess.run(["bash", "-n", str(SCRIPT)], check=True)
     asked = [line.removeprefix("#SBATCH ") for line in SCRIPT.read_text().splitlines() if line.startswith("#SBATCH")]
     assert {"--signal=USR1@120", "--requeue", "--ntasks-per-node=4", "--gpus-per-node=4"} <= set(asked)
 
 
-def test_a_job_trains_on_two_tasks_and_goes_on_after_its_time_was_over(road_store: Path, tmp_path: Path) -> None:
+def test_job_with_two_tasks_resumes_after_its_time_limit(road_store: Path, tmp_path: Path) -> None:
     for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)

@@ -77,12 +77,12 @@ def test_names_are_standard_terms(file: Path) -> None:
     assert file.stem not in MODULES
 
 
-def test_a_module_name_has_one_meaning() -> None:
+def test_module_names_are_unambiguous() -> None:
     count = Counter(file.stem if file.stem != "__init__" else file.parent.name for file in modules())
     assert {name: count[name] for name in ONE_MEANING if count[name] > 1} == {}
 
 
-def test_the_list_finds_what_it_is_for() -> None:
+def test_private_names_are_detected() -> None:
     tree = ast.parse("def read_pictures(said): alone = 1\nclass FilmWriter: pass\nself.floor = 2\nimport x as told")
     assert {name for name, _ in defined(tree)} == {"read_pictures", "FilmWriter", "told", "said", "alone", "floor"}
     assert words("FilmWriter") & WORDS and words("_read_pictures") & WORDS and not words("figure") & WORDS

@@ -66,7 +66,7 @@ def run(environment: Path, folder: Path, *words: str) -> str:
     return done.stdout
 
 
-def test_the_wheel_holds_what_is_no_python(wheel: Path) -> None:
+def test_wheel_contains_data_files(wheel: Path) -> None:
     files = set(zipfile.ZipFile(wheel).namelist())
     assert {f"daydrive/configs/{name}.yaml" for name in config_names()} <= files
     assert {"daydrive/py.typed"} | {
@@ -74,7 +74,7 @@ def test_the_wheel_holds_what_is_no_python(wheel: Path) -> None:
     } <= files
 
 
-def test_the_demo_and_every_config_by_its_name(environment: Path, tmp_path: Path) -> None:
+def test_demo_and_configs_by_name(environment: Path, tmp_path: Path) -> None:
     where = run(environment, tmp_path, "python", "-c", "import daydrive; print(daydrive.__file__)")
     assert Path(where.strip()).is_relative_to(environment.parent)
     output = run(environment, tmp_path, "daydrive", "demo", "--drives", "3", "--clips", "2", *small_settings("demo"))

@@ -50,7 +50,7 @@ class Net:
         return self.last.clamp(0, 255).to(torch.uint8)
 
 
-def test_arithmetic_and_weights_are_counted() -> None:
+def test_flops_and_weights_are_counted() -> None:
     """A multiplication and an addition are two; the processor's own attention counts as well."""
     counted = cost.flops(Session(AdaptedModel("", "", Net())), SEEN)
     assert counted is not None
@@ -101,7 +101,7 @@ def test_the_first_frame_includes_the_context_and_a_slowdown_is_measured(
     assert len(hurried.later) == 2
 
 
-def test_frames_of_all_clips_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_per_second_count_all_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
 
@@ -145,7 +145,7 @@ def counter(root: Path, name: str, *readings: int) -> Path:
     return folder / "energy_uj"
 
 
-def test_energy_is_of_whole_packages_and_counters_wrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_energy_counters_and_overflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(energy, "POWERCAP", tmp_path)
     assert energy.energy_of(list, 0, CPU) == energy.Energy(
         None, reason=f"the processor has no energy counter in {tmp_path}"

@@ -53,7 +53,7 @@ from helpers.refusals import Refuse, check_sentence
         (["dream-speed", "--checkpoint", "x" * 300], "name too long"),
     ],
 )
-def test_arguments(arguments: list[str], message: str, refuse: Refuse) -> None:
+def test_invalid_arguments(arguments: list[str], message: str, refuse: Refuse) -> None:
     refuse(*arguments, message=f"(?i){message}")
 
 
@@ -75,13 +75,13 @@ def test_arguments(arguments: list[str], message: str, refuse: Refuse) -> None:
         ("extends: missing.yaml\n", r"'extends' names missing\.yaml"),
     ],
 )
-def test_settings(text: str, message: str, refuse: Refuse, road_store: Path, here: Path) -> None:
+def test_invalid_settings(text: str, message: str, refuse: Refuse, road_store: Path, here: Path) -> None:
     (here / "bad.yaml").write_text(text)
     (here / "other.yaml").write_text("extends: bad.yaml\n")
     refuse("train", "--config", "bad.yaml", "--data-root", road_store, message=message)
 
 
-def test_a_config_that_is_not_text(refuse: Refuse, here: Path) -> None:
+def test_binary_config(refuse: Refuse, here: Path) -> None:
     (here / "bad.yaml").write_bytes(os.urandom(200) + b"\xff")
     refuse("train", "--config", "bad.yaml", message="bad.yaml")
 
@@ -106,7 +106,7 @@ def test_a_config_that_is_not_text(refuse: Refuse, here: Path) -> None:
         ("loss.perceptual_weights=nowhere.safetensors loss.perceptual=vgg16", "there is no nowhere.safetensors"),
     ],
 )
-def test_overrides(override: str, message: str, refuse: Refuse, road_store: Path, tiny_config: Path) -> None:
+def test_invalid_overrides(override: str, message: str, refuse: Refuse, road_store: Path, tiny_config: Path) -> None:
     refuse("train", "--config", tiny_config, "--data-root", road_store, *override.split(" "), message=message)
 
 
@@ -118,7 +118,7 @@ def test_overrides(override: str, message: str, refuse: Refuse, road_store: Path
         (["-m", "daydrive", "trian"], "trian"),
     ],
 )
-def test_as_a_program(program: list[str], message: str, here: Path) -> None:
+def test_invalid_input_as_a_program(program: list[str], message: str, here: Path) -> None:
     first, *rest = program
     command = [sys.executable, str(REPO / first) if first.endswith(".py") else first, *rest]
     ended = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=300)

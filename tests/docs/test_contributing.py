@@ -83,13 +83,13 @@ def copy_of_the_repository(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("exercise", LONGEST)
-def test_an_exercise_is_short(exercise: str) -> None:
+def test_exercise_is_short(exercise: str) -> None:
     written = [line for text in parts(exercise, "python", "diff", "toml", "yaml") for line in text.splitlines()[1:]]
     assert 0 < len(written) < LONGEST[exercise]
 
 
 @pytest.mark.parametrize("exercise", LONGEST)
-def test_what_an_exercise_writes_is_clean(exercise: str, tmp_path: Path) -> None:
+def test_code_of_an_exercise_passes_ruff(exercise: str, tmp_path: Path) -> None:
     code = [str(file) for file in carry_out(exercise, copy_of_the_repository(tmp_path)) if file.suffix == ".py"]
     ruff = [sys.executable, "-m", "ruff", "check", "--no-cache", *code]
     done = subprocess.run(ruff, cwd=tmp_path, capture_output=True, text=True)
@@ -99,7 +99,7 @@ def test_what_an_exercise_writes_is_clean(exercise: str, tmp_path: Path) -> None
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("exercise", IN_THE_TREE)
-def test_an_exercise_is_carried_out(exercise: str, tmp_path: Path) -> None:
+def test_exercise_works(exercise: str, tmp_path: Path) -> None:
     tree = copy_of_the_repository(tmp_path)
     carry_out(exercise, tree)
     prepare("road", None, tree / "data/processed/road", (64, 64), drives=12, frames=12, seed=0, workers=1)
@@ -122,7 +122,7 @@ def test_an_exercise_is_carried_out(exercise: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_model_of_another_package_is_trained_killed_resumed_and_reported_on(tmp_path: Path) -> None:
+def test_model_of_another_package_is_trained_resumed_and_evaluated(tmp_path: Path) -> None:
     for needed in ("pip", "setuptools"):
         if find_spec(needed) is None:
             pytest.skip(f"there is no {needed} here")

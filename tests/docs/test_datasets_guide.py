@@ -83,7 +83,7 @@ def small(command: str) -> list[str]:
     return [*words, *ADDED.get(Path(words[1]).name, ADDED.get(" ".join(words[:3]), ()))]
 
 
-def test_what_is_not_run_has_a_reason() -> None:
+def test_commands_that_are_not_run_have_a_reason() -> None:
     left_out = [block for guide in GUIDES for block in blocks("bash", guide) if block.reason]
     assert len(RUN) > 3 * len(left_out) and all(len(block.reason) > 8 for block in left_out)
 
@@ -99,7 +99,7 @@ def test_every_dataset_has_its_place_in_the_guide() -> None:
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
-def test_links_lead_somewhere(guide: Path) -> None:
+def test_links_are_valid(guide: Path) -> None:
     def anchors(file: Path) -> set[str]:
         heads = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
         return {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-") for head in heads}
@@ -111,7 +111,7 @@ def test_links_lead_somewhere(guide: Path) -> None:
             assert place.exists() and (not anchor or anchor in anchors(place)), target
 
 
-def test_what_the_clock_promises() -> None:
+def test_documented_resampling() -> None:
     """No frame is further from its tick than a period, and none is repeated while another is free."""
     from daydrive.data.kinematics.clock import native_hz, resample
 

@@ -115,7 +115,7 @@ def provide(words: list[str], kept: Kept) -> None:
     "page",
     [pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] * takes_long(page)) for page in OTHERS],
 )
-def test_the_commands_of_a_page_run(
+def test_commands_of_a_page_run(
     page: Path, kept: Kept, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("configs", "scripts", "examples"):
@@ -144,7 +144,7 @@ def lines(page: Path) -> Iterator[tuple[str | None, str]]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_no_command_is_left_out(page: Path) -> None:
+def test_every_command_is_in_a_bash_block(page: Path) -> None:
     assert {language for language, _ in lines(page)} <= LANGUAGES
     for language, line in lines(page):
         plain = language in ("", "text") or (language is None and line.startswith("    "))
@@ -162,7 +162,7 @@ def commands(app: typer.Typer, prefix: str = "") -> Iterator[str]:
         yield from [f"{name} {sub}" for sub in inner] if inner else [prefix + name]
 
 
-def test_every_command_is_in_the_guide_and_shown() -> None:
+def test_every_command_is_documented() -> None:
     guide = REPO / "docs/UTILITIES_GUIDE.md"
     text = guide.read_text(encoding="utf-8")
     shown = "\n".join(block.text for block in blocks("bash", guide))

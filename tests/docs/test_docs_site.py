@@ -58,7 +58,7 @@ def seen(page: Path) -> Seen:
     return parser
 
 
-def test_every_page_is_there_and_loads_nothing_from_elsewhere(site: Path) -> None:
+def test_every_page_exists_and_loads_no_external_resources(site: Path) -> None:
     pages = {page.stem for page in (REPO / "docs").rglob("*.md")}
     assert pages <= {page.stem for page in site.rglob("*.html")}
     for page in site.rglob("*.html"):
@@ -68,7 +68,7 @@ def test_every_page_is_there_and_loads_nothing_from_elsewhere(site: Path) -> Non
         assert not re.findall(r"(?:@import|url\()\s*[\"']?(?:https?:)?//[^)\"']*", sheet.read_text(encoding="utf-8"))
 
 
-def test_lists_and_tables_are_laid_out(site: Path) -> None:
+def test_lists_and_tables_are_rendered(site: Path) -> None:
     """Where a blank line is missing, Markdown for Python takes them for text."""
     for page in site.rglob("*.html"):
         loose = [text for text in seen(page).paragraphs if re.search(r"^(\||[-*] |\d+\. |```)", text, re.M)]
@@ -86,7 +86,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPO)))
-def test_links_lead_somewhere_without_the_site_too(page: Path) -> None:
+def test_links_are_valid_in_the_repository(page: Path) -> None:
     for target in links(page):
         file, _, anchor = target.partition("#")
         if not file.startswith(("https://", "http://")):
@@ -96,7 +96,7 @@ def test_links_lead_somewhere_without_the_site_too(page: Path) -> None:
 
 
 @pytest.mark.parametrize("file", sorted((REPO / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=lambda file: file.name)
-def test_issue_templates_have_what_github_asks_for(file: Path) -> None:
+def test_issue_templates_are_valid_for_github(file: Path) -> None:
     template = yaml.safe_load(file.read_text(encoding="utf-8"))
     if file.name == "config.yml":
         assert template.keys() <= {"blank_issues_enabled", "contact_links"}

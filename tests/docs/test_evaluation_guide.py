@@ -53,7 +53,7 @@ def test_commands_run(reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(f"`{name}`" in text for name in written)
 
 
-def test_the_snippets_run(reader: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_snippets_run(reader: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(reader)
     card, evaluation = blocks("python", GUIDE)
     exec(compile(card.text, str(GUIDE), "exec"), {})

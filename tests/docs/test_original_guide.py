@@ -54,7 +54,7 @@ def runs_of(folder: Path) -> list[Path]:
     return sorted(folder.glob("runs/*-*"))
 
 
-def test_nuscenes_becomes_a_store_of_the_base_models_size(
+def test_nuscenes_store_has_the_size_of_the_base_model(
     clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = shlex.split(PREPARE)
@@ -67,7 +67,7 @@ def test_nuscenes_becomes_a_store_of_the_base_models_size(
 
 
 @pytest.mark.parametrize("command", [TRAIN, DATA_PARALLEL, WANDB, NAMED], ids=["data-root", "use-dp", "wandb", "named"])
-def test_a_training(
+def test_training(
     command: str, with_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HOME", str(with_store / "home"))
@@ -79,7 +79,7 @@ def test_a_training(
     assert bool(list(run.glob("wandb/offline-run-*"))) == ("--use-wandb" in command)
 
 
-def test_without_a_store_the_sentence_has_the_command_that_makes_one(clone: Path) -> None:
+def test_missing_store_names_the_command_that_creates_it(clone: Path) -> None:
     ended = subprocess.run(
         [sys.executable, *shlex.split(DATA_PARALLEL)[1:]], cwd=clone, capture_output=True, text=True, check=False
     )
@@ -104,7 +104,7 @@ def test_four_processes(with_store: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_learning_rate_finder(
+def test_learning_rate_finder(
     with_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_here([*shlex.split(FIND_LR), *OVERRIDES], with_store, monkeypatch)
@@ -120,6 +120,6 @@ def test_tensorboard_serves_the_runs(with_store: Path) -> None:
 
 
 @pytest.mark.parametrize("recipe", ["quick_prototype", "best_quality", "memory_efficient"])
-def test_a_recipe_passes_the_checks(recipe: str, with_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recipes_pass_the_checks(recipe: str, with_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = f"configs/training/recipes/{recipe}.yaml"
     run_here(["python", "scripts/train.py", "--config", file, *OVERRIDES, "--dry-run"], with_store, monkeypatch)

@@ -68,7 +68,7 @@ def test_commands_run(block: Block, reader: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("block", [b for b in RUN if takes_long(b)], ids=lambda b: b.name)
-def test_commands_that_take_longer_run(block: Block, reader: Path) -> None:
+def test_slow_commands_run(block: Block, reader: Path) -> None:
     for command in block.commands:
         words = small(command)
         make_room(words, reader)
@@ -91,7 +91,7 @@ def on_two_nodes(words: list[str], folder: Path) -> None:
         done(node)
 
 
-def test_what_is_not_run_has_a_reason() -> None:
+def test_commands_that_are_not_run_have_a_reason() -> None:
     left_out = [block for block in blocks("bash") if block.reason]
     assert len(RUN) > 3 * len(left_out)
     assert all(len(block.reason) > 8 for block in left_out)
@@ -115,7 +115,7 @@ def test_settings_load(block: Block, reader: Path) -> None:
         *((f"### `{architecture}`", dict(own_settings(architecture))) for architecture in ("rssm", "diffusion")),
     ],
 )
-def test_every_setting_is_explained_with_its_default(heading: str, known: dict[str, FieldInfo]) -> None:
+def test_every_setting_is_documented_with_its_default(heading: str, known: dict[str, FieldInfo]) -> None:
     rows = {quoted(row[0])[0]: row for row in table_below(heading)}
     assert rows.keys() == known.keys()
     for key, (_, meaning, _, default) in rows.items():
@@ -130,7 +130,7 @@ def test_every_setting_is_explained_with_its_default(heading: str, known: dict[s
         assert (float(written) if isinstance(value, float) else written) == value, key
 
 
-def test_every_name_that_is_logged_is_explained(first_run: Path) -> None:
+def test_every_logged_name_is_documented(first_run: Path) -> None:
     events = EventAccumulator(str(first_run), {"scalars": 0, "images": 0, "histograms": 0})
     events.Reload()
     tags = events.Tags()
@@ -140,7 +140,7 @@ def test_every_name_that_is_logged_is_explained(first_run: Path) -> None:
     assert explained - logged <= ONLY_SOMEWHERE | {"weights/*", "gradients/*"}
 
 
-def test_every_alarm_is_explained() -> None:
+def test_every_alarm_is_documented() -> None:
     rows = {quoted(row[0])[0]: quoted(row[2]) for row in table_below("### Alarms")}
     assert rows.keys() == {rule.name for rule in RULES}
     assert {key for keys in rows.values() for key in keys} == {
@@ -148,7 +148,7 @@ def test_every_alarm_is_explained() -> None:
     }
 
 
-def test_recipes_are_as_the_table_says() -> None:
+def test_recipes_match_the_table() -> None:
     rows = table_below("## Recipes")
     named = {REPO / quoted(row[0])[0] for row in rows}
     assert named == set((REPO / "configs/training").rglob("*.yaml"))
@@ -164,7 +164,7 @@ def test_recipes_are_as_the_table_says() -> None:
         assert row[4] == (f"{training.max_steps} steps" if training.max_steps else f"{training.num_epochs} epochs")
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_are_valid() -> None:
     text = (REPO / "docs/TRAINING.md").read_text()
     headings = {
         re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.M)
@@ -174,7 +174,7 @@ def test_links_lead_somewhere() -> None:
         assert (REPO / "docs" / file).exists() and (file or anchor in headings), target
 
 
-def test_files_of_a_run_are_where_the_guide_says(first_run: Path) -> None:
+def test_files_of_a_run(first_run: Path) -> None:
     for name in ("config.yaml", "provenance.json", "checkpoints/last", "metrics.jsonl"):
         assert (first_run / name).is_file()
     assert as_tree(load_config(first_run / "config.yaml"))["data"]["num_workers"] == 0

@@ -69,7 +69,7 @@ def finish(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
             process.kill()
 
 
-def test_two_processes_give_the_metrics_of_one(trained: Path, road_store: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_same_metrics_as_one(trained: Path, road_store: Path, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -96,7 +96,7 @@ def test_two_processes_give_the_metrics_of_one(trained: Path, road_store: Path, 
 
 
 @pytest.mark.slow
-def test_bad_data_ends_all_with_one_sentence(trained: Path, road_store: Path, tmp_path: Path) -> None:
+def test_bad_data_ends_all_processes_with_one_sentence(trained: Path, road_store: Path, tmp_path: Path) -> None:
     store = shutil.copytree(road_store, tmp_path / "store")
     damage_pictures(store, "val")
     options = ("--checkpoint", trained, "--data-root", store, "--output", tmp_path / "out", "--split", "val")
@@ -109,7 +109,7 @@ def test_bad_data_ends_all_with_one_sentence(trained: Path, road_store: Path, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "codes"), [(signal.SIGINT, {2, 130}), (signal.SIGKILL, {2, -9})])
-def test_one_process_that_ends_ends_all_and_the_same_command_goes_on(
+def test_a_killed_process_ends_all_and_the_command_resumes(
     trained: Path, road_store: Path, tmp_path: Path, number: signal.Signals, codes: set[int]
 ) -> None:
     (tmp_path / "slow.py").write_text(SLOW)

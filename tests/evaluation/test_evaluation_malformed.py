@@ -23,9 +23,7 @@ from daydrive.evaluation.manifest import COMPARABLE
 from helpers.refusals import Refuse, checkpoint_of, damage_pictures, spoil
 
 
-def test_what_evaluation_is_asked(
-    refuse: Refuse, trained: Path, road_store: Path, small_store: Path, here: Path
-) -> None:
+def test_invalid_options(refuse: Refuse, trained: Path, road_store: Path, small_store: Path, here: Path) -> None:
     (here / "file").write_text("in the way")
     command = ("evaluate", "--checkpoint", trained, "--output", "out/figures")
     of_road = (*command, "--data-root", road_store)
@@ -56,13 +54,13 @@ def test_what_evaluation_is_asked(
     refuse(*command, "--data-root", trained, message="is not a prepared store")
 
 
-def test_a_gpu_that_is_not_there(refuse: Refuse, road_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_gpu(refuse: Refuse, road_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     arguments = ("--checkpoint", "x", "--data-root", road_store, "--output", "out", "--device", "cuda")
     refuse("evaluate", *arguments, message="--device cuda: this machine has 0 GPUs that PyTorch can use")
 
 
-def test_disks_that_are_full(refuse: Refuse, trained: Path, road_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(refuse: Refuse, trained: Path, road_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ("--checkpoint", trained, "--data-root", road_store, "--output", "new/out", "--clips", 2)
     with monkeypatch.context() as patch:
         usage = shutil.disk_usage("/")
@@ -70,7 +68,7 @@ def test_disks_that_are_full(refuse: Refuse, trained: Path, road_store: Path, mo
         refuse("evaluate", *arguments, message="the output new/out needs .* GB and its disk has 0.0 GB left")
 
 
-def test_checkpoints_that_are_none(refuse: Refuse, road_store: Path, here: Path) -> None:
+def test_invalid_checkpoints(refuse: Refuse, road_store: Path, here: Path) -> None:
     (here / "noise.bin").write_bytes(os.urandom(1000))
     (here / "noise.safetensors").write_bytes(os.urandom(1000))
     (here / "empty").mkdir()
@@ -208,7 +206,7 @@ def compared(evaluated: Path, trained: Path, road_store: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("line", COMPARABLE)
-def test_runs_that_differ_in_a_line_of_the_manifest(refuse: Refuse, compared: Compared, line: str) -> None:
+def test_comparison_rejects_differing_manifests(refuse: Refuse, compared: Compared, line: str) -> None:
     evaluation = json.loads((compared.other / "evaluation.json").read_text())
     evaluation["manifest"][line] = "another"
     (compared.other / "evaluation.json").write_text(json.dumps(evaluation))
@@ -242,7 +240,7 @@ def objects(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         (of_figures(lambda f: {name: values[:, :1] for name, values in f.items()}), r"metrics of shape \(2, 1\), not"),
     ],
 )
-def test_evaluations_that_cannot_be_compared_with(
+def test_invalid_evaluations_for_comparison(
     harm: Callable[[Path], None], message: str, refuse: Refuse, compared: Compared
 ) -> None:
     harm(compared.other)
@@ -258,7 +256,7 @@ def test_evaluations_that_cannot_be_compared_with(
         (("--lpips-weights", "other.safetensors"), "other.safetensors: not the weights of alexnet"),
     ],
 )
-def test_weights_of_a_metric(
+def test_invalid_weights_of_a_metric(
     arguments: tuple[str, ...], message: str, refuse: Refuse, trained: Path, road_store: Path, here: Path
 ) -> None:
     (here / "noise.safetensors").write_bytes(os.urandom(1000))

@@ -20,7 +20,7 @@ PARAMETERS = 45_149_860
 OVERFIT_STEPS = 300
 
 
-def test_the_base_model_has_the_documented_size_and_shapes() -> None:
+def test_base_model_has_the_documented_size_and_shapes() -> None:
     model = build_world_model(load_config(BASE)).eval()
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS
     with torch.no_grad():
@@ -31,7 +31,7 @@ def test_the_base_model_has_the_documented_size_and_shapes() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_base_shaped_model_learns_two_clips_by_heart(road_store: Path) -> None:
+def test_base_model_overfits_two_clips(road_store: Path) -> None:
     """A quarter of the base's widths, 64 px: above 25 dB for reconstructions and for predictions."""
     config = load_config(
         BASE,

@@ -50,7 +50,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_the_same_global_batch_gives_the_same_run(config: Path, road_store: Path, tmp_path: Path) -> None:
+def test_run_depends_only_on_the_global_batch(config: Path, road_store: Path, tmp_path: Path) -> None:
     runs = {
         world: trained(world, config, road_store, tmp_path / str(world), f"training.batch_size={16 // world}")
         for world in (1, 2, 4)
@@ -66,7 +66,7 @@ def test_the_same_global_batch_gives_the_same_run(config: Path, road_store: Path
 
 
 @pytest.mark.slow
-def test_sharing_out_the_parameters_changes_nothing_either(config: Path, road_store: Path, tmp_path: Path) -> None:
+def test_fsdp_matches_ddp(config: Path, road_store: Path, tmp_path: Path) -> None:
     steps = ["training.max_steps=6", "training.batch_size=4", "training.gradient_accumulation=2", "optimizer.type=muon"]
     whole = trained(2, config, road_store, tmp_path / "ddp", *steps)
     shared = trained(
@@ -85,7 +85,9 @@ def test_sharing_out_the_parameters_changes_nothing_either(config: Path, road_st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_then_one_then_two(config: Path, road_store: Path, tmp_path: Path, strategy: str) -> None:
+def test_resuming_with_another_number_of_processes(
+    config: Path, road_store: Path, tmp_path: Path, strategy: str
+) -> None:
     settings = ["training.batch_size=4", "logging.save_interval=3", f"training.strategy={strategy}"]
     unbroken = trained(2, config, road_store, tmp_path / "unbroken", *settings, "training.max_steps=9")
     run = tmp_path / "run"
@@ -107,7 +109,7 @@ def test_two_processes_then_one_then_two(config: Path, road_store: Path, tmp_pat
     assert worst_gap(logged(run), unbroken, "train/loss") < 1e-4
 
 
-def test_a_process_that_is_killed_ends_all_within_seconds(config: Path, road_store: Path, tmp_path: Path) -> None:
+def test_killed_process_ends_all_within_seconds(config: Path, road_store: Path, tmp_path: Path) -> None:
     process = start(
         [
             *torchrun(2),
@@ -127,7 +129,7 @@ def test_a_process_that_is_killed_ends_all_within_seconds(config: Path, road_sto
     assert checkpoint.read_state(checkpoint.find(tmp_path / "run", "last"))["step"] >= 1
 
 
-def test_bad_data_on_one_process_ends_all_with_one_sentence(config: Path, tmp_path: Path, damaged_store: Path) -> None:
+def test_bad_data_in_one_process_ends_all_with_one_sentence(config: Path, tmp_path: Path, damaged_store: Path) -> None:
     process = start(
         [
             *torchrun(2),
@@ -163,7 +165,7 @@ def damaged_store(road_store: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
-def test_a_signal_to_every_process_saves_and_has_a_code_of_its_own(
+def test_signal_saves_and_sets_the_exit_code(
     config: Path, road_store: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     """As Slurm starts and ends them: without torchrun, found by variables."""
@@ -191,7 +193,7 @@ def test_a_signal_to_every_process_saves_and_has_a_code_of_its_own(
     assert checkpoint.read_state(checkpoint.find(run, "last"))["step"] == logged(run)[-1]["step"]
 
 
-def test_processes_that_were_not_asked_for_are_refused(monkeypatch: pytest.MonkeyPatch, tiny_config: Path) -> None:
+def test_unexpected_processes_are_rejected(monkeypatch: pytest.MonkeyPatch, tiny_config: Path) -> None:
     training = load_config(tiny_config).training
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(UserError, match=r"4 processes were started.*set training\.distributed=true"):
@@ -205,7 +207,7 @@ def test_processes_that_were_not_asked_for_are_refused(monkeypatch: pytest.Monke
     assert world == 1 and output is not None and "torchrun --nproc_per_node" in output
 
 
-def test_a_step_that_the_processes_cannot_share_is_refused(config: Path, road_store: Path, tmp_path: Path) -> None:
+def test_indivisible_step_is_rejected(config: Path, road_store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     trained(1, config, road_store, run, "training.max_steps=2", "training.batch_size=3")
     process = start(

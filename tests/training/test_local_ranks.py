@@ -83,7 +83,7 @@ def test_one_process_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
         ("2", CPU, "4", "torchrun and Slurm have started their processes already"),
     ],
 )
-def test_wrong_numbers(
+def test_invalid_numbers_of_processes(
     asked: str, device: torch.device, world: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", world)
@@ -91,14 +91,14 @@ def test_wrong_numbers(
         count_processes(asked, device, 8)
 
 
-def test_the_same_run_as_one_process(config: Path, road_store: Path, two: Path, tmp_path: Path) -> None:
+def test_run_equals_that_of_one_process(config: Path, road_store: Path, two: Path, tmp_path: Path) -> None:
     train(config, road_store, tmp_path / "one", "--processes", "1")
     for name in ("train/loss", "val/psnr"):
         assert worst_gap(logged(two), logged(tmp_path / "one"), name) < 1e-4
 
 
 @pytest.mark.slow
-def test_what_is_faster_is_measured(config: Path, road_store: Path, tmp_path: Path) -> None:
+def test_faster_number_of_processes_is_selected(config: Path, road_store: Path, tmp_path: Path) -> None:
     """The result is printed, and the run is complete."""
     output = train(config, road_store, tmp_path / "run", OMP_NUM_THREADS="2")
     assert ("training in 2 processes: 8 short clips" in output) or ("training in one process: 8 short clips" in output)
@@ -106,7 +106,9 @@ def test_what_is_faster_is_measured(config: Path, road_store: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_resumed_bit_for_bit_and_in_another_number(config: Path, road_store: Path, two: Path, tmp_path: Path) -> None:
+def test_resuming_with_the_same_and_another_number_of_processes(
+    config: Path, road_store: Path, two: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     process = start([sys.executable, *command(config, road_store, run, *TWO)])
     wait_for_checkpoint(run, 4)
@@ -136,7 +138,7 @@ def ended(processes: list[psutil.Process]) -> bool:
 
 
 @pytest.mark.parametrize("victim", ["first", "other"])
-def test_a_killed_process_ends_the_others(config: Path, road_store: Path, tmp_path: Path, victim: str) -> None:
+def test_killed_process_ends_the_others(config: Path, road_store: Path, tmp_path: Path, victim: str) -> None:
     run = tmp_path / "run"
     process = start([sys.executable, *command(config, road_store, run, *TWO, "training.max_steps=100000")])
     others = children(process.pid)
@@ -153,7 +155,7 @@ def test_a_killed_process_ends_the_others(config: Path, road_store: Path, tmp_pa
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
-def test_a_signal_to_the_command_saves(
+def test_signal_saves_a_checkpoint(
     config: Path, road_store: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     run = tmp_path / "run"
@@ -166,7 +168,7 @@ def test_a_signal_to_the_command_saves(
     assert ended(others)
 
 
-def test_what_is_refused_is_refused_before_processes_start(
+def test_invalid_input_is_rejected_before_processes_start(
     config: Path, road_store: Path, two: Path, tmp_path: Path
 ) -> None:
     process = start([sys.executable, *command(config, road_store, two, *TWO)])
@@ -199,7 +201,7 @@ def fail_before_joining() -> int:
     raise UserError("there is no such thing")
 
 
-def test_a_process_that_fails_at_once_is_noticed(tmp_path: Path) -> None:
+def test_process_that_fails_at_start_is_reported(tmp_path: Path) -> None:
     program = (
         "import time\n"
         "from daydrive.local_processes import local_processes\n"
@@ -213,7 +215,7 @@ def test_a_process_that_fails_at_once_is_noticed(tmp_path: Path) -> None:
     assert "error: there is no such thing" in output and "process 1 of 2 ended without a result" in output
 
 
-def test_alone_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_process_sets_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with single_process():
         assert os.environ["WORLD_SIZE"] == os.environ["LOCAL_WORLD_SIZE"] == "1"

@@ -52,12 +52,12 @@ def rates_by_part(config: Config, part: str, rate: float, warmed: float) -> dict
     return {part: rates.pop() for part, rates in found.items()}
 
 
-def test_all_parts_keep_their_ratio(config: Config) -> None:
+def test_sweep_preserves_the_ratios_of_the_parts(config: Config) -> None:
     found = rates_by_part(config, "all", 1e-2, 0.1)
     assert found == pytest.approx({"encoder": 1e-3, "dynamics": 1e-2, "decoder": 1e-2})
 
 
-def test_a_part_is_swept_while_the_others_have_their_own_rates(config: Config) -> None:
+def test_sweep_of_one_part_leaves_the_others_unchanged(config: Config) -> None:
     assert rates_by_part(config, "dynamics", 1e-5, 1.0) == pytest.approx(
         {"encoder": 3e-4, "dynamics": 1e-5, "decoder": 3e-3}
     )
@@ -89,7 +89,7 @@ def run_sweep(config: Config, store: Path, part: str = "all", steps: int = 50) -
     return swept
 
 
-def test_a_sweep_ends_where_the_loss_diverges(config: Config, road_store: Path, planted: Plant) -> None:
+def test_sweep_stops_at_divergence(config: Config, road_store: Path, planted: Plant) -> None:
     planted(lambda step: 1.0 - 0.02 * step if step < 30 else 3.0)
     swept = run_sweep(config, road_store)
     assert 30 < len(swept.rates) < 40
@@ -99,23 +99,21 @@ def test_a_sweep_ends_where_the_loss_diverges(config: Config, road_store: Path, 
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_ends_a_sweep(config: Config, road_store: Path, planted: Plant, bad: float) -> None:
+def test_non_finite_loss_stops_the_sweep(config: Config, road_store: Path, planted: Plant, bad: float) -> None:
     planted(lambda step: 1.0 - 0.02 * step if step < 30 else bad)
     swept = run_sweep(config, road_store)
     assert len(swept.rates) == len(swept.losses) == len(swept.smoothed) == 30
     assert all(map(math.isfinite, swept.losses)) and "not finite" in swept.stopped_because
 
 
-def test_a_gradient_that_is_not_finite_ends_a_sweep(
-    config: Config, road_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_non_finite_gradient_stops_the_sweep(config: Config, road_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     norms = iter([1.0, 1.0, math.nan])
     monkeypatch.setattr(sweep.Engine, "clip_gradients", lambda engine: next(norms))
     swept = run_sweep(config, road_store)
     assert len(swept.rates) == 2 and "not finite" in swept.stopped_because
 
 
-def test_a_first_rate_that_is_too_high_is_refused(
+def test_too_high_minimum_rate_is_rejected(
     command: Command, tiny_config: Path, road_store: Path, planted: Plant
 ) -> None:
     planted(lambda step: math.nan)
@@ -124,7 +122,7 @@ def test_a_first_rate_that_is_too_high_is_refused(
     assert not list(Path().iterdir())
 
 
-def test_the_sweep_sees_the_clips_that_the_training_begins_with(
+def test_sweep_uses_the_first_clips_of_training(
     config: Config, road_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
@@ -172,7 +170,7 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_curve_and_figures_are_written_and_nothing_else(command: Command, tiny_config: Path, road_store: Path) -> None:
+def test_only_plot_and_json_are_written(command: Command, tiny_config: Path, road_store: Path) -> None:
     before = files(road_store)
     code, output, _ = command(
         "--config", tiny_config, "--data-root", road_store, "--steps", 20, "optimizer.encoder_lr=1e-3"
@@ -202,12 +200,12 @@ def test_curve_and_figures_are_written_and_nothing_else(command: Command, tiny_c
     assert marked.max() > 100, "the suggestion is marked by a line"
 
 
-def test_the_same_sweep_twice_is_the_same(config: Config, road_store: Path) -> None:
+def test_sweep_is_deterministic(config: Config, road_store: Path) -> None:
     one, two = (run_sweep(config, road_store, "decoder", steps=20) for _ in range(2))
     assert one.losses == two.losses and one.suggestion == two.suggestion
 
 
-def test_each_part_on_its_own(command: Command, tiny_config: Path, road_store: Path, tmp_path: Path) -> None:
+def test_sweeps_per_part(command: Command, tiny_config: Path, road_store: Path, tmp_path: Path) -> None:
     options = ("--data-root", road_store, "--steps", 20, "--max-lr", 1, "--output", tmp_path / "deep" / "out")
     code, _, _ = command("--config", tiny_config, *options, "--per-part", "training.gradient_accumulation=1")
     told = json.loads((tmp_path / "deep" / "out" / "find_lr.json").read_text())
@@ -218,7 +216,7 @@ def test_each_part_on_its_own(command: Command, tiny_config: Path, road_store: P
     assert losses[0] != losses[1] != losses[2], "another part was swept"
 
 
-def test_ctrl_c_keeps_what_there_is(
+def test_interrupted_sweep_writes_partial_results(
     command: Command, tiny_config: Path, road_store: Path, tmp_path: Path, planted: Plant
 ) -> None:
     def loss(step: int) -> float:
@@ -258,7 +256,7 @@ def test_ctrl_c_keeps_what_there_is(
         (["training.batch_size=100000"], r"lower training.batch_size"),
     ],
 )
-def test_bad_input_is_one_sentence(
+def test_invalid_input_gives_one_sentence(
     command: Command, tiny_config: Path, road_store: Path, options: list[str], message: str
 ) -> None:
     Path("file").write_text("")
@@ -271,7 +269,7 @@ def test_bad_input_is_one_sentence(
     assert {path.name for path in Path().iterdir()} == {"file", "run"}
 
 
-def test_several_processes_are_refused(
+def test_several_processes_are_rejected(
     command: Command, tiny_config: Path, road_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -279,7 +277,7 @@ def test_several_processes_are_refused(
     assert code == cli.BAD_INPUT and "without torchrun" in err and not list(Path().iterdir())
 
 
-def test_too_little_memory_says_what_to_set(
+def test_insufficient_memory_names_settings(
     command: Command, tiny_config: Path, road_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> bool:
@@ -293,7 +291,7 @@ def test_too_little_memory_says_what_to_set(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_rate_found_is_within_a_factor_of_three_of_the_best_of_a_grid(tmp_path: Path) -> None:
+def test_suggestion_is_within_a_factor_of_three_of_the_best(tmp_path: Path) -> None:
     """The demo's model and settings; each rate of the grid trains for 60 steps with a warmup and a cosine."""
     store = prepare("road", None, tmp_path / "road", (64, 64), drives=16, frames=100, seed=1, workers=2)
     demo = REPO / "configs/training/demo.yaml"

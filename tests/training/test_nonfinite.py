@@ -104,7 +104,7 @@ def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(ended.value.code or 0)
 
 
-def test_a_broken_recording_is_named_with_drive_and_frame(fault: tuple[NonfiniteStepError, Path], broken: Path) -> None:
+def test_damaged_recording_is_named_with_drive_and_frame(fault: tuple[NonfiniteStepError, Path], broken: Path) -> None:
     failed, folder = fault
     assert isinstance(failed, UserError)
     assert str(failed) == (
@@ -114,9 +114,7 @@ def test_a_broken_recording_is_named_with_drive_and_frame(fault: tuple[Nonfinite
     )
 
 
-def test_what_is_written_says_which_clips_and_what_of_them(
-    fault: tuple[NonfiniteStepError, Path], broken: Path
-) -> None:
+def test_written_step_describes_its_clips(fault: tuple[NonfiniteStepError, Path], broken: Path) -> None:
     _, folder = fault
     record = record_of(folder)
     assert record["step"] == 12 and Path(str(record["store"])) == broken
@@ -137,7 +135,7 @@ def test_what_is_written_says_which_clips_and_what_of_them(
     assert all(torch.equal(saved[name], weight) for name, weight in engine.model.state_dict().items())
 
 
-def test_the_replay_shows_the_same(
+def test_replay_reproduces_the_failure(
     fault: tuple[NonfiniteStepError, Path],
     broken: Path,
     road_store: Path,
@@ -157,7 +155,7 @@ def test_the_replay_shows_the_same(
     assert capsys.readouterr().out.splitlines()[1:] == ["4 of 4 clips are finite", "not reproduced"]
 
 
-def test_frames_in_between_and_mirrored_clips_are_found_again(broken: Path, tmp_path: Path) -> None:
+def test_replay_restores_skipped_frames_and_flips(broken: Path, tmp_path: Path) -> None:
     """With every third frame taken, the broken one is none of the clip's; and a mirrored clip steers the other way."""
     config = settings(broken, data={"frame_skip": 3, "augmentation": {"mirror": 1.0, "brightness": 0.3}})
     augment = DrivingAugmentation.from_config(config.data.augmentation, config.training.seed)
@@ -167,7 +165,7 @@ def test_frames_in_between_and_mirrored_clips_are_found_again(broken: Path, tmp_
     assert replay(tmp_path / "faults" / "step-1", CPU).reproduced
 
 
-def test_a_rate_far_too_high_is_told_from_a_broken_clip(road_store: Path, tmp_path: Path) -> None:
+def test_divergence_is_distinguished_from_a_damaged_clip(road_store: Path, tmp_path: Path) -> None:
     config = settings(road_store, optimizer={"type": "adamw", "lr": 1e6}, scheduler={"warmup_steps": 0})
     engine = engine_of(config)
     batches = step_of(road_store, 3, 10, 16)
@@ -188,7 +186,7 @@ def test_a_rate_far_too_high_is_told_from_a_broken_clip(road_store: Path, tmp_pa
     assert replay(tmp_path / "faults" / "step-7", CPU).reproduced
 
 
-def test_weights_that_are_not_finite_are_named(road_store: Path, tmp_path: Path) -> None:
+def test_non_finite_weights_are_named(road_store: Path, tmp_path: Path) -> None:
     engine = engine_of(settings(road_store))
     with torch.no_grad():
         engine.model.encoder.out_proj[1].bias[0] = math.inf
@@ -196,7 +194,7 @@ def test_weights_that_are_not_finite_are_named(road_store: Path, tmp_path: Path)
     assert "the weights are no longer finite (encoder.out_proj.1.bias): the training has diverged" in str(failed)
 
 
-def test_a_gradient_that_is_not_finite_is_found_where_the_loss_is(road_store: Path) -> None:
+def test_non_finite_gradient_with_a_finite_loss(road_store: Path) -> None:
     """A root of zero: its slope has no end."""
     engine = engine_of(settings(road_store))
     marked = step_of(road_store, 3, 10)
@@ -217,7 +215,7 @@ def test_a_gradient_that_is_not_finite_is_found_where_the_loss_is(road_store: Pa
     assert advice == "optimizer.lr=0.0015 training.use_amp=false"
 
 
-def test_actions_out_of_range_are_seen() -> None:
+def test_actions_out_of_range_are_reported() -> None:
     actions = torch.zeros(5, 4)
     actions[2:4, 1] = 7
     actions[1, 3] = -math.inf
@@ -227,7 +225,7 @@ def test_actions_out_of_range_are_seen() -> None:
     ]
 
 
-def test_a_full_disk_does_not_hide_the_cause(broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_does_not_hide_the_cause(broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -240,7 +238,7 @@ def test_a_full_disk_does_not_hide_the_cause(broken: Path, tmp_path: Path, monke
     assert list((tmp_path / "faults").iterdir()) == []
 
 
-def test_the_process_with_the_clip_speaks(broken: Path, tmp_path: Path) -> None:
+def test_process_with_the_clip_reports(broken: Path, tmp_path: Path) -> None:
     """Of two, the one whose clips are in order waits until the other's failure ends it."""
 
     class Ended(Exception):  # noqa: N818
@@ -283,7 +281,7 @@ def test_the_process_with_the_clip_speaks(broken: Path, tmp_path: Path) -> None:
     ],
     ids=["none", "cut", "list", "text", "drive", "frames", "length", "model", "weights"],
 )
-def test_what_is_no_fault_is_refused(
+def test_invalid_faults_are_rejected(
     fault: tuple[NonfiniteStepError, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -309,7 +307,7 @@ def change(folder: Path, **values: object) -> None:
 
 
 @pytest.mark.parametrize("cause", ["a broken recording", "a rate that is far too high"])
-def test_a_training_ends_with_the_cause_and_the_command_shows_it_again(
+def test_training_reports_the_cause_and_replay_reproduces_it(
     cause: str, broken: Path, road_store: Path, tiny_config: Path, tmp_path: Path
 ) -> None:
     store = broken if cause == "a broken recording" else road_store

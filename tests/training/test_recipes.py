@@ -45,7 +45,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("recipes/best_quality", 1, 1, ["training.gradient_accumulation=1", "training.batch_size=2"]),
     ],
 )
-def test_a_config_starts_steps_saves_and_evaluates(
+def test_config_trains_saves_and_evaluates(
     name: str, processes: int, steps: int, fewer: list[str], store: Path, tmp_path: Path
 ) -> None:
     file, run = CONFIGS / f"{name}.yaml", tmp_path / "run"
@@ -81,7 +81,7 @@ def test_a_config_starts_steps_saves_and_evaluates(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_base_config_steps_at_its_own_size(tmp_path: Path) -> None:
+def test_base_config_trains_at_full_size(tmp_path: Path) -> None:
     """One clip of ten frames of 256x256 pixels; the sixteen at once that the file says want a GPU."""
     store = prepare("road", None, tmp_path / "road", (256, 256), drives=5, frames=11, seed=0)
     done(

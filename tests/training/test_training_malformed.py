@@ -18,7 +18,7 @@ from helpers.paths import REPO
 from helpers.refusals import Refuse, check_sentence, checkpoint_of, damage_pictures, listing, spoil
 
 
-def test_training_without_a_store(refuse: Refuse, tiny_config: Path, here: Path, road_store: Path) -> None:
+def test_missing_store(refuse: Refuse, tiny_config: Path, here: Path, road_store: Path) -> None:
     command = ("train", "--config", tiny_config)
     refuse(*command, message="no drives are given.*prepare_dataset.py.*--data-root")
     refuse(*command, "data.root=nowhere", message="there is no store at nowhere")
@@ -28,7 +28,7 @@ def test_training_without_a_store(refuse: Refuse, tiny_config: Path, here: Path,
     refuse(*command, "--data-root", road_store, "--resume", message="no run .* has a checkpoint")
 
 
-def test_run_folders_that_cannot_be(refuse: Refuse, tiny_config: Path, here: Path, road_store: Path, run: Path) -> None:
+def test_invalid_run_folders(refuse: Refuse, tiny_config: Path, here: Path, road_store: Path, run: Path) -> None:
     (here / "file").write_text("in the way")
     command = ("train", "--config", tiny_config, "--data-root", road_store, "--run-dir")
     refuse(*command, "file", message="the run folder file is a file")
@@ -53,7 +53,7 @@ def test_run_folders_that_cannot_be(refuse: Refuse, tiny_config: Path, here: Pat
         (spoil("../last", "../../elsewhere"), "which is not a checkpoint beside it"),
     ],
 )
-def test_resuming_from_a_broken_checkpoint(
+def test_resuming_from_a_damaged_checkpoint(
     harm: Callable[[Path], None], message: str, refuse: Refuse, run: Path, road_store: Path, tiny_config: Path
 ) -> None:
     harm(checkpoint_of(run))
@@ -61,7 +61,7 @@ def test_resuming_from_a_broken_checkpoint(
     refuse(*command, "training.max_steps=2", message=message)
 
 
-def test_training_on_damaged_pictures(
+def test_damaged_images(
     store: Path, tmp_path: Path, tiny_config: Path, here: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -75,7 +75,7 @@ def test_training_on_damaged_pictures(
     assert listing(tmp_path) == before
 
 
-def test_an_empty_validation_split(refuse: Refuse, tmp_path: Path, tiny_config: Path) -> None:
+def test_empty_validation_split(refuse: Refuse, tmp_path: Path, tiny_config: Path) -> None:
     for k in range(2):
         write_drive(tmp_path / "raw" / "train" / f"d{k}", 16)
     lonely = prepare("folder", tmp_path / "raw", tmp_path / "store", (64, 64), workers=1)
@@ -125,13 +125,11 @@ def test_an_empty_validation_split(refuse: Refuse, tmp_path: Path, tiny_config: 
         ("loss.pred_weight=-1", "'loss.pred_weight'.*greater than or equal to 0"),
     ],
 )
-def test_settings_of_a_training(
-    overrides: str, message: str, refuse: Refuse, road_store: Path, tiny_config: Path
-) -> None:
+def test_invalid_settings(overrides: str, message: str, refuse: Refuse, road_store: Path, tiny_config: Path) -> None:
     refuse("train", "--config", tiny_config, "--data-root", road_store, overrides, message=message)
 
 
-def test_flags_of_a_training(
+def test_invalid_flags(
     refuse: Refuse, road_store: Path, tiny_config: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("train", "--config", tiny_config, "--data-root", road_store, "--device", "cpu")
@@ -167,7 +165,7 @@ def test_flags_of_a_training(
         ("benchmark trainin --output b.json", "training"),
     ],
 )
-def test_tools_of_a_training(
+def test_invalid_options_of_training_tools(
     command: str, message: str, refuse: Refuse, road_store: Path, tiny_config: Path, here: Path
 ) -> None:
     shutil.copy(tiny_config, here / "tiny.yaml")
@@ -206,7 +204,7 @@ def other_moments(folder: Path) -> None:
         (lambda folder: shutil.rmtree(folder), "which is not a checkpoint beside it"),
     ],
 )
-def test_states_that_are_none(
+def test_invalid_states(
     harm: Callable[[Path], None], message: str, refuse: Refuse, run: Path, road_store: Path, tiny_config: Path
 ) -> None:
     harm(checkpoint_of(run))
@@ -214,7 +212,7 @@ def test_states_that_are_none(
     refuse(*command, "training.max_steps=2", message=message)
 
 
-def test_another_model_is_refused_even_when_changes_are_allowed(
+def test_another_model_is_rejected_with_allow_change(
     refuse: Refuse, run: Path, road_store: Path, tiny_config: Path
 ) -> None:
     command = ("train", "--config", tiny_config, "--data-root", road_store, "--run-dir", run, "--resume")

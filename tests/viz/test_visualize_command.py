@@ -180,7 +180,7 @@ def test_drives_that_are_too_short(refuse: Refuse, trained: Path, store: Path) -
     refuse("visualize", "steering-sweep", *arguments, message="has 4 frames, and 5 are needed")
 
 
-def test_runs_without_a_log(refuse: Refuse, trained: Path, here: Path) -> None:
+def test_runs_without_metrics(refuse: Refuse, trained: Path, here: Path) -> None:
     (here / "empty").mkdir()
     (here / "blank").mkdir()
     (here / "blank/metrics.jsonl").write_text('{"step": 1, "lr": 0.1}\n')

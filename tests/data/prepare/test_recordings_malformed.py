@@ -25,7 +25,7 @@ GOOD = "0.1,0.5,0,1"
         ([], "has 0 rows below its header"),
     ],
 )
-def test_tables(rows: list[str], expected: str, refuse: Refuse, tmp_path: Path) -> None:
+def test_invalid_tables(rows: list[str], expected: str, refuse: Refuse, tmp_path: Path) -> None:
     write_drive(tmp_path / "raw" / "d", 4, rows, HEADER)
     command = ("prepare-dataset", "--dataset", "folder", "--workers", 1, "--output", "new/store", "--data-root")
     refuse(*command, tmp_path / "raw", message=expected)
@@ -40,7 +40,7 @@ def test_tables(rows: list[str], expected: str, refuse: Refuse, tmp_path: Path) 
     ],
 )
 @pytest.mark.parametrize("workers", [1, 2])
-def test_images(content: bytes, expected: str, workers: int, refuse: Refuse, tmp_path: Path) -> None:
+def test_invalid_images(content: bytes, expected: str, workers: int, refuse: Refuse, tmp_path: Path) -> None:
     for k in range(2):
         write_drive(tmp_path / "raw" / f"d{k}", 4)
     (tmp_path / "raw" / "d1" / "images" / "f2.jpg").write_bytes(content)
@@ -48,7 +48,7 @@ def test_images(content: bytes, expected: str, workers: int, refuse: Refuse, tmp
     refuse(*command, tmp_path / "raw", message=expected)
 
 
-def test_recordings_and_outputs(refuse: Refuse, tmp_path: Path, here: Path, road_store: Path) -> None:
+def test_invalid_recordings_and_outputs(refuse: Refuse, tmp_path: Path, here: Path, road_store: Path) -> None:
     root = write_udacity(tmp_path / "raw", [100 * k for k in range(20)])
     log = (root / "driving_log.csv").read_text()
     (here / "file").write_text("in the way")

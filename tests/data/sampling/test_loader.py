@@ -64,7 +64,7 @@ def same(a: list[Batch], b: list[Batch]) -> bool:
     )
 
 
-def test_workers_do_not_change_the_batches(path: Path) -> None:
+def test_number_of_workers_does_not_change_the_batches(path: Path) -> None:
     order = demanding(path, "weight")
     here = take(path, 12, clip_length=grow, order=order)
     assert [batch.images.shape[1] for batch in here] == [3] * 4 + [5] * 8
@@ -81,7 +81,7 @@ def test_resume_at_any_sample(path: Path, num_workers: int) -> None:
     assert shifted[0].clips == [*take(path, 9)[8].clips[1:], take(path, 10)[9].clips[0]]
 
 
-def test_epochs_are_permutations_and_batches_lie_across_them(path: Path) -> None:
+def test_epochs_are_permutations_and_batches_may_span_them(path: Path) -> None:
     index = ClipIndex(Store.open(path), "train", 5)
     loader = ClipLoader(index, batch_size=4, seed=7)
     assert len(index) % 4, "else no batch lies across two epochs"
@@ -95,7 +95,7 @@ def test_epochs_are_permutations_and_batches_lie_across_them(path: Path) -> None
 
 
 @pytest.mark.parametrize("mode", ["sample", "weight"])
-def test_ranks_together_take_what_one_would(path: Path, mode: str) -> None:
+def test_ranks_partition_the_clips_of_a_step(path: Path, mode: str) -> None:
     order = demanding(path, mode)
     alone = take(path, 10, batch_size=8, order=order)
     for world in (2, 4):
@@ -120,7 +120,7 @@ def test_weights_of_a_step_sum_to_one_over_the_mean_of_the_ranks(path: Path, wor
         assert [found[n] for n in sorted(found)] == pytest.approx(expected.tolist(), rel=1e-6)
 
 
-def test_too_few_clips_for_a_batch(path: Path) -> None:
+def test_fewer_clips_than_a_batch(path: Path) -> None:
     with pytest.raises(UserError, match=r"batch of 500 clips is more than the \d+ clips.*training\.batch_size"):
         take(path, 1, batch_size=500)
     with pytest.raises(UserError, match=r"batch of 20 clips on each of 30 ranks is more"):
@@ -128,7 +128,7 @@ def test_too_few_clips_for_a_batch(path: Path) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_damaged_picture_is_one_sentence_from_a_worker_too(
+def test_damaged_image_in_a_worker_gives_one_sentence(
     path: Path, tmp_path: Path, num_workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import lance
@@ -150,7 +150,7 @@ def test_a_damaged_picture_is_one_sentence_from_a_worker_too(
     assert "\n" not in message and f"drive '{store.split('train')[0].name}', frame 9" in message
 
 
-def test_what_is_held_is_not_written_over_and_what_is_let_go_is_used_again(path: Path) -> None:
+def test_buffers_in_use_are_not_overwritten_and_free_ones_are_reused(path: Path) -> None:
     expected = take(path, 12, clip_length=grow)
     index = ClipIndex(Store.open(path), "train", 5)
     batches = iter(ClipLoader(index, batch_size=4, seed=7, num_workers=1, clip_length=grow))
@@ -164,7 +164,7 @@ def test_what_is_held_is_not_written_over_and_what_is_let_go_is_used_again(path:
     assert torch.equal(kept, copy)
 
 
-def test_slots_are_lent_again_only_when_free_and_large_enough() -> None:
+def test_buffers_are_reused_only_if_free_and_large_enough() -> None:
     pool = BufferPool()
     a, b = pool.acquire(100), pool.acquire(100)
     assert a.memory.data_ptr() != b.memory.data_ptr() and a.memory.is_shared() and len(a.memory) == HEADER + 100
@@ -188,7 +188,7 @@ def test_slots_are_lent_again_only_when_free_and_large_enough() -> None:
     release_buffers("test")
 
 
-def test_workers_end_with_a_training_that_is_killed(road_store: Path, tmp_path: Path) -> None:
+def test_workers_end_when_training_is_killed(road_store: Path, tmp_path: Path) -> None:
     """Also their fork server."""
     script = tmp_path / "training.py"
     script.write_text(

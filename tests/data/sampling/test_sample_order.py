@@ -82,7 +82,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_the_order_is_a_function_of_the_sample_alone(store: Store, settings: dict[str, Any]) -> None:
+def test_order_is_a_function_of_the_sample(store: Store, settings: dict[str, Any]) -> None:
     order, index = order_of(store, **settings)
     total = 20 * len(index)
     whole, weights = order.clips(0, total), order.weights(0, total)
@@ -96,7 +96,7 @@ def test_the_order_is_a_function_of_the_sample_alone(store: Store, settings: dic
     assert not np.array_equal(other.clips(0, total), whole)
 
 
-def test_without_settings_an_epoch_is_a_permutation(store: Store) -> None:
+def test_default_epoch_is_a_permutation(store: Store) -> None:
     order, index = order_of(store)
     assert len(index) == ALL == order.clip_count
     for epoch in range(3):
@@ -112,7 +112,7 @@ def drawn_all(chances: np.ndarray, offset: float) -> np.ndarray:
     return SamplingWeights.each(chances).sample(np.arange(len(chances)), offset)
 
 
-def test_systematic_draws_differ_from_their_share_by_less_than_one() -> None:
+def test_systematic_resampling_is_within_one_of_the_expected_count() -> None:
     chances = np.random.default_rng(0).random(100) ** 4
     expected = 100 * chances / chances.sum()
     counts = np.array([np.bincount(drawn_all(chances, offset), minlength=100) for offset in np.linspace(0, 0.999, 500)])
@@ -121,12 +121,12 @@ def test_systematic_draws_differ_from_their_share_by_less_than_one() -> None:
     assert (counts.sum(axis=1) == 100).all()
 
 
-def test_kinds_of_driving_are_told_from_steering_and_speed(store: Store) -> None:
+def test_kinds_of_driving_from_steering_and_speed(store: Store) -> None:
     kinds = clip_weights.kinds(store, ClipIndex(store, "train", LENGTH))
     assert [clip_weights.KINDS[kind] for kind in kinds] == KINDS_OF_CLIPS
 
 
-def test_without_speed_standing_is_told_from_motion_or_the_brake(tmp_path: Path) -> None:
+def test_standing_without_speed_is_inferred_from_motion_or_brake(tmp_path: Path) -> None:
     store = driving(tmp_path, speed=False)
     index = ClipIndex(store, "train", LENGTH)
 
@@ -143,7 +143,7 @@ def test_without_speed_standing_is_told_from_motion_or_the_brake(tmp_path: Path)
     assert standing() == {still}
 
 
-def test_all_straight_is_one_kind() -> None:
+def test_only_straight_driving_is_one_kind() -> None:
     class Straight:
         rows, schema = 6, type("", (), {"names": ()})
         drives = Drives(["d"], [0], [0], [6])
@@ -156,7 +156,7 @@ def test_all_straight_is_one_kind() -> None:
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
-def test_balanced_epochs_have_the_shares_of_their_kinds(store: Store, strength: float) -> None:
+def test_balanced_epochs_have_the_expected_shares(store: Store, strength: float) -> None:
     order, index = order_of(store, balance=BalanceConfig(strength=strength))
     powers = {kind: count ** (1 - strength) for kind, count in CLIPS.items()}
     for epoch in range(4):
@@ -169,7 +169,7 @@ def test_balanced_epochs_have_the_shares_of_their_kinds(store: Store, strength: 
         assert sorted(order.clips(0, ALL)) == list(range(ALL))
 
 
-def test_weights_leave_the_order_alone_and_give_kinds_their_shares(store: Store) -> None:
+def test_loss_weights_preserve_the_order(store: Store) -> None:
     order, index = order_of(store, balance=BalanceConfig(mode="weight", strength=0.5))
     assert np.array_equal(order.clips(0, 3 * ALL), order_of(store)[0].clips(0, 3 * ALL))
     weights = order.weights(ALL, ALL)
@@ -182,7 +182,7 @@ def test_weights_leave_the_order_alone_and_give_kinds_their_shares(store: Store)
 
 
 @pytest.mark.parametrize("cumulative", [True, False])
-def test_a_curriculum_goes_from_easy_to_hard_and_then_takes_all(bending: Store, cumulative: bool) -> None:
+def test_curriculum_goes_from_easy_to_hard(bending: Store, cumulative: bool) -> None:
     order, index = order_of(bending, curriculum=CurriculumConfig(phases=3, epochs_per_phase=2, cumulative=cumulative))
     assert len(index) == 48
     first = 0
@@ -196,7 +196,7 @@ def test_a_curriculum_goes_from_easy_to_hard_and_then_takes_all(bending: Store, 
         assert sorted(order.clips(first + epoch * 48, 48)) == list(range(48))
 
 
-def test_a_curriculum_by_a_column_of_the_store(bending: Store, tmp_path: Path) -> None:
+def test_curriculum_by_a_column_of_the_store(bending: Store, tmp_path: Path) -> None:
     import shutil
 
     store = Store.open(shutil.copytree(bending.path, tmp_path / "store"))
@@ -213,7 +213,7 @@ def test_a_curriculum_by_a_column_of_the_store(bending: Store, tmp_path: Path) -
     assert 3 in parts[-1], "where the column says nothing counts as hard"
 
 
-def test_equally_difficult_clips_are_told_apart_by_the_seed(store: Store) -> None:
+def test_ties_in_difficulty_are_broken_by_the_seed(store: Store) -> None:
     config = CurriculumConfig(by="throttle", phases=2, epochs_per_phase=1, cumulative=False)
     half = ALL // 2
     halves = {tuple(sorted(order_of(store, seed, curriculum=config)[0].clips(0, half))) for seed in (1, 2)}
@@ -223,7 +223,7 @@ def test_equally_difficult_clips_are_told_apart_by_the_seed(store: Store) -> Non
 
 
 @pytest.mark.parametrize("mode", ["sample", "weight"])
-def test_within_a_phase_its_own_members_are_balanced(store: Store, mode: str) -> None:
+def test_each_phase_is_balanced(store: Store, mode: str) -> None:
     curriculum = CurriculumConfig(by="speed", phases=2, epochs_per_phase=3, cumulative=False)
     order, index = order_of(store, balance=BalanceConfig(mode=mode, strength=1.0), curriculum=curriculum)
     half = ALL // 2
@@ -261,7 +261,7 @@ def test_invalid_curriculum(bending: Store, curriculum: dict[str, Any], message:
     assert "\n" not in str(caught.value)
 
 
-def test_runs_of_chances_draw_what_single_chances_draw() -> None:
+def test_runs_of_equal_weight_match_single_weights() -> None:
     counts, shares = np.array([5, 0, 7, 3]), np.array([2.0, 9.0, 0.5, 1.0])
     points = np.random.default_rng(1).integers(0, 15, 40)
     for offset in (0.0, 0.3, 0.99):
@@ -299,7 +299,7 @@ def test_feistel_permutation_looks_random() -> None:
 
 
 @pytest.mark.parametrize("chances", [False, True])
-def test_choosing_clips_costs_the_same_for_many(chances: bool) -> None:
+def test_cost_of_sampling_does_not_depend_on_the_number_of_clips(chances: bool) -> None:
     """No more memory, and no more numbers looked at, for a batch out of 10^8 clips than for one out of 10^5."""
 
     def peak(clips: int) -> int:

@@ -69,7 +69,7 @@ def test_statistics(described_store: Path, capsys: pytest.CaptureFixture[str]) -
         assert text in shown
 
 
-def test_values_that_are_missing_and_what_actions_are_made_from(small_store: Path, described_store: Path) -> None:
+def test_missing_values_and_origins_of_actions(small_store: Path, described_store: Path) -> None:
     summary = summarize(Store.open(small_store))
     assert summary["columns"]["speed"] == {"unit": "as given", "missing": 1.0}
     assert summary["driving"]["standing"] is None and summary["made_from"] == {}
@@ -160,7 +160,7 @@ def test_long_drives_keep_their_peaks_on_the_page() -> None:
     assert len(thinned) == POINTS and thinned.max() == 0.8 and thinned.min() == -0.9
 
 
-def test_refusals(described_store: Path, refuse: Refuse, tmp_path: Path) -> None:
+def test_user_errors(described_store: Path, refuse: Refuse, tmp_path: Path) -> None:
     refuse("data", "show", described_store, "--drive", "b", message="has no drive 'b'")
     refuse("data", "info", tmp_path / "nowhere", message="there is no store at")
     (tmp_path / "file").write_text("")

@@ -32,7 +32,7 @@ def shares(store: Store) -> dict[str, int]:
     return {name: sum(d.frames for d in store.split(name)) for name in ("train", "val", "test")}
 
 
-def test_by_drive_groups_stay_together_and_the_table_stays(grouped: Store) -> None:
+def test_by_drive_preserves_groups_and_table(grouped: Store) -> None:
     table = grouped.path / "frames.lance"
     before = {file: file.stat().st_mtime_ns for file in table.rglob("*")}
     made = [resplit(grouped.path, "drive", seed=seed, val=0.2, test=0.3) for seed in (1, 2, 1)]
@@ -46,7 +46,7 @@ def test_by_drive_groups_stay_together_and_the_table_stays(grouped: Store) -> No
     assert Store.open(grouped.path).drives == made[2].drives
 
 
-def test_by_time_parts_are_apart_and_can_be_joined_again(grouped: Store, tmp_path: Path) -> None:
+def test_by_time_segments_are_separated_and_can_be_rejoined(grouped: Store, tmp_path: Path) -> None:
     cut = resplit(grouped.path, "time", val=0.2, test=0.2, output=tmp_path / "cut")
     assert shares(Store.open(grouped.path)) == shares(grouped), "the first one is as it was"
     shared = [f for f in (tmp_path / "cut").rglob("*") if f.is_file() and f.stat().st_nlink > 1]
