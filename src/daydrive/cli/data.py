@@ -58,7 +58,7 @@ def prepare_dataset(
 
 
 def _options(settings: list[str], **named: float | str | None) -> dict[str, Any]:
-    """The options of a dataset: from flags of their own, and from --set NAME=VALUE."""
+    """The options of a dataset: from individual flags and from --set NAME=VALUE."""
     options: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     for setting in settings:
         name, equals, value = setting.partition("=")

@@ -24,7 +24,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 """Two clips (B, T, 3, H, W) in [-1, 1] → the mean distance of each, (B,)."""
 
 PARTS = ("encoder", "dynamics", "decoder")
-"""Submodules that can have a learning rate of their own; all other parameters are the 'rest'."""
+"""Submodules that can have a separate learning rate; all other parameters are the 'rest'."""
 
 Result = TypeVar("Result")
 
@@ -136,7 +136,7 @@ class WorldModel(GradientCheckpointing, ABC):
     def reconstruct(self, images: Tensor, actions: Tensor, frames: Sequence[int]) -> Tensor:
         """Reconstructions of the frames of (B, T, 3, H, W) with the indices `frames`: (B, len(frames), 3, H, W).
 
-        They show what the model's representation of a frame loses.
+        They show the information that the representation of a frame loses.
         """
 
     def forward(

@@ -79,11 +79,11 @@ def check_range(low: float, high: float, steps: int | None) -> Range:
 
 
 def check_parts(part: str, per_part: bool) -> list[str]:
-    """The sweeps to run: 'all' parts together, or each part by itself."""
+    """The sweeps to run: 'all' parts together, or each part separately."""
     if part not in ("all", *PARTS):
         raise UserError(f"--part {part}: unknown part{did_you_mean(part, ('all', *PARTS))}")
     if per_part and part != "all":
-        raise UserError(f"--per-part sweeps every part by itself; leave out --part {part}, or --per-part")
+        raise UserError(f"--per-part sweeps each part separately; omit --part {part} or --per-part")
     return list(PARTS) if per_part else [part]
 
 
