@@ -1,4 +1,4 @@
-"""What several tests share: a small store of road drives, and settings that train in seconds."""
+"""Fixtures for several tests: a small store of road drives, and settings that train in seconds."""
 
 import shutil
 import sys
@@ -41,7 +41,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def refuse(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refuse:
-    """Runs the command line in this process and checks how it refuses."""
+    """Runs the command line in this process and checks its error for invalid input."""
 
     def run(*arguments: object, message: str) -> None:
         before = listing(tmp_path)
@@ -74,13 +74,13 @@ def trained(road_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy of it that may be spoiled."""
+    """A copy of it that may be damaged."""
     return shutil.copytree(trained, tmp_path / "run")
 
 
 @pytest.fixture
 def store(road_store: Path, tmp_path: Path) -> Path:
-    """A copy of the store that may be spoiled."""
+    """A copy of the store that may be damaged."""
     return shutil.copytree(road_store, tmp_path / "store")
 
 

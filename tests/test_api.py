@@ -1,4 +1,4 @@
-"""The public API: what `import daydrive` gives, in a script and to a type checker."""
+"""The public API of `import daydrive`, at run time and for a type checker."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ except UserError as error:
 
 
 def check_types(text: str, folder: Path) -> tuple[int, str]:
-    """What mypy says of a file that lies outside, with its strictest settings and none of ours."""
+    """The output of mypy in strict mode for a file outside of the repository."""
     (folder / "uses.py").write_text(text)
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--config-file=", "uses.py"],

@@ -47,7 +47,7 @@ def test_old_checkpoint_predicts_the_same() -> None:
 
 
 def test_old_checkpoint_resumes_exactly(old: Path, road_store: Path) -> None:
-    """Weights, their average, and the moments of both optimizers arrive where they belong."""
+    """Weights, their average, and the moments of both optimizers are restored."""
     assert run_training(old / "config.yaml", road_store, old, resume=True) == 0
     expected = [json.loads(line) for line in (OLD / "resumed.jsonl").read_text().splitlines()]
     steps = [line for line in logged(old) if line["step"] > 3]

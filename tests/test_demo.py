@@ -1,4 +1,4 @@
-"""The demo from beginning to end, small: once, again without work, and on after an interruption."""
+"""A small demo from beginning to end: once, again without work, and after an interruption."""
 
 import json
 from pathlib import Path

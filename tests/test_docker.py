@@ -1,6 +1,6 @@
-"""Dockerfile, .dockerignore and compose.yaml: what can be told of them without an engine.
+"""Checks of Dockerfile, .dockerignore and compose.yaml without a container engine.
 
-docs/DOCKER_GUIDE.md says what was built and run with one.
+docs/DOCKER_GUIDE.md lists the builds and runs that were made.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GPU = {"train-gpu", "evaluate-gpu"}
 
 
 class Step(NamedTuple):
-    """An instruction of the Dockerfile. stage: the name of the one it belongs to."""
+    """An instruction of the Dockerfile. stage: the name of its stage."""
 
     name: str
     text: str
@@ -50,7 +50,7 @@ def named(name: str, stage: str | None = None) -> list[str]:
 
 
 def from_context() -> list[tuple[str, str]]:
-    """Stage and source of everything that is copied from the repository."""
+    """Stage and source of all files copied from the repository."""
     return [
         (step.stage, source)
         for step in steps()
@@ -64,7 +64,7 @@ def services() -> dict[str, Any]:
 
 
 def filled(text: str) -> str:
-    """With the default of each variable."""
+    """With the default value of each variable."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
@@ -162,7 +162,7 @@ def test_hadolint_reports_no_problems() -> None:
 
 
 def test_docker_compose_parses_the_same_config() -> None:
-    """YAML's merges are read differently by different readers."""
+    """YAML merges are interpreted differently by different parsers."""
     if not shutil.which("docker") or subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         pytest.skip("docker compose is not installed")
     command = [

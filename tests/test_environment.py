@@ -1,4 +1,4 @@
-"""Environment variables that other tools' users set already: each of the table in docs/UTILITIES_GUIDE.md."""
+"""Environment variables of other tools: each of the table in docs/UTILITIES_GUIDE.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEP = {
     "SLURM_JOB_ID": "123456", "SLURM_STEP_ID": "2", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2",
     "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": "gpu[03-04]",
 }  # fmt: skip
-"""Of a task that srun started."""
+"""Variables of a task started by srun."""
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def test_invalid_wandb_mode() -> None:
 
 
 def started(config: Path, patch: pytest.MonkeyPatch, *words: str) -> Config:
-    """The settings that a training is started with."""
+    """The settings with which training is started."""
     found: list[Config] = []
 
     def train_run(config: Config, *_: object) -> int:

@@ -1,4 +1,4 @@
-"""What the helpers of the tests promise."""
+"""Tests of the test helpers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the package says of itself is what CI tests and what the README states."""
+"""The metadata of the package agree with CI and the README."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the processor says of itself decides whether bfloat16 is used."""
+"""Detection of CPU features decides whether bfloat16 is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Slurm script with a Slurm that only pretends: two tasks, a warning before the end, the queue again."""
+"""The Slurm script with a simulated Slurm: two tasks, a warning before the time limit, and requeueing."""
 
 import json
 import os
@@ -34,7 +34,7 @@ for task in "${tasks[@]}"; do
 done
 exit "${worst:-0}"
 """
-"""Starts the tasks of one node and ends with the largest of their codes, as Slurm's does."""
+"""Starts the tasks of one node and exits with the largest of their exit codes, as Slurm does."""
 
 SCONTROL = """#!/bin/bash
 case $1 in
@@ -84,7 +84,7 @@ def test_job_with_two_tasks_resumes_after_its_time_limit(road_store: Path, tmp_p
 
 
 def start(command: list[str], folder: Path) -> subprocess.Popen[str]:
-    """As Slurm does: in the folder that the job was sent from, with the variables of a job of one node."""
+    """As Slurm does: in the folder of the submission, with the variables of a job of one node."""
     slurm = {"SLURM_JOB_ID": JOB, "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NTASKS": "2", "SLURM_NNODES": "1"}
     path = f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.Popen(
@@ -94,7 +94,7 @@ def start(command: list[str], folder: Path) -> subprocess.Popen[str]:
 
 
 def logged(run: Path) -> list[int]:
-    """Steps that were logged."""
+    """The logged steps."""
     file = run / "metrics.jsonl"
     lines = file.read_text().splitlines() if file.is_file() else []
     return [json.loads(line)["step"] for line in lines if line.endswith("}")]
@@ -102,7 +102,7 @@ def logged(run: Path) -> list[int]:
 
 @pytest.fixture(autouse=True)
 def _no_leftovers() -> object:
-    """Whatever a failing test started ends with it."""
+    """Processes of a failed test are ended."""
     yield
     for child in psutil.Process().children(recursive=True):
         if "scripts/train.py" in child.cmdline():

@@ -1,4 +1,4 @@
-"""Names in the source are the field's standard terms: the private ones that they replaced don't come back."""
+"""Names in the source are standard terms of the field."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ WORDS = _names("""
     picture pictures film films figures told said dreamt foretold foreseen wish wishes floors rooms kept lean
     entrant entrants rival rivals strangers upkeep orphans handover lent chances wander readback dreaming faults
 """)
-"""Not in any part of a name, such as `read_pictures` or `FilmWriter`."""
+"""Not allowed in any part of a name, such as `read_pictures` or `FilmWriter`."""
 
 NAMES = _names("""
     Recomputing Team Setup Start Report Feed Watch Speed Slots Mix Order Fork Spread Look Ladder Memory Dream Subject
     Foreign Entrant Ours forget_gradients try_out in_company race alone largest sampler begin explain place enter leave
     grow overview paint fresh move fan room floor card verdict
 """)
-"""Not as a whole name."""
+"""Not allowed as a whole name."""
 
 MODULES = _names("""
     ranks faults checklist handover parts pieces space orphans sampler order mix balance looks leak choosing keeping
     measuring measured subject extras results horizon card verdict entrants rivals upkeep paint fan pictures floors
     figures
 """)
-"""Not as the name of a module."""
+"""Not allowed as the name of a module."""
 
 ONE_MEANING = ("memory", "tables", "run", "report", "signals")
-"""Names that only one module or package has."""
+"""Names of exactly one module or package each."""
 
 
 def modules() -> list[Path]:

@@ -1,6 +1,6 @@
-"""The wheel without a clone: in an environment of its own and an empty folder, the demo and every config by its name.
+"""The wheel without a clone: in a new environment and an empty folder, the demo and every config by its name.
 
-Its dependencies are those of the environment that runs the tests, whose own daydrive is out of sight.
+Dependencies are those of the environment that runs the tests, without its installation of daydrive.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from what the repository holds, in a copy, since building leaves files behind."""
+    """Built from a copy of the repository, since building leaves files behind."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
@@ -44,8 +44,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of its programs. A line of a .pth file adds a folder without the .pth files in it, and so without the
-    editable daydrive of the tests."""
+    """The folder of its programs.
+
+    A line in a .pth file adds the packages of the test environment without its own .pth files, so without the editable
+    daydrive.
+    """
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False)
     python = folder / "bin/python"

@@ -1,4 +1,4 @@
-"""A folder that one process at a time fills: what an interruption leaves, and what it doesn't."""
+"""A folder that one process at a time uses: the files after an interruption."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from daydrive.workspace import LOCK, PLAN, exclusive_lock, publish, workspace
 
 
 def work(folder: Path, plan: dict[str, Any] | None, error: BaseException | None = None) -> list[str]:
-    """What is there at the beginning; leaves a result behind and other things."""
+    """The files at the beginning; leaves a result and other files behind."""
     with workspace(
         folder, plan, "*.part", lambda holder: f"{holder} works", lambda error: isinstance(error, OSError)
     ) as there:
@@ -27,7 +27,7 @@ def work(folder: Path, plan: dict[str, Any] | None, error: BaseException | None 
 
 
 def interrupted(folder: Path, plan: dict[str, Any] | None, error: BaseException) -> bool:
-    """Whether something is left."""
+    """Whether results remain."""
     with pytest.raises(type(error)):
         work(folder, plan, error)
     return folder.exists()

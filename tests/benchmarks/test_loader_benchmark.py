@@ -1,4 +1,4 @@
-"""The loader's benchmark compares loaders of the same clips; how fast they are here is no test."""
+"""The loader benchmark compares loaders on the same clips; their speed is not tested here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark of a model measures what it says, of every model alike; how fast they are here is no test."""
+"""The model benchmark measures the documented quantities for every model; the speed itself is not tested here."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Net:
 
 
 def test_flops_and_weights_are_counted() -> None:
-    """A multiplication and an addition are two; the processor's own attention counts as well."""
+    """A multiplication and an addition count as two; attention on the CPU is included."""
     counted = cost.flops(Session(AdaptedModel("", "", Net())), SEEN)
     assert counted is not None
     conv, linear, attention = 2 * 3 * 3 * 9 * 64, 2 * 4 * 2, 2 * (2 * 3 * 8 * 8 * 4)

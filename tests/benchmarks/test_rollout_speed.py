@@ -39,7 +39,7 @@ def flat(i: int) -> Tensor:
 
 
 class Clock:
-    """The clock of the measurement, which moves only as a frame says how long it took."""
+    """The clock of the measurement, advanced by the duration of each frame."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""The benchmark compares what it says it compares, and its outcome has every ratio; how fast it is here is no test."""
+"""The training benchmark measures the documented ratios; the speed itself is not tested here."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_targets_use_the_worst_config() -> None:
 
 @pytest.mark.parametrize("kind", ["adamw", "adam", "sgd", "muon"])
 def test_plain_loop_is_equivalent(tiny_config: Path, road_store: Path, kind: str) -> None:
-    """In float32 both have the same loss, and the same weights after an update but for rounding."""
+    """In float32 both have the same loss, and the same weights after an update, within rounding."""
     settings = ["model.image_size=[64, 64]", "training.use_amp=false", "model.dynamics.dropout=0.0"]
     config = load_config(tiny_config, [*settings, f"optimizer.type={kind}", "optimizer.lr=1e-3"])
     store = Store.open(road_store)
@@ -161,7 +161,7 @@ def test_workload_is_the_config_with_fewer_clips(road_store: Path, tmp_path: Pat
 
 
 def test_mixed_precision_uses_less_memory(tiny_config: Path, road_store: Path, tmp_path: Path) -> None:
-    """What is measured on a GPU, on a processor; also on one that only imitates bfloat16."""
+    """The GPU measurement, run on a CPU, including CPUs that emulate bfloat16."""
     config = load_config(tiny_config, ["training.amp_dtype=bfloat16"])
     workload = build_workload("tiny", config, road_store, tmp_path, QUICK, CPU)
     found = steps.mixed_precision(workload)

@@ -1,4 +1,4 @@
-"""Looking at batches, and finding what is bad in a store."""
+"""Showing batches and finding invalid rows of a store."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ class TestFindNan:
         assert lines[-1].endswith(f"{len(found)} faults")
 
     def test_missing_values_are_not_reported(self, road_store: Path, tmp_path: Path) -> None:
-        """A column of scores says NaN where it has none, and a drive may go without a value of its own."""
+        """Score columns may contain NaN, and a drive may lack a column of values."""
         nan = float("nan")
         first_frames = {drive.start: nan for drive in Store.open(road_store).drives}
         scored = spoil(road_store, tmp_path / "scored", {"curvature": first_frames}, scores={"curvature": "…"})

@@ -1,4 +1,4 @@
-"""Starting a training from the command line: what it says, what it leaves behind."""
+"""Starting a training from the command line: messages and files."""
 
 import subprocess
 import sys

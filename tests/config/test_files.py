@@ -1,4 +1,4 @@
-"""Configs by path and by name, listed and copied, in a folder that is no clone."""
+"""Configs by path and by name, listed and copied, in a folder that is not a clone."""
 
 from __future__ import annotations
 

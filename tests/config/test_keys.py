@@ -1,4 +1,4 @@
-"""Every key of every YAML file changes what it says: a probe for each, and none is without."""
+"""Every key of every YAML file has its documented effect: there is a probe for each."""
 
 from __future__ import annotations
 
@@ -72,6 +72,6 @@ def test_every_key_of_a_config_file_is_probed_and_applied(file: Path) -> None:
 
 
 def test_keys_of_sweeps_are_probed() -> None:
-    """What else a sweep says is W&B's own, and tested with it."""
+    """The other keys of a sweep belong to W&B and are tested with it."""
     for file in (REPO / "configs/sweeps").glob("*.yaml"):
         assert yaml.safe_load(file.read_text())["parameters"].keys() <= PROBES.keys()

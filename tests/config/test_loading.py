@@ -1,4 +1,4 @@
-"""Settings: the guide's values, `extends`, overrides, and one sentence for each mistake."""
+"""Settings: the values of the guide, `extends`, overrides, and one sentence for each error."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md is true: its exercises are carried out in a copy of the repository, and are as short as it says."""
+"""The exercises of CONTRIBUTING.md work in a copy of the repository and are as short as documented."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COPIED = ("src", "tests", "docs", "configs", "scripts", "examples", "pyproject.t
 
 
 def lines_of(exercise: str) -> range:
-    """Of CONTRIBUTING.md, from its heading to the next."""
+    """Lines of CONTRIBUTING.md from the heading of the exercise to the next heading."""
     text = GUIDE.read_text(encoding="utf-8")
     begin = text.index(f"\n## {exercise}\n")
     end = text.index("\n## ", begin + 1)
@@ -41,7 +41,7 @@ def parts(exercise: str, *languages: str) -> list[str]:
 
 
 def carry_out(exercise: str, tree: Path) -> list[Path]:
-    """Write its files and make its changes; each place that a change names has to be there exactly once."""
+    """Write the files and apply the changes; each changed place must occur exactly once."""
     touched = []
     for text in parts(exercise, "python", "toml", "yaml"):
         name, _, body = text.partition("\n")
@@ -64,7 +64,7 @@ def carry_out(exercise: str, tree: Path) -> list[Path]:
 
 
 def sides(hunk: str) -> tuple[str, str]:
-    """What is there, and what takes its place."""
+    """The old and the new text of a hunk."""
     lines = hunk.splitlines(keepends=True)
     old, new = ("".join(line[1:] for line in lines if not line.startswith(left_out)) for left_out in "+-")
     return old, new

@@ -55,7 +55,7 @@ def takes_long(page: Path) -> bool:
 
 
 class Kept(NamedTuple):
-    """What readers have: a store of road drives, drives of their own, and a run with its evaluation."""
+    """Files available to readers: a store of road drives, their own drives, and a run with its evaluation."""
 
     store: Path
     drives: Path
@@ -78,7 +78,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
 
 
 def run_here(words: list[str], patch: pytest.MonkeyPatch) -> None:
-    """A command of daydrive's or of a Python file, in this process."""
+    """Run a command of daydrive or a Python file in this process."""
     patch.setattr(sys, "argv", words[1:] if words[0] == "python" else words)
     code: object = 0
     try:
@@ -94,7 +94,7 @@ def run_here(words: list[str], patch: pytest.MonkeyPatch) -> None:
 
 
 def provide(words: list[str], kept: Kept) -> None:
-    """What the command reads and nobody made yet."""
+    """Create the inputs of the command that no earlier command created."""
     for before, word in itertools.pairwise(words):
         place = Path(word)
         if place.exists() or before in ("--output", "--run-dir", "--folder"):
@@ -133,7 +133,7 @@ def test_commands_of_a_page_run(
 
 
 def lines(page: Path) -> Iterator[tuple[str | None, str]]:
-    """Each with the language of the block that it is in, None in running text."""
+    """Lines with the language of their block; None for running text."""
     language = None
     for line in page.read_text(encoding="utf-8").splitlines():
         fence = re.match(r" *(?:```|~~~)(\S*)$", line)
@@ -155,7 +155,7 @@ def test_every_command_is_in_a_bash_block(page: Path) -> None:
 
 
 def commands(app: typer.Typer, prefix: str = "") -> Iterator[str]:
-    """By name, as they are typed; those of a group with its name before them."""
+    """Names of all commands as typed, including the names of their groups."""
     group = typer.main.get_group(app)
     for name, command in group.commands.items():
         inner = getattr(command, "commands", None)

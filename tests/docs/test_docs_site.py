@@ -1,4 +1,4 @@
-"""The site of docs/ is built without a warning, loads nothing from elsewhere, and its text is laid out."""
+"""The documentation site is built without warnings, loads no external resources, and is rendered correctly."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from helpers.guide import PAGES
 from helpers.paths import REPO
 
 LOADS = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "video": "src", "use": "href"}
-"""What a browser fetches by itself, by element."""
+"""Attributes with resources that browsers load automatically, by element."""
 
 
 class Seen(HTMLParser):
-    """What a page loads, and the text of its paragraphs."""
+    """The resources that a page loads, and the text of its paragraphs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Seen(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Strict: a link or an anchor that leads nowhere, and a page that no menu has, end the build."""
+    """Strict mode: invalid links and anchors, and pages without a menu entry, fail the build."""
     folder = tmp_path_factory.mktemp("site")
     build(load_config(str(REPO / "mkdocs.yml"), site_dir=str(folder)))
     return folder
@@ -69,7 +69,7 @@ def test_every_page_exists_and_loads_no_external_resources(site: Path) -> None:
 
 
 def test_lists_and_tables_are_rendered(site: Path) -> None:
-    """Where a blank line is missing, Markdown for Python takes them for text."""
+    """Without a blank line before them, Python-Markdown treats lists and tables as text."""
     for page in site.rglob("*.html"):
         loose = [text for text in seen(page).paragraphs if re.search(r"^(\||[-*] |\d+\. |```)", text, re.M)]
         assert not loose, f"{page.name}: {loose[0][:80]}"

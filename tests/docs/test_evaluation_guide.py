@@ -1,4 +1,4 @@
-"""docs/EVALUATION.md is true: its commands and its snippets run, and its tables name what there is."""
+"""The commands and snippets of docs/EVALUATION.md run, and its tables are complete."""
 
 from __future__ import annotations
 

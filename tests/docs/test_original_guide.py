@@ -1,6 +1,6 @@
-"""The commands of the original training guide run to the letter, in a folder like a fresh clone.
+"""The commands of the original training guide run unchanged in a folder like a fresh clone.
 
-They are changed by overrides alone: a small model, small pictures, few steps.
+Only overrides are added: a small model, small images, few steps.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OVERRIDES = (*small_settings("base"), "logging.wandb_mode=offline")
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The configs and scripts of a clone, and nothing else."""
+    """Only the configs and scripts of a clone."""
     for name in ("configs", "scripts"):
         (tmp_path / name).symlink_to(REPO / name)
     return tmp_path

@@ -26,27 +26,27 @@ from helpers.probes import own_settings, settings
 from helpers.training_guide import done, run_here
 
 ONLY_SOMEWHERE = {"speed/mfu", "train/skipped_steps", "train/loss_scale", "alarms"}
-"""Logged on a GPU, with float16, or when there is cause."""
+"""Logged only on a GPU, with float16, or if there is an alarm."""
 
 RUN = [block for block in blocks("bash") if not block.reason]
 
 
 def takes_long(block: Block) -> bool:
-    """Processes of their own, servers, sweeps."""
+    """Whether it starts processes or servers, or sweeps."""
     slow = ("torchrun", "tensorboard", "--use-wandb", "training.compile=true", "find_lr.py")
     return any(word in block.text for word in slow)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """18 training clips of ten frames and few for validation, so that a training is soon done."""
+    """18 training clips of ten frames and few for validation, so that training is fast."""
     folder = tmp_path_factory.mktemp("guide") / "road"
     return prepare("road", None, folder, (64, 64), drives=12, frames=12, seed=0, workers=1)
 
 
 @pytest.fixture(scope="module")
 def first_run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The training that the guide begins with."""
+    """The first training of the guide."""
     folder = sandbox(tmp_path_factory.mktemp("first"), store, None)
     start = next(command for command in RUN[0].commands if "scripts/train.py" in command)
     with pytest.MonkeyPatch.context() as patch:
@@ -81,7 +81,7 @@ def test_slow_commands_run(block: Block, reader: Path) -> None:
 
 
 def on_two_nodes(words: list[str], folder: Path) -> None:
-    """The command of both, on this machine."""
+    """Run the command of both nodes on this machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         here = f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}"

@@ -61,7 +61,7 @@ def start(arguments: Sequence[object]) -> list[subprocess.Popen[str]]:
 
 
 def finish(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
-    """Their output. Processes that don't end in time are killed, and the test fails."""
+    """Their output. Processes that do not end in time are killed, and the test fails."""
     try:
         return [process.communicate(timeout=PATIENCE)[0] for process in processes]
     finally:

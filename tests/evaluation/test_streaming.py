@@ -85,7 +85,7 @@ def test_metrics_do_not_depend_on_batch_size_and_order(trained: Path, road_store
 
 
 def test_model_is_called_with_a_fixed_batch_size(scene: Store, tmp_path: Path) -> None:
-    """A rollout function that adds the batch size to its images would reveal a variable batch size."""
+    """A rollout function that adds the batch size to its images, to detect a variable batch size."""
 
     def counting(context: Tensor, actions: Tensor) -> Tensor:
         return copier(context, actions) // 2 + len(context)
@@ -172,7 +172,7 @@ def test_interrupted_evaluation_resumes(scene: Store, tmp_path: Path, weights: P
 def test_kill_loses_only_unsaved_results(
     scene: Store, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A copy of the folder at one moment is what a kill would leave."""
+    """A copy of the folder at one moment stands for the state after a kill."""
     out, left = tmp_path / "out", tmp_path / "left"
     monkeypatch.setattr(runner, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(runner, "SAVE_SHARE", 1e9)

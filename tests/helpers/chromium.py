@@ -1,4 +1,4 @@
-"""A headless Chromium that a test opens a page in, spoken to over a pipe in the DevTools protocol."""
+"""A headless Chromium for tests of pages, controlled by the DevTools protocol over a pipe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 BINARY = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 DEADLINE = 120.0
-"""seconds that an answer may take on a busy machine"""
+"""Maximum seconds for an answer on a busy machine."""
 _OPTIONS = (
     "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run", "--mute-audio",
     "--disable-dev-shm-usage", "--disable-background-networking", "--disable-extensions", "--disable-sync",
@@ -64,7 +64,7 @@ class Chromium:
         os.close(self._out)
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """What it answers to a command."""
+        """Send a command and return its result."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -81,21 +81,21 @@ class Chromium:
         self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
 
     def look(self, width: int, height: int = 900, dark: bool = False) -> None:
-        """The size of its window, and what its user prefers."""
+        """Set the window size and the preferred colour scheme."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.send("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
 
     def value(self, script: str) -> Any:
-        """Of an expression; promises are waited for."""
+        """Evaluate an expression; promises are awaited."""
         given = {"expression": script, "returnByValue": True, "awaitPromise": True, "userGesture": True}
         found = self.send("Runtime.evaluate", **given)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
     def wait(self, script: str) -> None:
-        """Until an expression is true."""
+        """Wait until an expression is true."""
         deadline = time.monotonic() + DEADLINE
         while not self.value(script):
             assert time.monotonic() < deadline, script

@@ -1,4 +1,4 @@
-"""Probes of `model`, `loss`, `optimizer` and `scheduler`: what is built, and what a loss and an update come to."""
+"""Probes of `model`, `loss`, `optimizer` and `scheduler`: modules, losses and updates."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def features_of_the_stages(config: Config) -> list[int]:
 
 @torch.no_grad()
 def painted(config: Config) -> list[float]:
-    """With no weight at zero, as the attention's last ones are at first."""
+    """Weights without zeros; the last ones of the attention are initialized with zeros."""
     model = built(config)
     for weight in model.parameters():
         nn.init.normal_(weight, std=0.2)
@@ -75,7 +75,7 @@ def size_of_a_dream(config: Config) -> tuple[int, ...]:
 
 @torch.no_grad()
 def widths_of_the_decoder(config: Config) -> list[int]:
-    """Of what each of its stages gives."""
+    """Shapes of the outputs of each stage."""
     model, widths = built(config), []
     for stage in model.decoder.stages:
         stage.register_forward_hook(lambda _, __, output: widths.append(output.shape[1]))
@@ -85,7 +85,7 @@ def widths_of_the_decoder(config: Config) -> list[int]:
 
 @torch.no_grad()
 def actions_taken(config: Config) -> list[int]:
-    """How many numbers an action may have."""
+    """The supported sizes of an action vector."""
     model, taken = built(config), []
     for count in (4, 6):
         try:
@@ -118,7 +118,7 @@ def frames_reconstructed(config: Config) -> list[int]:
 
 
 def factor(part: str) -> Callable[[Config], float]:
-    """Of one part in the whole loss, where the others count nothing."""
+    """The factor of one term in the total loss."""
 
     def see(config: Config) -> float:
         result = evaluated(config)
@@ -140,7 +140,7 @@ def perceptual_distance(config: Config) -> float:
 
 
 def untrained_network(kind: str, file: Path) -> Path | None:
-    """Write the weights of one, which the number in the file's name decides."""
+    """Write LPIPS weights that depend on the number in the file's name."""
     if kind == "structure":
         return None
     network = LPIPS(BACKBONES[kind])
@@ -164,7 +164,7 @@ def rates(config: Config) -> dict[str, float]:
 
 
 def updated(config: Config, steps: int) -> list[torch.Tensor]:
-    """A weight of the encoder at first and after each of some updates with a gradient of ones."""
+    """A weight of the encoder before and after several updates with a gradient of ones."""
     model, optimizers = optimizers_of(config)
     weight = model.encoder.in_proj[1].weight
     values = [weight.detach().clone()]
@@ -178,14 +178,14 @@ def updated(config: Config, steps: int) -> list[torch.Tensor]:
 
 
 def decay(config: Config) -> float:
-    """How much more of a weight an update takes away where the weight is larger by one, over the rate."""
+    """The additional decrease of a weight that is larger by one, relative to the learning rate."""
     before, after = updated(config, 1)
     moved, high, low = (before - after).flatten(), before.argmax(), before.argmin()
     return float((moved[high] - moved[low]) / (before.max() - before.min())) / config.optimizer.lr
 
 
 def moments(config: Config) -> list[float]:
-    """What AdamW keeps of one gradient of ones: of it, and of its square."""
+    """AdamW's moments after one gradient of ones."""
     model, optimizers = optimizers_of(config)
     weight = model.encoder.in_proj[1].weight
     weight.grad = torch.ones_like(weight)

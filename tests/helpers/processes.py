@@ -1,4 +1,4 @@
-"""Trainings of several processes, joined by gloo, whose every wait has an end."""
+"""Trainings with several processes joined by gloo; every wait has a timeout."""
 
 from __future__ import annotations
 

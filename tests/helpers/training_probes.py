@@ -53,7 +53,7 @@ def predicted_frames(config: Config) -> int:
 
 
 def computed_in(config: Config) -> torch.dtype:
-    """On a processor that has bfloat16."""
+    """On a CPU with bfloat16."""
     found: list[torch.dtype] = []
     store = Store.open(config.data.root or Path())
     with pytest.MonkeyPatch.context() as patch:
@@ -76,7 +76,7 @@ def drawn(config: Config) -> list[float]:
 
 
 def keeps_less(config: Config) -> bool:
-    """For the backward pass, than without gradient checkpointing: bytes of the tensors that are kept."""
+    """Bytes of the tensors stored for the backward pass, relative to training without gradient checkpointing."""
     kept = [0, 0]
     store = Store.open(config.data.root or Path())
     batch = read_clips(store, fixed_clips(store, "train", config.data.sequence_length, 1))
@@ -97,7 +97,7 @@ def keeps_less(config: Config) -> bool:
 
 
 def average_keeps(config: Config) -> float:
-    """The share of the first weights in what is exported after one update."""
+    """The share of the initial weights in the exported ones after one update."""
     engine = after_backward(config)
     weight = engine.model.encoder.in_proj[1].weight.detach()
     first = weight.clone()
@@ -118,7 +118,7 @@ def processes_taken(config: Config) -> int | str:
 
 
 def backends(config: Config) -> tuple[str, bool]:
-    """What torch.distributed is told on GPUs, and whether a machine without one hears of it."""
+    """The backend of torch.distributed on GPUs, and whether a machine without a GPU gets a message."""
     told: list[str] = []
 
     class JoinedError(Exception):
@@ -158,7 +158,7 @@ def shared_out_by(config: Config) -> list[str]:
 
 
 def run_of(config: Config) -> Path:
-    """The folder of a training with these settings, trained once."""
+    """The run folder of a training with these settings, trained once."""
     return _run_of(config.model_dump_json())
 
 
@@ -200,7 +200,7 @@ def height_of_the_samples(config: Config) -> int:
 
 
 def wandb_told(name: str) -> Callable[[Config], object]:
-    """An argument of wandb.init; whether it is called at all for ''."""
+    """An argument of wandb.init; for '' whether it is called."""
 
     class CalledError(Exception):
         pass
@@ -226,7 +226,7 @@ def wandb_told(name: str) -> Callable[[Config], object]:
 
 
 def alarms(*moments: tuple[int, dict[str, float]]) -> Callable[[Config], list[str]]:
-    """Names of those that figures logged at some steps raise, in a training of 100 steps and ten epochs."""
+    """Names of the alarms raised by metrics at some steps, in a training of 100 steps and ten epochs."""
 
     def look(config: Config) -> list[str]:
         watch = AlarmMonitor(config, total_steps=100, steps_per_epoch=10)

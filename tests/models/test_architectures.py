@@ -1,4 +1,4 @@
-"""What holds for every architecture: the interface, training, resuming, and all that looks at a trained model."""
+"""Tests of every architecture: the interface, training, resuming, and all uses of a trained model."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ every = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 
 def built(architecture: str, spread: float | None = None) -> WorldModel:
-    """spread: weights are all drawn anew, so that none is zero as last layers are at first; those of the RSSM four
-    times as far apart, whose variables hear of little else."""
+    """spread: all weights are drawn anew, so that none is zero as initialized; those of the RSSM are four times
+    larger, because its variables depend little on small weights."""
     torch.manual_seed(0)
     model = build_world_model(config_of(architecture)).eval()
     if spread is not None:
@@ -184,7 +184,7 @@ def test_training_reduces_the_loss(architecture: str, road_store: Path) -> None:
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def finished(request: pytest.FixtureRequest, road_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run, unbroken, beside its config."""
+    """A run without interruption, and its config."""
     folder = tmp_path_factory.mktemp(request.param)
     config = write_config(folder, request.param, ema_decay=0.9)
     assert run_training(config, road_store, folder / "run") == 0

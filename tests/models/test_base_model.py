@@ -1,4 +1,4 @@
-"""The base settings: a model of the documented size, and a small one of its shape that learns two clips by heart."""
+"""The base settings: a model of the documented size, and a small model of the same shape that overfits two clips."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_base_model_has_the_documented_size_and_shapes() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_base_model_overfits_two_clips(road_store: Path) -> None:
-    """A quarter of the base's widths, 64 px: above 25 dB for reconstructions and for predictions."""
+    """With a quarter of the widths, at 64 px: above 25 dB for reconstructions and for predictions."""
     config = load_config(
         BASE,
         [

@@ -33,7 +33,7 @@ class Still(WorldModel):
 
 
 def package(root: Path, code: str, name: str = "still-model", entry: str = "still = still_model:Still") -> None:
-    """As pip would leave it: a module, and the metadata of its package."""
+    """Files as installed by pip: a module, and the metadata of its package."""
     (root / "still_model.py").write_text(code)
     info = root / f"{name.replace('-', '_')}-1.0.dist-info"
     info.mkdir()

@@ -1,4 +1,4 @@
-"""The world model: shapes and ranges for all sizes, and that every setting and every input matters."""
+"""The world model: shapes and ranges for all sizes, and the effect of every setting and input."""
 
 import pytest
 import torch

@@ -1,6 +1,6 @@
-"""Several processes: the same run whatever their number, one cause when one of them fails, nothing lost when they end.
+"""Several processes: the same run for any number, one message if one of them fails, no lost steps.
 
-Processes are real, joined by gloo, and every wait has an end.
+The processes are real, joined by gloo, and every wait has a timeout.
 """
 
 import shutil
@@ -37,7 +37,8 @@ from helpers.tiny_training import TINY_TRAINING
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """float32 and AdamW: Muon's Newton-Schulz iterations in bfloat16 would hide what the number of processes does."""
+    """float32 and AdamW: Muon's Newton-Schulz iterations in bfloat16 would hide the effect of the number of
+    processes."""
     tree = {
         **TINY_TRAINING,
         "model": {**TINY_TRAINING["model"], "dynamics": {"num_layers": 1, "dropout": 0.0}},
@@ -145,7 +146,7 @@ def test_bad_data_in_one_process_ends_all_with_one_sentence(config: Path, tmp_pa
 
 @pytest.fixture
 def damaged_store(road_store: Path, tmp_path: Path) -> Path:
-    """One picture of a training drive can't be decoded."""
+    """One image of a training drive cannot be decoded."""
     import lance
     import pyarrow as pa
 
@@ -168,7 +169,7 @@ def damaged_store(road_store: Path, tmp_path: Path) -> Path:
 def test_signal_saves_and_sets_the_exit_code(
     config: Path, road_store: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    """As Slurm starts and ends them: without torchrun, found by variables."""
+    """As started and ended by Slurm: without torchrun, configured by variables."""
     run = tmp_path / "run"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""What a step does: gradients that do not depend on how it is cut up, precision, averages of the weights."""
+"""Training steps: gradients that do not depend on the partition into batches, precision, moving averages."""
 
 import math
 from contextlib import nullcontext
@@ -25,7 +25,7 @@ FULL = ["model.image_size=[64, 64]", "model.dynamics.dropout=0.0", "training.use
 
 @pytest.fixture
 def batch(road_store: Path) -> Batch:
-    """Six clips, each with a weight of its own; the weights sum to 1."""
+    """Six clips with different weights; the weights sum to 1."""
     store = Store.open(road_store)
     read = read_clips(store, fixed_clips(store, "train", 6, 6))
     weights = torch.tensor([1.0, 2.0, 3.0, 0.5, 1.5, 2.0])
@@ -41,7 +41,7 @@ def gradient(engine: Engine) -> torch.Tensor:
 def test_accumulation_gives_the_gradient_of_the_large_batch(
     tiny_config: Path, batch: Batch, cuts: list[int], weighted: bool
 ) -> None:
-    """Also where the last group is short, and where clips carry weights."""
+    """Also with a smaller last group, and with weighted clips."""
     if not weighted:
         batch = replace(batch, weights=torch.full((6,), 1 / 6))
     engine = Engine(load_config(tiny_config, FULL), DistributedContext.single(CPU))

@@ -1,4 +1,4 @@
-"""Losing nothing: kills, signals, a full disk, a second process; going on is the same as not having stopped."""
+"""Interruptions: kills, signals, a full disk, a second process; resuming gives the same run."""
 
 import json
 import random
@@ -36,7 +36,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_kills_at_random_moments_do_not_change_the_result(
     config: Path, road_store: Path, tmp_path: Path, wanted: int, extra: list[str]
 ) -> None:
-    """Saving at every step, a good part of the kills hits a checkpoint that is being written."""
+    """Saves at every step, so that many kills hit a checkpoint that is being written."""
     chance = random.Random(0)
     last = 6 * wanted
     steps = [f"training.max_steps={last}", "logging.save_interval=1", *extra]

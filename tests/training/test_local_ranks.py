@@ -1,4 +1,4 @@
-"""Processes that a command starts itself: the same run as one process, and none of them outlives another."""
+"""Processes that a command starts itself: the same run as one process, and all end together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TWO = ("--processes", "2")
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """float32, AdamW and no dropout, whose random numbers differ by process."""
+    """float32, AdamW and no dropout, because random numbers differ by process."""
     tree = {
         **TINY_TRAINING,
         "model": {**TINY_TRAINING["model"], "dynamics": {"num_layers": 1, "dropout": 0.0}},

@@ -1,4 +1,4 @@
-"""Losses: their values on cases worked out by hand, and that they are zero only where they should be."""
+"""Losses: values of cases computed by hand, and zero only for equal inputs."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The learning-rate finder: when a sweep ends, what it leaves behind, whether the rate it finds is right."""
+"""The learning-rate finder: the end of a sweep, its files, and the accuracy of the suggestion."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ Plant = Callable[[Losses], None]
 
 @pytest.fixture
 def planted(monkeypatch: pytest.MonkeyPatch) -> Plant:
-    """Makes sweeps of the loss that is given for each step, without computing anything."""
+    """Makes sweeps with given losses for each step, without computing anything."""
 
     def plant(loss: Losses) -> None:
         steps = iter(range(10**6))
@@ -308,7 +308,7 @@ def test_suggestion_is_within_a_factor_of_three_of_the_best(tmp_path: Path) -> N
 
 
 def vertex(losses: dict[float, float]) -> float:
-    """Where a parabola through the best of a grid and its neighbours is lowest, so that two that tie don't decide."""
+    """The minimum of a parabola through the best rate and its neighbours, so that ties do not decide."""
     rates = sorted(losses)
     at = min(max(rates.index(min(rates, key=losses.__getitem__)), 1), len(rates) - 2)
     around = rates[at - 1 : at + 2]

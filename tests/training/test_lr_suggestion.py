@@ -1,4 +1,4 @@
-"""What the losses of a sweep over learning rates suggest."""
+"""Suggestions from the losses of a learning-rate sweep."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RATES = exponential_rates(1e-6, 1e-1, 125)
 
 
 def bowl(best: float, noise: float = 0.0, seed: int = 0) -> list[float]:
-    """Falls from 1.0 to 0.5 at `best`, rises steeper beyond."""
+    """Decreases from 1.0 to 0.5 at `best`, then increases more steeply."""
     draws = np.random.default_rng(seed).normal(0, noise, len(RATES))
     return [
         1 - 0.5 * math.exp(-((math.log10(rate / best)) ** 2) / (1.0 if rate < best else 0.4)) + float(draw)

@@ -1,4 +1,4 @@
-"""A step that is not finite: the clip at fault is named, written out, and shown again by one command."""
+"""Non-finite steps: the clip is named, the step is saved, and one command replays it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def record_of(folder: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def fault(broken: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[NonfiniteStepError, Path]:
-    """A step with four clips, of which two hold the broken frame, and what is left of it."""
+    """A step with four clips, two of which contain the invalid frame, and its files."""
     run = tmp_path_factory.mktemp("fault") / "run"
     batches = step_of(broken, 3, 10, 16)
     failed = nonfinite_error(run, 12, batches, engine_of(settings(broken)), broken)
@@ -156,7 +156,7 @@ def test_replay_reproduces_the_failure(
 
 
 def test_replay_restores_skipped_frames_and_flips(broken: Path, tmp_path: Path) -> None:
-    """With every third frame taken, the broken one is none of the clip's; and a mirrored clip steers the other way."""
+    """With every third frame the clip does not contain the invalid one; a flipped clip has negated steering."""
     config = settings(broken, data={"frame_skip": 3, "augmentation": {"mirror": 1.0, "brightness": 0.3}})
     augment = DrivingAugmentation.from_config(config.data.augmentation, config.training.seed)
     batches = [augment(batch) for batch in step_of(broken, 5, skip=3)]
@@ -195,7 +195,7 @@ def test_non_finite_weights_are_named(road_store: Path, tmp_path: Path) -> None:
 
 
 def test_non_finite_gradient_with_a_finite_loss(road_store: Path) -> None:
-    """A root of zero: its slope has no end."""
+    """The square root at zero has an infinite slope."""
     engine = engine_of(settings(road_store))
     marked = step_of(road_store, 3, 10)
     marked[1].images[:] = 255
@@ -239,7 +239,7 @@ def test_full_disk_does_not_hide_the_cause(broken: Path, tmp_path: Path, monkeyp
 
 
 def test_process_with_the_clip_reports(broken: Path, tmp_path: Path) -> None:
-    """Of two, the one whose clips are in order waits until the other's failure ends it."""
+    """Of two processes, the one with valid clips waits until the failure of the other ends it."""
 
     class Ended(Exception):  # noqa: N818
         pass

@@ -1,4 +1,4 @@
-"""Training: what a run leaves behind, and that going on is the same as not having stopped."""
+"""Training: the files of a run, and exact resuming."""
 
 import itertools
 import json
@@ -29,7 +29,7 @@ from helpers.runs import logged, run_training, same, weights
 
 @pytest.fixture(scope="module")
 def finished(road_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A config and the run that it made, unbroken."""
+    """A config and its run, without interruption."""
     import yaml
 
     from helpers.tiny_training import TINY_TRAINING

@@ -1,4 +1,4 @@
-"""What a training refuses: settings, flags, stores and checkpoints."""
+"""Invalid settings, flags, stores and checkpoints of a training."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_invalid_options_of_training_tools(
 
 
 def without(*keys: str, **changes: object) -> Callable[[Path], None]:
-    """Take keys out of a checkpoint's state, and change others."""
+    """Remove keys from the state of a checkpoint, and change others."""
 
     def apply(folder: Path) -> None:
         state = json.loads((folder / "state.json").read_text())

@@ -43,7 +43,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def whole(tmp_path_factory: pytest.TempPathFactory, counted: None) -> Store:
-    """What an undisturbed preparation gives."""
+    """The store of an uninterrupted preparation."""
     return Store.open(prepare("counted", None, tmp_path_factory.mktemp("whole") / "store", (24, 32), workers=1))
 
 
@@ -91,7 +91,7 @@ def test_killed_preparation_is_completed(whole: Store, tmp_path: Path, monkeypat
 
 @pytest.mark.slow
 def test_ten_kills_at_random_moments_give_the_same_store(whole: Store, tmp_path: Path) -> None:
-    """Each followed by the next try; wherever it hits, the store is absent or whole, and the same in the end."""
+    """After each kill the store is absent or complete, and a further attempt gives the same store."""
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "DAYDRIVE_TEST_PAUSE": "0.01"}
 
     def begin(target: Path) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""Preparation on a Ray cluster gives the store that this machine alone gives, a node lost on the way or not."""
+"""Preparation on a Ray cluster gives the same store as on one machine, even if a node is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user can get wrong: one sentence, and nothing left behind."""
+"""User errors in preparation: one sentence, and no files left behind."""
 
 from __future__ import annotations
 

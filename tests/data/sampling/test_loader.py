@@ -42,7 +42,7 @@ def take(path: Path, count: int, **more: object) -> list[Batch]:
 
 
 def demanding(path: Path, mode: str) -> SampleOrder:
-    """A curriculum and balanced kinds, so that nothing about the order is simple."""
+    """A curriculum and balancing, so that the order is not trivial."""
     store = Store.open(path)
     data = DataConfig(
         balance=BalanceConfig(mode=mode, strength=1.0), curriculum=CurriculumConfig(phases=2, epochs_per_phase=1)
@@ -189,7 +189,7 @@ def test_buffers_are_reused_only_if_free_and_large_enough() -> None:
 
 
 def test_workers_end_when_training_is_killed(road_store: Path, tmp_path: Path) -> None:
-    """Also their fork server."""
+    """Including their fork server."""
     script = tmp_path / "training.py"
     script.write_text(
         "import sys, time\n"

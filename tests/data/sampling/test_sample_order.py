@@ -1,4 +1,4 @@
-"""The order of the training: pure, balanced, easy clips first."""
+"""The order of training clips: a pure function, balanced, with curricula."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KINDS = {
     "slow left": (17, "-0.5,0.4,0,1,6"),
     "standing": (8, "0.01,0,0.5,1,0.1"),
 }
-"""A drive of each: frames, and what every row of it says."""
+"""One drive each: the number of frames and the values of all its rows."""
 
 CLIPS = {kind: frames - LENGTH + 1 for kind, (frames, _) in KINDS.items()}
 ALL = sum(CLIPS.values())
@@ -52,7 +52,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def bending(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Two drives; frame k of both is steered k / 100 to the left, the second one's go on from the first one's."""
+    """Two drives; frame k of both is steered k / 100 to the left, and the second continues the values of the first."""
     root = tmp_path_factory.mktemp("bending")
     for drive, (first, last) in {"a": (0, 20), "b": (20, 52)}.items():
         rows = [f"{-k / 100},0.5,0,1" for k in range(first, last)]
@@ -282,7 +282,8 @@ def test_feistel_permutation_can_be_computed_in_parts(count: int) -> None:
 
 
 def test_feistel_permutation_looks_random() -> None:
-    """Each of what is 0 on average lies within four and a half standard deviations; places and neighbours are even."""
+    """Each statistic with mean 0 lies within four and a half standard deviations: positions and neighbours are
+    uniform."""
     count = 3 * CACHE_LIMIT
     order = feistel_permutation(5, 2, count, np.arange(count))
     z = (order - order.mean()) / order.std()
@@ -300,7 +301,7 @@ def test_feistel_permutation_looks_random() -> None:
 
 @pytest.mark.parametrize("chances", [False, True])
 def test_cost_of_sampling_does_not_depend_on_the_number_of_clips(chances: bool) -> None:
-    """No more memory, and no more numbers looked at, for a batch out of 10^8 clips than for one out of 10^5."""
+    """A batch out of 10^8 clips needs no more memory and no more evaluations than one out of 10^5."""
 
     def peak(clips: int) -> int:
         halves = SamplingWeights(np.array([clips // 2, clips // 2]), np.array([2.0, 1.0]))

@@ -31,7 +31,7 @@ NAME = "ein <b>Tag & é|x @DATA@"
 
 @pytest.fixture(scope="session")
 def described_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drives of 40, 30 and 20 frames at 10 Hz with known actions and speeds, one with a name to trip over."""
+    """Drives of 40, 30 and 20 frames at 10 Hz with known actions and speeds, one with a name that needs escaping."""
     folder = tmp_path_factory.mktemp("described")
     for name, frames in (("a", 40), (NAME, 30), ("c", 20)):
         rows = [f"{k / 10},{0 if k < 10 else 12.5},{-0.5 if k % 2 else 0.25},0.5,{k % 2},1" for k in range(frames)]
@@ -80,7 +80,7 @@ def test_missing_values_and_origins_of_actions(small_store: Path, described_stor
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, and what is in the data script."""
+    """Tags with their attributes, and the content of the data script."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

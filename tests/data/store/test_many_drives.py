@@ -19,7 +19,7 @@ from daydrive.errors import UserError
 
 
 def entries(count: int, frames: int) -> list[dict[str, Any]]:
-    """Every tenth drive is for validation, every seventh says what its actions are made from."""
+    """Every tenth drive is for validation, every seventh names the origin of its actions."""
     return [
         {
             "name": f"2026-01-01/drive_{k:06d}",
@@ -75,7 +75,7 @@ def test_invalid_drives(tmp_path: Path, bad: Any) -> None:
 
 
 def test_opening_and_sampling_of_a_hundred_million_frames(tmp_path: Path) -> None:
-    """10^8 frames in 10^5 drives: opened in less than 100 MB; then a batch takes no more than out of 10^4."""
+    """10^8 frames in 10^5 drives are opened in less than 100 MB; a batch then needs no more memory than out of 10^4."""
 
     def peaks(path: Path) -> tuple[int, int]:
         tracemalloc.start()

@@ -48,7 +48,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(server: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty bucket, and a working directory for what is kept on this machine."""
+    """An empty bucket, and a working directory for local files."""
     import boto3
 
     for name in [name for name in os.environ if name.startswith("AWS_")]:

@@ -1,4 +1,4 @@
-"""The counterfactual suite tells an oracle from a model that ignores the steering and one that swaps left and right."""
+"""The counterfactual suite distinguishes an oracle from models that ignore or invert the steering."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def test_estimators_report_held_out_errors(estimators: Estimators) -> None:
 
 
 def test_scorecard_works_for_any_source(tmp_path: Path) -> None:
-    """Without speeds, branches or depth: checks that can't be made are not judged."""
+    """Without speeds, branches or depth, checks that cannot be made do not count."""
     store = scene_store(tmp_path)
     estimators = calibrate(store, "val", steps=20)
     card, copied = (

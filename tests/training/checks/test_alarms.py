@@ -36,7 +36,7 @@ HEALTHY_LOSSES = [
 """Of a road-world training of 850 steps, logged every 50; the unroll grows at 425 and at 680."""
 
 HEALTHY_PSNR = {250: (25.29, 24.16), 500: (25.50, 24.41), 750: (26.34, 24.87), 850: (26.51, 24.95)}
-"""Its validation, and that with another clip's actions; copying gives 22.75."""
+"""`val/psnr`, and the PSNR with another clip's actions; copying gives 22.75."""
 
 
 def settings(**sections: dict[str, object]) -> Config:
@@ -363,7 +363,7 @@ def test_slow_loader(tiny: tuple[Config, Store]) -> None:
 
 
 def test_advice_is_valid_as_overrides(tmp_path: Path) -> None:
-    """Every `section.key=value` in it is understood and changes something."""
+    """Every `section.key=value` in it is valid and changes a setting."""
     everything_wrong = {
         "train/loss": 1.0, "train/grad_norm": math.nan, "val/psnr": 15.0, "val/train_psnr": 20.0,
         "val/shuffled_actions_psnr": 15.0, "val/output_max": 2.0, "speed/device_use": 0.1,

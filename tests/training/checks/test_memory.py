@@ -1,4 +1,4 @@
-"""What a step needs is known before it takes it, and what to change where it is too much."""
+"""The memory of a step is estimated before it runs, with advice if it does not suffice."""
 
 from __future__ import annotations
 

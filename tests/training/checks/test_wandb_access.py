@@ -1,4 +1,4 @@
-"""Whether W&B will take what is logged, before the first step."""
+"""Checks before the first step that W&B accepts logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was logged is there once, whatever killed the run, and can be read back in every place."""
+"""Every logged step occurs once in every log, however the run ended, and can be read back."""
 
 from __future__ import annotations
 
@@ -128,7 +128,8 @@ def test_histogram_names_exclude_wrappers() -> None:
 
 
 def test_large_tensors_are_subsampled_deterministically() -> None:
-    """Each slice along any dimension is a level of its own, so that a draw in step with one would miss the others."""
+    """Each slice along any dimension has a different level, so that a sample aligned with one dimension would miss the
+    others."""
     levels = torch.arange(64.0)
     for view in ((64, 1, 1), (1, 64, 1), (1, 1, 64)):
         model = nn.Module()

@@ -1,4 +1,4 @@
-"""What a person sees of a training, and whether the time left is true."""
+"""The progress display, and the accuracy of the remaining time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIGURES = {"train/loss": 0.2344, "train/psnr": 24.52, "train/ssim": 0.821, "val/
 
 
 class Clock:
-    """A clock that only moves when told."""
+    """A clock that is advanced manually."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -108,13 +108,13 @@ def test_batch_time_is_the_median() -> None:
     [(0, 2.5, 1), (3, 2.5, 1), (4, 2.5, 2), (10, 2.5, 4), (1, 0.5, 1), (2, 0.5, 3)],
 )
 def test_step_across_two_epochs(step: int, steps_per_epoch: float, epoch: int) -> None:
-    """Step n begins with clip (n - 1) / steps_per_epoch epochs in."""
+    """Step n starts (n - 1) / steps_per_epoch epochs after the beginning."""
     line = TrainingProgress(0, 10, steps_per_epoch, CPU).line(step)
     assert line.startswith(f"Epoch {epoch}/{round(10 / steps_per_epoch)} [")
 
 
 def run_until(step: int, start: int, total: int, seconds: list[float], cost_known: bool = True) -> float | None:
-    """The estimate after `step`, where step n takes seconds[n], and one more minute at the start."""
+    """The estimate after `step` if step n takes seconds[n], plus one minute at the start."""
     clock = Clock()
     left = TimeLeft(start, total, (lambda n: seconds[n]) if cost_known else (lambda n: 1.0), clock)
     estimate = None

@@ -1,4 +1,4 @@
-"""W&B holds each step once, whatever killed the run. Offline: no test needs a network."""
+"""W&B contains each step once, however the run ended. Offline: no test needs a network."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_failed_run_is_marked(tmp_path: Path) -> None:
 
 
 def test_resumed_run_has_each_step_once(tmp_path: Path) -> None:
-    """W&B keeps steps 5 and 6 as the first process logged them."""
+    """W&B retains steps 5 and 6 as the first process logged them."""
     log_steps(tmp_path, 0, range(1, 7), OFFLINE)
     log_steps(tmp_path, 4, range(5, 9), OFFLINE)
     assert [step for step, _ in wandb_rows(tmp_path)] == [*range(1, 9)]
