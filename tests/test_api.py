@@ -25,8 +25,8 @@ SOURCE = Path(daydrive.__file__).parent
 
 def test_import_is_lazy_and_names_exist() -> None:
     code = "import sys, daydrive; print('torch' in sys.modules, set(daydrive.__all__) <= set(dir(daydrive)))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.split() == ["False", "True"]
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.split() == ["False", "True"]
     for name in daydrive.__all__:
         assert getattr(daydrive, name).__doc__
     assert not hasattr(daydrive, "load_model")

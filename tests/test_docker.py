@@ -73,8 +73,8 @@ def test_base_images_are_pinned_for_both_devices() -> None:
     for text in named("FROM"):
         image, _, stage = text.partition(" AS ")
         for device in ("cpu", "cuda"):
-            told = image.replace("${DEVICE}", device)
-            assert told in stages or re.fullmatch(r"[\w./-]+:\d+\.\d+[\w.-]*", told), told
+            base = image.replace("${DEVICE}", device)
+            assert base in stages or re.fullmatch(r"[\w./-]+:\d+\.\d+[\w.-]*", base), base
         stages.append(stage)
     assert named("ARG", "")[0] == "DEVICE=cpu"
 
@@ -141,9 +141,9 @@ def test_service_commands_are_valid_daydrive_commands(name: str) -> None:
     words = [filled(word) for word in services()[name]["command"]]
     group = typer.main.get_group(cli.app)
     command = group.commands[words[0]]
-    with command.make_context(words[0], words[1:]) as told:
-        assert str(told.params["data_root"]) == "data/processed/road"
-        assert "config" not in told.params or (REPO / told.params["config"]).is_file()
+    with command.make_context(words[0], words[1:]) as context:
+        assert str(context.params["data_root"]) == "data/processed/road"
+        assert "config" not in context.params or (REPO / context.params["config"]).is_file()
 
 
 def test_tensorboard_options() -> None:
@@ -176,12 +176,12 @@ def test_docker_compose_parses_the_same_config() -> None:
         "gpu",
         "config",
     ]
-    told = yaml.safe_load(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["services"]
-    for name, service in told.items():
+    resolved = yaml.safe_load(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["services"]
+    for name, service in resolved.items():
         device = "cuda" if name in GPU else "cpu"
         assert service["image"] == f"daydrive:{device}" and service["build"]["args"]["DEVICE"] == device
         assert ("deploy" in service) == (name in GPU)
-    assert told["tensorboard"]["ports"][0]["host_ip"] == "127.0.0.1"
+    assert resolved["tensorboard"]["ports"][0]["host_ip"] == "127.0.0.1"
 
 
 def test_scripts_are_valid_shell_and_guide_states_why_commands_are_not_run() -> None:

@@ -105,8 +105,8 @@ def local_processes(count: int, task: Callable[..., object], *arguments: object)
 @contextmanager
 def single_process() -> Iterator[None]:
     """Continue in this process alone, with all cores, inside `local_processes`."""
-    alone = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), "1")
-    with _environment(alone), threads_of_this_process(usable_cores()):
+    variables = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), "1")
+    with _environment(variables), threads_of_this_process(usable_cores()):
         yield
 
 

@@ -54,7 +54,7 @@ def takes_long(page: Path) -> bool:
     return any(LONG.search(block.text) for block in to_run(page))
 
 
-class Kept(NamedTuple):
+class Inputs(NamedTuple):
     """Files available to readers: a store of road drives, their own drives, and a run with its evaluation."""
 
     store: Path
@@ -63,8 +63,8 @@ class Kept(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
-    folder = tmp_path_factory.mktemp("kept")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    folder = tmp_path_factory.mktemp("inputs")
     store = prepare("road", None, folder / "road", (64, 64), drives=12, frames=16, seed=0, workers=1)
     (folder / "configs").symlink_to(REPO / "configs")
     with pytest.MonkeyPatch.context() as patch:
@@ -74,7 +74,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
         run_here(small(train), patch)
         evaluate = "daydrive evaluate --checkpoint run --data-root road --output run/evaluation"
         run_here(small(evaluate), patch)
-    return Kept(store, folder / "data/recorded/Road-v0", folder / "run")
+    return Inputs(store, folder / "data/recorded/Road-v0", folder / "run")
 
 
 def run_here(words: list[str], patch: pytest.MonkeyPatch) -> None:
@@ -93,18 +93,18 @@ def run_here(words: list[str], patch: pytest.MonkeyPatch) -> None:
     assert code in (0, *findings), f"{shlex.join(words)} ended with {code}"
 
 
-def provide(words: list[str], kept: Kept) -> None:
+def provide(words: list[str], inputs: Inputs) -> None:
     """Create the inputs of the command that no earlier command created."""
     for before, word in itertools.pairwise(words):
         place = Path(word)
         if place.exists() or before in ("--output", "--run-dir", "--folder"):
             continue
         if word.startswith("data/processed/"):
-            shutil.copytree(kept.store, place)
+            shutil.copytree(inputs.store, place)
         elif word.startswith("runs/") and before != "--logdir":
-            shutil.copytree(kept.run, Path(*place.parts[:2]), dirs_exist_ok=True)
+            shutil.copytree(inputs.run, Path(*place.parts[:2]), dirs_exist_ok=True)
         elif before == "--data-root" and word == "my_drives":
-            shutil.copytree(kept.drives, place)
+            shutil.copytree(inputs.drives, place)
         elif before in ("--data-root", "actions") and word in RECORDINGS:
             place.parent.mkdir(parents=True, exist_ok=True)
             RECORDINGS[word](place)
@@ -116,14 +116,14 @@ def provide(words: list[str], kept: Kept) -> None:
     [pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] * takes_long(page)) for page in OTHERS],
 )
 def test_commands_of_a_page_run(
-    page: Path, kept: Kept, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Path, inputs: Inputs, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("configs", "scripts", "examples"):
         (here / name).symlink_to(REPO / name)
     for block in to_run(page):
         for command in filter(str.strip, block.commands):
             words = small(command)
-            provide(words, kept)
+            provide(words, inputs)
             if words[0] == "tensorboard":
                 serves(words, here)
             else:

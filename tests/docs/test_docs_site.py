@@ -29,9 +29,9 @@ class Seen(HTMLParser):
         self._inside = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        told = dict(attrs)
-        if tag in LOADS and told.get("rel") != "canonical":
-            self.loads.append(told.get(LOADS[tag]) or "")
+        attributes = dict(attrs)
+        if tag in LOADS and attributes.get("rel") != "canonical":
+            self.loads.append(attributes.get(LOADS[tag]) or "")
         if tag == "p":
             self._inside = True
             self.paragraphs.append("")

@@ -33,5 +33,5 @@ def reader(road_store: Path, trained: Path, here: Path) -> Path:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_run(module: str, reader: Path) -> None:
-    told = doctest.testmod(importlib.import_module(module), optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert told.attempted > 0 and told.failed == 0
+    results = doctest.testmod(importlib.import_module(module), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert results.attempted > 0 and results.failed == 0

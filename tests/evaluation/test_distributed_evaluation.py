@@ -22,7 +22,7 @@ from daydrive.evaluation import EvaluateConfig, evaluate
 from daydrive.evaluation.output import partial
 from daydrive.workspace import PLAN
 from helpers.paths import REPO
-from helpers.refusals import damage_pictures
+from helpers.refusals import damage_images
 
 PATIENCE = 500
 
@@ -98,12 +98,12 @@ def test_two_processes_give_the_same_metrics_as_one(trained: Path, road_store: P
 @pytest.mark.slow
 def test_bad_data_ends_all_processes_with_one_sentence(trained: Path, road_store: Path, tmp_path: Path) -> None:
     store = shutil.copytree(road_store, tmp_path / "store")
-    damage_pictures(store, "val")
+    damage_images(store, "val")
     options = ("--checkpoint", trained, "--data-root", store, "--output", tmp_path / "out", "--split", "val")
     processes = start([*options, "--horizon", 5, "--clips", 19])
     outputs = finish(processes)
     assert [process.returncode for process in processes] == [2, 2], outputs
-    assert "".join(outputs).count("error: ") == 1 and "damaged picture" in "".join(outputs)
+    assert "".join(outputs).count("error: ") == 1 and "damaged image" in "".join(outputs)
     assert not (tmp_path / "out").exists()
 
 

@@ -20,7 +20,7 @@ from daydrive import cli
 from daydrive.data.store.store import METADATA_FILE, TABLE
 from daydrive.evaluation import output
 from daydrive.evaluation.manifest import COMPARABLE
-from helpers.refusals import Refuse, checkpoint_of, damage_pictures, spoil
+from helpers.refusals import Refuse, checkpoint_of, damage_images, spoil
 
 
 def test_invalid_options(refuse: Refuse, trained: Path, road_store: Path, small_store: Path, here: Path) -> None:
@@ -159,7 +159,7 @@ def unreachable(store: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda store: damage_pictures(store, "test"), "damaged picture: drive 'road_.*', frame 0"),
+        (lambda store: damage_images(store, "test"), "damaged image: drive 'road_.*', frame 0"),
         (only_training, "the split 'test' of .* is empty; it has drives in: train"),
         (
             unreachable,
@@ -213,7 +213,7 @@ def test_comparison_rejects_differing_manifests(refuse: Refuse, compared: Compar
     refuse(*compared.command, message=f'not comparable, its {line} is "another", not')
 
 
-def of_figures(change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> Callable[[Path], None]:
+def of_metrics(change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         with np.load(folder / "frame_metrics.npz") as data:
             np.savez(folder / "frame_metrics.npz", **change(dict(data)))
@@ -235,9 +235,9 @@ def objects(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         (spoil("frame_metrics.npz", None), "frame_metrics.npz cannot be read"),
         (spoil("frame_metrics.npz", b""), "frame_metrics.npz cannot be read"),
         (spoil("frame_metrics.npz", pickle.dumps([1])), "frame_metrics.npz cannot be read"),
-        (of_figures(objects), "frame_metrics.npz cannot be read .*allow_pickle"),
-        (of_figures(lambda metrics: {"psnr": metrics["psnr"]}), "frame_metrics.npz cannot be read .*ssim"),
-        (of_figures(lambda f: {name: values[:, :1] for name, values in f.items()}), r"metrics of shape \(2, 1\), not"),
+        (of_metrics(objects), "frame_metrics.npz cannot be read .*allow_pickle"),
+        (of_metrics(lambda metrics: {"psnr": metrics["psnr"]}), "frame_metrics.npz cannot be read .*ssim"),
+        (of_metrics(lambda f: {name: values[:, :1] for name, values in f.items()}), r"metrics of shape \(2, 1\), not"),
     ],
 )
 def test_invalid_evaluations_for_comparison(

@@ -210,7 +210,7 @@ def test_user_error_leaves_no_files(scene: Store, tmp_path: Path, weights: Path)
 
     def refusing(context: Tensor, actions: Tensor) -> Tensor:
         if rollout_fn.calls == 3:
-            raise UserError("this picture is damaged")
+            raise UserError("this image is damaged")
         return rollout_fn(context, actions)
 
     with pytest.raises(UserError, match="damaged"):

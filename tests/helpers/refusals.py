@@ -40,7 +40,7 @@ def checkpoint_of(run: Path) -> Path:
     return run / "checkpoints" / (run / "checkpoints" / "last").read_text().strip()
 
 
-def damage_pictures(store: Path, split: str) -> None:
+def damage_images(store: Path, split: str) -> None:
     """Truncates the JPEGs of a split in the store's table."""
     metadata = json.loads((store / METADATA_FILE).read_text())
     bad = [range(d["start"], d["start"] + d["frames"]) for d in metadata["drives"] if d["split"] == split]

@@ -53,10 +53,10 @@ def planned(config: Config) -> Plan:
         run, dist, options = Path(folder), DistributedContext.single(CPU), TrainOptions()
         plan = Plan(context.build_context(config, config.data.root, run, dist, options))
 
-        def data_loader(dataset: Any, **told: Any) -> DataLoader[Any]:
-            plan.read = told
+        def data_loader(dataset: Any, **arguments: Any) -> DataLoader[Any]:
+            plan.read = arguments
             here = {"num_workers": 0, "pin_memory": False, "persistent_workers": False}
-            return DataLoader(dataset, **{**told, **here, "worker_init_fn": None, "multiprocessing_context": None})
+            return DataLoader(dataset, **{**arguments, **here, "worker_init_fn": None, "multiprocessing_context": None})
 
         def accumulate(engine: Engine, batch: Batch, last: bool) -> Iterator[StepResult]:
             plan.batches.append(batch)

@@ -153,8 +153,8 @@ def test_every_optimizer_reduces_the_loss(tiny_config: Path, batch: Batch, kind:
 
 def test_gradient_checkpointing_is_bit_identical(tiny_config: Path, batch: Batch) -> None:
     gradients = []
-    for kept in (False, True):
-        settings = ["model.image_size=[64, 64]", f"training.use_gradient_checkpointing={str(kept).lower()}"]
+    for checkpointed in (False, True):
+        settings = ["model.image_size=[64, 64]", f"training.use_gradient_checkpointing={str(checkpointed).lower()}"]
         engine = Engine(load_config(tiny_config, settings), DistributedContext.single(CPU))
         torch.manual_seed(3)
         engine.backward(batch)

@@ -157,8 +157,8 @@ def test_changed_settings_are_listed_or_rejected(
 ) -> None:
     run = tmp_path / "run"
     assert run_training(config, road_store, run, "training.max_steps=4") == 0
-    told = r"pred_weight was 1\.0 in .* is 2\.0 now \(and 1 more: training\.max_steps\).*--allow-change"
-    with pytest.raises(UserError, match=told):
+    expected = r"pred_weight was 1\.0 in .* is 2\.0 now \(and 1 more: training\.max_steps\).*--allow-change"
+    with pytest.raises(UserError, match=expected):
         run_training(config, road_store, run, "training.max_steps=8", "loss.pred_weight=2.0", resume=True)
     capsys.readouterr()
     settings = ["training.max_steps=8", "loss.pred_weight=2.0", "logging.log_interval=1"]

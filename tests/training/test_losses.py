@@ -9,20 +9,20 @@ from daydrive.errors import UserError
 from daydrive.perceptual import BACKBONES, LPIPS, build_perceptual, convert_published_weights
 
 
-def pictures(seed: int = 0, frames: int = 3) -> torch.Tensor:
+def images(seed: int = 0, frames: int = 3) -> torch.Tensor:
     return torch.rand((2, frames, 3, 32, 32), generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
 def test_equal_images_have_zero_loss() -> None:
-    x = pictures()
-    last = pictures(1)[:, 0]
+    x = images()
+    last = images(1)[:, 0]
     for loss in (losses.reconstruction_loss, losses.prediction_loss, losses.structure_loss):
         assert loss(x, x).tolist() == [0, 0]
     assert losses.temporal_loss(x, x, last).tolist() == [0, 0]
 
 
 def test_losses_are_per_clip() -> None:
-    x, y, last = pictures(), pictures(2), pictures(1)[:, 0]
+    x, y, last = images(), images(2), images(1)[:, 0]
     assert losses.prediction_loss(x, y)[1] == losses.prediction_loss(x[1:], y[1:])[0]
     assert torch.allclose(losses.structure_loss(x, y)[1], losses.structure_loss(x[1:], y[1:])[0])
     assert torch.allclose(losses.temporal_loss(x, y, last)[1], losses.temporal_loss(x[1:], y[1:], last[1:])[0])
@@ -34,14 +34,14 @@ def test_losses_are_per_clip() -> None:
 
 
 def test_constant_offset_changes_l1_but_not_structure() -> None:
-    x = pictures()
+    x = images()
     assert losses.prediction_loss(x + 0.25, x).tolist() == pytest.approx([0.25] * 2, abs=1e-6)
     assert losses.structure_loss(x + 0.25, x).tolist() == pytest.approx([0] * 2, abs=1e-6)
 
 
 def test_temporal_loss_counts_an_offset_once() -> None:
-    x = pictures()
-    assert losses.temporal_loss(x + 0.3, x, pictures(1)[:, 0]).tolist() == pytest.approx([0.1] * 2, abs=1e-6)
+    x = images()
+    assert losses.temporal_loss(x + 0.3, x, images(1)[:, 0]).tolist() == pytest.approx([0.1] * 2, abs=1e-6)
 
 
 def test_structure_loss_of_an_edge() -> None:

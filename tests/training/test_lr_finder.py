@@ -84,7 +84,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Plant:
 
 def run_sweep(config: Config, store: Path, part: str = "all", steps: int = 50) -> sweep.Sweep:
     over = sweep.Range(1e-6, 1e-1, steps)
-    swept = sweep.sweep(config, Store.open(store), Path("none"), part, over, CPU, Interruption(), lambda *told: None)
+    swept = sweep.sweep(config, Store.open(store), Path("none"), part, over, CPU, Interruption(), lambda *_: None)
     assert swept is not None
     return swept
 
@@ -181,20 +181,20 @@ def test_only_plot_and_json_are_written(command: Command, tiny_config: Path, roa
     assert files(Path()) == {str(folder / "find_lr.json"), str(folder / "find_lr.png")}
     assert files(road_store) == before
 
-    told = json.loads((folder / "find_lr.json").read_text())
-    swept = told["sweeps"]["all"]
+    result = json.loads((folder / "find_lr.json").read_text())
+    swept = result["sweeps"]["all"]
     assert len(swept["rates"]) == len(swept["losses"]) == len(swept["smoothed"]) == 20
     assert swept["rates"][0] == pytest.approx(1e-6) and swept["rates"][-1] == pytest.approx(1e-1)
     assert swept["stopped_because"] and swept["reason"] and swept["seconds"] > 0
-    assert told["settings"]["config"]["optimizer"]["encoder_lr"] == 1e-3 and told["settings"]["steps"] == 20
+    assert result["settings"]["config"]["optimizer"]["encoder_lr"] == 1e-3 and result["settings"]["steps"] == 20
     rate = swept["suggestion"]
-    assert told["settings_to_write"]["optimizer"]["lr"] == rate
-    assert told["settings_to_write"]["optimizer"]["encoder_lr"] == pytest.approx(rate / 3, rel=0.05)
+    assert result["settings_to_write"]["optimizer"]["lr"] == rate
+    assert result["settings_to_write"]["optimizer"]["encoder_lr"] == pytest.approx(rate / 3, rel=0.05)
     assert f"  lr: {rate_text(rate)}\n" in output and swept["reason"] in output
     assert "all 10/20  rate " in output and "left 0:" in output
 
-    with Image.open(folder / "find_lr.png") as picture:
-        pixels = np.asarray(picture.convert("RGB"), dtype=int)
+    with Image.open(folder / "find_lr.png") as image:
+        pixels = np.asarray(image.convert("RGB"), dtype=int)
     assert pixels.shape[1] >= 900
     marked = (np.abs(pixels - np.array([0xD5, 0x5E, 0x00])).sum(axis=2) < 30).sum(axis=0)
     assert marked.max() > 100, "the suggestion is marked by a line"
@@ -208,11 +208,11 @@ def test_sweep_is_deterministic(config: Config, road_store: Path) -> None:
 def test_sweeps_per_part(command: Command, tiny_config: Path, road_store: Path, tmp_path: Path) -> None:
     options = ("--data-root", road_store, "--steps", 20, "--max-lr", 1, "--output", tmp_path / "deep" / "out")
     code, _, _ = command("--config", tiny_config, *options, "--per-part", "training.gradient_accumulation=1")
-    told = json.loads((tmp_path / "deep" / "out" / "find_lr.json").read_text())
-    assert code == 0 and list(told["sweeps"]) == ["encoder", "dynamics", "decoder"]
-    suggested = {f"{part}_lr": s["suggestion"] for part, s in told["sweeps"].items() if s["suggestion"] is not None}
-    assert suggested and told["settings_to_write"] == {"optimizer": suggested}
-    losses = [sweep["losses"] for sweep in told["sweeps"].values()]
+    result = json.loads((tmp_path / "deep" / "out" / "find_lr.json").read_text())
+    assert code == 0 and list(result["sweeps"]) == ["encoder", "dynamics", "decoder"]
+    suggested = {f"{part}_lr": s["suggestion"] for part, s in result["sweeps"].items() if s["suggestion"] is not None}
+    assert suggested and result["settings_to_write"] == {"optimizer": suggested}
+    losses = [sweep["losses"] for sweep in result["sweeps"].values()]
     assert losses[0] != losses[1] != losses[2], "another part was swept"
 
 
@@ -227,10 +227,10 @@ def test_interrupted_sweep_writes_partial_results(
     planted(loss)
     options = ("--config", tiny_config, "--data-root", road_store, "--steps", 50, "--output", tmp_path / "out")
     code, output, _ = command(*options, "--per-part")
-    told = json.loads((tmp_path / "out" / "find_lr.json").read_text())
-    assert code == 130 and list(told["sweeps"]) == ["encoder"]
-    assert len(told["sweeps"]["encoder"]["rates"]) == 25
-    assert "interrupted" in told["sweeps"]["encoder"]["stopped_because"] and "may be higher" in output
+    result = json.loads((tmp_path / "out" / "find_lr.json").read_text())
+    assert code == 130 and list(result["sweeps"]) == ["encoder"]
+    assert len(result["sweeps"]["encoder"]["rates"]) == 25
+    assert "interrupted" in result["sweeps"]["encoder"]["stopped_because"] and "may be higher" in output
 
 
 @pytest.mark.parametrize(

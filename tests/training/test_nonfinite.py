@@ -144,12 +144,12 @@ def test_replay_reproduces_the_failure(
 ) -> None:
     _, folder = fault
     assert run_command(monkeypatch, folder, "--device", "cpu") == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told[0] == f"step 12, 4 clips of {broken}"
-    assert told[1].startswith(f"sample 22, drive '{name_of(broken)}', frames 10 to 15: pred_loss, ")
-    assert told[1].endswith("not finite; steering is nan at frame 13, not in [-1, 1]")
-    assert told[2] == "3 of 4 clips are finite"
-    assert told[3].startswith("reproduced: ")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"step 12, 4 clips of {broken}"
+    assert lines[1].startswith(f"sample 22, drive '{name_of(broken)}', frames 10 to 15: pred_loss, ")
+    assert lines[1].endswith("not finite; steering is nan at frame 13, not in [-1, 1]")
+    assert lines[2] == "3 of 4 clips are finite"
+    assert lines[3].startswith("reproduced: ")
 
     assert run_command(monkeypatch, folder, "--device", "cpu", "--data-root", road_store) == 1
     assert capsys.readouterr().out.splitlines()[1:] == ["4 of 4 clips are finite", "not reproduced"]

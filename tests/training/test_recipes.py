@@ -55,9 +55,9 @@ def test_config_trains_saves_and_evaluates(
         "--run-dir", str(run), "--device", "cpu", f"training.max_steps={steps}", "data.num_workers=1", *fewer,
     )  # fmt: skip
 
-    figures = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
-    assert figures["step"] == steps
-    assert all(math.isfinite(figures[figure]) for figure in ("train/loss", "val/psnr", "val/copy_last_psnr"))
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
+    assert metrics["step"] == steps
+    assert all(math.isfinite(metrics[figure]) for figure in ("train/loss", "val/psnr", "val/copy_last_psnr"))
     folder = checkpoint.find(run, "last")
     state = checkpoint.read_state(folder)
     assert (state["step"], state["world"]) == (steps, processes)

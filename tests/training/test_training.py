@@ -43,9 +43,13 @@ def finished(road_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 def test_run_folder_records_provenance(finished: tuple[Path, Path], road_store: Path) -> None:
     config, run = finished
-    told = json.loads((run / "provenance.json").read_text())
-    assert told["store"]["fingerprint"] == Store.open(road_store).fingerprint
-    assert told["seed"] == 0 and told["versions"]["torch"] == torch.__version__ and told["device"].startswith("cpu")
+    provenance = json.loads((run / "provenance.json").read_text())
+    assert provenance["store"]["fingerprint"] == Store.open(road_store).fingerprint
+    assert (
+        provenance["seed"] == 0
+        and provenance["versions"]["torch"] == torch.__version__
+        and provenance["device"].startswith("cpu")
+    )
     resolved = load_config(run / "config.yaml")
     assert resolved.optimizer == load_config(config).optimizer
     assert resolved.model.image_size == (64, 64)
@@ -73,8 +77,8 @@ def test_tensorboard_has_the_documented_names(finished: tuple[Path, Path]) -> No
     events.Reload()
     scalars = {"train/loss", "train/recon_loss", "train/pred_loss", "train/psnr", "train/ssim", "val/psnr", "lr"}
     assert scalars <= set(events.Tags()["scalars"])
-    pictures = {"train/reconstruction", "train/prediction", "val/samples", "val/rollout"}
-    assert pictures == set(events.Tags()["images"])
+    images = {"train/reconstruction", "train/prediction", "val/samples", "val/rollout"}
+    assert images == set(events.Tags()["images"])
     assert [event.step for event in events.Scalars("train/loss")] == [3, 6, 9, 12]
     assert [event.step for event in events.Scalars("val/psnr")] == [4, 8, 12]
 
@@ -88,9 +92,9 @@ def test_metrics_are_logged_with_their_baselines(finished: tuple[Path, Path]) ->
 
 def test_only_best_and_last_checkpoints_are_retained(finished: tuple[Path, Path]) -> None:
     run = finished[1]
-    kept = {path.name for path in (run / "checkpoints").iterdir()}
+    found = {path.name for path in (run / "checkpoints").iterdir()}
     named = {checkpoint.find(run, "last").name, checkpoint.find(run, "best").name}
-    assert kept == named | {"last", "best"}
+    assert found == named | {"last", "best"}
     assert checkpoint.find(run, "last").name == "step-00000012"
     best = max((r for r in logged(run) if "val/psnr" in r), key=lambda r: r["val/psnr"])
     assert checkpoint.read_state(checkpoint.find(run, "best"))["step"] == best["step"]

@@ -15,7 +15,7 @@ from daydrive import cli
 from daydrive.data.prepare.prepare import prepare
 from helpers.drives import write_drive
 from helpers.paths import REPO
-from helpers.refusals import Refuse, check_sentence, checkpoint_of, damage_pictures, listing, spoil
+from helpers.refusals import Refuse, check_sentence, checkpoint_of, damage_images, listing, spoil
 
 
 def test_missing_store(refuse: Refuse, tiny_config: Path, here: Path, road_store: Path) -> None:
@@ -65,7 +65,7 @@ def test_damaged_images(
     store: Path, tmp_path: Path, tiny_config: Path, here: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    damage_pictures(store, "train")
+    damage_images(store, "train")
     before = listing(tmp_path)
     command = ["daydrive", "train", "--config", tiny_config, "--data-root", store, "--run-dir", "new/run"]
     monkeypatch.setattr(sys, "argv", [*map(str, command), "--device", "cpu"])

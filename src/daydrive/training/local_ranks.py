@@ -69,18 +69,18 @@ def faster_together(config: Config, dist: DistributedContext) -> tuple[bool, str
     frames = config.training.context_frames + PREDICTED
     clips = max(1, min(config.training.batch_size, PIXELS_PER_PASS // dist.world_size // (frames * height * width)))
     together = dist.max(RandomSteps(_with_clips(config, clips), dist, frames).seconds())
-    alone = 0.0
+    in_one = 0.0
     cores = usable_cores()
     if dist.is_main:
         with threads_of_this_process(cores):
             single = DistributedContext.single(dist.device)
-            alone = RandomSteps(_with_clips(config, clips * dist.world_size), single, frames).seconds()
-    alone = dist.max(alone)
+            in_one = RandomSteps(_with_clips(config, clips * dist.world_size), single, frames).seconds()
+    in_one = dist.max(in_one)
     measured = (
         f"{clips * dist.world_size} short clips take {together:.2f} s in {dist.world_size} processes "
-        f"and {alone:.2f} s in one with {cores} threads"
+        f"and {in_one:.2f} s in one with {cores} threads"
     )
-    if together <= alone:
+    if together <= in_one:
         return True, f"training in {dist.world_size} processes: {measured}"
     return False, f"training in one process: {measured}"
 

@@ -77,15 +77,15 @@ def test_jpeg_quality_and_unchanged_images(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     write_drive(tmp_path / "raw" / "d", 30, size=(24, 32))
     noisy = rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)
-    kept = simplejpeg.encode_jpeg(noisy, 30, "RGB", "420")
-    (tmp_path / "raw" / "d" / "images" / "f0.jpg").write_bytes(kept)
+    original = simplejpeg.encode_jpeg(noisy, 30, "RGB", "420")
+    (tmp_path / "raw" / "d" / "images" / "f0.jpg").write_bytes(original)
     cv2.imwrite(str(tmp_path / "raw" / "d" / "images" / "f1.png"), noisy)
     sizes = []
     for quality in (40, 95):
         target = prepare("folder", tmp_path / "raw", tmp_path / str(quality), (24, 32), jpeg_quality=quality, workers=1)
         store = Store.open(target)
         (first, second), _ = store.read([0, 1])
-        assert first == kept and store.metadata["jpeg_quality"] == quality
+        assert first == original and store.metadata["jpeg_quality"] == quality
         sizes.append(len(second))
     assert sizes[0] < 0.6 * sizes[1]
     message = refuses(

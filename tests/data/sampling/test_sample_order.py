@@ -108,14 +108,14 @@ def test_default_epoch_is_a_permutation(store: Store) -> None:
     assert order.weights(0, 5) is None
 
 
-def drawn_all(chances: np.ndarray, offset: float) -> np.ndarray:
-    return SamplingWeights.each(chances).sample(np.arange(len(chances)), offset)
+def drawn_all(weights: np.ndarray, offset: float) -> np.ndarray:
+    return SamplingWeights.each(weights).sample(np.arange(len(weights)), offset)
 
 
 def test_systematic_resampling_is_within_one_of_the_expected_count() -> None:
-    chances = np.random.default_rng(0).random(100) ** 4
-    expected = 100 * chances / chances.sum()
-    counts = np.array([np.bincount(drawn_all(chances, offset), minlength=100) for offset in np.linspace(0, 0.999, 500)])
+    weights = np.random.default_rng(0).random(100) ** 4
+    expected = 100 * weights / weights.sum()
+    counts = np.array([np.bincount(drawn_all(weights, offset), minlength=100) for offset in np.linspace(0, 0.999, 500)])
     assert (np.abs(counts - expected) < 1).all()
     assert counts.mean(axis=0) == pytest.approx(expected, abs=0.02)
     assert (counts.sum(axis=1) == 100).all()
@@ -299,13 +299,13 @@ def test_feistel_permutation_looks_random() -> None:
     assert 15 < sum(fixed) < 75, "a permutation leaves one where it was, on average"
 
 
-@pytest.mark.parametrize("chances", [False, True])
-def test_cost_of_sampling_does_not_depend_on_the_number_of_clips(chances: bool) -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cost_of_sampling_does_not_depend_on_the_number_of_clips(weighted: bool) -> None:
     """A batch out of 10^8 clips needs no more memory and no more evaluations than one out of 10^5."""
 
     def peak(clips: int) -> int:
         halves = SamplingWeights(np.array([clips // 2, clips // 2]), np.array([2.0, 1.0]))
-        order = SampleOrder(0, clips, (Phase(clips, sampling_weights=halves if chances else None),))
+        order = SampleOrder(0, clips, (Phase(clips, sampling_weights=halves if weighted else None),))
         assert len(pickle.dumps(order)) < 1000
         tracemalloc.start()
         for first in (0, clips - 8, 7 * clips + 5):

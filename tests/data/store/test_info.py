@@ -24,7 +24,7 @@ from daydrive.data.store.resplit import resplit
 from daydrive.data.store.store import Store
 from daydrive.viz.gallery.page import POINTS, _thinned
 from helpers.drives import write_drive
-from helpers.refusals import Refuse, damage_pictures
+from helpers.refusals import Refuse, damage_images
 
 NAME = "ein <b>Tag & é|x @DATA@"
 
@@ -132,7 +132,7 @@ def test_page_and_sheets(described_store: Path, tmp_path: Path, capsys: pytest.C
 
 
 def test_chosen_drives_damaged_images_and_segments_of_no_split(store: Path, here: Path) -> None:
-    damage_pictures(store, "val")
+    damage_images(store, "val")
     cut = resplit(store, "time", val=0.2, test=0.2)
     names = [drive.name for drive in cut.drives]
     run("data", "show", store, "--drive", names[-1], "--drive", names[1], "--images", 2)

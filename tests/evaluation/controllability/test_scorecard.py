@@ -241,9 +241,9 @@ def test_long_rollouts(world: World) -> None:
 
     def faded(context: Tensor, actions: Tensor) -> Tensor:
         count = actions.shape[1] - context.shape[1] + 1
-        kept = torch.linspace(1, 0, count)[:, None, None, None]
+        remaining = torch.linspace(1, 0, count)[:, None, None, None]
         mean = context[0, -1].float().mean()
-        return ((context[0, -1:].float() - mean) * kept + mean).to(torch.uint8)[None]
+        return ((context[0, -1:].float() - mean) * remaining + mean).to(torch.uint8)[None]
 
     def brightened(context: Tensor, actions: Tensor) -> Tensor:
         frames = world.recorded(context, actions[:, : CONTEXT - 1 + 50]).float()

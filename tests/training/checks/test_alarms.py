@@ -43,12 +43,12 @@ def settings(**sections: dict[str, object]) -> Config:
     return parse_config(sections)
 
 
-def healthy_figures() -> Iterator[tuple[int, dict[str, float]]]:
+def healthy_metrics() -> Iterator[tuple[int, dict[str, float]]]:
     for line, loss in enumerate(HEALTHY_LOSSES, start=1):
-        figures = {"train/loss": loss, "train/grad_norm": 0.5, "speed/device_use": 0.97 if line > 1 else 0.5}
+        metrics = {"train/loss": loss, "train/grad_norm": 0.5, "speed/device_use": 0.97 if line > 1 else 0.5}
         if 50 * line in HEALTHY_PSNR:
             psnr, shuffled = HEALTHY_PSNR[50 * line]
-            figures |= {
+            metrics |= {
                 "val/psnr": psnr,
                 "val/shuffled_actions_psnr": shuffled,
                 "val/copy_last_psnr": 22.75,
@@ -56,7 +56,7 @@ def healthy_figures() -> Iterator[tuple[int, dict[str, float]]]:
                 "val/output_max": 0.99997,
                 "val/actions_spread": 0.15,
             }
-        yield 50 * line, figures
+        yield 50 * line, metrics
 
 
 HEALTHY = settings(
@@ -109,11 +109,11 @@ def engine(tiny: tuple[Config, Store]) -> Engine:
 
 def test_healthy_training_raises_no_alarms() -> None:
     watch = AlarmMonitor(HEALTHY, 850, 1200)
-    assert [watch.observe(step, figures) for step, figures in healthy_figures()] == [[]] * 17
+    assert [watch.observe(step, metrics) for step, metrics in healthy_metrics()] == [[]] * 17
 
 
 def test_resumed_training_raises_each_alarm_once() -> None:
-    def figures_of(step: int) -> dict[str, float]:
+    def metrics_of(step: int) -> dict[str, float]:
         swinging = {"train/loss": 3.0 if step % 4 else 1.0}
         return swinging | ({"val/psnr": 20.0, "val/train_psnr": 20.0 + step / 40} if step % 20 == 0 else {})
 
@@ -121,14 +121,14 @@ def test_resumed_training_raises_each_alarm_once() -> None:
         scheduler={"warmup_steps": 0}, logging={"log_interval": 1}, training={"batch_size": 64}, alarms={"patience": 2}
     )
     whole, parted = AlarmMonitor(config, 200, 10), AlarmMonitor(config, 200, 10)
-    told, told_parted = [], []
+    raised, resumed = [], []
     for step in range(1, 201):
-        told += [(step, alarm.name) for alarm in whole.observe(step, figures_of(step))]
-        told_parted += [(step, alarm.name) for alarm in parted.observe(step, figures_of(step))]
+        raised += [(step, alarm.name) for alarm in whole.observe(step, metrics_of(step))]
+        resumed += [(step, alarm.name) for alarm in parted.observe(step, metrics_of(step))]
         if step % 7 == 0:
             parted = AlarmMonitor(config, 200, 10, json.loads(json.dumps(parted.state())))
-    assert told_parted == told
-    assert sorted(name for _, name in told) == ["low_psnr", "no_improvement", "oscillation", "overfitting"]
+    assert resumed == raised
+    assert sorted(name for _, name in raised) == ["low_psnr", "no_improvement", "oscillation", "overfitting"]
 
 
 def test_damaged_state_is_reported() -> None:
@@ -143,8 +143,8 @@ def test_alarm_repeats_only_after_clearing_and_patience() -> None:
 
     def watched(*gaps: float) -> list[int]:
         watch = AlarmMonitor(config, 10_000, 100)
-        figures = [{"val/psnr": 20.0 + i, "val/train_psnr": 20.0 + i + gap} for i, gap in enumerate(gaps)]
-        return [100 * i for i, one in enumerate(figures) if watch.observe(100 * i, one)]
+        metrics = [{"val/psnr": 20.0 + i, "val/train_psnr": 20.0 + i + gap} for i, gap in enumerate(gaps)]
+        return [100 * i for i, one in enumerate(metrics) if watch.observe(100 * i, one)]
 
     assert watched(3, 3, 3, 3, 3, 3) == [0]
     assert watched(3, 1, 3, 3, 3, 3) == [0]
@@ -179,11 +179,11 @@ def test_low_psnr_is_reported_after_half_of_the_training(tiny: tuple[Config, Sto
     config, store = tiny
     with torch.no_grad():
         engine.model.decoder.motion_head.conv.bias.fill_(1.0)  # paints over everything
-    figures = validated(config, store).run(engine).metrics
+    metrics = validated(config, store).run(engine).metrics
     early, late = AlarmMonitor(config, 100, 50), AlarmMonitor(config, 100, 50)
-    assert "low_psnr" not in [alarm.name for alarm in early.observe(49, figures)]
-    found = {alarm.name: alarm for alarm in late.observe(50, figures)}
-    psnr, copied = figures["val/psnr"], figures["val/copy_last_psnr"]
+    assert "low_psnr" not in [alarm.name for alarm in early.observe(49, metrics)]
+    found = {alarm.name: alarm for alarm in late.observe(50, metrics)}
+    psnr, copied = metrics["val/psnr"], metrics["val/copy_last_psnr"]
     assert (
         f"val/psnr is {psnr:.1f} dB (copying the last frame: {copied:.1f}) at step 50 of 100" in found["low_psnr"].seen
     )
@@ -298,9 +298,9 @@ def test_images_out_of_range(tiny: tuple[Config, Store], engine: Engine, monkeyp
 
     motion = engine.model.decoder.motion
     monkeypatch.setattr(engine.model.decoder, "motion", lambda *x: (m := motion(*x))._replace(content=m.content + 9))
-    figures = validate(engine).metrics
-    found = {alarm.name: alarm for alarm in AlarmMonitor(config, 100, 50).observe(10, figures)}
-    assert f"reach {figures['val/output_max']:.4g}" in found["output_range"].seen
+    metrics = validate(engine).metrics
+    found = {alarm.name: alarm for alarm in AlarmMonitor(config, 100, 50).observe(10, metrics)}
+    assert f"reach {metrics['val/output_max']:.4g}" in found["output_range"].seen
 
 
 @pytest.mark.usefixtures("few_clips")
@@ -308,9 +308,9 @@ def test_ignored_actions(tiny: tuple[Config, Store], engine: Engine) -> None:
     config, store = tiny
     with torch.no_grad():
         engine.model.dynamics.embed[0].weight.zero_()
-    figures = validated(config, store).run(engine).metrics
-    assert figures["val/shuffled_actions_psnr"] == pytest.approx(figures["val/psnr"], abs=1e-4)
-    found = {alarm.name: alarm for alarm in AlarmMonitor(config, 100, 50).observe(50, figures)}
+    metrics = validated(config, store).run(engine).metrics
+    assert metrics["val/shuffled_actions_psnr"] == pytest.approx(metrics["val/psnr"], abs=1e-4)
+    found = {alarm.name: alarm for alarm in AlarmMonitor(config, 100, 50).observe(50, metrics)}
     assert "cost the prediction" in found["actions_ignored"].seen
     assert "data.frame_skip=2" in found["actions_ignored"].advice
 
@@ -345,14 +345,14 @@ def test_slow_loader(tiny: tuple[Config, Store]) -> None:
             ThroughputMeter(ALONE, 1),
             AlarmMonitor(config, 1000, 100),
         )
-        told = []
+        raised = []
         for step in range(3, 12, 3):
             for _ in range(3):
                 with speed.step():
                     next(prefetcher)
                     time.sleep(0.01)
-            told.append(watch.observe(step, speed.take(prefetcher.waited)))
-        return told
+            raised.append(watch.observe(step, speed.take(prefetcher.waited)))
+        return raised
 
     first, second, third = alarms(loading=0.05)
     assert first == third == []

@@ -75,15 +75,15 @@ def test_non_finite_loss_gives_valid_json(tmp_path: Path) -> None:
 
 
 def test_tensorboard_shows_images_and_videos(tmp_path: Path) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     logger = RunLogger(tmp_path, 0, PLAIN)
-    logger.image(1, "val/samples", picture)
+    logger.image(1, "val/samples", image)
     logger.video(1, "val/rollout", moving_square(), 10)
     logger.close()
     events = events_of(tmp_path)
     shown = events.Images("val/samples")[0]
     assert (shown.step, shown.height, shown.width) == (1, 20, 30)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown.encoded_image_string))), picture)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown.encoded_image_string))), image)
     played = events.Images("val/rollout")[0]
     assert (played.height, played.width) == (24, 32)
     check_video(played.encoded_image_string)

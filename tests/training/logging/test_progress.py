@@ -16,7 +16,7 @@ from daydrive.training.logging.run_reporter import TrainingProgress, scientific,
 from daydrive.training.lr_finder.finder import SweepProgress
 
 CPU = torch.device("cpu")
-FIGURES = {"train/loss": 0.2344, "train/psnr": 24.52, "train/ssim": 0.821, "val/psnr": 24.08, "lr": 8.5e-5}
+METRICS = {"train/loss": 0.2344, "train/psnr": 24.52, "train/ssim": 0.821, "val/psnr": 24.08, "lr": 8.5e-5}
 
 
 class Clock:
@@ -45,7 +45,7 @@ def test_terminal_output_matches_the_guide() -> None:
         progress.best(24.11, 49)
         for step in range(4998, 5001):
             clock.now += 2.3
-            progress.advance(step, FIGURES if step == 5000 else None)
+            progress.advance(step, METRICS if step == 5000 else None)
     last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue()).split("Epoch ")[-1]
     assert [line.rstrip() for line in last.replace("\r", "").strip().splitlines()] == [
         "50/100 [======>     ] Step 5000/10000",
@@ -78,7 +78,7 @@ def test_files_get_plain_lines() -> None:
         progress.print_message("2 parameters [bold]not markup[/bold]", style="bold yellow")
         for step in range(1, 5):
             clock.now += 2.3
-            progress.advance(step, FIGURES if step == 4 else None)
+            progress.advance(step, METRICS if step == 4 else None)
     assert file.getvalue().splitlines() == [
         "2 parameters [bold]not markup[/bold]",
         "Epoch 1/100 [>           ] Step 4/10000  train/loss: 0.234  train/psnr: 24.5 dB  train/ssim: 0.82  "

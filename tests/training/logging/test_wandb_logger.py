@@ -96,8 +96,8 @@ def test_offline_run_contains_everything(tmp_path: Path) -> None:
     artifact = next(record.artifact for record in records if record.HasField("artifact"))
     assert (artifact.type, artifact.name) == ("model", f"model-{state['wandb_id']}")
     assert {"last", "best"} <= set(artifact.aliases) and json.loads(artifact.metadata) == {"step": 2}
-    kept = Path(artifact.manifest.contents[0].local_path)
-    assert kept.is_relative_to(run) and kept.read_bytes() == b"weights"
+    file = Path(artifact.manifest.contents[0].local_path)
+    assert file.is_relative_to(run) and file.read_bytes() == b"weights"
     assert next(record.exit.exit_code for record in records if record.HasField("exit")) == 0
     alert = next(record.alert for record in records if record.HasField("alert"))
     assert alert.text == "the actions are ignored"
