@@ -109,7 +109,7 @@ def test_bad_data_ends_all_processes_with_one_sentence(trained: Path, road_store
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "codes"), [(signal.SIGINT, {2, 130}), (signal.SIGKILL, {2, -9})])
-def test_a_killed_process_ends_all_and_the_command_resumes(
+def test_killed_process_ends_all_and_the_command_resumes(
     trained: Path, road_store: Path, tmp_path: Path, number: signal.Signals, codes: set[int]
 ) -> None:
     (tmp_path / "slow.py").write_text(SLOW)

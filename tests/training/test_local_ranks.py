@@ -56,7 +56,7 @@ def two(config: Path, road_store: Path, tmp_path_factory: pytest.TempPathFactory
     return run
 
 
-def test_one_process_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_per_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daydrive.local_processes.processors", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(sys, "gettrace", lambda: None)
