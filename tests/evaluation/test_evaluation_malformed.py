@@ -116,18 +116,18 @@ def newer(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (numbered(broken), "model.safetensors: '.*' holds values that are not finite"),
+        (numbered(broken), "model.safetensors: '.*' has values that are not finite"),
         (numbered(lambda _: {"conv.weight": torch.zeros(3)}), "model.safetensors: weights of another model: '.*' is"),
         (newer, r"state.json: written by another version of daydrive \(format 99; this one reads 2 and 3\)"),
         (spoil("config.json", "[]"), "config.json: the checkpoint's config must be an object"),
         (spoil("model.safetensors", None), "model.safetensors: not a complete safetensors file"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "holds no model.safetensors"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safetensors"),
         (lambda folder: (folder / "config.json").unlink(), "config.json cannot be read"),
         (resized, "model.safetensors: weights of another model: '.*' has shape"),
         (spoil("config.json", '{"model": {"latent_dm": 3}}'), "config.json: unknown key 'model.latent_dm'"),
         (spoil("config.json", b"\xff\xfe\xff"), "config.json cannot be read"),
         (spoil("state.json", "[1"), "state.json:1: the checkpoint's state is not valid JSON"),
-        (spoil("state.json", "{}"), "state.json: no integer 'step'"),
+        (spoil("state.json", "{}"), "state.json: .* no integer 'step'"),
     ],
 )
 def test_broken_checkpoints(
@@ -165,7 +165,7 @@ def unreachable(store: Path) -> None:
             unreachable,
             "the drives of split 'test' of .* are too short for two clips of 4 frames of context and 1 to predict",
         ),
-        (lambda store: shutil.rmtree(store / TABLE), "has lost its table"),
+        (lambda store: shutil.rmtree(store / TABLE), "has no table"),
         (lambda store: (store / METADATA_FILE).write_text("{"), "cannot be read as a store's metadata"),
         (of_metadata(format_version=99), "has format version 99"),
         (of_metadata(hz=0), "not a store's metadata.*positive"),

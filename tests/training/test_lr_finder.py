@@ -245,7 +245,7 @@ def test_interrupted_sweep_writes_partial_results(
         (["--min-lr", "tiny"], r"'--min-lr'.*number"),
         (["--steps", "19"], r"--steps 19: .*at least 20 are needed"),
         (["--part", "encodr"], r"--part encodr: .*did you mean 'encoder'"),
-        (["--part", "encoder", "--per-part"], r"leave out --part encoder, or --per-part"),
+        (["--part", "encoder", "--per-part"], r"omit --part encoder or --per-part"),
         (["--output", "/proc/daydrive"], r"the output folder /proc/daydrive cannot be written"),
         (["--output", "file"], r"the output folder file is a file"),
         (["--output", "run"], r"the output folder run holds a training"),
