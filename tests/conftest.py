@@ -1,4 +1,4 @@
-"""What several tests share: a small store of road drives, and settings that train in seconds."""
+"""Fixtures for several tests: a small store of road drives, and settings that train in seconds."""
 
 import shutil
 import sys
@@ -41,9 +41,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def refuse(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refuse:
-    """Runs the command line in this process and checks how it refuses."""
+    """Runs the command line in this process and checks its error for invalid input."""
 
-    def run(*arguments: object, said: str) -> None:
+    def run(*arguments: object, message: str) -> None:
         before = listing(tmp_path)
         monkeypatch.setattr(sys, "argv", ["daydrive", *map(str, arguments)])
         monkeypatch.setattr("daydrive.progress.PLAIN_INTERVAL", 1e9)
@@ -51,7 +51,7 @@ def refuse(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: p
         with pytest.raises(SystemExit) as ended:
             cli.main()
         out, err = capfd.readouterr()
-        check_sentence(ended.value.code, err, said)
+        check_sentence(ended.value.code, err, message)
         assert not out.strip(), out
         assert listing(tmp_path) == before
 
@@ -74,13 +74,13 @@ def trained(road_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy of it that may be spoiled."""
+    """A copy of it that may be damaged."""
     return shutil.copytree(trained, tmp_path / "run")
 
 
 @pytest.fixture
 def store(road_store: Path, tmp_path: Path) -> Path:
-    """A copy of the store that may be spoiled."""
+    """A copy of the store that may be damaged."""
     return shutil.copytree(road_store, tmp_path / "store")
 
 

@@ -1,4 +1,4 @@
-"""The public API: what `import daydrive` gives, in a script and to a type checker."""
+"""The public API of `import daydrive`, at run time and for a type checker."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from helpers.paths import REPO
 SOURCE = Path(daydrive.__file__).parent
 
 
-def test_importing_costs_nothing_and_names_are_there() -> None:
+def test_import_is_lazy_and_names_exist() -> None:
     code = "import sys, daydrive; print('torch' in sys.modules, set(daydrive.__all__) <= set(dir(daydrive)))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.split() == ["False", "True"]
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.split() == ["False", "True"]
     for name in daydrive.__all__:
         assert getattr(daydrive, name).__doc__
     assert not hasattr(daydrive, "load_model")
 
 
-def test_no_module_takes_the_place_of_a_name() -> None:
+def test_no_module_shadows_a_public_name() -> None:
     """Importing `daydrive.x` sets the attribute x of the package."""
     assert not {module.name for module in pkgutil.iter_modules([str(SOURCE)])} & set(daydrive.__all__)
 
 
-def test_clips_are_those_of_the_store(road_store: Path) -> None:
+def test_clips_match_the_store(road_store: Path) -> None:
     store = daydrive.Store.open(road_store)
     drives = store.split("train")
     clips = daydrive.Clips(road_store, "train", length=6)
@@ -59,7 +59,7 @@ def test_clips_are_those_of_the_store(road_store: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_clips_go_through_a_data_loader(road_store: Path, workers: int) -> None:
+def test_clips_in_a_data_loader(road_store: Path, workers: int) -> None:
     clips = daydrive.Clips(road_store, "train", length=6)
     assert pickle.loads(pickle.dumps(clips))[5][0].equal(clips[5][0])
     loader = DataLoader(
@@ -70,7 +70,7 @@ def test_clips_go_through_a_data_loader(road_store: Path, workers: int) -> None:
     assert all(images[k].equal(clips[k][0]) and actions[k].equal(clips[k][1]) for k in range(3))
 
 
-def test_a_model_is_loaded_from_all_that_names_it(trained: Path) -> None:
+def test_model_is_loaded_from_run_checkpoint_or_file(trained: Path) -> None:
     folder = trained / "checkpoints" / (trained / "checkpoints/last").read_text().strip()
     models = [daydrive.load(place) for place in (trained, str(folder), folder / "model.safetensors")]
     for model in models:
@@ -80,7 +80,7 @@ def test_a_model_is_loaded_from_all_that_names_it(trained: Path) -> None:
         daydrive.load("nowhere")
 
 
-def test_a_rollout_is_the_models_and_leaves_random_numbers_alone(trained: Path, road_store: Path) -> None:
+def test_rollout_matches_the_model_and_preserves_random_state(trained: Path, road_store: Path) -> None:
     model = daydrive.load(trained)
     images, actions = (part[None] for part in daydrive.Clips(road_store, "test", length=9)[0])
     torch.manual_seed(3)
@@ -92,7 +92,7 @@ def test_a_rollout_is_the_models_and_leaves_random_numbers_alone(trained: Path, 
 
 
 @pytest.mark.parametrize(
-    ("images", "actions", "said"),
+    ("images", "actions", "message"),
     [
         (torch.zeros(1, 3, 3, 64, 64, dtype=torch.uint8), torch.zeros(1, 8, 4), "4 context frames"),
         (torch.zeros(1, 4, 3, 64, 64), torch.zeros(1, 8, 4), "images are torch.float32"),
@@ -101,13 +101,15 @@ def test_a_rollout_is_the_models_and_leaves_random_numbers_alone(trained: Path, 
         (torch.zeros(1, 4, 3, 64, 64, dtype=torch.uint8), torch.zeros(1, 3, 4), "give at least 4"),
     ],
 )
-def test_a_rollout_says_what_it_expects(trained: Path, images: torch.Tensor, actions: torch.Tensor, said: str) -> None:
-    with pytest.raises(daydrive.UserError, match=said) as caught:
+def test_rollout_rejects_invalid_tensors(
+    trained: Path, images: torch.Tensor, actions: torch.Tensor, message: str
+) -> None:
+    with pytest.raises(daydrive.UserError, match=message) as caught:
         daydrive.rollout(daydrive.load(trained), images, actions)
     assert "\n" not in str(caught.value)
 
 
-def test_the_readmes_example_runs(trained: Path, road_store: Path, here: Path) -> None:
+def test_readme_example_runs(trained: Path, road_store: Path, here: Path) -> None:
     shutil.copytree(road_store, here / "data/processed/road")
     shutil.copytree(trained, here / "runs/demo")
     (block,) = blocks("python", REPO / "README.md")
@@ -149,7 +151,7 @@ except UserError as error:
 
 
 def check_types(text: str, folder: Path) -> tuple[int, str]:
-    """What mypy says of a file that lies outside, with its strictest settings and none of ours."""
+    """The output of mypy in strict mode for a file outside of the repository."""
     (folder / "uses.py").write_text(text)
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--config-file=", "uses.py"],
@@ -159,15 +161,15 @@ def check_types(text: str, folder: Path) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-def test_strict_types_from_outside(tmp_path: Path) -> None:
+def test_strict_typing_for_users(tmp_path: Path) -> None:
     assert (SOURCE / "py.typed").is_file()
-    code, said = check_types(USES_ALL, tmp_path)
-    assert code == 0, said
-    code, said = check_types("import daydrive\ndaydrive.lod('a')\ndaydrive.load(3)\n", tmp_path)
-    assert code == 1 and '"lod"' in said and '"load"' in said and "Found 2 errors" in said
+    code, output = check_types(USES_ALL, tmp_path)
+    assert code == 0, output
+    code, output = check_types("import daydrive\ndaydrive.lod('a')\ndaydrive.load(3)\n", tmp_path)
+    assert code == 1 and '"lod"' in output and '"load"' in output and "Found 2 errors" in output
 
 
-def test_an_evaluation_by_strings(trained: Path, road_store: Path, tmp_path: Path) -> None:
+def test_evaluation_with_string_paths(trained: Path, road_store: Path, tmp_path: Path) -> None:
     run = shutil.copytree(trained, tmp_path / "run")
     found = daydrive.evaluate(str(run), str(road_store), str(tmp_path / "e"), split="val", horizon=4, clips=2)
     assert found["split"] == "val" and (tmp_path / "e/report.html").is_file()

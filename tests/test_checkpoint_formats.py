@@ -38,7 +38,7 @@ def scene() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack(frames)[None].to(torch.uint8), actions
 
 
-def test_it_predicts_what_it_did() -> None:
+def test_old_checkpoint_predicts_the_same() -> None:
     loaded = checkpoint.load(OLD)
     assert loaded.step == 3 and loaded.config is not None and loaded.config.model.type == "texture"
     expected = load_file(OLD / "rollout.safetensors")["frames"]
@@ -46,8 +46,8 @@ def test_it_predicts_what_it_did() -> None:
     assert (frames.int() - expected.int()).abs().max() <= 1
 
 
-def test_it_goes_on_as_it_would_have(old: Path, road_store: Path) -> None:
-    """Weights, their average, and the moments of both optimizers arrive where they belong."""
+def test_old_checkpoint_resumes_exactly(old: Path, road_store: Path) -> None:
+    """Weights, their average, and the moments of both optimizers are restored."""
     assert run_training(old / "config.yaml", road_store, old, resume=True) == 0
     expected = [json.loads(line) for line in (OLD / "resumed.jsonl").read_text().splitlines()]
     steps = [line for line in logged(old) if line["step"] > 3]
@@ -58,7 +58,7 @@ def test_it_goes_on_as_it_would_have(old: Path, road_store: Path) -> None:
     checkpoint.load(old)
 
 
-def test_weights_are_not_mistaken_for_the_new_format(old: Path) -> None:
+def test_old_weights_are_not_read_as_the_new_format(old: Path) -> None:
     folder = checkpoint.find(old)
     write_json(folder / "state.json", {**read_json(folder / "state.json", "state"), "format": 3})
     config = checkpoint.read_config(folder)
@@ -67,7 +67,7 @@ def test_weights_are_not_mistaken_for_the_new_format(old: Path) -> None:
 
 
 @pytest.mark.parametrize("format", [1, 4])
-def test_other_formats_are_refused(old: Path, format: int) -> None:
+def test_other_formats_are_rejected(old: Path, format: int) -> None:
     folder = checkpoint.find(old)
     write_json(folder / "state.json", {**read_json(folder / "state.json", "state"), "format": format})
     with pytest.raises(UserError, match=rf"format {format}; this one reads 2 and 3"):

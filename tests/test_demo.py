@@ -1,4 +1,4 @@
-"""The demo from beginning to end, small: once, again without work, and on after an interruption."""
+"""A small demo from beginning to end: once, again without work, and after an interruption."""
 
 import json
 from pathlib import Path
@@ -13,19 +13,19 @@ from helpers.tiny_training import TINY_TRAINING
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_demo_runs_once_and_does_no_work_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_skips_finished_steps_when_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "tiny.yaml"
     config.write_text(yaml.safe_dump(TINY_TRAINING))
     small = ("training.max_steps=4",)
     run, store = tmp_path / "run", tmp_path / "road"
 
     assert demo.run_demo(run, store, config, small, drives=3) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     files = {
         name: (run / "evaluation" / name) for name in ("strip.png", "rollouts.mp4", "horizon.png", "counterfactual.png")
     }
     for file in files.values():
-        assert file.stat().st_size > 1000 and str(file) in said.replace("\n", "")
+        assert file.stat().st_size > 1000 and str(file) in output.replace("\n", "")
     result = json.loads((run / "evaluation" / "evaluation.json").read_text())
     assert (
         result["split"] == "test"
@@ -39,7 +39,7 @@ def test_the_demo_runs_once_and_does_no_work_twice(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().out.count("nothing to do") == 2
 
 
-def test_resume_without_a_name_takes_the_newest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_without_run_dir_selects_the_newest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("base-20260101-000000", "base-20260301-000000", "other-20270101-000000"):
         (RUNS / name / "checkpoints").mkdir(parents=True)

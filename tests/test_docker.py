@@ -1,6 +1,6 @@
-"""Dockerfile, .dockerignore and compose.yaml: what can be told of them without an engine.
+"""Checks of Dockerfile, .dockerignore and compose.yaml without a container engine.
 
-docs/DOCKER_GUIDE.md says what was built and run with one.
+docs/DOCKER_GUIDE.md lists the builds and runs that were made.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GPU = {"train-gpu", "evaluate-gpu"}
 
 
 class Step(NamedTuple):
-    """An instruction of the Dockerfile. stage: the name of the one it belongs to."""
+    """An instruction of the Dockerfile. stage: the name of its stage."""
 
     name: str
     text: str
@@ -50,7 +50,7 @@ def named(name: str, stage: str | None = None) -> list[str]:
 
 
 def from_context() -> list[tuple[str, str]]:
-    """Stage and source of everything that is copied from the repository."""
+    """Stage and source of all files copied from the repository."""
     return [
         (step.stage, source)
         for step in steps()
@@ -64,22 +64,22 @@ def services() -> dict[str, Any]:
 
 
 def filled(text: str) -> str:
-    """With the default of each variable."""
+    """With the default value of each variable."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
-def test_every_image_is_pinned_or_a_stage_and_both_devices_have_one() -> None:
+def test_base_images_are_pinned_for_both_devices() -> None:
     stages: list[str] = []
     for text in named("FROM"):
         image, _, stage = text.partition(" AS ")
         for device in ("cpu", "cuda"):
-            told = image.replace("${DEVICE}", device)
-            assert told in stages or re.fullmatch(r"[\w./-]+:\d+\.\d+[\w.-]*", told), told
+            base = image.replace("${DEVICE}", device)
+            assert base in stages or re.fullmatch(r"[\w./-]+:\d+\.\d+[\w.-]*", base), base
         stages.append(stage)
     assert named("ARG", "")[0] == "DEVICE=cpu"
 
 
-def test_nothing_comes_from_a_url_and_the_last_user_is_not_root() -> None:
+def test_no_downloads_by_url_and_no_root_user() -> None:
     assert not named("ADD") and not re.search(r"\b(curl|wget|apt-get)\b", "\n".join(named("RUN")))
     last = steps()[-1].stage
     names = [step.name for step in steps() if step.stage == last]
@@ -88,7 +88,7 @@ def test_nothing_comes_from_a_url_and_the_last_user_is_not_root() -> None:
     assert named("ENTRYPOINT", last) == ['["daydrive"]'] and named("VOLUME", last) == ['["/data", "/runs"]']
 
 
-def test_sources_change_no_layer_of_packages() -> None:
+def test_source_changes_do_not_invalidate_package_layers() -> None:
     copied: dict[str, set[str]] = {}
     for stage, source in from_context():
         copied.setdefault(stage, set()).add(source)
@@ -100,7 +100,7 @@ def test_sources_change_no_layer_of_packages() -> None:
     assert all("--mount=type=cache" in text or "--no-cache-dir" in text for text in installs) and len(installs) == 5
 
 
-def test_the_requirements_are_those_of_the_package(tmp_path: Path) -> None:
+def test_requirements_match_the_package(tmp_path: Path) -> None:
     shutil.copy(REPO / "pyproject.toml", tmp_path)
     (script,) = named("RUN", "requirements")
     script = script.replace("python -c", f"{sys.executable} -c")
@@ -111,7 +111,7 @@ def test_the_requirements_are_those_of_the_package(tmp_path: Path) -> None:
     assert torch in wanted and re.match(r"torch[<>=]", torch)
 
 
-def test_only_what_is_copied_goes_to_the_engine() -> None:
+def test_build_context_contains_only_copied_files() -> None:
     lines = (REPO / ".dockerignore").read_text(encoding="utf-8").splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     assert rules[0] == "*"
@@ -123,7 +123,7 @@ def test_only_what_is_copied_goes_to_the_engine() -> None:
     assert {rule for rule in rules[1:] if not rule.startswith("!")} == {"**/__pycache__", "**/*.egg-info"}
 
 
-def test_services_are_nobody_elses_and_the_gpu_is_asked_for_by_profile() -> None:
+def test_services_are_unprivileged_and_gpu_is_a_profile() -> None:
     found = services()
     assert found.keys() == {"train", "evaluate", "tensorboard", *GPU}
     for name, service in found.items():
@@ -137,23 +137,23 @@ def test_services_are_nobody_elses_and_the_gpu_is_asked_for_by_profile() -> None
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", *sorted(GPU)])
-def test_commands_of_services_are_the_command_lines_own(name: str) -> None:
+def test_service_commands_are_valid_daydrive_commands(name: str) -> None:
     words = [filled(word) for word in services()[name]["command"]]
     group = typer.main.get_group(cli.app)
     command = group.commands[words[0]]
-    with command.make_context(words[0], words[1:]) as told:
-        assert str(told.params["data_root"]) == "data/processed/road"
-        assert "config" not in told.params or (REPO / told.params["config"]).is_file()
+    with command.make_context(words[0], words[1:]) as context:
+        assert str(context.params["data_root"]) == "data/processed/road"
+        assert "config" not in context.params or (REPO / context.params["config"]).is_file()
 
 
-def test_tensorboard_takes_its_options() -> None:
+def test_tensorboard_options() -> None:
     service = services()["tensorboard"]
     board = program.TensorBoard(default.get_plugins())
     board.configure(argv=[*service["entrypoint"], *service["command"]])
     assert board.flags.logdir == "/runs" and board.flags.port == 6006
 
 
-def test_hadolint_finds_nothing() -> None:
+def test_hadolint_reports_no_problems() -> None:
     hadolint = shutil.which("hadolint") or str(Path(sys.executable).with_name("hadolint"))
     if not Path(hadolint).is_file():
         pytest.skip("hadolint is not installed; the extra dev has it on Linux")
@@ -161,8 +161,8 @@ def test_hadolint_finds_nothing() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_docker_compose_reads_the_same() -> None:
-    """YAML's merges are read differently by different readers."""
+def test_docker_compose_parses_the_same_config() -> None:
+    """YAML merges are interpreted differently by different parsers."""
     if not shutil.which("docker") or subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         pytest.skip("docker compose is not installed")
     command = [
@@ -176,15 +176,15 @@ def test_docker_compose_reads_the_same() -> None:
         "gpu",
         "config",
     ]
-    told = yaml.safe_load(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["services"]
-    for name, service in told.items():
+    resolved = yaml.safe_load(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["services"]
+    for name, service in resolved.items():
         device = "cuda" if name in GPU else "cpu"
         assert service["image"] == f"daydrive:{device}" and service["build"]["args"]["DEVICE"] == device
         assert ("deploy" in service) == (name in GPU)
-    assert told["tensorboard"]["ports"][0]["host_ip"] == "127.0.0.1"
+    assert resolved["tensorboard"]["ports"][0]["host_ip"] == "127.0.0.1"
 
 
-def test_scripts_are_shell_and_the_guide_says_why_nothing_of_it_is_run() -> None:
+def test_scripts_are_valid_shell_and_guide_states_why_commands_are_not_run() -> None:
     for script in (REPO / "docker").glob("*.sh"):
         subprocess.run(["bash", "-n", str(script)], check=True)
     shown = blocks("bash", REPO / "docs/DOCKER_GUIDE.md")

@@ -1,4 +1,4 @@
-"""Environment variables that other tools' users set already: each of the table in docs/UTILITIES_GUIDE.md."""
+"""Environment variables of other tools: each of the table in docs/UTILITIES_GUIDE.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEP = {
     "SLURM_JOB_ID": "123456", "SLURM_STEP_ID": "2", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2",
     "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": "gpu[03-04]",
 }  # fmt: skip
-"""Of a task that srun started."""
+"""Variables of a task started by srun."""
 
 
 @pytest.fixture(autouse=True)
@@ -56,13 +56,13 @@ def test_wandb_variables_are_settings(environment: dict[str, str], expected: lis
     assert wandb_overrides(environment) == expected
 
 
-def test_a_mode_that_wandb_does_not_have() -> None:
+def test_invalid_wandb_mode() -> None:
     with pytest.raises(UserError, match=r"WANDB_MODE=ofline.*did you mean 'offline'"):
         wandb_overrides({"WANDB_MODE": "ofline"})
 
 
 def started(config: Path, patch: pytest.MonkeyPatch, *words: str) -> Config:
-    """The settings that a training is started with."""
+    """The settings with which training is started."""
     found: list[Config] = []
 
     def train_run(config: Config, *_: object) -> int:
@@ -76,7 +76,7 @@ def started(config: Path, patch: pytest.MonkeyPatch, *words: str) -> Config:
     return found[0]
 
 
-def test_flags_win_over_the_environment_and_that_over_the_file(
+def test_precedence_of_flags_environment_and_file(
     tiny_config: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny_config.write_text(tiny_config.read_text().replace("logging:", "logging:\n  wandb_project: file"))
@@ -93,7 +93,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(
     assert (logging.wandb_mode, logging.wandb_project, logging.wandb_name) == ("online", "flag", "override")
 
 
-def test_a_training_obeys_them(
+def test_training_uses_wandb_variables(
     tiny_config: Path, road_store: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without an API key."""
@@ -110,9 +110,9 @@ def test_a_training_obeys_them(
         return capsys.readouterr().out
 
     monkeypatch.setenv("WANDB_MODE", "offline")
-    said = train("first")
+    output = train("first")
     assert list((here / "all/wandb").glob("offline-run-*/*.wandb")) and not (here / "first/wandb").exists()
-    assert f"wandb sync {here}/all/wandb/*run-*" in said.replace("\n", "")
+    assert f"wandb sync {here}/all/wandb/*run-*" in output.replace("\n", "")
     shutil.rmtree(here / "all")
     monkeypatch.setenv("WANDB_DISABLED", "true")
     assert "disabled by logging.wandb_mode or the environment" in train("second", "--dry-run")
@@ -120,7 +120,7 @@ def test_a_training_obeys_them(
     assert not (here / "all").exists() and not (here / "third/wandb_id").exists()
 
 
-def test_the_tasks_of_srun_are_processes_of_one_training() -> None:
+def test_srun_tasks_form_one_training() -> None:
     environment = dict(STEP)
     adopt_slurm(environment)
     assert {name: environment[name] for name in environment.keys() - STEP.keys()} == {
@@ -138,13 +138,13 @@ def test_the_tasks_of_srun_are_processes_of_one_training() -> None:
     ],
     ids=["torchrun", "a batch script", "one task"],
 )
-def test_what_is_no_step_of_several_tasks_is_left_alone(environment: dict[str, str]) -> None:
+def test_other_slurm_environments_are_ignored(environment: dict[str, str]) -> None:
     before = dict(environment)
     adopt_slurm(environment)
     assert environment == before
 
 
-def test_what_is_set_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_variables_are_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**STEP, "MASTER_ADDR": "here", "MASTER_PORT": "7"}.items():
         monkeypatch.setenv(name, value)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
@@ -158,7 +158,7 @@ def test_what_is_set_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     ("nodes", "first"),
     [("node7", "node7"), ("a1,b2", "a1"), ("n[1-4]", "n1"), ("n[5,7]-ib", "n5-ib"), ("", "localhost")],
 )
-def test_the_first_host_of_a_list(nodes: str, first: str) -> None:
+def test_first_host_of_a_node_list(nodes: str, first: str) -> None:
     assert first_host(nodes) == first
 
 
@@ -168,14 +168,14 @@ def test_nothing_is_downloaded_offline(refuse: Refuse, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    refuse("fetch-weights", "alexnet", said="HF_HUB_OFFLINE is set.*alexnet")
+    refuse("fetch-weights", "alexnet", message="HF_HUB_OFFLINE is set.*alexnet")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     with pytest.raises(AssertionError):
         perceptual.fetch_weights("alexnet")
 
 
 @pytest.mark.parametrize(("variable", "below"), [("HF_HOME", "hf/lerobot"), ("HF_LEROBOT_HOME", "hf")])
-def test_a_dataset_that_lerobot_downloaded_is_found_by_its_name(
+def test_downloaded_lerobot_dataset_is_found_by_name(
     variable: str, below: str, here: Path, monkeypatch: pytest.MonkeyPatch, refuse: Refuse
 ) -> None:
     write_lerobot(here / below / "owner/cars", [6, 6, 6])
@@ -183,7 +183,7 @@ def test_a_dataset_that_lerobot_downloaded_is_found_by_its_name(
     monkeypatch.setenv(variable, str(here / "hf"))
     store = Store.open(prepare("lerobot", Path("owner/cars"), here / "s", (32, 32), workers=0))
     assert store.metadata["request"]["data_root"] == str((here / below / "owner/cars").resolve())
-    refuse("prepare-dataset", "--dataset", "lerobot", "--data-root", "owner/vans", said="owner/vans does not exist")
+    refuse("prepare-dataset", "--dataset", "lerobot", "--data-root", "owner/vans", message="owner/vans does not exist")
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
@@ -199,7 +199,7 @@ def test_no_color(
     assert output and bool(re.search(r"\x1b\[[0-9;]*[34][0-9]", output)) == coloured
 
 
-def test_the_table_of_the_guide_has_them_all() -> None:
+def test_guide_lists_all_variables() -> None:
     text = (REPO / "docs/UTILITIES_GUIDE.md").read_text(encoding="utf-8")
     table = text.split("## Environment variables")[1].split("\n## ")[0]
     named = set(re.findall(r"`([A-Z][A-Z0-9_]+)`", table))

@@ -1,4 +1,4 @@
-"""What the helpers of the tests promise."""
+"""Tests of the test helpers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import simplejpeg
 from helpers.drives import numbered_image
 
 
-def test_pictures_tell_their_number() -> None:
+def test_images_encode_their_number() -> None:
     for number in (0, 77, 255):
         decoded = simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(numbered_image(number), 95))
         assert abs(int(decoded[0, 0, 0]) - number) <= 3

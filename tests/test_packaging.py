@@ -1,4 +1,4 @@
-"""What the package says of itself is what CI tests and what the README states."""
+"""The metadata of the package agree with CI and the README."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
 WORKFLOW = yaml.safe_load((REPO / ".github/workflows/ci.yml").read_text())
 
 
-def test_supported_versions_are_those_that_ci_runs_and_the_readme_states() -> None:
+def test_supported_versions_match_ci_and_readme() -> None:
     prefix = "Programming Language :: Python :: 3."
     supported = [entry.removeprefix(prefix) for entry in PROJECT["classifiers"] if entry.startswith(prefix)]
     assert supported == ["11", "12", "13"] and PROJECT["requires-python"] == f">=3.{supported[0]}"
@@ -31,7 +31,7 @@ def test_supported_versions_are_those_that_ci_runs_and_the_readme_states() -> No
         assert f"Python 3.{supported[0]} to 3.{supported[-1]}" in text and f"PyTorch {allowed[1]} to {highest}" in text
 
 
-def test_the_workflow_runs_what_has_to_pass() -> None:
+def test_workflow_runs_all_checks() -> None:
     assert {"run": ".ci/run"} in WORKFLOW["jobs"]["all"]["steps"]
     assert WORKFLOW["permissions"] == {"contents": "read"}
     steps = (REPO / ".ci/run").read_text()

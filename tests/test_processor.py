@@ -1,4 +1,4 @@
-"""What the processor says of itself decides whether bfloat16 is used."""
+"""Detection of CPU features decides whether bfloat16 is used."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_macos(answer: str, feature: str | None, monkeypatch: pytest.MonkeyPatch
     assert processor.bfloat16_feature() == feature
 
 
-def test_elsewhere_pytorch_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_systems_use_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_text", _no_file)
     monkeypatch.setattr(platform, "system", lambda: "Windows")
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)

@@ -14,7 +14,7 @@ OLD += [([*command, old], [*command, new]) for command, flags in FLAGS.items() f
 
 
 @pytest.mark.parametrize(("old", "new"), OLD, ids=lambda words: " ".join(words))
-def test_an_old_name_means_the_new_one(
+def test_old_names_are_accepted(
     old: list[str], new: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words, warnings = current_names([*old, "--output", "x"])
@@ -26,7 +26,7 @@ def test_an_old_name_means_the_new_one(
     assert ended.value.code == 0 and err.startswith("warning: ") and new[-1] in err and out.strip()
 
 
-def test_the_new_names_are_quiet() -> None:
+def test_new_names_give_no_warning() -> None:
     for _, new in OLD:
         assert current_names(new) == (new, [])
     assert current_names([]) == ([], [])

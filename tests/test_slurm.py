@@ -1,4 +1,4 @@
-"""The Slurm script with a Slurm that only pretends: two tasks, a warning before the end, the queue again."""
+"""The Slurm script with a simulated Slurm: two tasks, a warning before the time limit, and requeueing."""
 
 import json
 import os
@@ -34,7 +34,7 @@ for task in "${tasks[@]}"; do
 done
 exit "${worst:-0}"
 """
-"""Starts the tasks of one node and ends with the largest of their codes, as Slurm's does."""
+"""Starts the tasks of one node and exits with the largest of their exit codes, as Slurm does."""
 
 SCONTROL = """#!/bin/bash
 case $1 in
@@ -43,13 +43,13 @@ esac
 """
 
 
-def test_the_script_is_shell_and_says_what_slurm_needs() -> None:
+def test_script_is_valid_shell_with_slurm_options() -> None:
     subprocess.run(["bash", "-n", str(SCRIPT)], check=True)
     asked = [line.removeprefix("#SBATCH ") for line in SCRIPT.read_text().splitlines() if line.startswith("#SBATCH")]
     assert {"--signal=USR1@120", "--requeue", "--ntasks-per-node=4", "--gpus-per-node=4"} <= set(asked)
 
 
-def test_a_job_trains_on_two_tasks_and_goes_on_after_its_time_was_over(road_store: Path, tmp_path: Path) -> None:
+def test_job_with_two_tasks_resumes_after_its_time_limit(road_store: Path, tmp_path: Path) -> None:
     for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
@@ -69,22 +69,22 @@ def test_a_job_trains_on_two_tasks_and_goes_on_after_its_time_was_over(road_stor
     assert len(tasks) == 2
     for task in tasks:
         task.send_signal(signal.SIGUSR1)
-    said = job.communicate(timeout=PATIENCE)[0]
-    assert job.returncode == 138, said
+    output = job.communicate(timeout=PATIENCE)[0]
+    assert job.returncode == 138, output
     assert (tmp_path / "requeued").read_text() == f"{JOB}\n"
     stopped = checkpoint.read_state(checkpoint.find(run, "last"))
     assert stopped["world"] == 2 and stopped["step"] == logged(run)[-1]
 
     until = f"training.max_steps={stopped['step'] + 2}"
     job = start([*command, "--device", "cpu", *settings, until, "--allow-change"], tmp_path)
-    said = job.communicate(timeout=PATIENCE)[0]
-    assert job.returncode == 0, said
+    output = job.communicate(timeout=PATIENCE)[0]
+    assert job.returncode == 0, output
     assert logged(run) == list(range(1, stopped["step"] + 3))
     assert (tmp_path / "requeued").read_text() == f"{JOB}\n"
 
 
 def start(command: list[str], folder: Path) -> subprocess.Popen[str]:
-    """As Slurm does: in the folder that the job was sent from, with the variables of a job of one node."""
+    """As Slurm does: in the folder of the submission, with the variables of a job of one node."""
     slurm = {"SLURM_JOB_ID": JOB, "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NTASKS": "2", "SLURM_NNODES": "1"}
     path = f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.Popen(
@@ -94,7 +94,7 @@ def start(command: list[str], folder: Path) -> subprocess.Popen[str]:
 
 
 def logged(run: Path) -> list[int]:
-    """Steps that were logged."""
+    """The logged steps."""
     file = run / "metrics.jsonl"
     lines = file.read_text().splitlines() if file.is_file() else []
     return [json.loads(line)["step"] for line in lines if line.endswith("}")]
@@ -102,7 +102,7 @@ def logged(run: Path) -> list[int]:
 
 @pytest.fixture(autouse=True)
 def _no_leftovers() -> object:
-    """Whatever a failing test started ends with it."""
+    """Processes of a failed test are ended."""
     yield
     for child in psutil.Process().children(recursive=True):
         if "scripts/train.py" in child.cmdline():

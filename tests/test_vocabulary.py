@@ -1,4 +1,4 @@
-"""Names in the source are the field's standard terms: the private ones that they replaced don't come back."""
+"""Names in the source are standard terms of the field."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ WORDS = _names("""
     picture pictures film films figures told said dreamt foretold foreseen wish wishes floors rooms kept lean
     entrant entrants rival rivals strangers upkeep orphans handover lent chances wander readback dreaming faults
 """)
-"""Not in any part of a name, such as `read_pictures` or `FilmWriter`."""
+"""Not allowed in any part of a name, such as `read_pictures` or `FilmWriter`."""
 
 NAMES = _names("""
     Recomputing Team Setup Start Report Feed Watch Speed Slots Mix Order Fork Spread Look Ladder Memory Dream Subject
     Foreign Entrant Ours forget_gradients try_out in_company race alone largest sampler begin explain place enter leave
     grow overview paint fresh move fan room floor card verdict
 """)
-"""Not as a whole name."""
+"""Not allowed as a whole name."""
 
 MODULES = _names("""
     ranks faults checklist handover parts pieces space orphans sampler order mix balance looks leak choosing keeping
     measuring measured subject extras results horizon card verdict entrants rivals upkeep paint fan pictures floors
     figures
 """)
-"""Not as the name of a module."""
+"""Not allowed as the name of a module."""
 
 ONE_MEANING = ("memory", "tables", "run", "report", "signals")
-"""Names that only one module or package has."""
+"""Names of exactly one module or package each."""
 
 
 def modules() -> list[Path]:
@@ -77,12 +77,12 @@ def test_names_are_standard_terms(file: Path) -> None:
     assert file.stem not in MODULES
 
 
-def test_a_module_name_has_one_meaning() -> None:
+def test_module_names_are_unambiguous() -> None:
     count = Counter(file.stem if file.stem != "__init__" else file.parent.name for file in modules())
     assert {name: count[name] for name in ONE_MEANING if count[name] > 1} == {}
 
 
-def test_the_list_finds_what_it_is_for() -> None:
+def test_private_names_are_detected() -> None:
     tree = ast.parse("def read_pictures(said): alone = 1\nclass FilmWriter: pass\nself.floor = 2\nimport x as told")
     assert {name for name, _ in defined(tree)} == {"read_pictures", "FilmWriter", "told", "said", "alone", "floor"}
     assert words("FilmWriter") & WORDS and words("_read_pictures") & WORDS and not words("figure") & WORDS

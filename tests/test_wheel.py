@@ -1,6 +1,6 @@
-"""The wheel without a clone: in an environment of its own and an empty folder, the demo and every config by its name.
+"""The wheel without a clone: in a new environment and an empty folder, the demo and every config by its name.
 
-Its dependencies are those of the environment that runs the tests, whose own daydrive is out of sight.
+Dependencies are those of the environment that runs the tests, without its installation of daydrive.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from what the repository holds, in a copy, since building leaves files behind."""
+    """Built from a copy of the repository, since building leaves files behind."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
@@ -44,8 +44,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of its programs. A line of a .pth file adds a folder without the .pth files in it, and so without the
-    editable daydrive of the tests."""
+    """The folder of its programs.
+
+    A line in a .pth file adds the packages of the test environment without its own .pth files, so without the editable
+    daydrive.
+    """
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False)
     python = folder / "bin/python"
@@ -66,7 +69,7 @@ def run(environment: Path, folder: Path, *words: str) -> str:
     return done.stdout
 
 
-def test_the_wheel_holds_what_is_no_python(wheel: Path) -> None:
+def test_wheel_contains_data_files(wheel: Path) -> None:
     files = set(zipfile.ZipFile(wheel).namelist())
     assert {f"daydrive/configs/{name}.yaml" for name in config_names()} <= files
     assert {"daydrive/py.typed"} | {
@@ -74,11 +77,11 @@ def test_the_wheel_holds_what_is_no_python(wheel: Path) -> None:
     } <= files
 
 
-def test_the_demo_and_every_config_by_its_name(environment: Path, tmp_path: Path) -> None:
+def test_demo_and_configs_by_name(environment: Path, tmp_path: Path) -> None:
     where = run(environment, tmp_path, "python", "-c", "import daydrive; print(daydrive.__file__)")
     assert Path(where.strip()).is_relative_to(environment.parent)
-    said = run(environment, tmp_path, "daydrive", "demo", "--drives", "3", "--clips", "2", *small_settings("demo"))
-    assert "report, for a browser" in said and (tmp_path / "runs/demo/evaluation/report.html").is_file()
+    output = run(environment, tmp_path, "daydrive", "demo", "--drives", "3", "--clips", "2", *small_settings("demo"))
+    assert "report, for a browser" in output and (tmp_path / "runs/demo/evaluation/report.html").is_file()
 
     assert [
         line.split()[0] for line in run(environment, tmp_path, "daydrive", "configs").splitlines()

@@ -1,4 +1,4 @@
-"""A folder that one process at a time fills: what an interruption leaves, and what it doesn't."""
+"""A folder that one process at a time uses: the files after an interruption."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from daydrive.workspace import LOCK, PLAN, exclusive_lock, publish, workspace
 
 
 def work(folder: Path, plan: dict[str, Any] | None, error: BaseException | None = None) -> list[str]:
-    """What is there at the beginning; leaves a result behind and other things."""
+    """The files at the beginning; leaves a result and other files behind."""
     with workspace(
         folder, plan, "*.part", lambda holder: f"{holder} works", lambda error: isinstance(error, OSError)
     ) as there:
@@ -27,13 +27,13 @@ def work(folder: Path, plan: dict[str, Any] | None, error: BaseException | None 
 
 
 def interrupted(folder: Path, plan: dict[str, Any] | None, error: BaseException) -> bool:
-    """Whether something is left."""
+    """Whether results remain."""
     with pytest.raises(type(error)):
         work(folder, plan, error)
     return folder.exists()
 
 
-def test_results_of_the_same_plan_are_taken_up_and_nothing_else(tmp_path: Path) -> None:
+def test_only_results_of_the_same_plan_are_resumed(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "store.partial"
     assert interrupted(folder, {"size": (64, 64)}, OSError())
     assert work(folder, {"size": [64, 64]}) == ["a.part", LOCK, PLAN]
@@ -44,12 +44,12 @@ def test_results_of_the_same_plan_are_taken_up_and_nothing_else(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("plan", "error"), [({"size": 1}, UserError("bad")), (None, OSError())])
-def test_what_can_not_be_taken_up_is_removed(tmp_path: Path, plan: dict[str, Any] | None, error: Exception) -> None:
+def test_unusable_results_are_removed(tmp_path: Path, plan: dict[str, Any] | None, error: Exception) -> None:
     assert not interrupted(tmp_path / "store.partial", plan, error)
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_the_second_hears_who_holds_it(tmp_path: Path, kind: str) -> None:
+def test_second_process_gets_the_holder(tmp_path: Path, kind: str) -> None:
     place = tmp_path if kind == "folder" else tmp_path / "lock"
     holder = "another process" if kind == "folder" else f"process {os.getpid()} on {socket.gethostname()}"
     with (
@@ -62,7 +62,7 @@ def test_the_second_hears_who_holds_it(tmp_path: Path, kind: str) -> None:
         pass
 
 
-def test_what_is_there_makes_way(tmp_path: Path) -> None:
+def test_existing_output_is_replaced(tmp_path: Path) -> None:
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)

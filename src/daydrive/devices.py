@@ -1,4 +1,4 @@
-"""Choice of the device, what it computes in, and its memory."""
+"""Choice of the device, its support for bfloat16, and its memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def find_device(name: str) -> torch.device:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 itself. oneDNN emulates it on other CPUs and says that it is supported: a
+    """Whether the device supports bfloat16 natively. oneDNN emulates it on other CPUs and reports it as supported: a
     convolution then takes three times (AVX-512) to eleven times (AVX2) as long as in float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

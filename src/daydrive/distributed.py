@@ -94,8 +94,8 @@ class DistributedContext:
 def adopt_slurm(environment: MutableMapping[str, str]) -> None:
     """Set torchrun's variables from those of an srun step with several tasks, unless torchrun started this process.
 
-    A batch script or a shell inside a job is not a step, whatever the job's number of tasks. Variables that are set
-    are kept.
+    A batch script or a shell inside a job is not a step, even if the job has several tasks. Existing variables are not
+    changed.
     """
     tasks = int(environment.get("SLURM_STEP_NUM_TASKS") or 1)
     if tasks == 1 or "RANK" in environment or "SLURM_PROCID" not in environment:

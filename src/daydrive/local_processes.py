@@ -1,4 +1,4 @@
-"""Processes of this machine that work together, started by the program itself: one a core, without torchrun.
+"""Processes of this machine that work together, started by the program itself: one per core, without torchrun.
 
 Threads of one process wait for each other at every small operation, so beside any other busy program they are slower
 than a single one; processes meet once a step.
@@ -27,13 +27,13 @@ from daydrive.processor import processors
 
 AUTO = "auto"
 GRACE_SECONDS = 10.0
-"""How long the other processes may take to end by themselves."""
+"""Time in which the other processes may end on their own, before they are killed."""
 
 _START = "from daydrive.local_processes import run_task; run_task()"
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: of the machine, or as many as OMP_NUM_THREADS says."""
+    """Cores that this process may use: all of the machine, or OMP_NUM_THREADS of them."""
     threads = os.environ.get("OMP_NUM_THREADS", "")
     return min(processors(), int(threads)) if threads.isdigit() and int(threads) else processors()
 
@@ -41,8 +41,8 @@ def usable_cores() -> int:
 def count_processes(asked: str, device: torch.device, clips: int | None = None) -> int:
     """The number of processes for `--processes`.
 
-    asked: a number or `auto`, which is one a core on a CPU, and one in all on a GPU, under torchrun or Slurm and in a
-    debugger. clips: of a batch that the processes have to divide evenly; `auto` takes the largest number that does.
+    asked: a number or `auto`, which is one per core on a CPU, and a single one on a GPU, under torchrun or Slurm and in
+    a debugger. clips: of a batch that the processes have to divide evenly; `auto` selects the largest such number.
     Raises UserError for anything else.
     """
     if asked == AUTO:
@@ -50,7 +50,7 @@ def count_processes(asked: str, device: torch.device, clips: int | None = None) 
             return 1
         return max(count for count in range(1, usable_cores() + 1) if clips is None or clips % count == 0)
     if not asked.isdigit() or int(asked) < 1:
-        raise UserError(f"--processes {asked}: use a number from 1, or auto for one a core")
+        raise UserError(f"--processes {asked}: use a number from 1, or auto for one per core")
     count = int(asked)
     if count == 1:
         return 1
@@ -104,9 +104,9 @@ def local_processes(count: int, task: Callable[..., object], *arguments: object)
 
 @contextmanager
 def single_process() -> Iterator[None]:
-    """This process goes on as the only one, with all cores, inside `local_processes`."""
-    single = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), "1")
-    with _environment(single), threads_of_this_process(usable_cores()):
+    """Continue in this process alone, with all cores, inside `local_processes`."""
+    variables = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), "1")
+    with _environment(variables), threads_of_this_process(usable_cores()):
         yield
 
 
@@ -122,7 +122,7 @@ def threads_of_this_process(count: int) -> Iterator[None]:
 
 
 def run_task() -> None:
-    """What a further process does: read its task from standard input, whose end means that rank 0 has ended."""
+    """Entry point of further processes: read the task from standard input, whose end means that rank 0 has ended."""
     task, arguments = pickle.load(sys.stdin.buffer)  # written by `_start` of the same program
     threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
     try:

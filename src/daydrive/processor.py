@@ -30,8 +30,8 @@ def bfloat16_feature() -> str | None:
 
 @functools.cache
 def processor_features() -> frozenset[str]:
-    """The CPU's features, named as Linux does. On macOS only `bf16` is asked for, elsewhere those of
-    `BFLOAT16_FEATURES` that PyTorch can tell."""
+    """The CPU's features, named as Linux does. On macOS only `bf16` is queried, on other systems those
+    of `BFLOAT16_FEATURES` that PyTorch detects."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith(("flags", "Features")):
@@ -41,8 +41,8 @@ def processor_features() -> frozenset[str]:
             command = ["sysctl", "-n", "hw.optional.arm.FEAT_BF16"]
             found = subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip()
             return frozenset({"bf16"} if found == "1" else ())
-    queries = {"amx_bf16": torch.cpu._is_amx_tile_supported, "avx512_bf16": torch.cpu._is_avx512_bf16_supported}
-    return frozenset(name for name, is_supported in queries.items() if is_supported())
+    tests = {"amx_bf16": torch.cpu._is_amx_tile_supported, "avx512_bf16": torch.cpu._is_avx512_bf16_supported}
+    return frozenset(name for name, is_supported in tests.items() if is_supported())
 
 
 def processors() -> int:

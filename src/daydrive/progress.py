@@ -97,8 +97,8 @@ class Display:
         return f"{what} {done}/{total}" if self._live is None else f"{what} {bar(done, total)} {done}/{total}"
 
     def _show(self, line: Callable[[], str], due: bool = False, drawing: Callable[[], Text] | None = None) -> None:
-        """Show progress where it is time to. due: show it now, whenever it was last shown. drawing: what a terminal
-        shows; default: the line."""
+        """Show progress if the interval has passed. due: show it now in any case. drawing: for a terminal; default: the
+        line."""
         now = self._clock()
         if self._live is None:
             if due or now - self._last_printed > self._interval:

@@ -57,8 +57,8 @@ def workspace(
     left.
 
     It is removed at the end, and after an error unless a later process can resume from its results: after an error
-    that is `resumable`, or when the process was killed. plan: everything that the results depend on; None where it is
-    unknown, and then nothing is kept. busy: see `exclusive_lock`.
+    that is `resumable`, or when the process was killed. plan: everything that the results depend on; None if it is
+    unknown; then nothing is retained. busy: see `exclusive_lock`.
     """
     with created_parents(folder):
         folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The loader's benchmark compares loaders of the same clips; how fast they are here is no test."""
+"""The loader benchmark compares loaders on the same clips; their speed is not tested here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def store(road_store: Path) -> Store:
     return Store.open(road_store)
 
 
-def test_rivals_give_the_clips_that_ours_gives(store: Store, tmp_path: Path) -> None:
+def test_baselines_return_the_same_clips(store: Store, tmp_path: Path) -> None:
     index = ClipIndex(store, "train", 5)
     clips = [index.clip(i) for i in (3, 0, 20, 7)]
     ours = read_clips(store, clips)
@@ -53,7 +53,7 @@ def test_rivals_give_the_clips_that_ours_gives(store: Store, tmp_path: Path) -> 
                 assert (images.int() - ours.images.int()).abs().max() <= 2 and torch.equal(actions, ours.actions)
 
 
-def test_a_batch_is_read_at_once_and_little_beside_it(store: Store) -> None:
+def test_batch_is_read_at_once(store: Store) -> None:
     index = ClipIndex(store, "train", 16)
     found = _reads(store, [index.clip(i % len(index)) for i in range(32)])
     assert found.ratios["reads_per_clip"] <= 1.3 and found.ratios["bytes_vs_payload"] <= 1.1
@@ -65,7 +65,7 @@ class _Work(torch.utils.data.Dataset[int]):
         return int(np.ones(2_000_000).sum())
 
 
-def test_time_of_workers_and_of_this_process_counts() -> None:
+def test_time_includes_workers_and_main_process() -> None:
     def work() -> None:
         _Work()[0]
 
@@ -89,12 +89,18 @@ def test_the_data_suite_measures_everything(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_invalid_input_fails_before_anything_is_measured(refuse: Refuse, tmp_path: Path) -> None:
-    refuse("benchmark", "data", "--output", tmp_path, said="is a folder")
+    refuse("benchmark", "data", "--output", tmp_path, message="is a folder")
     refuse(
-        "benchmark", "data", "--output", tmp_path / "a.json", "--data-root", tmp_path, said="generates its own drives"
+        "benchmark",
+        "data",
+        "--output",
+        tmp_path / "a.json",
+        "--data-root",
+        tmp_path,
+        message="generates its own drives",
     )
 
 
-def test_each_target_has_its_own_ratio() -> None:
+def test_every_target_has_a_ratio() -> None:
     met = {name: target.bound for name, target in TARGETS.items()}
     assert all(outcome["met"] for outcome in outcomes(Findings(met), TARGETS).values())

@@ -1,4 +1,4 @@
-"""The benchmark of a model measures what it says, of every model alike; how fast they are here is no test."""
+"""The model benchmark measures the documented quantities for every model; the speed itself is not tested here."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Net:
         return self.last.clamp(0, 255).to(torch.uint8)
 
 
-def test_arithmetic_and_weights_are_counted() -> None:
-    """A multiplication and an addition are two; the processor's own attention counts as well."""
+def test_flops_and_weights_are_counted() -> None:
+    """A multiplication and an addition count as two; attention on the CPU is included."""
     counted = cost.flops(Session(AdaptedModel("", "", Net())), SEEN)
     assert counted is not None
     conv, linear, attention = 2 * 3 * 3 * 9 * 64, 2 * 4 * 2, 2 * (2 * 3 * 8 * 8 * 4)
@@ -101,7 +101,7 @@ def test_the_first_frame_includes_the_context_and_a_slowdown_is_measured(
     assert len(hurried.later) == 2
 
 
-def test_frames_of_all_clips_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_per_second_count_all_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
 
@@ -145,7 +145,7 @@ def counter(root: Path, name: str, *readings: int) -> Path:
     return folder / "energy_uj"
 
 
-def test_energy_is_of_whole_packages_and_counters_wrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_energy_counters_and_overflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(energy, "POWERCAP", tmp_path)
     assert energy.energy_of(list, 0, CPU) == energy.Energy(
         None, reason=f"the processor has no energy counter in {tmp_path}"
@@ -196,7 +196,7 @@ def test_the_model_suite_measures_everything(trained: Path, road_store: Path, tm
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["model"], "the suite 'model' needs --checkpoint"),
         (["all"], "the suite 'all' needs --checkpoint"),
@@ -218,10 +218,10 @@ def test_the_model_suite_measures_everything(trained: Path, road_store: Path, tm
     ],
 )
 def test_invalid_input_fails_before_anything_is_measured(
-    arguments: list[str], said: str, refuse: Refuse, trained: Path, road_store: Path, small_store: Path
+    arguments: list[str], message: str, refuse: Refuse, trained: Path, road_store: Path, small_store: Path
 ) -> None:
     paths = {"RUN": trained, "STORE": road_store, "SMALL": small_store}
-    refuse("benchmark", *(paths.get(word, word) for word in arguments), said=said)
+    refuse("benchmark", *(paths.get(word, word) for word in arguments), message=message)
 
 
 def test_all_suites_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

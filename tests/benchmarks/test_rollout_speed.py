@@ -39,7 +39,7 @@ def flat(i: int) -> Tensor:
 
 
 class Clock:
-    """The clock of the measurement, which moves only as a frame says how long it took."""
+    """The clock of the measurement, advanced by the duration of each frame."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
@@ -71,12 +71,12 @@ def test_a_slowdown_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("value", "finite", "in_range"), [(float("nan"), False, False), (float("inf"), False, False), (1.5, True, False)]
 )
-def test_one_bad_frame_is_seen(monkeypatch: pytest.MonkeyPatch, value: float, finite: bool, in_range: bool) -> None:
+def test_invalid_frame_is_detected(monkeypatch: pytest.MonkeyPatch, value: float, finite: bool, in_range: bool) -> None:
     with_rollout(monkeypatch, lambda i: flat(i) + (value if i == 7 else 0.0))
     result = rollout_speed(Anything(), (8, 8), frames=20)  # type: ignore[arg-type]
     assert (result["finite"], result["in_range"]) == (finite, in_range)
 
 
-def test_a_single_frame_is_no_measure() -> None:
+def test_single_frame_is_not_measured() -> None:
     with pytest.raises(ValueError, match="at least 2 frames"):
         rollout_speed(Anything(), (8, 8), frames=1)  # type: ignore[arg-type]

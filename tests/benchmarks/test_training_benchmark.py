@@ -1,4 +1,4 @@
-"""The benchmark compares what it says it compares, and its outcome has every ratio; how fast it is here is no test."""
+"""The training benchmark measures the documented ratios; the speed itself is not tested here."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def test_invalid_input_fails_before_anything_is_measured(tiny_config: Path, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
 
-def test_the_script_is_the_command() -> None:
+def test_script_equals_the_command() -> None:
     done = subprocess.run(
         [sys.executable, str(REPO / "scripts/benchmark.py"), "--help"], capture_output=True, text=True, cwd=REPO
     )
     assert done.returncode == 0 and "--output" in done.stdout
 
 
-def test_what_is_compared_runs_in_turn_after_a_warm_up() -> None:
+def test_measurements_are_interleaved_after_a_warmup() -> None:
     order: list[str] = []
     effort = QUICK._replace(rounds=3)
     seconds = time_interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, effort, CPU)
@@ -89,7 +89,7 @@ def test_what_is_compared_runs_in_turn_after_a_warm_up() -> None:
     assert least({"a": [3.0, 1.0, 2.0]}) == {"a": 1.0}
 
 
-def test_peak_memory_is_what_lies_there_at_once() -> None:
+def test_peak_memory_is_the_maximum_of_live_memory() -> None:
     mebibyte = 2**20
     before = torch.zeros(64 * mebibyte // 4)
 
@@ -104,7 +104,7 @@ def test_peak_memory_is_what_lies_there_at_once() -> None:
     del before
 
 
-def test_targets_are_met_from_the_right_side_and_the_worst_config_counts() -> None:
+def test_targets_use_the_worst_config() -> None:
     findings = Findings({"loader_wait_a": 0.01, "loader_wait_b": 0.06, "ranks_2_vs_1": 1.9, "amp_speed_x": 1.0})
     sum_up(findings, ["a", "b"])
     assert findings.ratios["loader_wait"] == 0.06
@@ -117,8 +117,8 @@ def test_targets_are_met_from_the_right_side_and_the_worst_config_counts() -> No
 
 
 @pytest.mark.parametrize("kind", ["adamw", "adam", "sgd", "muon"])
-def test_the_plain_loop_does_the_same_work(tiny_config: Path, road_store: Path, kind: str) -> None:
-    """In float32 both have the same loss, and the same weights after an update but for rounding."""
+def test_plain_loop_is_equivalent(tiny_config: Path, road_store: Path, kind: str) -> None:
+    """In float32 both have the same loss, and the same weights after an update, within rounding."""
     settings = ["model.image_size=[64, 64]", "training.use_amp=false", "model.dynamics.dropout=0.0"]
     config = load_config(tiny_config, [*settings, f"optimizer.type={kind}", "optimizer.lr=1e-3"])
     store = Store.open(road_store)
@@ -138,7 +138,7 @@ def test_the_plain_loop_does_the_same_work(tiny_config: Path, road_store: Path, 
     assert not any(m.gradient_checkpointing for m in plain.model.modules() if hasattr(m, "gradient_checkpointing"))
 
 
-def test_the_published_newton_schulz_makes_singular_values_about_one() -> None:
+def test_newton_schulz_gives_singular_values_of_about_one() -> None:
     for shape in ((16, 40), (40, 16)):
         values = torch.linalg.svdvals(
             newton_schulz(torch.randn(shape, generator=torch.Generator().manual_seed(0))).float()
@@ -146,7 +146,7 @@ def test_the_published_newton_schulz_makes_singular_values_about_one() -> None:
         assert float(values.min()) > 0.6 and float(values.max()) < 1.3
 
 
-def test_a_workload_is_the_config_with_fewer_clips(road_store: Path, tmp_path: Path) -> None:
+def test_workload_is_the_config_with_fewer_clips(road_store: Path, tmp_path: Path) -> None:
     config = load_config(REPO / "configs/training/base.yaml")
     assert config.model.native_image_size == (256, 256)
     assert load_config(REPO / "configs/training/demo.yaml").model.native_image_size == (64, 64)
@@ -160,15 +160,15 @@ def test_a_workload_is_the_config_with_fewer_clips(road_store: Path, tmp_path: P
     assert float(batch.weights.sum()) == pytest.approx(1.0)  # type: ignore[union-attr]
 
 
-def test_mixed_precision_takes_less_memory(tiny_config: Path, road_store: Path, tmp_path: Path) -> None:
-    """What is measured on a GPU, on a processor; also on one that only imitates bfloat16."""
+def test_mixed_precision_uses_less_memory(tiny_config: Path, road_store: Path, tmp_path: Path) -> None:
+    """The GPU measurement, run on a CPU, including CPUs that emulate bfloat16."""
     config = load_config(tiny_config, ["training.amp_dtype=bfloat16"])
     workload = build_workload("tiny", config, road_store, tmp_path, QUICK, CPU)
     found = steps.mixed_precision(workload)
     assert found.ratios["amp_memory"] < 1 and found.ratios["amp_speed"] > 0
 
 
-def test_a_gpus_use_is_what_its_library_says_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_utilization_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[torch.device] = []
     sampled = threading.Event()
 
@@ -190,7 +190,7 @@ def test_a_gpus_use_is_what_its_library_says_meanwhile(monkeypatch: pytest.Monke
     assert used == []
 
 
-def test_a_gpu_without_a_driver_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_library() -> None:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
@@ -201,7 +201,7 @@ def test_a_gpu_without_a_driver_tells_nothing(monkeypatch: pytest.MonkeyPatch) -
     assert "NVML does not report the power" in energy.energy_of(list, 0.0, torch.device("cuda")).reason
 
 
-def test_the_drivers_cuda_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_version_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, answer in (("nvmlInit", None), ("nvmlShutdown", None), ("nvmlSystemGetCudaDriverVersion", 12080)):
         monkeypatch.setattr(pynvml, name, lambda answer=answer: answer)
     assert gpu.driver_cuda_version() == 12080

@@ -15,7 +15,7 @@ from helpers.refusals import Refuse, check_sentence
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["trian"], "trian"),
         (["--fast"], "--fast"),
@@ -53,12 +53,12 @@ from helpers.refusals import Refuse, check_sentence
         (["dream-speed", "--checkpoint", "x" * 300], "name too long"),
     ],
 )
-def test_arguments(arguments: list[str], said: str, refuse: Refuse) -> None:
-    refuse(*arguments, said=f"(?i){said}")
+def test_invalid_arguments(arguments: list[str], message: str, refuse: Refuse) -> None:
+    refuse(*arguments, message=f"(?i){message}")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("optimizer:\n  lrr: 1e-4\n", r"bad\.yaml:2: unknown key 'optimizer.lrr'; did you mean 'optimizer.lr'\?"),
         ("trainin:\n  batch_size: 4\n", r"bad\.yaml:1: unknown key 'trainin'; did you mean 'training'\?"),
@@ -75,19 +75,19 @@ def test_arguments(arguments: list[str], said: str, refuse: Refuse) -> None:
         ("extends: missing.yaml\n", r"'extends' names missing\.yaml"),
     ],
 )
-def test_settings(text: str, said: str, refuse: Refuse, road_store: Path, here: Path) -> None:
+def test_invalid_settings(text: str, message: str, refuse: Refuse, road_store: Path, here: Path) -> None:
     (here / "bad.yaml").write_text(text)
     (here / "other.yaml").write_text("extends: bad.yaml\n")
-    refuse("train", "--config", "bad.yaml", "--data-root", road_store, said=said)
+    refuse("train", "--config", "bad.yaml", "--data-root", road_store, message=message)
 
 
-def test_a_config_that_is_not_text(refuse: Refuse, here: Path) -> None:
+def test_binary_config(refuse: Refuse, here: Path) -> None:
     (here / "bad.yaml").write_bytes(os.urandom(200) + b"\xff")
-    refuse("train", "--config", "bad.yaml", said="bad.yaml")
+    refuse("train", "--config", "bad.yaml", message="bad.yaml")
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("optimizer.lrr=1", "unknown key 'optimizer.lrr'; did you mean 'optimizer.lr'"),
         ("fast", "override 'fast' must look like section.key=value"),
@@ -106,23 +106,23 @@ def test_a_config_that_is_not_text(refuse: Refuse, here: Path) -> None:
         ("loss.perceptual_weights=nowhere.safetensors loss.perceptual=vgg16", "there is no nowhere.safetensors"),
     ],
 )
-def test_overrides(override: str, said: str, refuse: Refuse, road_store: Path, tiny_config: Path) -> None:
-    refuse("train", "--config", tiny_config, "--data-root", road_store, *override.split(" "), said=said)
+def test_invalid_overrides(override: str, message: str, refuse: Refuse, road_store: Path, tiny_config: Path) -> None:
+    refuse("train", "--config", tiny_config, "--data-root", road_store, *override.split(" "), message=message)
 
 
 @pytest.mark.parametrize(
-    ("program", "said"),
+    ("program", "message"),
     [
         (["scripts/train.py", "--config", "nowhere.yaml"], "there is no config file nowhere.yaml"),
         (["scripts/prepare_dataset.py", "--dataset", "udacty"], "did you mean 'udacity'"),
         (["-m", "daydrive", "trian"], "trian"),
     ],
 )
-def test_as_a_program(program: list[str], said: str, here: Path) -> None:
+def test_invalid_input_as_a_program(program: list[str], message: str, here: Path) -> None:
     first, *rest = program
     command = [sys.executable, str(REPO / first) if first.endswith(".py") else first, *rest]
     ended = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=300)
-    check_sentence(ended.returncode, ended.stderr, said)
+    check_sentence(ended.returncode, ended.stderr, message)
     assert not ended.stdout and not any(here.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""Looking at batches, and finding what is bad in a store."""
+"""Showing batches and finding invalid rows of a store."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         monkeypatch.setattr(sys, "argv", ["daydrive", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
+        output = capsys.readouterr()
+        return int(ended.value.code or 0), output.out, output.err
 
     return run
 
@@ -64,7 +64,7 @@ def written(path: Path) -> np.ndarray:
 
 
 class TestSheet:
-    def test_the_guides_snippets(self, road_store: Path) -> None:
+    def test_snippets_of_the_guide(self, road_store: Path) -> None:
         dataloader = ClipLoader(ClipIndex(Store.open(road_store), "train", 4), batch_size=2)
 
         batch = next(iter(dataloader))
@@ -76,7 +76,7 @@ class TestSheet:
         with pytest.raises(KeyError, match="speed"):
             batch["speed"]
 
-    def test_floats_and_bytes_look_alike(self, batch: Batch, tmp_path: Path) -> None:
+    def test_floats_and_bytes_are_drawn_alike(self, batch: Batch, tmp_path: Path) -> None:
         sheet = show_batch(batch.images, path=tmp_path / "new" / "sheet.png")
         assert np.array_equal(sheet, written(tmp_path / "new" / "sheet.png"))
         assert np.array_equal(sheet, show_batch(to_signed(batch.images)))
@@ -85,7 +85,7 @@ class TestSheet:
         white = show_batch(top) == show_batch(torch.full((1, 3, 8, 8), 255, dtype=torch.uint8))
         assert black.all() and white.all()
 
-    def test_a_row_for_each_clip_and_a_column_for_each_frame(self) -> None:
+    def test_one_row_per_clip_and_one_column_per_frame(self) -> None:
         levels = torch.tensor([[40, 80, 120], [160, 200, 240]], dtype=torch.uint8)
         sheet = show_batch(levels[:, :, None, None, None].expand(2, 3, 3, 16, 16))
         corners = {}
@@ -96,11 +96,11 @@ class TestSheet:
         assert corners[40][0] == corners[80][0] == corners[120][0] < corners[160][0] == corners[240][0]
         assert corners[40][1] == corners[160][1] < corners[80][1] == corners[200][1] < corners[120][1]
 
-    def test_wide_pixels_are_drawn_wide(self, batch: Batch) -> None:
+    def test_pixel_aspect_is_respected(self, batch: Batch) -> None:
         square, wide = show_batch(batch.images), show_batch(batch.images, pixel_aspect=2.0)
         assert wide.shape[0] == square.shape[0] and wide.shape[1] > square.shape[1] + 4 * 200
 
-    def test_an_action_is_drawn_where_it_begins(self, batch: Batch) -> None:
+    def test_actions_are_drawn_at_their_first_frame(self, batch: Batch) -> None:
         plain, drawn = show_batch(batch.images), show_batch(batch.images, batch.actions)
         columns = np.flatnonzero((plain != drawn).any((0, 2)))
         width = 256 + 3
@@ -112,7 +112,7 @@ class TestSheet:
         assert rows.min() > plain.shape[0] / 2 and set((columns - left) // width) == {2}
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "message"),
         [
             (lambda x: x.float(), r"in \[-1, 1\], these range from 0 to 255; use uint8 for 0 to 255"),
             (lambda x: to_signed(x) * 1.01, r"range from -1\.01 to 1\.01"),
@@ -124,13 +124,13 @@ class TestSheet:
             (lambda x: x[:0], r"not \(0, 4, 3, 16, 32\)"),
         ],
     )
-    def test_other_images_are_refused(
-        self, batch: Batch, change: Callable[[torch.Tensor], torch.Tensor], said: str
+    def test_invalid_images_are_rejected(
+        self, batch: Batch, change: Callable[[torch.Tensor], torch.Tensor], message: str
     ) -> None:
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             show_batch(change(batch.images))
 
-    def test_other_actions_are_refused(self, batch: Batch) -> None:
+    def test_invalid_actions_are_rejected(self, batch: Batch) -> None:
         with pytest.raises(UserError, match=r"2 clips of 4 frames have the shape \(2, 3, 4\), not \(2, 4, 4\)"):
             show_batch(batch.images, torch.zeros(2, 4, 4))
         batch.actions[1, 2, 3] = float("nan")
@@ -171,7 +171,7 @@ class TestCommand:
             assert f"sample {sample}: drive '{clip.drive}' from frame {store.locate(clip.start)[1]}" in out
         assert ("mirrored" in out) == bool(overrides)
 
-    def test_as_a_script_and_with_its_defaults(self, run: Run, road_store: Path, tiny_config: Path) -> None:
+    def test_script_with_defaults(self, run: Run, road_store: Path, tiny_config: Path) -> None:
         code, out, _ = run("show-batch", "--config", tiny_config, "--data-root", road_store)
         assert code == 0 and out.count("sample ") == 8 and Path("batch.png").is_file()
         for name in ("show_batch", "find_nan"):
@@ -179,7 +179,7 @@ class TestCommand:
             assert f'main("{name.replace("_", "-")}")' in text
 
     @pytest.mark.parametrize(
-        ("arguments", "said"),
+        ("arguments", "message"),
         [
             (["--clips", "0"], "'--clips'"),
             (["--length", "7"], "--length 7: the clips have data.sequence_length = 6 frames"),
@@ -197,16 +197,16 @@ class TestCommand:
             (["data.augmentation.crop_scale=[0.9,0.5]"], "0 < smallest <= largest <= 1"),
         ],
     )
-    def test_bad_input_is_one_sentence(
-        self, run: Run, road_store: Path, tiny_config: Path, tmp_path: Path, arguments: list[str], said: str
+    def test_invalid_input_gives_one_sentence(
+        self, run: Run, road_store: Path, tiny_config: Path, tmp_path: Path, arguments: list[str], message: str
     ) -> None:
         (tmp_path / "taken").touch()
         before = set(tmp_path.rglob("*"))
         code, out, err = run("show-batch", "--config", tiny_config, "--data-root", road_store, *arguments)
-        assert code == 2 and out == "" and err.count("\n") == 1 and re.search(said, err), err
+        assert code == 2 and out == "" and err.count("\n") == 1 and re.search(message, err), err
         assert set(tmp_path.rglob("*")) == before
 
-    def test_no_store_named(self, run: Run, tiny_config: Path) -> None:
+    def test_missing_store(self, run: Run, tiny_config: Path) -> None:
         code, _, err = run("show-batch", "--config", tiny_config)
         assert code == 2 and "no drives are given" in err and "--data-root" in err
 
@@ -228,7 +228,7 @@ def spoil(store: Path, target: Path, changes: dict[str, dict[int, object]], **me
 
 
 class TestFindNan:
-    def test_a_sound_store(self, run: Run, road_store: Path) -> None:
+    def test_sound_store(self, run: Run, road_store: Path) -> None:
         code, out, _ = run("find-nan", road_store)
         assert code == 0 and out == f"{road_store}: 192 frames of 8 drives, nothing damaged, NaN or out of range\n"
 
@@ -277,8 +277,8 @@ class TestFindNan:
         assert f"drive '{names[4]}', frames 4 to 6: speed is NaN" in lines
         assert lines[-1].endswith(f"{len(found)} faults")
 
-    def test_what_is_not_there_is_no_fault(self, road_store: Path, tmp_path: Path) -> None:
-        """A column of scores says NaN where it has none, and a drive may go without a value of its own."""
+    def test_missing_values_are_not_reported(self, road_store: Path, tmp_path: Path) -> None:
+        """Score columns may contain NaN, and a drive may lack a column of values."""
         nan = float("nan")
         first_frames = {drive.start: nan for drive in Store.open(road_store).drives}
         scored = spoil(road_store, tmp_path / "scored", {"curvature": first_frames}, scores={"curvature": "…"})
@@ -288,7 +288,7 @@ class TestFindNan:
         partly = spoil(road_store, tmp_path / "partly", {"speed": dict.fromkeys(range(24, 47), nan)})
         assert [(each.first, each.last) for each in find_bad_rows(Store.open(partly))] == [(0, 22)]
 
-    def test_a_long_drive_is_read_in_pieces(
+    def test_long_drives_are_read_in_batches(
         self, road_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("daydrive.data.quality.check.CHUNK", 5)
@@ -300,7 +300,7 @@ class TestFindNan:
         assert found == [BadRows(store.drives[0].name, 3, 12, "speed is NaN")]
         assert max(sizes) == 5 and sum(sizes) == store.rows
 
-    def test_progress_says_rate_and_time_left(
+    def test_progress_shows_rate_and_remaining_time(
         self, road_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setattr("daydrive.progress.PLAIN_INTERVAL", 0.0)
@@ -314,18 +314,18 @@ class TestFindNan:
     def test_malformed(self, run: Run, road_store: Path, tmp_path: Path) -> None:
         cut = spoil(road_store, tmp_path / "cut", {})
         shutil.rmtree(cut / TABLE / "data")
-        for store, said in (
+        for store, message in (
             (tmp_path / "none", "no store at"),
             (cut, "is damaged"),
             (tmp_path, "not a prepared store"),
         ):
             code, _, err = run("find-nan", store)
-            assert code == 2 and err.count("\n") == 1 and re.search(said, err), err
+            assert code == 2 and err.count("\n") == 1 and re.search(message, err), err
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not UDACITY.is_dir(), reason=f"no recording at {UDACITY}")
-def test_a_real_recording_is_sound_and_shown(run: Run, tmp_path: Path) -> None:
+def test_real_recording(run: Run, tmp_path: Path) -> None:
     store = prepare("udacity", UDACITY, tmp_path / "store", (64, 64), workers=1)
     assert find_bad_rows(Store.open(store)) == []
     config = tmp_path / "config.yaml"

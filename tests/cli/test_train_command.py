@@ -1,4 +1,4 @@
-"""Starting a training from the command line: what it says, what it leaves behind."""
+"""Starting a training from the command line: messages and files."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ def run(here: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=300)
 
 
-def test_a_dry_run_checks_everything_and_leaves_nothing(tiny_config: Path, road_store: Path, here: Path) -> None:
+def test_dry_run_checks_everything_and_writes_nothing(tiny_config: Path, road_store: Path, here: Path) -> None:
     done = run(here, "--config", tiny_config, "--data-root", road_store, "--dry-run")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -29,36 +29,34 @@ def test_a_dry_run_checks_everything_and_leaves_nothing(tiny_config: Path, road_
     assert not list(here.iterdir())
 
 
-def test_a_dry_run_with_bad_data_says_so(tiny_config: Path, road_store: Path, here: Path) -> None:
+def test_dry_run_reports_bad_data(tiny_config: Path, road_store: Path, here: Path) -> None:
     settings = [tiny_config, "--data-root", road_store, "--dry-run", "training.batch_size=500"]
     done = run(here, "--config", *settings)
     assert done.returncode == 2 and "lower training.batch_size" in done.stderr
     assert not list(here.iterdir())
 
 
-def test_data_parallel_runs_and_says_what_is_better(tiny_config: Path, road_store: Path, here: Path) -> None:
+def test_data_parallel_recommends_ddp(tiny_config: Path, road_store: Path, here: Path) -> None:
     done = run(here, "--config", tiny_config, "--data-root", road_store, "--use-dp", "--run-dir", "run")
     assert done.returncode == 0, done.stderr
     assert "DataParallel" in done.stdout and "torchrun --nproc_per_node=N" in done.stdout
     assert (here / "run/checkpoints/last").is_file()
 
 
-def test_data_parallel_within_several_processes_is_refused() -> None:
+def test_data_parallel_with_several_processes_is_rejected() -> None:
     with pytest.raises(UserError, match="--use-dp is for one process"):
         data_parallel_message(True, DistributedContext(0, 2, torch.device("cpu")))
     assert data_parallel_message(False, DistributedContext.single(torch.device("cpu"))) is None
 
 
-def test_one_process_of_a_distributed_training_says_how_to_start_more(
-    tiny_config: Path, road_store: Path, here: Path
-) -> None:
+def test_single_distributed_process_explains_torchrun(tiny_config: Path, road_store: Path, here: Path) -> None:
     settings = ["--run-dir", "run", "training.distributed=true", "training.max_steps=1"]
     done = run(here, "--config", tiny_config, "--data-root", road_store, *settings)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("torchrun --nproc_per_node=N") == 1
 
 
-def test_the_data_root_may_stand_in_the_config(tiny_config: Path, road_store: Path, here: Path) -> None:
+def test_data_root_from_the_config(tiny_config: Path, road_store: Path, here: Path) -> None:
     done = run(here, "--config", tiny_config, "--run-dir", "run", f"data.root={road_store}", "training.max_steps=1")
     assert done.returncode == 0, done.stderr
     assert load_config(here / "run/config.yaml").data.root == road_store

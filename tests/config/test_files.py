@@ -1,4 +1,4 @@
-"""Configs by path and by name, listed and copied, in a folder that is no clone."""
+"""Configs by path and by name, listed and copied, in a folder that is not a clone."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def run(patch: pytest.MonkeyPatch, *words: str) -> None:
         ("configs/data/nuscenes.yaml", "data/nuscenes.yaml"),
     ],
 )
-def test_a_name_means_a_config_of_daydrive(name: str, file: str, here: Path) -> None:
+def test_names_refer_to_packaged_configs(name: str, file: str, here: Path) -> None:
     assert find_config(name) == FOLDER / file
 
 
-def test_a_path_means_a_path(here: Path) -> None:
+def test_paths_refer_to_files(here: Path) -> None:
     (here / "configs/training").mkdir(parents=True)
     for path in ("configs/training/demo.yaml", "demo"):
         (here / path).write_text("optimizer: {lr: 5e-4}\n")
@@ -58,13 +58,13 @@ def test_a_path_means_a_path(here: Path) -> None:
         ("../demo", "there is no config file ../demo"),
     ],
 )
-def test_an_unknown_name_is_one_sentence_with_the_nearest(name: str, nearest: str, here: Path) -> None:
+def test_unknown_name_suggests_the_nearest(name: str, nearest: str, here: Path) -> None:
     with pytest.raises(UserError, match=r"there is no config file") as caught:
         find_config(name)
     assert nearest in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_file_extends_by_path_and_by_name(here: Path) -> None:
+def test_extends_by_path_and_by_name(here: Path) -> None:
     (here / "own.yaml").write_text("extends: [demo, configs/data/road.yaml]\noptimizer: {lr: 5e-4}\n")
     (here / "second.yaml").write_text("extends: own.yaml\n")
     loaded, demo = load_config("second.yaml"), load_config("demo")
@@ -89,7 +89,7 @@ def test_every_config_loads_and_is_listed(
 
 
 @pytest.mark.parametrize("name", [name for name in config_names() if not name.startswith("sweeps/")])
-def test_a_copy_means_the_same(
+def test_copied_config_is_equivalent(
     name: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(monkeypatch, "configs", "copy", name, "own/first.yaml")
@@ -97,18 +97,18 @@ def test_a_copy_means_the_same(
     assert as_tree(load_config("own/first.yaml")) == as_tree(load_config(name))
 
 
-def test_where_a_copy_goes(here: Path, monkeypatch: pytest.MonkeyPatch, refuse: Refuse) -> None:
+def test_destination_of_a_copy(here: Path, monkeypatch: pytest.MonkeyPatch, refuse: Refuse) -> None:
     run(monkeypatch, "configs", "copy", "demo")
     run(monkeypatch, "configs", "copy", "base", "folder")
     run(monkeypatch, "configs", "copy", "sweeps/learning_rates")
     assert sorted(str(file.relative_to(here)) for file in here.rglob("*.yaml")) == [
         "demo.yaml", "folder/base.yaml", "learning_rates.yaml",
     ]  # fmt: skip
-    refuse("configs", "copy", "demo", said="demo.yaml already exists")
-    refuse("configs", "copy", "dmeo", said="did you mean 'demo'")
+    refuse("configs", "copy", "demo", message="demo.yaml already exists")
+    refuse("configs", "copy", "dmeo", message="did you mean 'demo'")
 
 
-def test_the_folder_of_a_clone_is_that_of_the_package() -> None:
+def test_configs_folder_of_a_clone_is_that_of_the_package() -> None:
     assert (REPO / "configs").is_symlink() and (REPO / "configs").resolve() == FOLDER.resolve()
     tree = yaml.safe_load((REPO / "configs/training/base.yaml").read_text())
     assert tree["training"]["num_epochs"] == 100

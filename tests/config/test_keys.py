@@ -1,4 +1,4 @@
-"""Every key of every YAML file changes what it says: a probe for each, and none is without."""
+"""Every key of every YAML file has its documented effect: there is a probe for each."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_every_setting_has_a_probe() -> None:
 
 
 @pytest.mark.parametrize(("architecture", "key"), EVERY)
-def test_the_key_changes_what_it_says(
+def test_key_has_its_documented_effect(
     architecture: str, key: str, road_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "tiny.yaml"
@@ -61,7 +61,7 @@ def test_the_key_changes_what_it_says(
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: str(file.relative_to(REPO / "configs")))
-def test_every_key_of_a_file_is_probed_and_arrives(file: Path) -> None:
+def test_every_key_of_a_config_file_is_probed_and_applied(file: Path) -> None:
     written = dict(leaves({k: v for k, v in yaml.safe_load(file.read_text()).items() if k != "extends"}))
     config = load_config(file)
     own = {key for of, key in ARCHITECTURES if of == config.model.type}
@@ -71,7 +71,7 @@ def test_every_key_of_a_file_is_probed_and_arrives(file: Path) -> None:
         assert arrived[key] == (float(value) if isinstance(arrived[key], float) else value), key
 
 
-def test_what_a_sweep_varies_is_probed() -> None:
-    """What else a sweep says is W&B's own, and tested with it."""
+def test_keys_of_sweeps_are_probed() -> None:
+    """The other keys of a sweep belong to W&B and are tested with it."""
     for file in (REPO / "configs/sweeps").glob("*.yaml"):
         assert yaml.safe_load(file.read_text())["parameters"].keys() <= PROBES.keys()

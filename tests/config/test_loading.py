@@ -1,4 +1,4 @@
-"""Settings: the guide's values, `extends`, overrides, and one sentence for each mistake."""
+"""Settings: the values of the guide, `extends`, overrides, and one sentence for each error."""
 
 from pathlib import Path
 
@@ -40,14 +40,14 @@ GUIDE_MODEL = {
 }
 
 
-def test_base_config_holds_the_guides_values() -> None:
+def test_base_config_has_the_values_of_the_guide() -> None:
     tree = as_tree(load_config(REPO / "configs/training/base.yaml"))
     for section, keys in GUIDE_TRAINING.items():
         for key, value in keys.items():
             assert tree[section][key] == value, f"{section}.{key}"
 
 
-def test_model_config_holds_exactly_the_guides_keys() -> None:
+def test_model_config_has_exactly_the_keys_of_the_guide() -> None:
     assert yaml.safe_load((REPO / "configs/model/base.yaml").read_text()) == GUIDE_MODEL
 
 
@@ -56,12 +56,12 @@ def test_every_config_loads(file: Path) -> None:
     load_config(file)
 
 
-def test_a_resolved_config_reads_back_the_same() -> None:
+def test_resolved_config_round_trip() -> None:
     config = load_config(REPO / "configs/training/demo.yaml", ["optimizer.lr=1e-3"])
     assert parse_config(yaml.safe_load(yaml.safe_dump(as_tree(config)))) == config
 
 
-def test_extends_and_overrides_win_in_order(tmp_path: Path) -> None:
+def test_precedence_of_extends_and_overrides(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("optimizer: {lr: 1e-2, weight_decay: 0.5}\ntraining: {batch_size: 3}\n")
     (tmp_path / "b.yaml").write_text("extends: a.yaml\noptimizer: {lr: 1e-3}\n")
     config = load_config(tmp_path / "b.yaml", ["training.batch_size=5", "optimizer.betas=[0.8, 0.9]"])
@@ -69,7 +69,7 @@ def test_extends_and_overrides_win_in_order(tmp_path: Path) -> None:
     assert (config.training.batch_size, config.optimizer.betas) == (5, (0.8, 0.9))
 
 
-def test_exponents_without_a_point_are_numbers(tmp_path: Path) -> None:
+def test_exponents_without_decimal_point_are_numbers(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("scheduler: {min_lr: 1e-7}\n")
     assert load_config(tmp_path / "a.yaml").scheduler.min_lr == 1e-7
 
@@ -99,7 +99,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "sentence"), MISTAKES, ids=range(len(MISTAKES)))
-def test_a_mistake_gets_one_sentence_with_its_place(tmp_path: Path, text: str, sentence: str) -> None:
+def test_errors_name_file_and_line(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(UserError, match=sentence) as caught:
         load_config(tmp_path / "a.yaml")
@@ -115,18 +115,18 @@ def test_a_mistake_gets_one_sentence_with_its_place(tmp_path: Path, text: str, s
         ("data.num_workers=-1", "greater than or equal to 0"),
     ],
 )
-def test_a_wrong_override_says_which(override: str, sentence: str) -> None:
+def test_errors_name_the_invalid_override(override: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence) as caught:
         load_config(REPO / "configs/training/base.yaml", [override])
     assert override in str(caught.value)
 
 
-def test_a_missing_file_names_the_nearest() -> None:
+def test_missing_file_suggests_the_nearest_name() -> None:
     with pytest.raises(UserError, match=r"did you mean 'base\.yaml'"):
         load_config(REPO / "configs/training/bse.yaml")
 
 
-def test_two_files_that_extend_each_other(tmp_path: Path) -> None:
+def test_circular_extends(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
     (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
     with pytest.raises(UserError, match="circular"):

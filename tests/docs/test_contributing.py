@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md is true: its exercises are carried out in a copy of the repository, and are as short as it says."""
+"""The exercises of CONTRIBUTING.md work in a copy of the repository and are as short as documented."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COPIED = ("src", "tests", "docs", "configs", "scripts", "examples", "pyproject.t
 
 
 def lines_of(exercise: str) -> range:
-    """Of CONTRIBUTING.md, from its heading to the next."""
+    """Lines of CONTRIBUTING.md from the heading of the exercise to the next heading."""
     text = GUIDE.read_text(encoding="utf-8")
     begin = text.index(f"\n## {exercise}\n")
     end = text.index("\n## ", begin + 1)
@@ -41,7 +41,7 @@ def parts(exercise: str, *languages: str) -> list[str]:
 
 
 def carry_out(exercise: str, tree: Path) -> list[Path]:
-    """Write its files and make its changes; each place that a change names has to be there exactly once."""
+    """Write the files and apply the changes; each changed place must occur exactly once."""
     touched = []
     for text in parts(exercise, "python", "toml", "yaml"):
         name, _, body = text.partition("\n")
@@ -64,7 +64,7 @@ def carry_out(exercise: str, tree: Path) -> list[Path]:
 
 
 def sides(hunk: str) -> tuple[str, str]:
-    """What is there, and what takes its place."""
+    """The old and the new text of a hunk."""
     lines = hunk.splitlines(keepends=True)
     old, new = ("".join(line[1:] for line in lines if not line.startswith(left_out)) for left_out in "+-")
     return old, new
@@ -83,13 +83,13 @@ def copy_of_the_repository(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("exercise", LONGEST)
-def test_an_exercise_is_short(exercise: str) -> None:
+def test_exercise_is_short(exercise: str) -> None:
     written = [line for text in parts(exercise, "python", "diff", "toml", "yaml") for line in text.splitlines()[1:]]
     assert 0 < len(written) < LONGEST[exercise]
 
 
 @pytest.mark.parametrize("exercise", LONGEST)
-def test_what_an_exercise_writes_is_clean(exercise: str, tmp_path: Path) -> None:
+def test_code_of_an_exercise_passes_ruff(exercise: str, tmp_path: Path) -> None:
     code = [str(file) for file in carry_out(exercise, copy_of_the_repository(tmp_path)) if file.suffix == ".py"]
     ruff = [sys.executable, "-m", "ruff", "check", "--no-cache", *code]
     done = subprocess.run(ruff, cwd=tmp_path, capture_output=True, text=True)
@@ -99,7 +99,7 @@ def test_what_an_exercise_writes_is_clean(exercise: str, tmp_path: Path) -> None
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("exercise", IN_THE_TREE)
-def test_an_exercise_is_carried_out(exercise: str, tmp_path: Path) -> None:
+def test_exercise_works(exercise: str, tmp_path: Path) -> None:
     tree = copy_of_the_repository(tmp_path)
     carry_out(exercise, tree)
     prepare("road", None, tree / "data/processed/road", (64, 64), drives=12, frames=12, seed=0, workers=1)
@@ -122,7 +122,7 @@ def test_an_exercise_is_carried_out(exercise: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_model_of_another_package_is_trained_killed_resumed_and_reported_on(tmp_path: Path) -> None:
+def test_model_of_another_package_is_trained_resumed_and_evaluated(tmp_path: Path) -> None:
     for needed in ("pip", "setuptools"):
         if find_spec(needed) is None:
             pytest.skip(f"there is no {needed} here")
@@ -150,8 +150,8 @@ def test_a_model_of_another_package_is_trained_killed_resumed_and_reported_on(tm
     assert 0 < checkpoint.read_state(checkpoint.find(run, "last"))["step"] < 60
     for words in (resume, report):
         process = started(words)
-        _, said = process.communicate()
-        assert process.returncode == 0, said.decode()[-3000:]
+        _, output = process.communicate()
+        assert process.returncode == 0, output.decode()[-3000:]
     assert logged(run)[-1]["step"] == 60 and "train/pred_loss" in logged(run)[-1]
     evaluation = json.loads((run / "evaluation/evaluation.json").read_text())
     assert evaluation["training_step"] in (30, 60), "the best of its validations"

@@ -1,4 +1,4 @@
-"""docs/DATASETS.md, STORES.md and OWN_SOURCE.md are true: their commands run, on small recordings in each format."""
+"""The commands of docs/DATASETS.md, STORES.md and OWN_SOURCE.md run on small recordings in each format."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ADDED = {"prepare_dataset.py": ("--workers", "1"), "daydrive data show": ("--lim
 
 
 def takes_long(block: Block) -> bool:
-    """CarRacing's camera flies in for a second of every drive."""
+    """CarRacing's camera zooms in during the first second of every drive."""
     return "CarRacing" in block.text
 
 
@@ -64,7 +64,7 @@ def test_commands_run(guide: Path, block: Block, road: Path, here: Path, monkeyp
 
 
 def read_dataset(words: list[str], here: Path, patch: pytest.MonkeyPatch) -> tuple[str, Store]:
-    """Runs a preparation with the recordings that it reads; the dataset's name and the store."""
+    """Runs a preparation on generated recordings; returns the name of the dataset and the store."""
     name = words[words.index("--dataset") + 1]
     if "--data-root" in words:
         root = words[words.index("--data-root") + 1]
@@ -83,7 +83,7 @@ def small(command: str) -> list[str]:
     return [*words, *ADDED.get(Path(words[1]).name, ADDED.get(" ".join(words[:3]), ()))]
 
 
-def test_what_is_not_run_has_a_reason() -> None:
+def test_commands_that_are_not_run_have_a_reason() -> None:
     left_out = [block for guide in GUIDES for block in blocks("bash", guide) if block.reason]
     assert len(RUN) > 3 * len(left_out) and all(len(block.reason) > 8 for block in left_out)
 
@@ -99,7 +99,7 @@ def test_every_dataset_has_its_place_in_the_guide() -> None:
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
-def test_links_lead_somewhere(guide: Path) -> None:
+def test_links_are_valid(guide: Path) -> None:
     def anchors(file: Path) -> set[str]:
         heads = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
         return {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-") for head in heads}
@@ -111,8 +111,8 @@ def test_links_lead_somewhere(guide: Path) -> None:
             assert place.exists() and (not anchor or anchor in anchors(place)), target
 
 
-def test_what_the_clock_promises() -> None:
-    """No frame is further from its tick than a period, and none is repeated while another is free."""
+def test_documented_resampling() -> None:
+    """No frame is more than a period from its tick, and none is repeated while an unused one is available."""
     from daydrive.data.kinematics.clock import native_hz, resample
 
     for seed in range(40):

@@ -54,8 +54,8 @@ def takes_long(page: Path) -> bool:
     return any(LONG.search(block.text) for block in to_run(page))
 
 
-class Kept(NamedTuple):
-    """What readers have: a store of road drives, drives of their own, and a run with its evaluation."""
+class Inputs(NamedTuple):
+    """Files available to readers: a store of road drives, their own drives, and a run with its evaluation."""
 
     store: Path
     drives: Path
@@ -63,8 +63,8 @@ class Kept(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
-    folder = tmp_path_factory.mktemp("kept")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    folder = tmp_path_factory.mktemp("inputs")
     store = prepare("road", None, folder / "road", (64, 64), drives=12, frames=16, seed=0, workers=1)
     (folder / "configs").symlink_to(REPO / "configs")
     with pytest.MonkeyPatch.context() as patch:
@@ -74,11 +74,11 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
         run_here(small(train), patch)
         evaluate = "daydrive evaluate --checkpoint run --data-root road --output run/evaluation"
         run_here(small(evaluate), patch)
-    return Kept(store, folder / "data/recorded/Road-v0", folder / "run")
+    return Inputs(store, folder / "data/recorded/Road-v0", folder / "run")
 
 
 def run_here(words: list[str], patch: pytest.MonkeyPatch) -> None:
-    """A command of daydrive's or of a Python file, in this process."""
+    """Run a command of daydrive or a Python file in this process."""
     patch.setattr(sys, "argv", words[1:] if words[0] == "python" else words)
     code: object = 0
     try:
@@ -93,18 +93,18 @@ def run_here(words: list[str], patch: pytest.MonkeyPatch) -> None:
     assert code in (0, *findings), f"{shlex.join(words)} ended with {code}"
 
 
-def provide(words: list[str], kept: Kept) -> None:
-    """What the command reads and nobody made yet."""
+def provide(words: list[str], inputs: Inputs) -> None:
+    """Create the inputs of the command that no earlier command created."""
     for before, word in itertools.pairwise(words):
         place = Path(word)
         if place.exists() or before in ("--output", "--run-dir", "--folder"):
             continue
         if word.startswith("data/processed/"):
-            shutil.copytree(kept.store, place)
+            shutil.copytree(inputs.store, place)
         elif word.startswith("runs/") and before != "--logdir":
-            shutil.copytree(kept.run, Path(*place.parts[:2]), dirs_exist_ok=True)
+            shutil.copytree(inputs.run, Path(*place.parts[:2]), dirs_exist_ok=True)
         elif before == "--data-root" and word == "my_drives":
-            shutil.copytree(kept.drives, place)
+            shutil.copytree(inputs.drives, place)
         elif before in ("--data-root", "actions") and word in RECORDINGS:
             place.parent.mkdir(parents=True, exist_ok=True)
             RECORDINGS[word](place)
@@ -115,15 +115,15 @@ def provide(words: list[str], kept: Kept) -> None:
     "page",
     [pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] * takes_long(page)) for page in OTHERS],
 )
-def test_the_commands_of_a_page_run(
-    page: Path, kept: Kept, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_commands_of_a_page_run(
+    page: Path, inputs: Inputs, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("configs", "scripts", "examples"):
         (here / name).symlink_to(REPO / name)
     for block in to_run(page):
         for command in filter(str.strip, block.commands):
             words = small(command)
-            provide(words, kept)
+            provide(words, inputs)
             if words[0] == "tensorboard":
                 serves(words, here)
             else:
@@ -133,7 +133,7 @@ def test_the_commands_of_a_page_run(
 
 
 def lines(page: Path) -> Iterator[tuple[str | None, str]]:
-    """Each with the language of the block that it is in, None in running text."""
+    """Lines with the language of their block; None for running text."""
     language = None
     for line in page.read_text(encoding="utf-8").splitlines():
         fence = re.match(r" *(?:```|~~~)(\S*)$", line)
@@ -144,7 +144,7 @@ def lines(page: Path) -> Iterator[tuple[str | None, str]]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_no_command_is_left_out(page: Path) -> None:
+def test_every_command_is_in_a_bash_block(page: Path) -> None:
     assert {language for language, _ in lines(page)} <= LANGUAGES
     for language, line in lines(page):
         plain = language in ("", "text") or (language is None and line.startswith("    "))
@@ -155,14 +155,14 @@ def test_no_command_is_left_out(page: Path) -> None:
 
 
 def commands(app: typer.Typer, prefix: str = "") -> Iterator[str]:
-    """By name, as they are typed; those of a group with its name before them."""
+    """Names of all commands as typed, including the names of their groups."""
     group = typer.main.get_group(app)
     for name, command in group.commands.items():
         inner = getattr(command, "commands", None)
         yield from [f"{name} {sub}" for sub in inner] if inner else [prefix + name]
 
 
-def test_every_command_is_in_the_guide_and_shown() -> None:
+def test_every_command_is_documented() -> None:
     guide = REPO / "docs/UTILITIES_GUIDE.md"
     text = guide.read_text(encoding="utf-8")
     shown = "\n".join(block.text for block in blocks("bash", guide))

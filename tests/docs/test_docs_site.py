@@ -1,4 +1,4 @@
-"""The site of docs/ is built without a warning, loads nothing from elsewhere, and its text is laid out."""
+"""The documentation site is built without warnings, loads no external resources, and is rendered correctly."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from helpers.guide import PAGES
 from helpers.paths import REPO
 
 LOADS = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "video": "src", "use": "href"}
-"""What a browser fetches by itself, by element."""
+"""Attributes with resources that browsers load automatically, by element."""
 
 
 class Seen(HTMLParser):
-    """What a page loads, and the text of its paragraphs."""
+    """The resources that a page loads, and the text of its paragraphs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,9 +29,9 @@ class Seen(HTMLParser):
         self._inside = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        told = dict(attrs)
-        if tag in LOADS and told.get("rel") != "canonical":
-            self.loads.append(told.get(LOADS[tag]) or "")
+        attributes = dict(attrs)
+        if tag in LOADS and attributes.get("rel") != "canonical":
+            self.loads.append(attributes.get(LOADS[tag]) or "")
         if tag == "p":
             self._inside = True
             self.paragraphs.append("")
@@ -46,7 +46,7 @@ class Seen(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Strict: a link or an anchor that leads nowhere, and a page that no menu has, end the build."""
+    """Strict mode: invalid links and anchors, and pages without a menu entry, fail the build."""
     folder = tmp_path_factory.mktemp("site")
     build(load_config(str(REPO / "mkdocs.yml"), site_dir=str(folder)))
     return folder
@@ -58,7 +58,7 @@ def seen(page: Path) -> Seen:
     return parser
 
 
-def test_every_page_is_there_and_loads_nothing_from_elsewhere(site: Path) -> None:
+def test_every_page_exists_and_loads_no_external_resources(site: Path) -> None:
     pages = {page.stem for page in (REPO / "docs").rglob("*.md")}
     assert pages <= {page.stem for page in site.rglob("*.html")}
     for page in site.rglob("*.html"):
@@ -68,8 +68,8 @@ def test_every_page_is_there_and_loads_nothing_from_elsewhere(site: Path) -> Non
         assert not re.findall(r"(?:@import|url\()\s*[\"']?(?:https?:)?//[^)\"']*", sheet.read_text(encoding="utf-8"))
 
 
-def test_lists_and_tables_are_laid_out(site: Path) -> None:
-    """Where a blank line is missing, Markdown for Python takes them for text."""
+def test_lists_and_tables_are_rendered(site: Path) -> None:
+    """Without a blank line before them, Python-Markdown treats lists and tables as text."""
     for page in site.rglob("*.html"):
         loose = [text for text in seen(page).paragraphs if re.search(r"^(\||[-*] |\d+\. |```)", text, re.M)]
         assert not loose, f"{page.name}: {loose[0][:80]}"
@@ -86,7 +86,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPO)))
-def test_links_lead_somewhere_without_the_site_too(page: Path) -> None:
+def test_links_are_valid_in_the_repository(page: Path) -> None:
     for target in links(page):
         file, _, anchor = target.partition("#")
         if not file.startswith(("https://", "http://")):
@@ -96,7 +96,7 @@ def test_links_lead_somewhere_without_the_site_too(page: Path) -> None:
 
 
 @pytest.mark.parametrize("file", sorted((REPO / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=lambda file: file.name)
-def test_issue_templates_have_what_github_asks_for(file: Path) -> None:
+def test_issue_templates_are_valid_for_github(file: Path) -> None:
     template = yaml.safe_load(file.read_text(encoding="utf-8"))
     if file.name == "config.yml":
         assert template.keys() <= {"blank_issues_enabled", "contact_links"}

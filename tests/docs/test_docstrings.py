@@ -1,4 +1,4 @@
-"""The examples in docstrings run and give what they say."""
+"""The examples in docstrings run and give the documented results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_there_are_examples() -> None:
 
 @pytest.fixture
 def reader(road_store: Path, trained: Path, here: Path) -> Path:
-    """A folder in which drives were prepared and a model was trained."""
+    """A folder with a prepared store and a trained model."""
     shutil.copytree(road_store, here / "data/processed/road")
     shutil.copytree(trained, here / "runs/first")
     return here
@@ -33,5 +33,5 @@ def reader(road_store: Path, trained: Path, here: Path) -> Path:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_run(module: str, reader: Path) -> None:
-    told = doctest.testmod(importlib.import_module(module), optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert told.attempted > 0 and told.failed == 0
+    results = doctest.testmod(importlib.import_module(module), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert results.attempted > 0 and results.failed == 0

@@ -1,4 +1,4 @@
-"""docs/EVALUATION.md is true: its commands and its snippets run, and its tables name what there is."""
+"""The commands and snippets of docs/EVALUATION.md run, and its tables are complete."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_commands_run(reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(f"`{name}`" in text for name in written)
 
 
-def test_the_snippets_run(reader: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_snippets_run(reader: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(reader)
     card, evaluation = blocks("python", GUIDE)
     exec(compile(card.text, str(GUIDE), "exec"), {})

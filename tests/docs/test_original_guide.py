@@ -1,6 +1,6 @@
-"""The commands of the original training guide run to the letter, in a folder like a fresh clone.
+"""The commands of the original training guide run unchanged in a folder like a fresh clone.
 
-They are changed by overrides alone: a small model, small pictures, few steps.
+Only overrides are added: a small model, small images, few steps.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OVERRIDES = (*small_settings("base"), "logging.wandb_mode=offline")
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The configs and scripts of a clone, and nothing else."""
+    """Only the configs and scripts of a clone."""
     for name in ("configs", "scripts"):
         (tmp_path / name).symlink_to(REPO / name)
     return tmp_path
@@ -54,7 +54,7 @@ def runs_of(folder: Path) -> list[Path]:
     return sorted(folder.glob("runs/*-*"))
 
 
-def test_nuscenes_becomes_a_store_of_the_base_models_size(
+def test_nuscenes_store_has_the_size_of_the_base_model(
     clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = shlex.split(PREPARE)
@@ -62,24 +62,24 @@ def test_nuscenes_becomes_a_store_of_the_base_models_size(
     run_here(words, clone, monkeypatch)
     assert Store.open(clone / "data/processed/nuscenes").image_size == (256, 256)
     run_here([*shlex.split(TRAIN), *OVERRIDES, "data.sequence_length=5", "--dry-run"], clone, monkeypatch)
-    said = capsys.readouterr().out
-    assert "meant for 64x64 (model.decoder.init_size = 16, 2 stages)" in said
+    output = capsys.readouterr().out
+    assert "meant for 64x64 (model.decoder.init_size = 16, 2 stages)" in output
 
 
 @pytest.mark.parametrize("command", [TRAIN, DATA_PARALLEL, WANDB, NAMED], ids=["data-root", "use-dp", "wandb", "named"])
-def test_a_training(
+def test_training(
     command: str, with_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HOME", str(with_store / "home"))
     run_here([*shlex.split(command), *OVERRIDES], with_store, monkeypatch)
-    said = capsys.readouterr().out
-    assert ("store: data/processed/nuscenes; --data-root selects another" in said) == (command != TRAIN)
+    output = capsys.readouterr().out
+    assert ("store: data/processed/nuscenes; --data-root selects another" in output) == (command != TRAIN)
     (run,) = runs_of(with_store)
     assert run.name.startswith("base-") and (run / "checkpoints/last").is_file()
     assert bool(list(run.glob("wandb/offline-run-*"))) == ("--use-wandb" in command)
 
 
-def test_without_a_store_the_sentence_has_the_command_that_makes_one(clone: Path) -> None:
+def test_missing_store_names_the_command_that_creates_it(clone: Path) -> None:
     ended = subprocess.run(
         [sys.executable, *shlex.split(DATA_PARALLEL)[1:]], cwd=clone, capture_output=True, text=True, check=False
     )
@@ -96,15 +96,15 @@ def test_four_processes(with_store: Path) -> None:
         words, cwd=with_store, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    said = done(process)
-    assert said.count("store: data/processed/nuscenes") == 1 and "gloo is used" in said
+    output = done(process)
+    assert output.count("store: data/processed/nuscenes") == 1 and "gloo is used" in output
     (run,) = runs_of(with_store)
     assert run.name.startswith("distributed-") and (run / "checkpoints/last").is_file()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_learning_rate_finder(
+def test_learning_rate_finder(
     with_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_here([*shlex.split(FIND_LR), *OVERRIDES], with_store, monkeypatch)
@@ -120,6 +120,6 @@ def test_tensorboard_serves_the_runs(with_store: Path) -> None:
 
 
 @pytest.mark.parametrize("recipe", ["quick_prototype", "best_quality", "memory_efficient"])
-def test_a_recipe_passes_the_checks(recipe: str, with_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recipes_pass_the_checks(recipe: str, with_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = f"configs/training/recipes/{recipe}.yaml"
     run_here(["python", "scripts/train.py", "--config", file, *OVERRIDES, "--dry-run"], with_store, monkeypatch)

@@ -26,27 +26,27 @@ from helpers.probes import own_settings, settings
 from helpers.training_guide import done, run_here
 
 ONLY_SOMEWHERE = {"speed/mfu", "train/skipped_steps", "train/loss_scale", "alarms"}
-"""Logged on a GPU, with float16, or when there is cause."""
+"""Logged only on a GPU, with float16, or if there is an alarm."""
 
 RUN = [block for block in blocks("bash") if not block.reason]
 
 
 def takes_long(block: Block) -> bool:
-    """Processes of their own, servers, sweeps."""
+    """Whether it starts processes or servers, or sweeps."""
     slow = ("torchrun", "tensorboard", "--use-wandb", "training.compile=true", "find_lr.py")
     return any(word in block.text for word in slow)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """18 training clips of ten frames and few for validation, so that a training is soon done."""
+    """18 training clips of ten frames and few for validation, so that training is fast."""
     folder = tmp_path_factory.mktemp("guide") / "road"
     return prepare("road", None, folder, (64, 64), drives=12, frames=12, seed=0, workers=1)
 
 
 @pytest.fixture(scope="module")
 def first_run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The training that the guide begins with."""
+    """The first training of the guide."""
     folder = sandbox(tmp_path_factory.mktemp("first"), store, None)
     start = next(command for command in RUN[0].commands if "scripts/train.py" in command)
     with pytest.MonkeyPatch.context() as patch:
@@ -68,7 +68,7 @@ def test_commands_run(block: Block, reader: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("block", [b for b in RUN if takes_long(b)], ids=lambda b: b.name)
-def test_commands_that_take_longer_run(block: Block, reader: Path) -> None:
+def test_slow_commands_run(block: Block, reader: Path) -> None:
     for command in block.commands:
         words = small(command)
         make_room(words, reader)
@@ -81,7 +81,7 @@ def test_commands_that_take_longer_run(block: Block, reader: Path) -> None:
 
 
 def on_two_nodes(words: list[str], folder: Path) -> None:
-    """The command of both, on this machine."""
+    """Run the command of both nodes on this machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         here = f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}"
@@ -91,7 +91,7 @@ def on_two_nodes(words: list[str], folder: Path) -> None:
         done(node)
 
 
-def test_what_is_not_run_has_a_reason() -> None:
+def test_commands_that_are_not_run_have_a_reason() -> None:
     left_out = [block for block in blocks("bash") if block.reason]
     assert len(RUN) > 3 * len(left_out)
     assert all(len(block.reason) > 8 for block in left_out)
@@ -115,7 +115,7 @@ def test_settings_load(block: Block, reader: Path) -> None:
         *((f"### `{architecture}`", dict(own_settings(architecture))) for architecture in ("rssm", "diffusion")),
     ],
 )
-def test_every_setting_is_explained_with_its_default(heading: str, known: dict[str, FieldInfo]) -> None:
+def test_every_setting_is_documented_with_its_default(heading: str, known: dict[str, FieldInfo]) -> None:
     rows = {quoted(row[0])[0]: row for row in table_below(heading)}
     assert rows.keys() == known.keys()
     for key, (_, meaning, _, default) in rows.items():
@@ -130,7 +130,7 @@ def test_every_setting_is_explained_with_its_default(heading: str, known: dict[s
         assert (float(written) if isinstance(value, float) else written) == value, key
 
 
-def test_every_name_that_is_logged_is_explained(first_run: Path) -> None:
+def test_every_logged_name_is_documented(first_run: Path) -> None:
     events = EventAccumulator(str(first_run), {"scalars": 0, "images": 0, "histograms": 0})
     events.Reload()
     tags = events.Tags()
@@ -140,7 +140,7 @@ def test_every_name_that_is_logged_is_explained(first_run: Path) -> None:
     assert explained - logged <= ONLY_SOMEWHERE | {"weights/*", "gradients/*"}
 
 
-def test_every_alarm_is_explained() -> None:
+def test_every_alarm_is_documented() -> None:
     rows = {quoted(row[0])[0]: quoted(row[2]) for row in table_below("### Alarms")}
     assert rows.keys() == {rule.name for rule in RULES}
     assert {key for keys in rows.values() for key in keys} == {
@@ -148,7 +148,7 @@ def test_every_alarm_is_explained() -> None:
     }
 
 
-def test_recipes_are_as_the_table_says() -> None:
+def test_recipes_match_the_table() -> None:
     rows = table_below("## Recipes")
     named = {REPO / quoted(row[0])[0] for row in rows}
     assert named == set((REPO / "configs/training").rglob("*.yaml"))
@@ -164,7 +164,7 @@ def test_recipes_are_as_the_table_says() -> None:
         assert row[4] == (f"{training.max_steps} steps" if training.max_steps else f"{training.num_epochs} epochs")
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_are_valid() -> None:
     text = (REPO / "docs/TRAINING.md").read_text()
     headings = {
         re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.M)
@@ -174,7 +174,7 @@ def test_links_lead_somewhere() -> None:
         assert (REPO / "docs" / file).exists() and (file or anchor in headings), target
 
 
-def test_files_of_a_run_are_where_the_guide_says(first_run: Path) -> None:
+def test_files_of_a_run(first_run: Path) -> None:
     for name in ("config.yaml", "provenance.json", "checkpoints/last", "metrics.jsonl"):
         assert (first_run / name).is_file()
     assert as_tree(load_config(first_run / "config.yaml"))["data"]["num_workers"] == 0

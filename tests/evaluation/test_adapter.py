@@ -35,7 +35,7 @@ class Steered:
         return steerer(self.seen, self.driven)[:, -1]
 
 
-def test_steps_become_rollouts() -> None:
+def test_rollout_of_a_stepwise_adapter() -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, CONTEXT, 3, *SIZE), dtype=torch.uint8, generator=generator)
     actions = torch.rand((2, CONTEXT - 1 + HORIZON, 4), generator=generator)
@@ -44,7 +44,7 @@ def test_steps_become_rollouts() -> None:
     assert torch.equal(rollout_fn(images, actions), steerer(images, actions)), "the second rollout starts anew"
 
 
-def test_a_report_of_another_model(tmp_path: Path) -> None:
+def test_report_of_an_external_model(tmp_path: Path) -> None:
     """An adapter that copies the last frame has the metrics of the copying baseline, under its own name."""
     store = scene_store(tmp_path)
     output = tmp_path / "copied"
@@ -75,7 +75,7 @@ class Still:
 """
 
 
-def test_a_file_may_import_its_neighbours(tmp_path: Path) -> None:
+def test_adapter_can_import_neighbouring_files(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(GOOD)
     (tmp_path / "neighbour.py").write_text(NEIGHBOUR)
     paths = list(sys.path)
@@ -98,7 +98,7 @@ def test_a_file_may_import_its_neighbours(tmp_path: Path) -> None:
         ("garbled.py:load", r"'garbled.py:load' failed \(SyntaxError: "),
     ],
 )
-def test_what_is_no_adapter(spec: str, message: str, refuse: Refuse, here: Path, road_store: Path) -> None:
+def test_invalid_adapters(spec: str, message: str, refuse: Refuse, here: Path, road_store: Path) -> None:
     (here / "garbled.py").write_text("def load(:\n")
     (here / "mine.py").write_text(
         "from types import SimpleNamespace\n"
@@ -111,7 +111,7 @@ def test_what_is_no_adapter(spec: str, message: str, refuse: Refuse, here: Path,
         "def told(checkpoint, device): raise UserError('weights of another size')\n"
     )
     options = ["--checkpoint", "weights", "--data-root", road_store, "--output", "report"]
-    refuse("evaluate", "--adapter", spec, *options, said=message)
+    refuse("evaluate", "--adapter", spec, *options, message=message)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_what_is_no_adapter(spec: str, message: str, refuse: Refuse, here: Path,
         (None, "returns frames of NoneType"),
     ],
 )
-def test_what_is_no_frame(frame: object, message: str, tmp_path: Path) -> None:
+def test_invalid_frames(frame: object, message: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(NEIGHBOUR + "def load(checkpoint, device): return Still()\n")
     loaded = load_adapter(f"{tmp_path / 'mine.py'}:load", tmp_path, CPU)
     loaded.adapter.step = lambda action: frame  # type: ignore[method-assign,assignment,return-value]

@@ -22,7 +22,7 @@ from daydrive.evaluation import EvaluateConfig, evaluate
 from daydrive.evaluation.output import partial
 from daydrive.workspace import PLAN
 from helpers.paths import REPO
-from helpers.refusals import damage_pictures
+from helpers.refusals import damage_images
 
 PATIENCE = 500
 
@@ -61,7 +61,7 @@ def start(arguments: Sequence[object]) -> list[subprocess.Popen[str]]:
 
 
 def finish(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
-    """Their output. Processes that don't end in time are killed, and the test fails."""
+    """Their output. Processes that do not end in time are killed, and the test fails."""
     try:
         return [process.communicate(timeout=PATIENCE)[0] for process in processes]
     finally:
@@ -69,7 +69,7 @@ def finish(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
             process.kill()
 
 
-def test_two_processes_give_the_metrics_of_one(trained: Path, road_store: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_same_metrics_as_one(trained: Path, road_store: Path, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -119,9 +119,9 @@ def test_local_processes_share_all_suites(trained: Path, road_store: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_bad_data_ends_all_with_one_sentence(trained: Path, road_store: Path, tmp_path: Path) -> None:
+def test_bad_data_ends_all_processes_with_one_sentence(trained: Path, road_store: Path, tmp_path: Path) -> None:
     store = shutil.copytree(road_store, tmp_path / "store")
-    damage_pictures(store, "val")
+    damage_images(store, "val")
     options = ("--checkpoint", trained, "--data-root", store, "--output", tmp_path / "out", "--split", "val")
     processes = start([*options, "--horizon", 5, "--clips", 19])
     outputs = finish(processes)
@@ -132,7 +132,7 @@ def test_bad_data_ends_all_with_one_sentence(trained: Path, road_store: Path, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "codes"), [(signal.SIGINT, {2, 130}), (signal.SIGKILL, {2, -9})])
-def test_one_process_that_ends_ends_all_and_the_same_command_goes_on(
+def test_killed_process_ends_all_and_the_command_resumes(
     trained: Path, road_store: Path, tmp_path: Path, number: signal.Signals, codes: set[int]
 ) -> None:
     (tmp_path / "slow.py").write_text(SLOW)

@@ -49,7 +49,7 @@ def past(actions: Tensor) -> bytes:
     return actions[: CONTEXT - 1].numpy().tobytes()
 
 
-def test_an_oracle_gets_the_cap_and_pays_nothing_for_actions(store: Store, tmp_path: Path) -> None:
+def test_oracle_scores_perfectly(store: Store, tmp_path: Path) -> None:
     evaluation = evaluated(oracle(store, "val"), store, tmp_path / "out")
     assert metric_values(evaluation, "psnr") == [PSNR_CAP] * HORIZON
     assert metric_values(evaluation, "shuffled_actions_psnr") == [PSNR_CAP] * HORIZON
@@ -58,21 +58,21 @@ def test_an_oracle_gets_the_cap_and_pays_nothing_for_actions(store: Store, tmp_p
     assert max(metric_values(evaluation, "copy_last_psnr")) < PSNR_CAP
 
 
-def test_a_copier_has_no_margin_at_all(store: Store, tmp_path: Path) -> None:
+def test_copying_model_has_no_margin(store: Store, tmp_path: Path) -> None:
     evaluation = evaluated(copier, store, tmp_path / "out")
     assert metric_values(evaluation, "psnr") == metric_values(evaluation, "copy_last_psnr")
     assert metric_values(evaluation, "psnr") == metric_values(evaluation, "shuffled_actions_psnr")
     assert metric_values(evaluation, "ssim") == metric_values(evaluation, "copy_last_ssim")
 
 
-def test_a_steerer_beats_copying_and_pays_for_foreign_actions(store: Store, tmp_path: Path) -> None:
+def test_steering_model_beats_copying_and_depends_on_actions(store: Store, tmp_path: Path) -> None:
     evaluation = evaluated(steerer, store, tmp_path / "out")
     for step in evaluation["horizons"]:
         assert step["psnr"] > step["copy_last_psnr"] + 3
         assert step["psnr"] > step["shuffled_actions_psnr"] + 3
 
 
-def test_a_blurred_rollout_loses_sharpness(store: Store, tmp_path: Path) -> None:
+def test_blurred_rollouts_have_lower_sharpness(store: Store, tmp_path: Path) -> None:
     def blurred(context: Tensor, actions: Tensor) -> Tensor:
         images = steerer(context, actions)
         return images.float().mean((-2, -1), keepdim=True).expand(images.shape).to(torch.uint8)
@@ -80,7 +80,7 @@ def test_a_blurred_rollout_loses_sharpness(store: Store, tmp_path: Path) -> None
     assert metric_values(evaluated(blurred, store, tmp_path / "out"), "sharpness") == [0.0] * HORIZON
 
 
-def test_metrics_are_means_of_each_frames_own(store: Store, tmp_path: Path) -> None:
+def test_metrics_are_means_over_frames(store: Store, tmp_path: Path) -> None:
     evaluation = evaluated(steerer, store, tmp_path / "out")
     with np.load(tmp_path / "out" / "predictions.npz", allow_pickle=False) as data:
         real, predicted = (torch.from_numpy(data[name]).movedim(-1, -3) for name in ("real", "predicted"))
@@ -88,7 +88,7 @@ def test_metrics_are_means_of_each_frames_own(store: Store, tmp_path: Path) -> N
     assert metric_values(evaluation, "psnr") == pytest.approx(by_hand.tolist(), abs=1e-5)
 
 
-def test_batch_size_changes_nothing(store: Store, tmp_path: Path) -> None:
+def test_metrics_do_not_depend_on_batch_size(store: Store, tmp_path: Path) -> None:
     results = [evaluated(steerer, store, tmp_path / str(size), batch_size=size) for size in (1, 5, 100)]
     assert results[0] == results[1] == results[2]
     archives = [(tmp_path / str(size) / "predictions.npz") for size in (1, 5, 100)]
@@ -97,7 +97,7 @@ def test_batch_size_changes_nothing(store: Store, tmp_path: Path) -> None:
         assert (arrays[0] == arrays[1]).all() and (arrays[0] == arrays[2]).all()
 
 
-def test_files_and_their_layout(store: Store, tmp_path: Path) -> None:
+def test_output_files_and_their_layout(store: Store, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     output = tmp_path / "deep" / "out"
     about = {"checkpoint": "runs/a/checkpoints/step-00000100", "training_step": 100}
@@ -144,7 +144,7 @@ def test_files_and_their_layout(store: Store, tmp_path: Path) -> None:
         assert min(Pillow.open(output / name).size) > 200
 
 
-def test_a_second_evaluation_replaces_the_files_and_leaves_others(store: Store, tmp_path: Path) -> None:
+def test_second_evaluation_replaces_only_its_own_files(store: Store, tmp_path: Path) -> None:
     first = evaluated(copier, store, tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     second = evaluated(steerer, store, tmp_path)
@@ -153,7 +153,7 @@ def test_a_second_evaluation_replaces_the_files_and_leaves_others(store: Store, 
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_a_rollout_that_fails_leaves_nothing(store: Store, tmp_path: Path) -> None:
+def test_failed_rollout_leaves_no_files(store: Store, tmp_path: Path) -> None:
     calls = []
 
     def failing(context: Tensor, actions: Tensor) -> Tensor:
@@ -179,7 +179,7 @@ def test_a_rollout_that_fails_leaves_nothing(store: Store, tmp_path: Path) -> No
         list("abcdefg"),
     ],
 )
-def test_no_clip_keeps_its_own_actions(drives: list[str]) -> None:
+def test_shuffled_actions_come_from_other_clips(drives: list[str]) -> None:
     clips = [Clip(name, 10 * i, 9, 1) for i, name in enumerate(drives)]
     for seed in range(5):
         partner = other_clips(clips, seed)
@@ -191,12 +191,12 @@ def test_no_clip_keeps_its_own_actions(drives: list[str]) -> None:
         assert same == max(0, 2 * most - len(drives))
 
 
-def test_the_seed_draws_the_partners() -> None:
+def test_seed_determines_the_pairing() -> None:
     clips = [Clip(name, 0, 9, 1) for name in "abcdefgh"]
     assert len({tuple(other_clips(clips, seed)) for seed in range(10)}) > 5
 
 
-def test_borrowed_actions_begin_after_the_context(store: Store) -> None:
+def test_shuffled_actions_begin_after_the_context(store: Store) -> None:
     given: list[Tensor] = []
 
     def spy(context: Tensor, actions: Tensor) -> Tensor:
@@ -214,12 +214,12 @@ def test_borrowed_actions_begin_after_the_context(store: Store) -> None:
     assert torch.equal(shuffled[:, CONTEXT - 1 :], own[other_clips(clips, 0), CONTEXT - 1 :])
 
 
-def test_frame_skip_slows_the_clock(store: Store, tmp_path: Path) -> None:
+def test_frame_skip_reduces_the_frame_rate(store: Store, tmp_path: Path) -> None:
     evaluation = evaluated(copier, store, tmp_path, frame_skip=2, horizon=4)
     assert (evaluation["hz"], evaluation["frame_skip"], len(evaluation["horizons"])) == (5.0, 2, 4)
 
 
-def test_a_shorter_horizon_and_fewer_clips_are_said(store: Store) -> None:
+def test_reduced_horizon_and_clips_are_reported(store: Store) -> None:
     clips, notes = choose_clips(store, "val", CONTEXT, 100, 64, 1, 0)
     assert {clip.length for clip in clips} == {23} and len(clips) == 2
     assert notes[0] == "The horizon is 20 steps instead of 100: the drives are too short."
@@ -237,19 +237,19 @@ def test_a_shorter_horizon_and_fewer_clips_are_said(store: Store) -> None:
         ({"split": "test", "context": 5}, "too short for two clips of 5 frames of context and 1 to predict"),
     ],
 )
-def test_what_cannot_be_is_refused(store: Store, tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
+def test_invalid_settings_are_rejected(store: Store, tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         evaluated(copier, store, tmp_path / "out", **options)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_split_is_refused(store: Store, tmp_path: Path) -> None:
+def test_empty_split_is_rejected(store: Store, tmp_path: Path) -> None:
     rest = Store(store.path, store.metadata | {"drives": [d for d in store.metadata["drives"] if d["split"] != "val"]})
     with pytest.raises(UserError, match=r"the split 'val' .* is empty; it has drives in: test, train"):
         evaluated(copier, rest, tmp_path / "out")
 
 
-def test_an_output_that_cannot_be_written_is_refused_before_the_work(store: Store, tmp_path: Path) -> None:
+def test_unwritable_output_is_rejected_first(store: Store, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for output in (tmp_path / "file", tmp_path / "file" / "out"):
         with pytest.raises(UserError, match="the output"):
@@ -281,7 +281,7 @@ def loaded(image_size: tuple[int, int] | None, action_dim: int = 4) -> Any:
         (loaded(SIZE, action_dim=2), r"expects actions of 2 numbers and the store .* has 4 \(steering"),
     ],
 )
-def test_a_model_of_another_shape_is_refused(
+def test_model_of_another_image_size_is_rejected(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Any, sentence: str
 ) -> None:
     monkeypatch.setattr(model_loading, "load", lambda *_: model)
@@ -289,7 +289,7 @@ def test_a_model_of_another_shape_is_refused(
         evaluate(tmp_path / "run", store.path, tmp_path / "out", EvaluateConfig(split="val"))
 
 
-def test_evaluate_binds_the_model_to_the_same_path(
+def test_evaluate_uses_the_same_rollout_as_evaluate_model(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = loaded(SIZE)
@@ -311,7 +311,7 @@ def test_evaluate_binds_the_model_to_the_same_path(
     )
 
 
-def test_predictions_are_whole_or_absent(tmp_path: Path) -> None:
+def test_predictions_are_written_atomically(tmp_path: Path) -> None:
     frames = torch.zeros(2, 3, *SIZE, dtype=torch.uint8)
     rollout = Rollout(Clip("a", 0, 4, 1), *[frames] * 5, torch.zeros(3, 4))
     with pytest.raises(KeyError), PredictionsWriter(tmp_path / "p.npz", 2, 2, SIZE) as predictions:
@@ -326,7 +326,7 @@ def test_predictions_are_whole_or_absent(tmp_path: Path) -> None:
     assert arrays < bytes_needed(2, 2, SIZE) < 2 * arrays
 
 
-def test_filling_is_all_or_nothing(tmp_path: Path) -> None:
+def test_failed_output_folder_leaves_nothing(tmp_path: Path) -> None:
     output = tmp_path / "out"
     with pytest.raises(KeyError), staged_folder(output) as folder:
         (folder / "a").write_text("half")
@@ -334,11 +334,11 @@ def test_filling_is_all_or_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_nan_reaches_the_json() -> None:
+def test_json_contains_no_nan() -> None:
     assert finite({"a": [1.0, float("nan")], "b": (float("inf"), "x")}) == {"a": [1.0, None], "b": [None, "x"]}
 
 
-def test_the_table_and_its_markdown(store: Store, tmp_path: Path) -> None:
+def test_table_and_markdown(store: Store, tmp_path: Path) -> None:
     evaluation = evaluated(steerer, store, tmp_path)
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(margins_table(evaluation))

@@ -20,60 +20,70 @@ from daydrive import cli
 from daydrive.data.store.store import METADATA_FILE, TABLE
 from daydrive.evaluation import output
 from daydrive.evaluation.manifest import COMPARABLE
-from helpers.refusals import Refuse, checkpoint_of, damage_pictures, spoil
+from helpers.refusals import Refuse, checkpoint_of, damage_images, spoil
 
 
-def test_what_evaluation_is_asked(
-    refuse: Refuse, trained: Path, road_store: Path, small_store: Path, here: Path
-) -> None:
+def test_invalid_options(refuse: Refuse, trained: Path, road_store: Path, small_store: Path, here: Path) -> None:
     (here / "file").write_text("in the way")
     command = ("evaluate", "--checkpoint", trained, "--output", "out/figures")
     of_road = (*command, "--data-root", road_store)
-    refuse(*of_road, "--horizon", 0, said="--horizon has to be at least 1, not 0")
-    refuse(*of_road, "--horizon", "far", said="--horizon.* integer")
-    refuse(*of_road, "--clips", 1, said="--clips has to be at least 2, not 1")
-    refuse(*of_road, "--clips", 0, said="--clips has to be at least 2, not 0")
-    refuse(*of_road, "--batch-size", 0, said="--batch-size has to be at least 1")
-    refuse(*of_road, "--batch-size", -4, said="--batch-size has to be at least 1, not -4")
-    refuse(*of_road, "--seed", -1, said="--seed has to be at least 0")
-    refuse(*of_road, "--split", "tset", said="there is no split 'tset'; did you mean 'test'")
-    refuse(*of_road, "--device", "cuda:99", said="--device cuda:99")
-    refuse(*of_road, "--device", "gpu", said="--device gpu: .* cpu, cuda, cuda:1 or auto")
-    refuse(*of_road[:3], "--data-root", road_store, "--output", "file", said="the output file is a file")
+    refuse(*of_road, "--horizon", 0, message="--horizon has to be at least 1, not 0")
+    refuse(*of_road, "--horizon", "far", message="--horizon.* integer")
+    refuse(*of_road, "--clips", 1, message="--clips has to be at least 2, not 1")
+    refuse(*of_road, "--clips", 0, message="--clips has to be at least 2, not 0")
+    refuse(*of_road, "--batch-size", 0, message="--batch-size has to be at least 1")
+    refuse(*of_road, "--batch-size", -4, message="--batch-size has to be at least 1, not -4")
+    refuse(*of_road, "--seed", -1, message="--seed has to be at least 0")
+    refuse(*of_road, "--split", "tset", message="there is no split 'tset'; did you mean 'test'")
+    refuse(*of_road, "--device", "cuda:99", message="--device cuda:99")
+    refuse(*of_road, "--device", "gpu", message="--device gpu: .* cpu, cuda, cuda:1 or auto")
+    refuse(*of_road[:3], "--data-root", road_store, "--output", "file", message="the output file is a file")
     refuse(
-        *of_road[:3], "--data-root", road_store, "--output", "file/out", said="the output file/out cannot be written"
+        *of_road[:3], "--data-root", road_store, "--output", "file/out", message="the output file/out cannot be written"
     )
     refuse(
-        *of_road[:3], "--data-root", road_store, "--output", "/proc/out", said="the output /proc/out cannot be written"
+        *of_road[:3],
+        "--data-root",
+        road_store,
+        "--output",
+        "/proc/out",
+        message="the output /proc/out cannot be written",
     )
-    refuse(*command, "--data-root", small_store, said="expects images of 64x64 and the store .* has 32x32")
-    refuse(*command, "--data-root", "nowhere", said="there is no store at nowhere")
-    refuse(*command, "--data-root", trained, said="is not a prepared store")
+    refuse(*command, "--data-root", small_store, message="expects images of 64x64 and the store .* has 32x32")
+    refuse(*command, "--data-root", "nowhere", message="there is no store at nowhere")
+    refuse(*command, "--data-root", trained, message="is not a prepared store")
 
 
-def test_a_gpu_that_is_not_there(refuse: Refuse, road_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_gpu(refuse: Refuse, road_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     arguments = ("--checkpoint", "x", "--data-root", road_store, "--output", "out", "--device", "cuda")
-    refuse("evaluate", *arguments, said="--device cuda: this machine has 0 GPUs that PyTorch can use")
+    refuse("evaluate", *arguments, message="--device cuda: this machine has 0 GPUs that PyTorch can use")
 
 
-def test_disks_that_are_full(refuse: Refuse, trained: Path, road_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(refuse: Refuse, trained: Path, road_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ("--checkpoint", trained, "--data-root", road_store, "--output", "new/out", "--clips", 2)
     with monkeypatch.context() as patch:
         usage = shutil.disk_usage("/")
         patch.setattr(output.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-        refuse("evaluate", *arguments, said="the output new/out needs .* GB and its disk has 0.0 GB left")
+        refuse("evaluate", *arguments, message="the output new/out needs .* GB and its disk has 0.0 GB left")
 
 
-def test_checkpoints_that_are_none(refuse: Refuse, road_store: Path, here: Path) -> None:
+def test_invalid_checkpoints(refuse: Refuse, road_store: Path, here: Path) -> None:
     (here / "noise.bin").write_bytes(os.urandom(1000))
     (here / "noise.safetensors").write_bytes(os.urandom(1000))
     (here / "empty").mkdir()
     for path in ("noise.bin", "noise.safetensors", "empty", road_store):
         arguments = ("--checkpoint", path, "--data-root", road_store, "--output", "out")
-        refuse("evaluate", *arguments, said="is not a checkpoint")
+        refuse("evaluate", *arguments, message="is not a checkpoint")
     refuse(
-        "evaluate", "--checkpoint", "x", "--data-root", road_store, "--output", "out", said="there is no checkpoint x"
+        "evaluate",
+        "--checkpoint",
+        "x",
+        "--data-root",
+        road_store,
+        "--output",
+        "out",
+        message="there is no checkpoint x",
     )
 
 
@@ -117,14 +127,14 @@ def newer(folder: Path) -> None:
         (spoil("config.json", '{"model": {"latent_dm": 3}}'), "config.json: unknown key 'model.latent_dm'"),
         (spoil("config.json", b"\xff\xfe\xff"), "config.json cannot be read"),
         (spoil("state.json", "[1"), "state.json:1: the checkpoint's state is not valid JSON"),
-        (spoil("state.json", "{}"), "state.json: the checkpoint's state has no integer 'step'"),
+        (spoil("state.json", "{}"), "state.json: .* no integer 'step'"),
     ],
 )
 def test_broken_checkpoints(
     harm: Callable[[Path], None], message: str, refuse: Refuse, run: Path, road_store: Path
 ) -> None:
     harm(checkpoint_of(run))
-    refuse("evaluate", "--checkpoint", run, "--data-root", road_store, "--output", "new/out", said=message)
+    refuse("evaluate", "--checkpoint", run, "--data-root", road_store, "--output", "new/out", message=message)
 
 
 def of_metadata(**changes: object) -> Callable[[Path], None]:
@@ -149,13 +159,13 @@ def unreachable(store: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda store: damage_pictures(store, "test"), "has a damaged image: drive 'road_.*', frame 0"),
+        (lambda store: damage_images(store, "test"), "damaged image: drive 'road_.*', frame 0"),
         (only_training, "the split 'test' of .* is empty; it has drives in: train"),
         (
             unreachable,
             "the drives of split 'test' of .* are too short for two clips of 4 frames of context and 1 to predict",
         ),
-        (lambda store: shutil.rmtree(store / TABLE), "has no table frames.lance"),
+        (lambda store: shutil.rmtree(store / TABLE), "has no table"),
         (lambda store: (store / METADATA_FILE).write_text("{"), "cannot be read as a store's metadata"),
         (of_metadata(format_version=99), "has format version 99"),
         (of_metadata(hz=0), "not a store's metadata.*positive"),
@@ -165,7 +175,7 @@ def unreachable(store: Path) -> None:
 )
 def test_broken_stores(harm: Callable[[Path], None], message: str, refuse: Refuse, trained: Path, store: Path) -> None:
     harm(store)
-    refuse("evaluate", "--checkpoint", trained, "--data-root", store, "--output", "new/out", said=message)
+    refuse("evaluate", "--checkpoint", trained, "--data-root", store, "--output", "new/out", message=message)
 
 
 class Compared(NamedTuple):
@@ -196,14 +206,14 @@ def compared(evaluated: Path, trained: Path, road_store: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("line", COMPARABLE)
-def test_runs_that_differ_in_a_line_of_the_manifest(refuse: Refuse, compared: Compared, line: str) -> None:
+def test_comparison_rejects_differing_manifests(refuse: Refuse, compared: Compared, line: str) -> None:
     evaluation = json.loads((compared.other / "evaluation.json").read_text())
     evaluation["manifest"][line] = "another"
     (compared.other / "evaluation.json").write_text(json.dumps(evaluation))
-    refuse(*compared.command, said=f'not comparable, its {line} is "another", not')
+    refuse(*compared.command, message=f'not comparable, its {line} is "another", not')
 
 
-def of_figures(change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> Callable[[Path], None]:
+def of_metrics(change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         with np.load(folder / "frame_metrics.npz") as data:
             np.savez(folder / "frame_metrics.npz", **change(dict(data)))
@@ -225,16 +235,16 @@ def objects(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         (spoil("frame_metrics.npz", None), "frame_metrics.npz cannot be read"),
         (spoil("frame_metrics.npz", b""), "frame_metrics.npz cannot be read"),
         (spoil("frame_metrics.npz", pickle.dumps([1])), "frame_metrics.npz cannot be read"),
-        (of_figures(objects), "frame_metrics.npz cannot be read .*allow_pickle"),
-        (of_figures(lambda metrics: {"psnr": metrics["psnr"]}), "frame_metrics.npz cannot be read .*ssim"),
-        (of_figures(lambda f: {name: values[:, :1] for name, values in f.items()}), r"metrics of shape \(2, 1\), not"),
+        (of_metrics(objects), "frame_metrics.npz cannot be read .*allow_pickle"),
+        (of_metrics(lambda metrics: {"psnr": metrics["psnr"]}), "frame_metrics.npz cannot be read .*ssim"),
+        (of_metrics(lambda f: {name: values[:, :1] for name, values in f.items()}), r"metrics of shape \(2, 1\), not"),
     ],
 )
-def test_evaluations_that_cannot_be_compared_with(
+def test_invalid_evaluations_for_comparison(
     harm: Callable[[Path], None], message: str, refuse: Refuse, compared: Compared
 ) -> None:
     harm(compared.other)
-    refuse(*compared.command, said=message)
+    refuse(*compared.command, message=message)
 
 
 @pytest.mark.parametrize(
@@ -246,10 +256,10 @@ def test_evaluations_that_cannot_be_compared_with(
         (("--lpips-weights", "other.safetensors"), "other.safetensors: not the weights of alexnet"),
     ],
 )
-def test_weights_of_a_metric(
+def test_invalid_weights_of_a_metric(
     arguments: tuple[str, ...], message: str, refuse: Refuse, trained: Path, road_store: Path, here: Path
 ) -> None:
     (here / "noise.safetensors").write_bytes(os.urandom(1000))
     save_file({"layers.0.0.weight": torch.zeros(3)}, here / "other.safetensors")
     command = ("evaluate", "--checkpoint", trained, "--data-root", road_store, "--output", "new/out")
-    refuse(*command, *arguments, said=message)
+    refuse(*command, *arguments, message=message)

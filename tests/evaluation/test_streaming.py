@@ -71,7 +71,7 @@ def metrics_of(rollout_fn: RolloutFunction, store: Store, order: list[int], coun
     }
 
 
-def test_neither_batch_size_nor_order_changes_a_metric_of_a_model(trained: Path, road_store: Path) -> None:
+def test_metrics_do_not_depend_on_batch_size_and_order(trained: Path, road_store: Path) -> None:
     rollout_fn, store = make_rollout_fn(load(trained).model), Store.open(road_store)
     count = 11
     whole = metrics_of(rollout_fn, store, list(range(count)), count)
@@ -84,8 +84,8 @@ def test_neither_batch_size_nor_order_changes_a_metric_of_a_model(trained: Path,
     assert all(same(shuffled[i], whole[i]) for i in range(count))
 
 
-def test_the_batch_size_of_the_model_is_fixed(scene: Store, tmp_path: Path) -> None:
-    """A rollout function that adds the batch size to its images would reveal a variable batch size."""
+def test_model_is_called_with_a_fixed_batch_size(scene: Store, tmp_path: Path) -> None:
+    """A rollout function that adds the batch size to its images, to detect a variable batch size."""
 
     def counting(context: Tensor, actions: Tensor) -> Tensor:
         return copier(context, actions) // 2 + len(context)
@@ -96,7 +96,7 @@ def test_the_batch_size_of_the_model_is_fixed(scene: Store, tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_device_changes_metrics_by_rounding_only(trained: Path, road_store: Path) -> None:
+def test_devices_agree_within_rounding(trained: Path, road_store: Path) -> None:
     store, order = Store.open(road_store), list(range(8))
     here, there = (
         metrics_of(make_rollout_fn(load(trained, device).model), store, order, 8) for device in ("cpu", "cuda")
@@ -107,7 +107,7 @@ def test_the_device_changes_metrics_by_rounding_only(trained: Path, road_store: 
         assert np.array_equal(here[i]["copy_last_psnr"], there[i]["copy_last_psnr"])
 
 
-def test_memory_for_images_does_not_grow(scene: Store, tmp_path: Path) -> None:
+def test_image_memory_is_constant(scene: Store, tmp_path: Path) -> None:
     alive: list[int] = []
 
     def watched(context: Tensor, actions: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def test_memory_for_images_does_not_grow(scene: Store, tmp_path: Path) -> None:
     assert calls == 3 and max(alive[calls * 2 :]) <= max(alive[: calls * 2])
 
 
-def test_predictions_are_of_evenly_chosen_clips(scene: Store, tmp_path: Path) -> None:
+def test_predictions_are_of_evenly_spaced_clips(scene: Store, tmp_path: Path) -> None:
     evaluated(steerer, scene, tmp_path / "all")
     evaluated(steerer, scene, tmp_path / "few", predictions=4)
     with np.load(tmp_path / "all/predictions.npz") as every, np.load(tmp_path / "few/predictions.npz") as few:
@@ -150,7 +150,7 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "weights"
 
 
-def test_an_interrupted_evaluation_goes_on_where_it_was(scene: Store, tmp_path: Path, weights: Path) -> None:
+def test_interrupted_evaluation_resumes(scene: Store, tmp_path: Path, weights: Path) -> None:
     whole = evaluated(steerer, scene, tmp_path / "whole", weights=weights, clips=30)
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
@@ -169,10 +169,10 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(scene: Store, tmp_path: 
     assert not partial(out).exists()
 
 
-def test_a_kill_loses_what_was_not_saved_only(
+def test_kill_loses_only_unsaved_results(
     scene: Store, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A copy of the folder at one moment is what a kill would leave."""
+    """A copy of the folder at one moment stands for the state after a kill."""
     out, left = tmp_path / "out", tmp_path / "left"
     monkeypatch.setattr(runner, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(runner, "SAVE_SHARE", 1e9)
@@ -192,9 +192,7 @@ def test_a_kill_loses_what_was_not_saved_only(
 
 
 @pytest.mark.parametrize("change", ["weights", "clips", "neither is known"])
-def test_what_was_measured_of_something_else_is_not_used(
-    scene: Store, tmp_path: Path, weights: Path, change: str
-) -> None:
+def test_results_of_other_inputs_are_not_reused(scene: Store, tmp_path: Path, weights: Path, change: str) -> None:
     out = tmp_path / "out"
     known = weights if change != "neither is known" else None
     with pytest.raises(KeyboardInterrupt):
@@ -207,12 +205,12 @@ def test_what_was_measured_of_something_else_is_not_used(
     assert rollout_fn.calls == 6, "two batches, three rollouts each"
 
 
-def test_an_error_of_the_users_leaves_nothing(scene: Store, tmp_path: Path, weights: Path) -> None:
+def test_user_error_leaves_no_files(scene: Store, tmp_path: Path, weights: Path) -> None:
     rollout_fn = Interrupted()
 
     def refusing(context: Tensor, actions: Tensor) -> Tensor:
         if rollout_fn.calls == 3:
-            raise UserError("this picture is damaged")
+            raise UserError("this image is damaged")
         return rollout_fn(context, actions)
 
     with pytest.raises(UserError, match="damaged"):
@@ -220,7 +218,7 @@ def test_an_error_of_the_users_leaves_nothing(scene: Store, tmp_path: Path, weig
     assert [path.name for path in tmp_path.iterdir()] == ["weights"]
 
 
-def test_one_evaluation_at_a_time_fills_a_folder(scene: Store, tmp_path: Path) -> None:
+def test_output_folder_is_locked(scene: Store, tmp_path: Path) -> None:
     with (
         evaluation_workspace(tmp_path / "out", None),
         pytest.raises(UserError, match=rf"process {os.getpid()} on .* is writing to"),
@@ -229,7 +227,7 @@ def test_one_evaluation_at_a_time_fills_a_folder(scene: Store, tmp_path: Path) -
     evaluated(copier, scene, tmp_path / "out")
 
 
-def test_the_worst_of_all_are_cached(tmp_path: Path) -> None:
+def test_worst_clips_are_cached(tmp_path: Path) -> None:
     frames = torch.zeros(1, 3, *SIZE, dtype=torch.uint8)
     rollout = Rollout(Clip("a", 0, 2, 1), *[frames] * 5, torch.zeros(1, 4))
     for seed in range(5):
@@ -251,13 +249,13 @@ def _see(cache: RolloutCache, numbers: range, rollout: Rollout, margins: dict[in
     cache.add(numbers, [rollout] * len(numbers), [margins[number] for number in numbers])
 
 
-def test_actions_without_images_are_those_of_the_clips(scene: Store) -> None:
+def test_actions_read_without_images_match_the_clips(scene: Store) -> None:
     for skip in (1, 2):
         clips = fixed_clips(scene, "val", CONTEXT + HORIZON, 5, skip)
         assert torch.equal(read_actions(scene, clips), read_clips(scene, clips).actions)
 
 
-def test_the_ratio_to_torchmetrics_is_measured() -> None:
+def test_ratio_to_torchmetrics() -> None:
     found = measures_ratio(quick=True)
     assert found.ratios["measures"] > 0 and not found.not_measured
     assert json.loads(json.dumps(found.raw))["measures"]["steps"] == 50

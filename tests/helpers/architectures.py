@@ -1,4 +1,4 @@
-"""Every architecture, small, for tests that hold for all of them."""
+"""Small settings of every architecture, for tests that apply to all of them."""
 
 from __future__ import annotations
 

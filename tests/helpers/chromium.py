@@ -1,8 +1,7 @@
-"""A headless Chromium that a test opens a page in, spoken to over a pipe in the DevTools protocol."""
+"""A headless Chromium for tests of pages, controlled by the DevTools protocol over a pipe."""
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import json
 import os
@@ -17,7 +16,7 @@ from typing import Any
 
 BINARY = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 DEADLINE = 120.0
-"""seconds that an answer may take on a busy machine"""
+"""Maximum seconds for an answer on a busy machine."""
 _OPTIONS = (
     "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run", "--mute-audio",
     "--disable-dev-shm-usage", "--disable-background-networking", "--disable-extensions", "--disable-sync",
@@ -26,7 +25,7 @@ _OPTIONS = (
 
 
 class Chromium:
-    """One page. complaints: what it said on the console or threw; asked: the addresses that it wanted."""
+    """One page. complaints: console messages and exceptions; asked: the requested addresses."""
 
     def __init__(self, folder: Path) -> None:
         assert BINARY is not None
@@ -64,12 +63,12 @@ class Chromium:
         os.close(self._out)
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """What it answers to a command."""
+        """Send a command and return its result."""
         self._number += 1
-        said = {"id": self._number, "method": method, "params": parameters}
+        message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
-            said["sessionId"] = self._session
-        os.write(self._out, json.dumps(said).encode() + b"\0")
+            message["sessionId"] = self._session
+        os.write(self._out, json.dumps(message).encode() + b"\0")
         while True:
             message = self._message()
             if message.get("id") == self._number:
@@ -81,21 +80,21 @@ class Chromium:
         self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
 
     def look(self, width: int, height: int = 900, dark: bool = False) -> None:
-        """The size of its window, and what its user prefers."""
+        """Set the window size and the preferred colour scheme."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.send("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
 
     def value(self, script: str) -> Any:
-        """Of an expression; promises are waited for."""
+        """Evaluate an expression; promises are awaited."""
         given = {"expression": script, "returnByValue": True, "awaitPromise": True, "userGesture": True}
         found = self.send("Runtime.evaluate", **given)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
     def wait(self, script: str) -> None:
-        """Until an expression is true."""
+        """Wait until an expression is true."""
         deadline = time.monotonic() + DEADLINE
         while not self.value(script):
             assert time.monotonic() < deadline, script
@@ -104,17 +103,6 @@ class Chromium:
     def press(self, key: str) -> None:
         for kind in ("rawKeyDown", "keyUp"):
             self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=_CODES[key])
-
-    def picture(self, file: Path, whole: bool = False) -> None:
-        """A PNG of the window, or of the whole page."""
-        shot = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole, **self._clip(whole))
-        file.write_bytes(base64.b64decode(shot["data"]))
-
-    def _clip(self, whole: bool) -> dict[str, Any]:
-        if not whole:
-            return {}
-        size = self.send("Page.getLayoutMetrics")["cssContentSize"]
-        return {"clip": {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}}
 
     def _message(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
@@ -127,15 +115,15 @@ class Chromium:
         self._hear(message.get("method", ""), message.get("params", {}))
         return message
 
-    def _hear(self, method: str, said: dict[str, Any]) -> None:
+    def _hear(self, method: str, message: dict[str, Any]) -> None:
         if method == "Runtime.exceptionThrown":
-            self.complaints.append(str(said["exceptionDetails"]))
-        elif method == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning", "assert"):
-            self.complaints.append(str(said["args"]))
-        elif method == "Log.entryAdded" and said["entry"]["level"] in ("error", "warning"):
-            self.complaints.append(said["entry"]["text"])
+            self.complaints.append(str(message["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and message["type"] in ("error", "warning", "assert"):
+            self.complaints.append(str(message["args"]))
+        elif method == "Log.entryAdded" and message["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(message["entry"]["text"])
         elif method == "Network.requestWillBeSent":
-            self.asked.append(said["request"]["url"][:100])
+            self.asked.append(message["request"]["url"][:100])
 
 
 _CODES = {"Tab": 9, "ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35}

@@ -1,4 +1,4 @@
-"""The guides taken apart, and how their commands are made small enough to be run."""
+"""Parses the guides, and makes their commands small enough for tests."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ PAGES = [
     for page in (*REPO.glob("*.md"), *sorted((REPO / "docs").rglob("*.md")), *sorted((REPO / "examples").rglob("*.md")))
     if not page.is_symlink()
 ]
-"""All that a reader is given to read."""
+"""All documentation pages."""
 
 SMALL_MODELS = {
     "rssm": ("model.channels=[8,8]", "model.recurrent_dim=16", "model.hidden_dim=16", "model.groups=4"),
     "diffusion": ("model.channels=[8,8]", "model.condition_dim=16"),
 }
-"""By the name of the config file; of all others this:"""
+"""By the name of the config file; for all others `SMALL_TEXTURE`."""
 
 SMALL_TEXTURE = (
     "model.latent_dim=8", "model.hidden_dim=16", "model.encoder.stages=[8,16]", "model.encoder.num_heads=2",
@@ -39,7 +39,7 @@ SMALL_TEXTURE = (
 SMALL = (
     "training.max_steps=1", "training.batch_size=2", "training.gradient_accumulation=1", "data.num_workers=0",
 )  # fmt: skip
-"""What a training of the guide is given besides; what the command itself sets comes after it and wins."""
+"""Overrides for every training of the guide; overrides in the command itself come later and take precedence."""
 
 ADDED = {
     "find_lr.py": ("--steps", "20"),
@@ -60,11 +60,11 @@ REPLACED = (
     (r"--nproc_per_node=\d+", "--nproc_per_node=2"),
     (r"--nnodes=2 --nproc_per_node=2", "--nnodes=2 --nproc_per_node=1"),
 )
-"""Numbers of drives, steps, batches in them and processes. Everything else of a command stays."""
+"""Reduces numbers of drives, steps, batches and processes; the rest of a command is unchanged."""
 
 
 class Block(NamedTuple):
-    """language: bash, python or yaml; line: where it begins; reason: why it can't be run here, or ''."""
+    """language: bash, python or yaml; line: of its beginning; reason: why it is not run, or ''."""
 
     language: str
     text: str
@@ -113,7 +113,7 @@ def small_settings(config: str) -> tuple[str, ...]:
 
 
 def small(command: str) -> list[str]:
-    """The words of a command, as it is run."""
+    """The words of a command, made small."""
     for pattern, smaller in REPLACED:
         command = re.sub(pattern, smaller, command)
     words = shlex.split(command, comments=True)
@@ -130,8 +130,8 @@ def small(command: str) -> list[str]:
 
 
 def sandbox(folder: Path, store: Path, run: Path | None) -> Path:
-    """What a reader has before them: configs and scripts, stores where the guide's commands put them, its YAML files
-    and the run that its first commands trained."""
+    """A folder like a reader's: configs and scripts, stores at the paths of the guide, its YAML files and the run of
+    its first commands."""
     for name in ("configs", "scripts"):
         (folder / name).symlink_to(REPO / name)
     for name in ("road", "folder"):
@@ -144,9 +144,9 @@ def sandbox(folder: Path, store: Path, run: Path | None) -> Path:
 
 
 def make_room(words: list[str], folder: Path) -> None:
-    """A reader's run folders and stores are new where a command makes them; what the sandbox has there goes.
+    """Remove the outputs that a command creates, and generate the recordings that it reads.
 
-    The recordings that a command reads are there, nuScenes in its real format.
+    nuScenes recordings have the original format.
     """
     if "data/nuscenes" in words and not (folder / "data/nuscenes").exists():
         scenes = [SceneSpec(f"scene-{number:04d}", seconds=2.0) for number in range(1, 5)]
@@ -158,7 +158,7 @@ def make_room(words: list[str], folder: Path) -> None:
 
 
 def run_here(words: list[str], patch: pytest.MonkeyPatch) -> None:
-    """A command of daydrive's, in this process."""
+    """Run a daydrive command in this process."""
     assert words[0] in ("python", "daydrive"), words
     patch.setattr(sys, "argv", words[1:] if words[0] == "python" else words)
     with pytest.raises(SystemExit) as ended:
@@ -171,7 +171,8 @@ def run_here(words: list[str], patch: pytest.MonkeyPatch) -> None:
 
 
 def started(words: list[str], folder: Path) -> subprocess.Popen[str]:
-    """torch.compile hands everything back as it was; tests/training/test_engine.py compiles, which takes minutes."""
+    """Start a command; torch.compile is disabled, since compilation takes minutes and tests/training/test_engine.py
+    covers it."""
     programs = {
         "python": [sys.executable],
         "torchrun": [sys.executable, "-m", "torch.distributed.run"],

@@ -1,4 +1,4 @@
-"""Probes of the settings that architectures other than the default have: what is built, and what comes out."""
+"""Probes of the settings of the architectures other than the default."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def width_of_the_condition(config: Config) -> int:
 
 @torch.no_grad()
 def noise_on_the_context(config: Config) -> float:
-    """The largest difference between the frames of the context and what the denoiser is given for them."""
+    """The largest difference between the context frames and the input of the denoiser."""
     model, seen = diffusion(config), []
     images, actions = clip()
     denoise = model.denoise

@@ -1,4 +1,4 @@
-"""What the tests of the loggers share: settings, logs read back, a video, another process."""
+"""Helpers for tests of the loggers: settings, reading logs, a video, another process."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def steps_in_tensorboard(run: Path) -> list[int]:
 def in_another_process(
     code: str, run: Path, stdin: int = subprocess.DEVNULL, stderr: int = subprocess.PIPE, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """The code finds `run`, and in `config` settings that log offline to W&B."""
+    """Runs code in another process, with `run` and `config`, whose settings log offline to W&B."""
     start = f"""
         import os, signal, sys
         from pathlib import Path

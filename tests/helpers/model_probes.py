@@ -1,4 +1,4 @@
-"""Probes of `model`, `loss`, `optimizer` and `scheduler`: what is built, and what a loss and an update come to."""
+"""Probes of `model`, `loss`, `optimizer` and `scheduler`: modules, losses and updates."""
 
 from __future__ import annotations
 
@@ -33,49 +33,49 @@ def built(config: Config) -> TextureWorldModel:
     return model
 
 
-def pictures(config: Config) -> torch.Tensor:
+def images(config: Config) -> torch.Tensor:
     height, width = config.model.image_size or (64, 64)
     return torch.rand(1, 4, 3, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 @torch.no_grad()
 def latent_channels(config: Config) -> int:
-    return built(config).encode(pictures(config)).shape[2]
+    return built(config).encode(images(config)).shape[2]
 
 
 @torch.no_grad()
 def latent_grid(config: Config) -> tuple[int, ...]:
-    return tuple(built(config).encode(pictures(config)).shape[3:])
+    return tuple(built(config).encode(images(config)).shape[3:])
 
 
 @torch.no_grad()
 def memory_shapes(config: Config) -> list[tuple[int, ...]]:
-    state = built(config).init_state(pictures(config), torch.zeros(1, 3, config.model.action_dim))
-    return [tuple(kept.shape[1:]) for kept in state.hidden]
+    state = built(config).init_state(images(config), torch.zeros(1, 3, config.model.action_dim))
+    return [tuple(layer.shape[1:]) for layer in state.hidden]
 
 
 @torch.no_grad()
 def features_of_the_stages(config: Config) -> list[int]:
-    return [feature.shape[1] for feature in built(config).encoder(pictures(config)[:, :3]).features]
+    return [feature.shape[1] for feature in built(config).encoder(images(config)[:, :3]).features]
 
 
 @torch.no_grad()
 def painted(config: Config) -> list[float]:
-    """With no weight at zero, as the attention's last ones are at first."""
+    """Weights without zeros; the last ones of the attention are initialized with zeros."""
     model = built(config)
     for weight in model.parameters():
         nn.init.normal_(weight, std=0.2)
-    return model.decode(model.encode(pictures(config)[:, :1])).flatten()[:50].tolist()
+    return model.decode(model.encode(images(config)[:, :1])).flatten()[:50].tolist()
 
 
 @torch.no_grad()
-def size_of_a_dream(config: Config) -> tuple[int, ...]:
-    return tuple(built(config)(pictures(config), torch.zeros(1, 3, 4))["predicted"].shape[-2:])
+def rollout_size(config: Config) -> tuple[int, ...]:
+    return tuple(built(config)(images(config), torch.zeros(1, 3, 4))["predicted"].shape[-2:])
 
 
 @torch.no_grad()
 def widths_of_the_decoder(config: Config) -> list[int]:
-    """Of what each of its stages gives."""
+    """Shapes of the outputs of each stage."""
     model, widths = built(config), []
     for stage in model.decoder.stages:
         stage.register_forward_hook(lambda _, __, output: widths.append(output.shape[1]))
@@ -85,11 +85,11 @@ def widths_of_the_decoder(config: Config) -> list[int]:
 
 @torch.no_grad()
 def actions_taken(config: Config) -> list[int]:
-    """How many numbers an action may have."""
+    """The supported sizes of an action vector."""
     model, taken = built(config), []
     for count in (4, 6):
         try:
-            model(pictures(config), torch.zeros(1, 3, count))
+            model(images(config), torch.zeros(1, 3, count))
             taken.append(count)
         except RuntimeError:
             pass
@@ -97,9 +97,9 @@ def actions_taken(config: Config) -> list[int]:
 
 
 @torch.no_grad()
-def dreams_agree_in_training(config: Config) -> bool:
+def rollouts_agree_in_training(config: Config) -> bool:
     model, actions = built(config).train(), torch.zeros(1, 3, 4)
-    first, second = (model(pictures(config), actions)["predicted"] for _ in range(2))
+    first, second = (model(images(config), actions)["predicted"] for _ in range(2))
     return torch.equal(first, second)
 
 
@@ -118,7 +118,7 @@ def frames_reconstructed(config: Config) -> list[int]:
 
 
 def factor(part: str) -> Callable[[Config], float]:
-    """Of one part in the whole loss, where the others count nothing."""
+    """The factor of one term in the total loss."""
 
     def see(config: Config) -> float:
         result = evaluated(config)
@@ -140,7 +140,7 @@ def perceptual_distance(config: Config) -> float:
 
 
 def untrained_network(kind: str, file: Path) -> Path | None:
-    """Write the weights of one, which the number in the file's name decides."""
+    """Write LPIPS weights that depend on the number in the file's name."""
     if kind == "structure":
         return None
     network = LPIPS(BACKBONES[kind])
@@ -164,7 +164,7 @@ def rates(config: Config) -> dict[str, float]:
 
 
 def updated(config: Config, steps: int) -> list[torch.Tensor]:
-    """A weight of the encoder at first and after each of some updates with a gradient of ones."""
+    """A weight of the encoder before and after several updates with a gradient of ones."""
     model, optimizers = optimizers_of(config)
     weight = model.encoder.in_proj[1].weight
     values = [weight.detach().clone()]
@@ -178,14 +178,14 @@ def updated(config: Config, steps: int) -> list[torch.Tensor]:
 
 
 def decay(config: Config) -> float:
-    """How much more of a weight an update takes away where the weight is larger by one, over the rate."""
+    """The additional decrease of a weight that is larger by one, relative to the learning rate."""
     before, after = updated(config, 1)
     moved, high, low = (before - after).flatten(), before.argmax(), before.argmin()
     return float((moved[high] - moved[low]) / (before.max() - before.min())) / config.optimizer.lr
 
 
 def moments(config: Config) -> list[float]:
-    """What AdamW keeps of one gradient of ones: of it, and of its square."""
+    """AdamW's moments after one gradient of ones."""
     model, optimizers = optimizers_of(config)
     weight = model.encoder.in_proj[1].weight
     weight.grad = torch.ones_like(weight)
@@ -201,11 +201,11 @@ def second_step_over_first(config: Config) -> float:
 def schedule(config: Config) -> list[float]:
     """The rate of the decoder at the steps 0, 2, 4, 8 and 20 of 21, in thousandths."""
     optimizers = optimizers_of(config)[1]
-    told = []
+    rates = []
     for step in (0, 2, 4, 8, 20):
         set_learning_rates(optimizers, step, 21, config.scheduler)
-        told.append(round(1e3 * learning_rates(optimizers)["decoder"], 4))
-    return told
+        rates.append(round(1e3 * learning_rates(optimizers)["decoder"], 4))
+    return rates
 
 
 def only(part: str) -> list[str]:
@@ -230,13 +230,13 @@ PROBES: dict[str, Probe] = {
     "model.latent_dim": gives(latent_channels, {"8": 8, "12": 12}, SQUARE),
     "model.action_dim": gives(actions_taken, {"4": [4], "6": [6]}, SQUARE, THREE_SEEN),
     "model.hidden_dim": gives(memory_shapes, {"16": [(16, 16, 16)], "24": [(24, 16, 16)]}, SQUARE),
-    "model.image_size": gives(size_of_a_dream, {"[64, 64]": (64, 64), "[64, 128]": (64, 128)}, THREE_SEEN),
+    "model.image_size": gives(rollout_size, {"[64, 64]": (64, 64), "[64, 128]": (64, 128)}, THREE_SEEN),
     "model.encoder.stages": gives(features_of_the_stages, {"[8, 16]": [8, 16], "[6, 8, 12]": [6, 8, 12]}, SQUARE),
     "model.encoder.num_heads": differs(painted, ["1", "2", "4"], SQUARE),
     "model.dynamics.num_layers": gives(
         memory_shapes, {"1": [(16, 16, 16)], "3": [(16, 16, 16)] * 3}, SQUARE
     ),
-    "model.dynamics.dropout": gives(dreams_agree_in_training, {"0.0": True, "0.3": False}, SQUARE, THREE_SEEN),
+    "model.dynamics.dropout": gives(rollouts_agree_in_training, {"0.0": True, "0.3": False}, SQUARE, THREE_SEEN),
     "model.decoder.stages": gives(widths_of_the_decoder, {"[16, 8]": [16, 8], "[12, 8, 4]": [12, 8, 4]}, SQUARE),
     "model.decoder.init_size": gives(latent_grid, {"16": (16, 16), "32": (32, 32)}, SQUARE),
     **{f"loss.{part}_weight": gives(factor(part), {"0.5": near(0.5), "2.0": near(2.0)}, *only(part)) for part in PARTS},

@@ -1,4 +1,4 @@
-"""Where things are: the repository, its tests, and the recordings beside it that not everyone has."""
+"""Paths of the repository, its tests, and optional recordings beside it."""
 
 from pathlib import Path
 

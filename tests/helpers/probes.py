@@ -1,6 +1,6 @@
-"""What a probe of a setting is: the same look at several values of one key, which must not see the same.
+"""Probes of settings: the same observation for several values of one key, which must differ.
 
-Every probe begins with the settings of `TINY_TRAINING` and `data.root`, the small store of road drives.
+Every probe starts from the settings of `TINY_TRAINING` and `data.root`, the small store of road drives.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ class Probe(NamedTuple):
 
 
 def gives(see: See, expected: dict[str, object], *given: str, of: str | None = None) -> Probe:
-    """Each value of the key shows exactly what is expected of it."""
+    """Each value of the key gives exactly the expected observation."""
     return Probe(see, list(expected), list(expected.values()), given, of)
 
 
 def differs(see: See, values: Sequence[str], *given: str) -> Probe:
-    """Each value of the key shows something else."""
+    """Each value of the key gives a different observation."""
     return Probe(see, values, None, given)
 
 
 def near(number: float) -> object:
-    """Equal to what lies within a thousandth of it."""
+    """Equal within a thousandth."""
     return pytest.approx(number, rel=1e-3)
 
 
 def settings(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every key there is, those in a list of sections too; of `model` those of the default architecture."""
+    """All keys, including those in lists of sections; of `model` those of the default architecture."""
     for name, field in model.model_fields.items():
         inner = [t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type)]
         sections = [TextureConfig if t is ModelConfig else t for t in inner if issubclass(t, BaseModel)]
@@ -66,7 +66,7 @@ def settings(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tupl
 
 
 def own_settings(architecture: str) -> Iterator[tuple[str, FieldInfo]]:
-    """The keys of `model` that this architecture has, without those that all have but `type`."""
+    """The keys of `model` specific to this architecture, and `type`."""
     common = {name for name in ModelConfig.model_fields if name != "type"}
     for name, field in settings(model_config_class(architecture), "model."):
         if name.removeprefix("model.") not in common:

@@ -1,4 +1,4 @@
-"""Trainings of several processes, joined by gloo, whose every wait has an end."""
+"""Trainings with several processes joined by gloo; every wait has a timeout."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def start(arguments: list[str], **variables: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str], seconds: float = PATIENCE) -> str:
-    """What it said; a process that does not end in time is killed with all it started, and the test fails."""
+    """Its output; a process that does not end in time is killed with its children, and the test fails."""
     try:
         return process.communicate(timeout=seconds)[0]
     except subprocess.TimeoutExpired:
@@ -48,8 +48,8 @@ def finish(process: subprocess.Popen[str], seconds: float = PATIENCE) -> str:
 
 def trained(world: int, config: Path, store: Path, run: Path, *more: str) -> list[dict[str, float]]:
     process = start([*torchrun(world), *command(config, store, run, *more)])
-    said = finish(process)
-    assert process.returncode == 0, said[-3000:]
+    output = finish(process)
+    assert process.returncode == 0, output[-3000:]
     return logged(run)
 
 

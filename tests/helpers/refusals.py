@@ -27,11 +27,11 @@ def listing(*folders: Path) -> Listing:
     return {str(path): path.read_bytes() if path.is_file() else None for path in found}
 
 
-def check_sentence(code: object, stderr: str, said: str) -> None:
+def check_sentence(code: object, stderr: str, message: str) -> None:
     assert code == cli.BAD_INPUT, stderr
     assert stderr.startswith("error: ") and stderr.count("\n") == 1 and stderr.endswith("\n"), stderr
     sentence = stderr.removeprefix("error: ").strip()
-    assert re.search(said, sentence), sentence
+    assert re.search(message, sentence), sentence
     assert "Traceback" not in sentence and sentence[-1] not in ".!"
     assert not re.match(r"(The|There|A|An|Another|No|Missing|Invalid|Got) ", sentence), sentence
 
@@ -40,7 +40,7 @@ def checkpoint_of(run: Path) -> Path:
     return run / "checkpoints" / (run / "checkpoints" / "last").read_text().strip()
 
 
-def damage_pictures(store: Path, split: str) -> None:
+def damage_images(store: Path, split: str) -> None:
     """Truncates the JPEGs of a split in the store's table."""
     metadata = json.loads((store / METADATA_FILE).read_text())
     bad = [range(d["start"], d["start"] + d["frames"]) for d in metadata["drives"] if d["split"] == split]

@@ -1,4 +1,4 @@
-"""Starting trainings and reading what they left, for several tests."""
+"""Starting trainings and reading their output, for several tests."""
 
 import json
 import os
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 def run_training(
     config_file: Path, store: Path, run: Path, *overrides: str, resume: bool = False, allow_change: bool = False
 ) -> int:
-    """In this process, on one core's device, into a folder that may not be there yet."""
+    """Train in this process, into a folder that may not exist yet."""
     run.mkdir(parents=True, exist_ok=True)
     return train(
         load_config(config_file, overrides),
@@ -34,7 +34,7 @@ def run_training(
 
 
 def start(config: Path, store: Path, run: Path, *overrides: str, resume: bool = False) -> subprocess.Popen[bytes]:
-    """In a process of its own."""
+    """Start a training in another process."""
     command = [sys.executable, "-m", "daydrive", "train", "--config", str(config), "--data-root", str(store)]
     command += ["--run-dir", str(run), "--device", "cpu", *(["--resume"] if resume else []), *overrides]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
@@ -42,7 +42,7 @@ def start(config: Path, store: Path, run: Path, *overrides: str, resume: bool = 
 
 
 def wait_for_step(process: subprocess.Popen[bytes], run: Path, step: int) -> None:
-    """Until a line of `step` or later is logged, or the process ends."""
+    """Wait until a line of `step` or later is logged, or the process ends."""
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         lines = (run / "metrics.jsonl").read_text().splitlines() if (run / "metrics.jsonl").is_file() else []
@@ -52,7 +52,7 @@ def wait_for_step(process: subprocess.Popen[bytes], run: Path, step: int) -> Non
 
 
 def weights(run: Path, name: str = checkpoint.WEIGHTS) -> dict[str, torch.Tensor]:
-    """Of the last checkpoint; none for a file that is not there."""
+    """Weights of the last checkpoint; empty for a missing file."""
     file = checkpoint.find(run, "last") / name
     return load_file(file) if file.is_file() else {}
 
@@ -62,6 +62,6 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def logged(run: Path) -> list[dict[str, float]]:
-    """The figures by step, without what a clock or the system says."""
+    """Metrics by step, without times and system metrics."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if not k.startswith("speed/")} for line in lines if "alarm" not in line]

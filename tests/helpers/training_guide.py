@@ -1,4 +1,4 @@
-"""What tests share of training guide."""
+"""Helpers for tests of the training guides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATIENCE = 600
 
 
 def run_here(words: list[str], folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """A command of daydrive's, in this process."""
+    """Run a daydrive command in this process."""
     make_room(words, folder)
     patch.chdir(folder)
     assert words[0] in ("python", "daydrive"), words
@@ -33,11 +33,11 @@ def run_here(words: list[str], folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 def done(process: subprocess.Popen[str]) -> str:
     try:
-        said = process.communicate(timeout=PATIENCE)[0]
+        output = process.communicate(timeout=PATIENCE)[0]
     except subprocess.TimeoutExpired:
         for child in psutil.Process(process.pid).children(recursive=True):
             child.kill()
         process.kill()
         raise
-    assert process.returncode == 0, said[-3000:]
-    return said
+    assert process.returncode == 0, output[-3000:]
+    return output

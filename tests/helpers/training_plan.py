@@ -1,4 +1,4 @@
-"""What a training sets out to do, seen at the seams of the trainer and stopped before its first update."""
+"""The plan of a training, observed before its first update."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ CPU = torch.device("cpu")
 
 @dataclass
 class Plan:
-    """context: all that the training consists of. read: how torch's DataLoader was told to read for the steps, as on a
-    machine with a GPU. batches: of the first step, as they go into the model. compiled: whether that was asked for."""
+    """context: all parts of the training.
+
+    read: arguments of torch's DataLoader, as on a machine with a GPU. batches: of the first step, as passed to the
+    model. compiled: whether compilation was requested.
+    """
 
     context: TrainingContext
     read: dict[str, Any] = field(default_factory=dict)
@@ -50,10 +53,10 @@ def planned(config: Config) -> Plan:
         run, dist, options = Path(folder), DistributedContext.single(CPU), TrainOptions()
         plan = Plan(context.build_context(config, config.data.root, run, dist, options))
 
-        def data_loader(dataset: Any, **told: Any) -> DataLoader[Any]:
-            plan.read = told
+        def data_loader(dataset: Any, **arguments: Any) -> DataLoader[Any]:
+            plan.read = arguments
             here = {"num_workers": 0, "pin_memory": False, "persistent_workers": False}
-            return DataLoader(dataset, **{**told, **here, "worker_init_fn": None, "multiprocessing_context": None})
+            return DataLoader(dataset, **{**arguments, **here, "worker_init_fn": None, "multiprocessing_context": None})
 
         def accumulate(engine: Engine, batch: Batch, last: bool) -> Iterator[StepResult]:
             plan.batches.append(batch)
@@ -87,5 +90,5 @@ def planned(config: Config) -> Plan:
 
 
 def plan(look: Callable[[Plan], object]) -> Callable[[Config], object]:
-    """A look at the plan that a config makes."""
+    """An observation of the plan of a config."""
     return lambda config: look(planned(config))

@@ -1,4 +1,4 @@
-"""Probes of `training`, `logging` and `alarms`: steps, precision, processes, what is logged and kept, what is said."""
+"""Probes of `training`, `logging` and `alarms`: steps, precision, processes, logging, checkpoints, messages."""
 
 from __future__ import annotations
 
@@ -42,8 +42,7 @@ def after_backward(config: Config) -> Engine:
     batch = read_clips(store, fixed_clips(store, "train", config.data.sequence_length, 2))
     engine = Engine(config, DistributedContext.single(CPU))
     engine.wrapped.train()
-    for _ in engine.accumulate(batch, last=True):
-        pass
+    engine.backward(batch)
     return engine
 
 
@@ -54,7 +53,7 @@ def predicted_frames(config: Config) -> int:
 
 
 def computed_in(config: Config) -> torch.dtype:
-    """On a processor that has bfloat16."""
+    """On a CPU with bfloat16."""
     found: list[torch.dtype] = []
     store = Store.open(config.data.root or Path())
     with pytest.MonkeyPatch.context() as patch:
@@ -77,8 +76,8 @@ def drawn(config: Config) -> list[float]:
 
 
 def keeps_less(config: Config) -> bool:
-    """For the backward pass, than without gradient checkpointing: bytes of the tensors that are kept."""
-    kept = [0, 0]
+    """Bytes of the tensors stored for the backward pass, relative to training without gradient checkpointing."""
+    stored = [0, 0]
     store = Store.open(config.data.root or Path())
     batch = read_clips(store, fixed_clips(store, "train", config.data.sequence_length, 1))
     for which, checkpointing in enumerate((config.training.use_gradient_checkpointing, False)):
@@ -93,12 +92,12 @@ def keeps_less(config: Config) -> bool:
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             engine.evaluate(batch)
-        kept[which] = sum(storages.values())
-    return kept[0] < 0.9 * kept[1]
+        stored[which] = sum(storages.values())
+    return stored[0] < 0.9 * stored[1]
 
 
 def average_keeps(config: Config) -> float:
-    """The share of the first weights in what is exported after one update."""
+    """The share of the initial weights in the exported ones after one update."""
     engine = after_backward(config)
     weight = engine.model.encoder.in_proj[1].weight.detach()
     first = weight.clone()
@@ -119,14 +118,14 @@ def processes_taken(config: Config) -> int | str:
 
 
 def backends(config: Config) -> tuple[str, bool]:
-    """What torch.distributed is told on GPUs, and whether a machine without one hears of it."""
-    told: list[str] = []
+    """The backend of torch.distributed on GPUs, and whether a machine without a GPU gets a message."""
+    backends_used: list[str] = []
 
     class JoinedError(Exception):
         pass
 
     def init(backend: str, **_: Any) -> None:
-        told.append(backend)
+        backends_used.append(backend)
         raise JoinedError
 
     with pytest.MonkeyPatch.context() as two:
@@ -138,14 +137,14 @@ def backends(config: Config) -> tuple[str, bool]:
         two.setattr(dist, "init_process_group", init)
         with pytest.raises(JoinedError), training_processes(config.training, torch.device("cuda")):
             pass
-    return told[0], sentence is not None
+    return backends_used[0], sentence is not None
 
 
 def shared_out_by(config: Config) -> list[str]:
     how: list[str] = []
 
     def note(name: str) -> Callable[[Any, DistributedContext], Any]:
-        def share(model: Any, team: DistributedContext) -> Any:
+        def share(model: Any, context: DistributedContext) -> Any:
             how.append(name)
             return model
 
@@ -159,7 +158,7 @@ def shared_out_by(config: Config) -> list[str]:
 
 
 def run_of(config: Config) -> Path:
-    """The folder of a training with these settings, trained once."""
+    """The run folder of a training with these settings, trained once."""
     return _run_of(config.model_dump_json())
 
 
@@ -183,7 +182,7 @@ def steps_with(name: str) -> Callable[[Config], list[int]]:
     return look
 
 
-def steps_kept(config: Config) -> list[int]:
+def retained_steps(config: Config) -> list[int]:
     return sorted(int(folder.name.split("-")[1]) for folder in (run_of(config) / "checkpoints").glob("step-*"))
 
 
@@ -200,18 +199,18 @@ def height_of_the_samples(config: Config) -> int:
     return int(events.Images("val/samples")[0].height)
 
 
-def wandb_told(name: str) -> Callable[[Config], object]:
-    """An argument of wandb.init; whether it is called at all for ''."""
+def wandb_argument(name: str) -> Callable[[Config], object]:
+    """An argument of wandb.init; for '' whether it is called."""
 
     class CalledError(Exception):
         pass
 
     def look(config: Config) -> object:
         wandb = pytest.importorskip("wandb")
-        told: dict[str, Any] = {}
+        arguments: dict[str, Any] = {}
 
         def init(**named: Any) -> None:
-            told.update(named)
+            arguments.update(named)
             raise CalledError
 
         with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
@@ -220,18 +219,18 @@ def wandb_told(name: str) -> Callable[[Config], object]:
             try:
                 RunLogger(Path(folder), 0, config).close()
             except CalledError:
-                return told[name] if name else True
+                return arguments[name] if name else True
         return False
 
     return look
 
 
 def alarms(*moments: tuple[int, dict[str, float]]) -> Callable[[Config], list[str]]:
-    """Names of those that figures logged at some steps raise, in a training of 100 steps and ten epochs."""
+    """Names of the alarms raised by metrics at some steps, in a training of 100 steps and ten epochs."""
 
     def look(config: Config) -> list[str]:
         watch = AlarmMonitor(config, total_steps=100, steps_per_epoch=10)
-        return [alarm.name for step, figures in moments for alarm in watch.observe(step, figures)]
+        return [alarm.name for step, metrics in moments for alarm in watch.observe(step, metrics)]
 
     return look
 
@@ -284,16 +283,16 @@ PROBES: dict[str, Probe] = {
     ),
     "logging.log_interval": gives(steps_with("train/loss"), {"2": [2, 4], "4": [4]}, *FOUR_STEPS),
     "logging.eval_interval": gives(steps_with("val/psnr"), {"2": [2, 4], "4": [4]}, *FOUR_STEPS),
-    "logging.save_interval": gives(steps_kept, {"1": [1, 2, 3, 4], "4": [4]}, *FOUR_STEPS),
+    "logging.save_interval": gives(retained_steps, {"1": [1, 2, 3, 4], "4": [4]}, *FOUR_STEPS),
     "logging.keep_checkpoints": gives(
-        steps_kept, {"2": [3, 4], "9": [1, 2, 3, 4]}, *FOUR_STEPS, "logging.save_interval=1"
+        retained_steps, {"2": [3, 4], "9": [1, 2, 3, 4]}, *FOUR_STEPS, "logging.save_interval=1"
     ),
     "logging.histogram_interval": gives(steps_with_histograms, {"2": [2, 4], "4": [4]}, *FOUR_STEPS),
     "logging.num_samples": differs(height_of_the_samples, ["1", "2"], *FOUR_STEPS),
-    "logging.use_wandb": gives(wandb_told(""), {"false": False, "true": True}),
-    "logging.wandb_project": gives(wandb_told("project"), {"roads": "roads", "rain": "rain"}, *OFFLINE),
-    "logging.wandb_name": gives(wandb_told("name"), {"null": None, "first": "first"}, *OFFLINE),
-    "logging.wandb_mode": gives(wandb_told("mode"), {"online": "online", "offline": "offline"}, *OFFLINE),
+    "logging.use_wandb": gives(wandb_argument(""), {"false": False, "true": True}),
+    "logging.wandb_project": gives(wandb_argument("project"), {"roads": "roads", "rain": "rain"}, *OFFLINE),
+    "logging.wandb_name": gives(wandb_argument("name"), {"null": None, "first": "first"}, *OFFLINE),
+    "logging.wandb_mode": gives(wandb_argument("mode"), {"online": "online", "offline": "offline"}, *OFFLINE),
     "alarms.min_psnr": gives(alarms((60, validated(20.0))), {"25.0": ["low_psnr"], "15.0": []}),
     "alarms.max_gap": gives(alarms((20, validated(26.0, train_psnr=29.0))), {"2.0": ["overfitting"], "4.0": []}),
     "alarms.patience": gives(alarms(*STEADY), {"4": ["no_improvement"], "10": []}),

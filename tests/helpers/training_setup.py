@@ -1,4 +1,4 @@
-"""A training at hand without a trainer, for what looks at one before it begins."""
+"""The parts of a training without a trainer, for tests of the preflight checks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Result(NamedTuple):
 
 
 class Training:
-    """A model, its optimizers and its step, as a trainer has them."""
+    """A model, its optimizers and a step, as in the trainer."""
 
     def __init__(self, file: Path, store: Path, run: Path, *overrides: str) -> None:
         self.store, self.run = Store.open(store), run

@@ -1,4 +1,4 @@
-"""What holds for every architecture: the interface, training, resuming, and all that looks at a trained model."""
+"""Tests of every architecture: the interface, training, resuming, and all uses of a trained model."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ every = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 
 def built(architecture: str, spread: float | None = None) -> WorldModel:
-    """spread: weights are all drawn anew, so that none is zero as last layers are at first; those of the RSSM four
-    times as far apart, whose variables hear of little else."""
+    """spread: all weights are drawn anew, so that none is zero as initialized; those of the RSSM are four times
+    larger, because its variables depend little on small weights."""
     torch.manual_seed(0)
     model = build_world_model(config_of(architecture)).eval()
     if spread is not None:
@@ -51,13 +51,13 @@ def leaves(state: Any) -> list[Tensor]:
     return [leaf for part in state or () for leaf in leaves(part)]
 
 
-def test_all_are_tested() -> None:
+def test_all_architectures_are_tested() -> None:
     assert set(names()) == set(ARCHITECTURES)
 
 
 @every
 @torch.no_grad()
-def test_images_come_out_in_their_shape_and_range(architecture: str) -> None:
+def test_shapes_and_ranges(architecture: str) -> None:
     model, (images, actions) = built(architecture), clip()
     output = model(images, actions)
     assert output["predicted"].shape == (3, 3, 3, 32, 48) and output["reconstructed"].shape == images.shape
@@ -69,7 +69,7 @@ def test_images_come_out_in_their_shape_and_range(architecture: str) -> None:
 
 @every
 @torch.no_grad()
-def test_steps_are_the_rollout_and_the_state_does_not_grow(architecture: str) -> None:
+def test_steps_match_the_rollout_and_state_size_is_constant(architecture: str) -> None:
     model, (images, actions) = built(architecture), clip(frames=9)
     state, frames, sizes = model.init_state(images[:, :4], actions[:, :3]), [], []
     for t in range(3, 8):
@@ -81,7 +81,7 @@ def test_steps_are_the_rollout_and_the_state_does_not_grow(architecture: str) ->
 
 
 @every
-def test_a_rollout_is_that_of_its_clip_and_seed_in_any_batch(architecture: str) -> None:
+def test_rollout_depends_only_on_clip_and_seed(architecture: str) -> None:
     model, (images, actions) = built(architecture, 0.05), clip(frames=9)
     context = images[:, :4]
     whole = rollout(model, context, actions, seed=3)
@@ -97,14 +97,14 @@ def test_a_rollout_is_that_of_its_clip_and_seed_in_any_batch(architecture: str) 
 
 
 @every
-def test_without_a_generator_nothing_is_random(architecture: str) -> None:
+def test_deterministic_without_a_generator(architecture: str) -> None:
     model, (images, actions) = built(architecture, 0.05), clip()
     with torch.no_grad():
         assert torch.equal(model(images, actions)["predicted"], model(images, actions)["predicted"])
 
 
 @every
-def test_frames_follow_context_and_actions(architecture: str) -> None:
+def test_frames_depend_on_context_and_actions(architecture: str) -> None:
     model, (images, actions) = built(architecture, 0.2), clip()
     predicted = rollout(model, images[:, :4], actions)
     other = actions.clone()
@@ -129,7 +129,7 @@ def test_gradients_reach_actions_and_every_weight(architecture: str) -> None:
 
 
 @every
-def test_losses_are_per_clip_and_weighed(architecture: str) -> None:
+def test_losses_are_per_clip_and_weighted(architecture: str) -> None:
     model, (images, actions) = built(architecture, 0.05), clip()
     found = []
     for factor in (1.0, 3.0):
@@ -143,7 +143,7 @@ def test_losses_are_per_clip_and_weighed(architecture: str) -> None:
 
 
 @every
-def test_gradient_checkpointing_gives_the_same_gradients_to_the_bit(architecture: str) -> None:
+def test_gradient_checkpointing_is_bit_identical(architecture: str) -> None:
     images, actions = clip()
     gradients = []
     for enabled in (False, True):
@@ -156,7 +156,7 @@ def test_gradient_checkpointing_gives_the_same_gradients_to_the_bit(architecture
 
 
 @every
-def test_parts_hold_every_weight_once_and_units_are_what_is_called(architecture: str) -> None:
+def test_param_groups_and_parallel_units(architecture: str) -> None:
     model = built(architecture)
     groups = model.param_groups()
     assert set(groups) == set(PARTS)
@@ -168,7 +168,7 @@ def test_parts_hold_every_weight_once_and_units_are_what_is_called(architecture:
 
 
 @every
-def test_it_learns_a_batch(architecture: str, road_store: Path) -> None:
+def test_training_reduces_the_loss(architecture: str, road_store: Path) -> None:
     store = Store.open(road_store)
     batch = read_clips(store, fixed_clips(store, "train", 6, 4))
     engine = Engine(config_of(architecture, (64, 64), use_amp=False), DistributedContext.single(CPU))
@@ -184,7 +184,7 @@ def test_it_learns_a_batch(architecture: str, road_store: Path) -> None:
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def finished(request: pytest.FixtureRequest, road_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run, unbroken, beside its config."""
+    """A run without interruption, and its config."""
     folder = tmp_path_factory.mktemp(request.param)
     config = write_config(folder, request.param, ema_decay=0.9)
     assert run_training(config, road_store, folder / "run") == 0
@@ -199,7 +199,7 @@ def config_beside(run: Path) -> Path:
     return run.parent / f"{architecture_of(run)}.yaml"
 
 
-def test_the_guides_names_are_logged(finished: Path) -> None:
+def test_documented_names_are_logged(finished: Path) -> None:
     lines = logged(finished)
     own = {"texture": "pred_loss", "rssm": "kl_loss", "diffusion": "denoising_loss"}[architecture_of(finished)]
     training = {"train/loss", f"train/{own}", "train/psnr", "train/ssim", "train/recon_psnr", "train/grad_norm", "lr"}
@@ -211,7 +211,7 @@ def test_the_guides_names_are_logged(finished: Path) -> None:
     assert list(finished.glob("events.out.tfevents.*"))
 
 
-def test_stopped_and_resumed_is_the_same_to_the_bit(finished: Path, road_store: Path, tmp_path: Path) -> None:
+def test_resuming_is_bit_identical(finished: Path, road_store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert run_training(config_beside(finished), road_store, run, "training.max_steps=12") == 0
     assert same(weights(run), weights(finished)), "the same settings give the same weights"
@@ -220,7 +220,7 @@ def test_stopped_and_resumed_is_the_same_to_the_bit(finished: Path, road_store: 
 
 
 @pytest.mark.timeout(600)
-def test_killed_and_resumed_is_the_same_to_the_bit(finished: Path, road_store: Path, tmp_path: Path) -> None:
+def test_resuming_after_a_kill_is_bit_identical(finished: Path, road_store: Path, tmp_path: Path) -> None:
     run, config = tmp_path / "run", config_beside(finished)
     process = start(config, road_store, run)
     wait_for_step(process, run, 6)
@@ -233,14 +233,14 @@ def test_killed_and_resumed_is_the_same_to_the_bit(finished: Path, road_store: P
     assert logged(run)[-1] == logged(finished)[-1]
 
 
-def test_another_architectures_run_does_not_go_on(finished: Path, road_store: Path, tmp_path: Path) -> None:
+def test_run_of_another_architecture_is_not_resumed(finished: Path, road_store: Path, tmp_path: Path) -> None:
     other = next(name for name in ARCHITECTURES if name != architecture_of(finished))
     config = write_config(tmp_path, other, ema_decay=0.9)
     with pytest.raises(UserError, match=r"model\.\w+.* was .* and is .* now"):
         run_training(config, road_store, finished, resume=True)
 
 
-def test_a_dry_run_trains_nothing(finished: Path, road_store: Path, tmp_path: Path, capsys: Any) -> None:
+def test_dry_run_does_not_train(finished: Path, road_store: Path, tmp_path: Path, capsys: Any) -> None:
     arguments = ["train", "--config", str(config_beside(finished)), "--data-root", str(road_store), "--device", "cpu"]
     app([*arguments, "--run-dir", str(tmp_path / "run"), "--dry-run"], standalone_mode=False)
     assert "forward and backward pass of 2 clips" in capsys.readouterr().out
@@ -248,14 +248,14 @@ def test_a_dry_run_trains_nothing(finished: Path, road_store: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("part", ["all", "dynamics"])
-def test_a_learning_rate_is_found(finished: Path, road_store: Path, tmp_path: Path, part: str) -> None:
+def test_learning_rate_finder(finished: Path, road_store: Path, tmp_path: Path, part: str) -> None:
     arguments = ["find-lr", "--config", str(config_beside(finished)), "--data-root", str(road_store), "--steps", "20"]
     app([*arguments, "--part", part, "--output", str(tmp_path / "lr"), "--device", "cpu"], standalone_mode=False)
     swept = json.loads((tmp_path / "lr/find_lr.json").read_text())["sweeps"][part]
     assert len(swept["rates"]) > 1 and all(math.isfinite(loss) for loss in swept["losses"])
 
 
-def test_it_goes_through_the_report(finished: Path, road_store: Path, tmp_path: Path) -> None:
+def test_evaluation_report(finished: Path, road_store: Path, tmp_path: Path) -> None:
     arguments = ["evaluate", "--checkpoint", str(finished), "--data-root", str(road_store), "--device", "cpu"]
     arguments += ["--split", "test", "--clips", "3", "--horizon", "3"]
     found = []
@@ -275,17 +275,17 @@ def test_rollout_views_work_for_every_model(finished: Path, road_store: Path, re
         app(["visualize", kind, *arguments, "--output", f"{kind}.png"], standalone_mode=False)
         assert Path(f"{kind}.png").is_file()
     assert isinstance(model, HasMotion) == isinstance(model, HasLatents) == (architecture == "texture")
-    for kind, said in (("motion", "has no motion to show"), ("latent", "has no grid of latents to show")):
+    for kind, message in (("motion", "has no motion to show"), ("latent", "has no grid of latents to show")):
         command = ["visualize", kind, *arguments, "--output", f"{kind}.png"]
         if architecture == "texture":
             app(command, standalone_mode=False)
             assert Path(f"{kind}.png").is_file()
         else:
-            refuse(*command, said=said)
+            refuse(*command, message=message)
 
 
 @pytest.mark.slow
-def test_it_is_benchmarked(finished: Path, tmp_path: Path) -> None:
+def test_benchmark(finished: Path, tmp_path: Path) -> None:
     output = tmp_path / "model.json"
     app(["benchmark", "model", "--checkpoint", str(finished), "--quick", "--device", "cpu", "--output", str(output)],
         standalone_mode=False)  # fmt: skip
@@ -293,7 +293,7 @@ def test_it_is_benchmarked(finished: Path, tmp_path: Path) -> None:
     assert row["kind"] == "model" and row["parameters"] > 0 and row["frame_flops"] > 0
 
 
-def test_settings_of_another_architecture_are_refused(tmp_path: Path) -> None:
+def test_settings_of_another_architecture_are_rejected(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("model:\n  type: rssm\n  latent_dim: 8\n")
     with pytest.raises(UserError, match=r"a\.yaml:3: unknown key 'model\.latent_dim'"):
@@ -308,31 +308,31 @@ def test_settings_of_another_architecture_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["rssm", "diffusion"])
-def test_images_that_cannot_be_halved_so_often_are_refused(architecture: str) -> None:
+def test_too_small_images_are_rejected(architecture: str) -> None:
     with pytest.raises(UserError, match=r"model\.channels = .* both sides have to be multiples of \d+, and 36x50"):
         build_world_model(config_of(architecture, (36, 50)))
 
 
-def test_noise_levels_fall_as_karras_says() -> None:
+def test_noise_levels_follow_karras() -> None:
     levels = noise_levels(2)
     assert levels[0] == pytest.approx(5.0) and levels[1] == pytest.approx(((5 ** (1 / 7) + 0.002 ** (1 / 7)) / 2) ** 7)
 
 
-def test_divergence_pulls_the_prior_to_the_posterior() -> None:
+def test_kl_divergence_moves_the_prior_to_the_posterior() -> None:
     posterior, prior = (torch.randn(2, 3, 8, 4, requires_grad=True) for _ in range(2))
     balanced_divergence(posterior.log_softmax(-1), prior.log_softmax(-1)).sum().backward()
     assert prior.grad is not None and posterior.grad is not None
     assert prior.grad.norm() > 2 * posterior.grad.norm() > 0
 
 
-def test_a_diffusion_model_pads_a_short_context() -> None:
+def test_diffusion_pads_a_short_context() -> None:
     model, (images, actions) = built("diffusion"), clip()
     state = model.init_state(images[:, :2], actions[:, :1])
     assert torch.equal(state.images[:, 0], images[:, 0]) and torch.equal(state.images[:, -1], images[:, 1])
     assert not state.actions[:, :2].any() and torch.equal(state.actions[:, 2], actions[:, 0])
 
 
-def test_uint8_rollouts_are_the_same(road_store: Path) -> None:
+def test_uint8_rollouts_match(road_store: Path) -> None:
     store = Store.open(road_store)
     batch = read_clips(store, fixed_clips(store, "test", 6, 2))
     model = build_world_model(parse_config({"model": {**settings("rssm")["model"], "image_size": [64, 64]}})).eval()

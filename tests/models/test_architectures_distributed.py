@@ -1,6 +1,6 @@
-"""Every architecture on two processes: sharing out the weights changes nothing, and going on is the same to the bit.
+"""Every architecture with two processes: FSDP equals DDP, and resuming is exact.
 
-Every process draws its own noise, so a run that samples depends on how many there are.
+Every process draws its own noise, so runs that sample depend on the number of processes.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Still(WorldModel):
 
 
 def package(root: Path, code: str, name: str = "still-model", entry: str = "still = still_model:Still") -> None:
-    """As pip would leave it: a module, and the metadata of its package."""
+    """Files as installed by pip: a module, and the metadata of its package."""
     (root / "still_model.py").write_text(code)
     info = root / f"{name.replace('-', '_')}-1.0.dist-info"
     info.mkdir()
@@ -50,7 +50,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def test_it_is_found_built_and_its_settings_are_checked(installed: Path) -> None:
+def test_plugin_is_found_and_its_settings_are_validated(installed: Path) -> None:
     package(installed, MODEL)
     assert names()[-1] == "still" and "still_model" not in sys.modules, "found, and not imported"
     config = parse_config({"model": {"type": "still", "width": 4, "image_size": [8, 8]}})
@@ -71,22 +71,22 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("old", "new", "said"), FAULTS.values(), ids=list(FAULTS))
-def test_errors_name_the_package(installed: Path, old: str, new: str, said: str) -> None:
+@pytest.mark.parametrize(("old", "new", "message"), FAULTS.values(), ids=list(FAULTS))
+def test_errors_name_the_package(installed: Path, old: str, new: str, message: str) -> None:
     assert old in MODEL
     package(installed, MODEL.replace(old, new))
-    with pytest.raises(UserError, match=rf"the model architecture 'still' of the package 'still-model' .*{said}"):
+    with pytest.raises(UserError, match=rf"the model architecture 'still' of the package 'still-model' .*{message}"):
         parse_config({"model": {"type": "still"}})
     assert parse_config({}).model.type == "texture", "it spoils nothing else"
 
 
-def test_what_is_no_model_is_refused(installed: Path) -> None:
+def test_invalid_models_are_rejected(installed: Path) -> None:
     package(installed, MODEL.replace("class Still(WorldModel)", "class Still"))
     with pytest.raises(UserError, match=r"'still-model' is invalid: .* is not a subclass of .*\.WorldModel"):
         architecture("still")
 
 
-def test_names_that_are_taken_are_refused(installed: Path) -> None:
+def test_reserved_names_are_rejected(installed: Path) -> None:
     package(installed, MODEL, entry="rssm = still_model:Still")
     with pytest.raises(
         UserError, match="registers a model architecture 'rssm', which is the name of one of daydrive's own"
@@ -94,7 +94,7 @@ def test_names_that_are_taken_are_refused(installed: Path) -> None:
         parse_config({"model": {"type": "rssm"}})
 
 
-def test_a_name_of_two_packages_is_refused(installed: Path) -> None:
+def test_duplicate_names_are_rejected(installed: Path) -> None:
     package(installed, MODEL)
     package(installed, MODEL, name="other-model", entry="still = other_model:Still")
     with pytest.raises(UserError, match=r"'(still|other)-model' and '(still|other)-model' both register"):

@@ -1,4 +1,4 @@
-"""The world model: shapes and ranges for all sizes, and that every setting and every input matters."""
+"""The world model: shapes and ranges for all sizes, and the effect of every setting and input."""
 
 import pytest
 import torch
@@ -90,14 +90,14 @@ def test_init_size_is_the_shorter_side_of_the_latent_grid() -> None:
 
 
 @pytest.mark.parametrize("size", [(60, 60), (16, 16), (64, 98)])
-def test_sizes_that_do_not_fit_are_refused(size: tuple[int, int]) -> None:
+def test_invalid_sizes_are_rejected(size: tuple[int, int]) -> None:
     with pytest.raises(UserError, match=f"init_size = 16 does not fit images of {size[0]}x{size[1]}"):
         tiny(image_size=size)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (256, 256), (128, 256), (64, 128)])
 @pytest.mark.parametrize("stages", [1, 2, 3, 5])
-def test_the_stages_reach_the_grid_and_come_back(size: tuple[int, int], stages: int) -> None:
+def test_stages_reach_the_grid_and_return(size: tuple[int, int], stages: int) -> None:
     config = TINY.model_copy(
         update={
             "encoder": EncoderConfig(stages=[8] * stages),
@@ -114,7 +114,7 @@ def test_the_stages_reach_the_grid_and_come_back(size: tuple[int, int], stages: 
     assert sizes.head >= 2 or down == 1
 
 
-def test_a_reconstruction_sees_the_latent_alone() -> None:
+def test_reconstruction_depends_only_on_the_latent() -> None:
     model = tiny()
     images, _ = clip()
     latents = model.encode(images)
@@ -124,7 +124,7 @@ def test_a_reconstruction_sees_the_latent_alone() -> None:
     assert torch.equal(model.decode(torch.zeros_like(latents)), before)
 
 
-def test_the_rollout_does_not_depend_on_future_frames() -> None:
+def test_rollout_does_not_depend_on_future_frames() -> None:
     model = tiny()
     images, actions = clip()
     other = images.clone()
@@ -132,7 +132,7 @@ def test_the_rollout_does_not_depend_on_future_frames() -> None:
     assert torch.equal(model(images, actions)["predicted"], model(other, actions)["predicted"])
 
 
-def test_the_rollout_depends_on_context_and_actions() -> None:
+def test_rollout_depends_on_context_and_actions() -> None:
     torch.manual_seed(0)
     model = tiny()
     for parameter in model.parameters():
@@ -160,7 +160,7 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
-def test_every_parameter_learns() -> None:
+def test_every_parameter_gets_a_gradient() -> None:
     model = tiny().train()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
@@ -180,13 +180,13 @@ def motion(dx: float, dy: float, mask: float = 0.0, content: float = 0.0) -> Mot
     return Motion(flow, torch.full((1, 1, 12, 16), mask), torch.full((1, 3, 12, 16), content))
 
 
-def test_a_flow_of_whole_pixels_moves_the_image_exactly() -> None:
+def test_integer_flow_shifts_the_image_exactly() -> None:
     x = image()
     moved = render(warp(texture_memory.init(x), motion(3, -1)))
     assert torch.allclose(moved[..., 1:, :-3], x[..., :-1, 3:], atol=1e-5)
 
 
-def test_half_steps_add_up_without_blur() -> None:
+def test_repeated_half_pixel_shifts_do_not_blur() -> None:
     x = image()
     texture = texture_memory.init(x)
     for _ in range(4):
@@ -194,14 +194,14 @@ def test_half_steps_add_up_without_blur() -> None:
     assert torch.allclose(render(texture)[..., :-3], x[..., 2:-1], atol=1e-4)
 
 
-def test_paint_covers_what_moves() -> None:
+def test_content_replaces_the_image_by_its_mask() -> None:
     texture = warp(texture_memory.init(image()), motion(0, 0, mask=1.0, content=0.25))
     assert torch.allclose(render(texture), torch.full((1, 3, 12, 16), 0.25))
     half = warp(texture_memory.init(image()), motion(0, 0, mask=0.5, content=0.25))
     assert torch.allclose(render(half), 0.5 * image() + 0.125, atol=1e-5)
 
 
-def test_sampling_beyond_the_edge_repeats_it() -> None:
+def test_sampling_outside_repeats_the_border() -> None:
     x = image()
     far = sample(x, torch.full((1, 2, 12, 16), 100.0))
     assert torch.allclose(far, x[..., -1:, -1:].expand_as(x), atol=1e-5)

@@ -246,20 +246,22 @@ def test_user_errors(
     monkeypatch.setattr(session, "WARM_UP", 0.2)
     monkeypatch.setattr(drivers, "AGENTS", {"basic": ("no_such_agent", "BasicAgent")})
     plant(server)
-    refuse(*COMMAND, "--output", "new/out", *arguments, said=expected)
+    refuse(*COMMAND, "--output", "new/out", *arguments, message=expected)
     assert not server.running or is_restored(server)
 
 
 def test_output_of_another_recording(server: Server, call: Callable[..., int], refuse: Refuse, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert call(*COMMAND, "--drives", 1, "--output", out) == 0
-    refuse(*COMMAND, "--output", out, "--fov", 60, said="_00000 was recorded with fov 90.0, not 60.0; choose another")
+    refuse(
+        *COMMAND, "--output", out, "--fov", 60, message="_00000 was recorded with fov 90.0, not 60.0; choose another"
+    )
     (out / "drive_00000" / "drive.json").write_text("{}")
-    refuse(*COMMAND, "--output", out, said="drive.json has no settings of the recording")
+    refuse(*COMMAND, "--output", out, message="drive.json has no settings of the recording")
     (out / "drive_00000" / "drive.json").unlink()
-    refuse(*COMMAND, "--output", out, said="drive_00000 is not a recording")
+    refuse(*COMMAND, "--output", out, message="drive_00000 is not a recording")
     (tmp_path / "file").write_text("")
-    refuse(*COMMAND, "--output", tmp_path / "file", said="is a file; give a folder")
+    refuse(*COMMAND, "--output", tmp_path / "file", message="is a file; give a folder")
 
 
 def test_walkers_have_destinations(server: Server, tmp_path: Path, call: Callable[..., int]) -> None:
@@ -275,9 +277,9 @@ def test_gymnasium_environments(call: Callable[..., int], refuse: Refuse, tmp_pa
     assert len(list(folder.iterdir())) == 3
     store = Store.open(prepare("folder", folder, tmp_path / "store", (32, 32), workers=1))
     assert store.rows == 36 and store.hz == 10.0 and np.ptp(store.read_actions(np.arange(12))[:, 0]) > 0.05
-    refuse(*command, "--seed", 4, said="Road-v0_00000 was recorded with seed 0, not 4")
-    refuse(*command, "--town", "Town01", said="--town is for --env carla, and this is daydrive/Road-v0")
-    refuse("record", "--env", "Raod-v0", said="no environment 'Raod-v0'")
+    refuse(*command, "--seed", 4, message="Road-v0_00000 was recorded with seed 0, not 4")
+    refuse(*command, "--town", "Town01", message="--town is for --env carla, and this is daydrive/Road-v0")
+    refuse("record", "--env", "Raod-v0", message="no environment 'Raod-v0'")
 
 
 def test_fake_client_has_the_interface_of_the_real_one() -> None:
@@ -303,4 +305,6 @@ def test_fake_client_has_the_interface_of_the_real_one() -> None:
 
 def test_real_client_without_a_server(refuse: Refuse) -> None:
     pytest.importorskip("carla", reason="CARLA's client is not installed")
-    refuse(*COMMAND, "--port", 2999, "--timeout", 0.3, said="no CARLA server responds at localhost:2999 within 0.3 s")
+    refuse(
+        *COMMAND, "--port", 2999, "--timeout", 0.3, message="no CARLA server responds at localhost:2999 within 0.3 s"
+    )

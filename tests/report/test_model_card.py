@@ -55,7 +55,7 @@ def metadata(card: str) -> dict[str, Any]:
     return found
 
 
-def test_the_hub_understands_it(card: str, evaluation: dict[str, Any]) -> None:
+def test_metadata_is_valid_for_the_hub(card: str, evaluation: dict[str, Any]) -> None:
     """Keys and types of https://github.com/huggingface/hub-docs/blob/main/modelcard.md."""
     parsed = metadata(card)
     assert (
@@ -77,14 +77,14 @@ def test_the_hub_understands_it(card: str, evaluation: dict[str, Any]) -> None:
     assert all(isinstance(value, int | float) for value in metrics.values())
 
 
-def test_the_hubs_own_library_reads_it(card: str, evaluation: dict[str, Any]) -> None:
+def test_huggingface_hub_parses_the_card(card: str, evaluation: dict[str, Any]) -> None:
     hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
     read = hub.ModelCard(card, ignore_metadata_errors=False)
     assert read.data.license == "mit" and read.data.model_name == evaluation["name"]
     assert {result.metric_type for result in read.data.eval_results} == {"usable_seconds", "psnr", "ssim"}
 
 
-def test_people_are_told_what_it_is_not_for(card: str, evaluation: dict[str, Any]) -> None:
+def test_card_states_out_of_scope_uses(card: str, evaluation: dict[str, Any]) -> None:
     heads = re.findall(r"^## (.*)$", card, re.M)
     assert heads == ["Intended use", "Training data", "Training", "Evaluation", "Limits", "How to load it"]
     assert "**Not for controlling a car**" in card
@@ -96,7 +96,7 @@ def test_people_are_told_what_it_is_not_for(card: str, evaluation: dict[str, Any
     )
 
 
-def test_its_snippet_runs(card: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snippet_runs(card: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in FILES:
         shutil.copy(checkpoint_of(trained) / name, tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -106,7 +106,7 @@ def test_its_snippet_runs(card: str, trained: Path, tmp_path: Path, monkeypatch:
     assert made["frames"].shape == (1, 10, 3, 64, 64) and made["frames"].dtype == torch.uint8
 
 
-def test_what_a_run_tells_of_its_training(run: Path) -> None:
+def test_training_details_from_a_run(run: Path) -> None:
     weights = checkpoint_of(run) / "model.safetensors"
     step = read_state(checkpoint_of(run))["step"]
     lines = [{"step": 1, "speed/step_seconds": 30.0}, {"step": 2, "speed/step_seconds": 90.0}]
@@ -138,7 +138,7 @@ def test_limits_and_licences(evaluation: dict[str, Any], trained: Path, road_sto
     assert parsed["license"] == "other" and parsed["license_name"]
 
 
-def test_every_licence_is_that_of_the_guide() -> None:
+def test_licences_match_the_guide() -> None:
     rows = re.findall(r"^\| \[`(\w+)`\]\(#[\w-]+\) \| ([^|]+) \|", (REPO / "docs/DATASETS.md").read_text(), re.M)
     licences = {name: licence.strip() for name, licence in rows}
     assert licences.keys() == SOURCES.keys()

@@ -70,14 +70,14 @@ def page(file: Path) -> Page:
     return Page(file.read_text(encoding="utf-8"))
 
 
-def test_it_is_alone(file: Path, page: Page) -> None:
+def test_page_is_self_contained(file: Path, page: Page) -> None:
     assert "http://" not in file.read_text() and "https://" not in file.read_text()
     addresses = [value for _, given in page.tags for name, value in given.items() if name in ("src", "href", "poster")]
     assert len(addresses) > 8 and all((address or "").startswith(("data:", "#")) for address in addresses)
     assert "<steerer>" not in file.read_text()
 
 
-def test_its_parts_are_told_without_being_seen(page: Page) -> None:
+def test_page_is_accessible_to_screen_readers(page: Page) -> None:
     assert all(given.get("alt") for given in page.given("img")) and len(page.given("img")) >= 4
     assert all(given.get("aria-label") for given in page.given("video"))
     assert all(given.get("scope") in ("col", "row") for given in page.given("th"))
@@ -92,7 +92,7 @@ def test_its_parts_are_told_without_being_seen(page: Page) -> None:
     assert page.given("html")[0]["lang"] == "en" and page.text["title"] == ["a <steerer> & co"]
 
 
-def test_what_it_says_is_what_was_measured(page: Page, evaluation: tuple[dict[str, Any], Path]) -> None:
+def test_page_shows_the_measured_values(page: Page, evaluation: tuple[dict[str, Any], Path]) -> None:
     metrics = evaluation[0]
     titles = page.text["h2"]
     for title in (
@@ -113,7 +113,7 @@ def test_what_it_says_is_what_was_measured(page: Page, evaluation: tuple[dict[st
     assert len(sliders) == len(data["charts"])
 
 
-def test_axes_are_round_and_gaps_stay_open() -> None:
+def test_axes_have_round_ticks_and_curves_have_gaps() -> None:
     drawn = chart_html(Chart("x", [1, 2, 3], [Curve("a", [20.13, None, 33.9], [None, None, [33, 35]])]))
     assert re.findall(r'class="y"[^>]*>([^<]*)<', drawn) == ["20", "25", "30", "35"]
     assert re.findall(r'class="x"[^>]*>([^<]*)<', drawn) == ["1", "2", "3"]
@@ -137,7 +137,7 @@ def contrast(a: str, b: str) -> float:
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_it_can_be_read_by_weak_eyes(file: Path, theme: str) -> None:
+def test_contrast_is_sufficient(file: Path, theme: str) -> None:
     """4.5 to 1 for text, 3 to 1 for lines: level AA."""
     light, dark = re.findall(r":root \{(.*?)\}", file.read_text(), re.S)[:2]
     colours = dict(re.findall(r"--(\w+): (#\w+)", light if theme == "light" else dark))
@@ -157,14 +157,14 @@ def browser(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ch
         yield opened
 
 
-def test_it_opens_without_a_word_and_asks_no_one(browser: Chromium) -> None:
+def test_page_opens_without_errors_and_requests(browser: Chromium) -> None:
     assert browser.complaints == []
     assert all(address.startswith(("file:", "data:")) for address in browser.asked)
 
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_it_fits_a_phone_and_a_desk_by_day_and_by_night(browser: Chromium, width: int, theme: str) -> None:
+def test_layout_on_phone_and_desktop_in_light_and_dark(browser: Chromium, width: int, theme: str) -> None:
     browser.look(width, dark=theme == "dark")
     assert browser.value("document.documentElement.scrollWidth") <= width
     levels = re.findall(r"\d+", browser.value("getComputedStyle(document.body).backgroundColor"))
@@ -174,7 +174,7 @@ def test_it_fits_a_phone_and_a_desk_by_day_and_by_night(browser: Chromium, width
     assert small == 0
 
 
-def test_its_videos_play(browser: Chromium) -> None:
+def test_videos_play(browser: Chromium) -> None:
     browser.wait("[...document.querySelectorAll('video')].every(v => v.readyState >= 2)")
     assert browser.value("[...document.querySelectorAll('video')].every(v => v.error === null && v.videoWidth > 0)")
     browser.value("document.querySelector('video').play()")
@@ -193,7 +193,7 @@ def test_its_videos_play(browser: Chromium) -> None:
     browser.wait("document.querySelector('video').currentTime === 0")
 
 
-def test_its_curves_are_read_by_keyboard(browser: Chromium) -> None:
+def test_curves_are_keyboard_accessible(browser: Chromium) -> None:
     browser.look(1280)
     browser.value("document.querySelector('nav a').focus()")
     for _ in range(20):

@@ -1,6 +1,6 @@
-"""Several processes: the same run whatever their number, one cause when one of them fails, nothing lost when they end.
+"""Several processes: the same run for any number, one message if one of them fails, no lost steps.
 
-Processes are real, joined by gloo, and every wait has an end.
+The processes are real, joined by gloo, and every wait has a timeout.
 """
 
 import shutil
@@ -37,7 +37,8 @@ from helpers.tiny_training import TINY_TRAINING
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """float32 and AdamW: Muon's Newton-Schulz iterations in bfloat16 would hide what the number of processes does."""
+    """float32 and AdamW: Muon's Newton-Schulz iterations in bfloat16 would hide the effect of the number of
+    processes."""
     tree = {
         **TINY_TRAINING,
         "model": {**TINY_TRAINING["model"], "dynamics": {"num_layers": 1, "dropout": 0.0}},
@@ -50,7 +51,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_the_same_global_batch_gives_the_same_run(config: Path, road_store: Path, tmp_path: Path) -> None:
+def test_run_depends_only_on_the_global_batch(config: Path, road_store: Path, tmp_path: Path) -> None:
     runs = {
         world: trained(world, config, road_store, tmp_path / str(world), f"training.batch_size={16 // world}")
         for world in (1, 2, 4)
@@ -66,7 +67,7 @@ def test_the_same_global_batch_gives_the_same_run(config: Path, road_store: Path
 
 
 @pytest.mark.slow
-def test_sharing_out_the_parameters_changes_nothing_either(config: Path, road_store: Path, tmp_path: Path) -> None:
+def test_fsdp_matches_ddp(config: Path, road_store: Path, tmp_path: Path) -> None:
     steps = ["training.max_steps=6", "training.batch_size=4", "training.gradient_accumulation=2", "optimizer.type=muon"]
     whole = trained(2, config, road_store, tmp_path / "ddp", *steps)
     shared = trained(
@@ -85,7 +86,9 @@ def test_sharing_out_the_parameters_changes_nothing_either(config: Path, road_st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_then_one_then_two(config: Path, road_store: Path, tmp_path: Path, strategy: str) -> None:
+def test_resuming_with_another_number_of_processes(
+    config: Path, road_store: Path, tmp_path: Path, strategy: str
+) -> None:
     settings = ["training.batch_size=4", "logging.save_interval=3", f"training.strategy={strategy}"]
     unbroken = trained(2, config, road_store, tmp_path / "unbroken", *settings, "training.max_steps=9")
     run = tmp_path / "run"
@@ -107,7 +110,7 @@ def test_two_processes_then_one_then_two(config: Path, road_store: Path, tmp_pat
     assert worst_gap(logged(run), unbroken, "train/loss") < 1e-4
 
 
-def test_a_process_that_is_killed_ends_all_within_seconds(config: Path, road_store: Path, tmp_path: Path) -> None:
+def test_killed_process_ends_all_within_seconds(config: Path, road_store: Path, tmp_path: Path) -> None:
     process = start(
         [
             *torchrun(2),
@@ -119,31 +122,31 @@ def test_a_process_that_is_killed_ends_all_within_seconds(config: Path, road_sto
     assert len(ranks) == 2
     ranks[1].kill()
     began = time.monotonic()
-    said = finish(process, 60)
+    output = finish(process, 60)
     assert time.monotonic() - began < 20
     assert process.returncode != 0
-    assert said.count("error: ") <= 1
+    assert output.count("error: ") <= 1
     assert not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks)
     assert checkpoint.read_state(checkpoint.find(tmp_path / "run", "last"))["step"] >= 1
 
 
-def test_bad_data_on_one_process_ends_all_with_one_sentence(config: Path, tmp_path: Path, damaged_store: Path) -> None:
+def test_bad_data_in_one_process_ends_all_with_one_sentence(config: Path, tmp_path: Path, damaged_store: Path) -> None:
     process = start(
         [
             *torchrun(2),
             *command(config, damaged_store, tmp_path / "run", "training.batch_size=2", "training.max_steps=500"),
         ]
     )
-    said = finish(process)
+    output = finish(process)
     assert process.returncode != 0
-    sentences = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert len(sentences) == 1, said[-3000:]
+    sentences = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(sentences) == 1, output[-3000:]
     assert "damaged image" in sentences[0] and "(process " in sentences[0]
 
 
 @pytest.fixture
 def damaged_store(road_store: Path, tmp_path: Path) -> Path:
-    """One picture of a training drive can't be decoded."""
+    """One image of a training drive cannot be decoded."""
     import lance
     import pyarrow as pa
 
@@ -163,10 +166,10 @@ def damaged_store(road_store: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
-def test_a_signal_to_every_process_saves_and_has_a_code_of_its_own(
+def test_signal_saves_and_sets_the_exit_code(
     config: Path, road_store: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    """As Slurm starts and ends them: without torchrun, found by variables."""
+    """As started and ended by Slurm: without torchrun, configured by variables."""
     run = tmp_path / "run"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -185,32 +188,34 @@ def test_a_signal_to_every_process_saves_and_has_a_code_of_its_own(
         time.sleep(0.05)
     for process in processes:
         process.send_signal(number)
-    said = [finish(process, 60) for process in processes]
-    assert [process.returncode for process in processes] == [code, code], said
-    assert "--resume" in said[0]
+    output = [finish(process, 60) for process in processes]
+    assert [process.returncode for process in processes] == [code, code], output
+    assert "--resume" in output[0]
     assert checkpoint.read_state(checkpoint.find(run, "last"))["step"] == logged(run)[-1]["step"]
 
 
-def test_processes_that_were_not_asked_for_are_refused(monkeypatch: pytest.MonkeyPatch, tiny_config: Path) -> None:
+def test_unexpected_processes_are_rejected(monkeypatch: pytest.MonkeyPatch, tiny_config: Path) -> None:
     training = load_config(tiny_config).training
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(UserError, match=r"4 processes were started.*set training\.distributed=true"):
         check_processes(training)
     distributed = training.model_copy(update={"distributed": True, "backend": "nccl"})
     if not torch.cuda.is_available():
-        world, said = check_processes(distributed)
-        assert world == 4 and said is not None and "gloo" in said
+        world, output = check_processes(distributed)
+        assert world == 4 and output is not None and "gloo" in output
     monkeypatch.delenv("WORLD_SIZE")
-    world, said = check_processes(distributed)
-    assert world == 1 and said is not None and "torchrun --nproc_per_node" in said
+    world, output = check_processes(distributed)
+    assert world == 1 and output is not None and "torchrun --nproc_per_node" in output
 
 
-def test_a_step_that_the_processes_cannot_share_is_refused(config: Path, road_store: Path, tmp_path: Path) -> None:
+def test_indivisible_step_is_rejected(config: Path, road_store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     trained(1, config, road_store, run, "training.max_steps=2", "training.batch_size=3")
     process = start(
         [*torchrun(2), *command(config, road_store, run, "training.max_steps=2", "training.batch_size=3", "--resume")]
     )
-    said = finish(process)
+    output = finish(process)
     assert process.returncode != 0
-    assert "a step of this run has 3 clips, which 2 processes with training.batch_size = 3 cannot divide evenly" in said
+    assert (
+        "a step of this run has 3 clips, which 2 processes with training.batch_size = 3 cannot divide evenly" in output
+    )

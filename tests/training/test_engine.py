@@ -1,4 +1,4 @@
-"""What a step does: gradients that do not depend on how it is cut up, precision, averages of the weights."""
+"""Training steps: gradients that do not depend on the partition into batches, precision, moving averages."""
 
 import math
 from contextlib import nullcontext
@@ -25,7 +25,7 @@ FULL = ["model.image_size=[64, 64]", "model.dynamics.dropout=0.0", "training.use
 
 @pytest.fixture
 def batch(road_store: Path) -> Batch:
-    """Six clips, each with a weight of its own; the weights sum to 1."""
+    """Six clips with different weights; the weights sum to 1."""
     store = Store.open(road_store)
     read = read_clips(store, fixed_clips(store, "train", 6, 6))
     weights = torch.tensor([1.0, 2.0, 3.0, 0.5, 1.5, 2.0])
@@ -38,10 +38,10 @@ def gradient(engine: Engine) -> torch.Tensor:
 
 @pytest.mark.parametrize("cuts", [[6], [3, 3], [4, 2], [1, 1, 1, 1, 1, 1], [5, 1]])
 @pytest.mark.parametrize("weighted", [True, False])
-def test_accumulation_has_the_gradient_of_the_large_batch(
+def test_accumulation_gives_the_gradient_of_the_large_batch(
     tiny_config: Path, batch: Batch, cuts: list[int], weighted: bool
 ) -> None:
-    """Also where the last group is short, and where clips carry weights."""
+    """Also with a smaller last group, and with weighted clips."""
     if not weighted:
         batch = replace(batch, weights=torch.full((6,), 1 / 6))
     engine = Engine(load_config(tiny_config, FULL), DistributedContext.single(CPU))
@@ -55,12 +55,11 @@ def test_accumulation_has_the_gradient_of_the_large_batch(
     pieces = [piece for piece in torch.arange(6).split(cuts)]
     for number, piece in enumerate(pieces):
         part = Batch(batch.images[piece], batch.actions[piece], weights=batch.weights[piece])
-        for _ in engine.accumulate(part, last=number == len(pieces) - 1):
-            pass
+        engine.backward(part, last=number == len(pieces) - 1)
     assert torch.allclose(gradient(engine), expected, rtol=1e-3, atol=1e-7)
 
 
-def test_a_batch_in_passes_has_the_gradient_of_the_whole(
+def test_micro_batches_give_the_gradient_of_the_batch(
     tiny_config: Path, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Engine(load_config(tiny_config, FULL), DistributedContext.single(CPU))
@@ -74,13 +73,12 @@ def test_a_batch_in_passes_has_the_gradient_of_the_whole(
     assert torch.allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-7)
 
 
-def test_clipping_comes_after_unscaling_and_takes_the_global_norm(tiny_config: Path, batch: Batch) -> None:
+def test_clipping_uses_the_unscaled_global_norm(tiny_config: Path, batch: Batch) -> None:
     norms = []
     for precision in (["training.use_amp=false"], ["training.amp_dtype=float16"]):
         settings = [*FULL[:2], *precision, "training.max_grad_norm=0.01"]
         engine = Engine(load_config(tiny_config, settings), DistributedContext.single(CPU))
-        for _ in engine.accumulate(batch, last=True):
-            pass
+        engine.backward(batch)
         raw = gradient(engine)
         norms.append(engine.clip_gradients())
         assert float(gradient(engine).norm()) == pytest.approx(0.01, rel=1e-3)
@@ -88,12 +86,11 @@ def test_clipping_comes_after_unscaling_and_takes_the_global_norm(tiny_config: P
     assert norms[1] == pytest.approx(norms[0], rel=0.05)
 
 
-def test_an_overflow_in_float16_skips_the_step_and_lowers_the_scale(tiny_config: Path, batch: Batch) -> None:
+def test_float16_overflow_skips_the_step_and_lowers_the_scale(tiny_config: Path, batch: Batch) -> None:
     engine = Engine(load_config(tiny_config, [*FULL[:2], "training.amp_dtype=float16"]), DistributedContext.single(CPU))
     before = {name: p.detach().clone() for name, p in engine.model.named_parameters()}
     scale = engine.precision.scaler.get_scale()
-    for _ in engine.accumulate(batch, last=True):
-        pass
+    engine.backward(batch)
     next(engine.model.parameters()).grad.fill_(float("inf"))  # type: ignore[union-attr]
     assert not math.isfinite(engine.clip_gradients())
     assert engine.precision.may_overflow
@@ -103,7 +100,7 @@ def test_an_overflow_in_float16_skips_the_step_and_lowers_the_scale(tiny_config:
     assert engine.precision.metrics() == {"train/skipped_steps": 1.0, "train/loss_scale": scale / 2}
 
 
-def test_bfloat16_where_the_device_has_it(tiny_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_if_supported(tiny_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = load_config(tiny_config).training
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
     for features, expected in (({"avx2", "avx512f"}, None), ({"avx512f", "avx512_bf16"}, torch.bfloat16)):
@@ -119,7 +116,7 @@ def test_bfloat16_where_the_device_has_it(tiny_config: Path, monkeypatch: pytest
     assert mixed_dtype(training.model_copy(update={"use_amp": False}), CPU) is None
 
 
-def test_the_average_follows_the_weights_and_stands_in_for_them() -> None:
+def test_ema_follows_and_replaces_the_weights() -> None:
     model = torch.nn.Linear(2, 1, bias=False)
     with torch.no_grad():
         model.weight.zero_()
@@ -139,7 +136,7 @@ def test_the_average_follows_the_weights_and_stands_in_for_them() -> None:
 
 
 @pytest.mark.parametrize("kind", ["adamw", "adam", "sgd", "muon"])
-def test_every_optimizer_learns_a_batch(tiny_config: Path, batch: Batch, kind: str) -> None:
+def test_every_optimizer_reduces_the_loss(tiny_config: Path, batch: Batch, kind: str) -> None:
     rate = {"sgd": "0.3", "muon": "3e-3"}.get(kind, "1e-2")
     settings = [*FULL, f"optimizer.type={kind}", f"optimizer.lr={rate}"]
     engine = Engine(load_config(tiny_config, settings), DistributedContext.single(CPU))
@@ -154,21 +151,18 @@ def test_every_optimizer_learns_a_batch(tiny_config: Path, batch: Batch, kind: s
     } - ({"adamw"} if kind in ("adam", "sgd") else set())  # fmt: skip
 
 
-def test_gradient_checkpointing_gives_the_same_gradients_to_the_bit(tiny_config: Path, batch: Batch) -> None:
+def test_gradient_checkpointing_is_bit_identical(tiny_config: Path, batch: Batch) -> None:
     gradients = []
-    for kept in (False, True):
-        settings = ["model.image_size=[64, 64]", f"training.use_gradient_checkpointing={str(kept).lower()}"]
+    for checkpointed in (False, True):
+        settings = ["model.image_size=[64, 64]", f"training.use_gradient_checkpointing={str(checkpointed).lower()}"]
         engine = Engine(load_config(tiny_config, settings), DistributedContext.single(CPU))
         torch.manual_seed(3)
-        for _ in engine.accumulate(batch, last=True):
-            pass
+        engine.backward(batch)
         gradients.append(gradient(engine))
     assert torch.equal(*gradients)
 
 
-def test_a_compiler_that_fails_is_done_without(
-    tiny_config: Path, batch: Batch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_compilation_falls_back(tiny_config: Path, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(load_config(tiny_config, FULL), DistributedContext.single(CPU))
     expected = engine.evaluate(batch).loss
 
@@ -179,17 +173,17 @@ def test_a_compiler_that_fails_is_done_without(
         return call
 
     monkeypatch.setattr(torch, "compile", broken)
-    said = compile_units(engine.model, lambda: engine.evaluate(batch))
-    assert said == "torch.compile does not work here (no compiler here); training continues without it"
+    output = compile_units(engine.model, lambda: engine.evaluate(batch))
+    assert output == "torch.compile does not work here (no compiler here); training continues without it"
     assert torch.equal(engine.evaluate(batch).loss, expected)
 
 
 @pytest.mark.slow
-def test_a_compiled_model_learns_the_same(tiny_config: Path, batch: Batch) -> None:
+def test_compiled_model_is_equivalent(tiny_config: Path, batch: Batch) -> None:
     engine = Engine(load_config(tiny_config, FULL), DistributedContext.single(CPU))
     eager = engine.evaluate(batch).loss
-    said = compile_units(engine.model, lambda: engine.evaluate(batch))
-    assert said.startswith("torch.compile took")
+    output = compile_units(engine.model, lambda: engine.evaluate(batch))
+    assert output.startswith("torch.compile took")
     compiled = engine.evaluate(batch).loss
     assert float(compiled) == pytest.approx(float(eager), rel=1e-4)
     assert "encoder.in_proj.0.weight" in engine.model.state_dict()

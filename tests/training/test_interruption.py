@@ -1,4 +1,4 @@
-"""Losing nothing: kills, signals, a full disk, a second process; going on is the same as not having stopped."""
+"""Interruptions: kills, signals, a full disk, a second process; resuming gives the same run."""
 
 import json
 import random
@@ -33,10 +33,10 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("wanted", "extra"),
     [(14, []), (6, ["training.ema_decay=0.9", "training.amp_dtype=float16", "data.num_workers=1"])],
 )
-def test_kills_at_random_moments_change_nothing(
+def test_kills_at_random_moments_do_not_change_the_result(
     config: Path, road_store: Path, tmp_path: Path, wanted: int, extra: list[str]
 ) -> None:
-    """Saving at every step, a good part of the kills hits a checkpoint that is being written."""
+    """Saves at every step, so that many kills hit a checkpoint that is being written."""
     chance = random.Random(0)
     last = 6 * wanted
     steps = [f"training.max_steps={last}", "logging.save_interval=1", *extra]
@@ -67,7 +67,7 @@ def test_kills_at_random_moments_change_nothing(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
-def test_a_signal_finishes_the_step_and_resume_is_the_same_as_not_stopping(
+def test_resuming_after_a_signal_is_exact(
     config: Path, road_store: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     run = tmp_path / "run"
@@ -82,7 +82,7 @@ def test_a_signal_finishes_the_step_and_resume_is_the_same_as_not_stopping(
     assert logged(run) == logged(tmp_path / "unbroken")
 
 
-def test_a_second_process_is_refused_with_the_holder(config: Path, road_store: Path, tmp_path: Path) -> None:
+def test_second_process_is_rejected_with_the_holder(config: Path, road_store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(config, road_store, run, "training.max_steps=5000")
     wait_for_step(process, run, 1)
@@ -98,7 +98,7 @@ def test_a_second_process_is_refused_with_the_holder(config: Path, road_store: P
     assert len(second.stderr.strip().splitlines()) == 1
 
 
-def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
+def test_lock_is_released_when_its_holder_is_killed(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     code = (
         "import sys, time; from pathlib import Path; from daydrive.workspace import exclusive_lock\n"
@@ -126,7 +126,7 @@ def small_disk(tmp_path: Path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(
+def test_full_disk_retains_the_previous_checkpoint(
     config: Path, road_store: Path, tmp_path: Path, small_disk: Path
 ) -> None:
     run = small_disk / "run"
@@ -137,10 +137,10 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(
         while True:
             filler.write(bytes(4096))
             filler.flush()
-    _, said = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert process.returncode == 2
-    sentence = said.decode().strip().splitlines()[-1]
-    assert sentence.startswith("error: ") and "No space left" in sentence and "--resume" in sentence, said
+    sentence = output.decode().strip().splitlines()[-1]
+    assert sentence.startswith("error: ") and "No space left" in sentence and "--resume" in sentence, output
     (small_disk / "filler").unlink()
     folder = checkpoint.find(run, "last")
     step = checkpoint.read_state(folder)["step"]
@@ -152,35 +152,35 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(
     assert checkpoint.read_state(checkpoint.find(run, "last"))["step"] > step
 
 
-def test_changed_settings_are_listed_and_dangerous_ones_refused(
+def test_changed_settings_are_listed_or_rejected(
     config: Path, road_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     assert run_training(config, road_store, run, "training.max_steps=4") == 0
-    told = r"pred_weight was 1\.0 in .* is 2\.0 now \(and 1 more: training\.max_steps\).*--allow-change"
-    with pytest.raises(UserError, match=told):
+    expected = r"pred_weight was 1\.0 in .* is 2\.0 now \(and 1 more: training\.max_steps\).*--allow-change"
+    with pytest.raises(UserError, match=expected):
         run_training(config, road_store, run, "training.max_steps=8", "loss.pred_weight=2.0", resume=True)
     capsys.readouterr()
     settings = ["training.max_steps=8", "loss.pred_weight=2.0", "logging.log_interval=1"]
     assert run_training(config, road_store, run, *settings, resume=True, allow_change=True) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for change in (
         "max_steps was 4 and is now 8",
         "pred_weight was 1.0 and is now 2.0",
         "log_interval was 3 and is now 1",
     ):
-        assert change in said
+        assert change in output
     assert [line["step"] for line in logged(run) if "train/loss" in line] == [3, 4, 5, 6, 7, 8]
 
 
-def test_the_newest_checkpoints_and_the_best_are_kept(config: Path, road_store: Path, tmp_path: Path) -> None:
+def test_newest_and_best_checkpoints_are_retained(config: Path, road_store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert run_training(config, road_store, run, "logging.keep_checkpoints=3", "logging.save_interval=1") == 0
     steps = {int(path.name[5:]) for path in (run / "checkpoints").glob("step-*")}
     assert steps == {10, 11, 12} | {checkpoint.read_state(checkpoint.find(run, "best"))["step"]}
 
 
-def test_the_state_says_all_that_is_needed_to_go_on(config: Path, road_store: Path, tmp_path: Path) -> None:
+def test_state_contains_everything_needed_to_resume(config: Path, road_store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert run_training(config, road_store, run, "training.ema_decay=0.5", "training.amp_dtype=float16") == 0
     state = checkpoint.read_state(checkpoint.find(run, "last"))
@@ -190,9 +190,7 @@ def test_the_state_says_all_that_is_needed_to_go_on(config: Path, road_store: Pa
 
 
 @pytest.mark.parametrize("damage", ["state", "moments", "trained"])
-def test_a_checkpoint_that_lacks_something_is_refused(
-    config: Path, road_store: Path, tmp_path: Path, damage: str
-) -> None:
+def test_incomplete_checkpoint_is_rejected(config: Path, road_store: Path, tmp_path: Path, damage: str) -> None:
     run = tmp_path / "run"
     extra = ["training.max_steps=2", "training.ema_decay=0.5"]
     assert run_training(config, road_store, run, *extra) == 0

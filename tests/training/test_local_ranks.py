@@ -1,4 +1,4 @@
-"""Processes that a command starts itself: the same run as one process, and none of them outlives another."""
+"""Processes that a command starts itself: the same run as one process, and all end together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TWO = ("--processes", "2")
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """float32, AdamW and no dropout, whose random numbers differ by process."""
+    """float32, AdamW and no dropout, because random numbers differ by process."""
     tree = {
         **TINY_TRAINING,
         "model": {**TINY_TRAINING["model"], "dynamics": {"num_layers": 1, "dropout": 0.0}},
@@ -42,21 +42,21 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(config: Path, store: Path, run: Path, *more: str, **variables: str) -> str:
     process = start([sys.executable, *command(config, store, run, *more)], **variables)
-    said = finish(process)
-    assert process.returncode == 0, said[-3000:]
-    return said
+    output = finish(process)
+    assert process.returncode == 0, output[-3000:]
+    return output
 
 
 @pytest.fixture(scope="module")
 def two(config: Path, road_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two processes."""
     run = tmp_path_factory.mktemp("runs") / "two"
-    said = train(config, road_store, run, *TWO)
-    assert "training in 2 processes, 1 threads each" in said and said.count("TensorBoard:") == 1
+    output = train(config, road_store, run, *TWO)
+    assert "training in 2 processes, 1 threads each" in output and output.count("TensorBoard:") == 1
     return run
 
 
-def test_one_process_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_per_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daydrive.local_processes.processors", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(sys, "gettrace", lambda: None)
@@ -74,7 +74,7 @@ def test_one_process_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "world", "said"),
+    ("asked", "device", "world", "message"),
     [
         ("0", CPU, "1", "--processes 0: use a number from 1, or auto"),
         ("two", CPU, "1", "--processes two: use a number from 1"),
@@ -83,30 +83,32 @@ def test_one_process_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
         ("2", CPU, "4", "torchrun and Slurm have started their processes already"),
     ],
 )
-def test_wrong_numbers(
-    asked: str, device: torch.device, world: str, said: str, monkeypatch: pytest.MonkeyPatch
+def test_invalid_numbers_of_processes(
+    asked: str, device: torch.device, world: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", world)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         count_processes(asked, device, 8)
 
 
-def test_the_same_run_as_one_process(config: Path, road_store: Path, two: Path, tmp_path: Path) -> None:
+def test_run_equals_that_of_one_process(config: Path, road_store: Path, two: Path, tmp_path: Path) -> None:
     train(config, road_store, tmp_path / "one", "--processes", "1")
     for name in ("train/loss", "val/psnr"):
         assert worst_gap(logged(two), logged(tmp_path / "one"), name) < 1e-4
 
 
 @pytest.mark.slow
-def test_what_is_faster_is_measured(config: Path, road_store: Path, tmp_path: Path) -> None:
-    """Whichever it is here, it is said, and the run is complete."""
-    said = train(config, road_store, tmp_path / "run", OMP_NUM_THREADS="2")
-    assert ("training in 2 processes: 8 short clips" in said) or ("training in one process: 8 short clips" in said)
+def test_faster_number_of_processes_is_selected(config: Path, road_store: Path, tmp_path: Path) -> None:
+    """The result is printed, and the run is complete."""
+    output = train(config, road_store, tmp_path / "run", OMP_NUM_THREADS="2")
+    assert ("training in 2 processes: 8 short clips" in output) or ("training in one process: 8 short clips" in output)
     assert len(logged(tmp_path / "run")) == 16
 
 
 @pytest.mark.slow
-def test_resumed_bit_for_bit_and_in_another_number(config: Path, road_store: Path, two: Path, tmp_path: Path) -> None:
+def test_resuming_with_the_same_and_another_number_of_processes(
+    config: Path, road_store: Path, two: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     process = start([sys.executable, *command(config, road_store, run, *TWO)])
     wait_for_checkpoint(run, 4)
@@ -136,24 +138,24 @@ def ended(processes: list[psutil.Process]) -> bool:
 
 
 @pytest.mark.parametrize("victim", ["first", "other"])
-def test_a_killed_process_ends_the_others(config: Path, road_store: Path, tmp_path: Path, victim: str) -> None:
+def test_killed_process_ends_the_others(config: Path, road_store: Path, tmp_path: Path, victim: str) -> None:
     run = tmp_path / "run"
     process = start([sys.executable, *command(config, road_store, run, *TWO, "training.max_steps=100000")])
     others = children(process.pid)
     wait_for_checkpoint(run, 2)
     (process if victim == "first" else others[0]).kill()
-    said = finish(process)
+    output = finish(process)
     assert ended(others)
     if victim == "other":
         assert process.returncode == 2
-        (sentence,) = [line for line in said.splitlines() if line.startswith("error: ")]
-        assert "ended without" in sentence and "Traceback" not in said
+        (sentence,) = [line for line in output.splitlines() if line.startswith("error: ")]
+        assert "ended without" in sentence and "Traceback" not in output
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
-def test_a_signal_to_the_command_saves(
+def test_signal_saves_a_checkpoint(
     config: Path, road_store: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     run = tmp_path / "run"
@@ -161,17 +163,17 @@ def test_a_signal_to_the_command_saves(
     others = children(process.pid)
     wait_for_checkpoint(run, 2)
     process.send_signal(number)
-    said = finish(process)
-    assert process.returncode == code and "--resume" in said and "Traceback" not in said
+    output = finish(process)
+    assert process.returncode == code and "--resume" in output and "Traceback" not in output
     assert ended(others)
 
 
-def test_what_is_refused_is_refused_before_processes_start(
+def test_invalid_input_is_rejected_before_processes_start(
     config: Path, road_store: Path, two: Path, tmp_path: Path
 ) -> None:
     process = start([sys.executable, *command(config, road_store, two, *TWO)])
-    said = finish(process)
-    assert process.returncode == 2 and "already holds a training" in said and said.count("error:") == 1
+    output = finish(process)
+    assert process.returncode == 2 and "already holds a training" in output and output.count("error:") == 1
 
 
 @pytest.mark.slow
@@ -190,8 +192,8 @@ def test_twenty_kills_of_either_process(config: Path, road_store: Path, two: Pat
         finish(process)
         if process.returncode == 0:
             keep_only(run, 1)
-    said = finish(process)
-    assert process.returncode == 0, said[-2000:]
+    output = finish(process)
+    assert process.returncode == 0, output[-2000:]
     assert same(weights(run), weights(two))
 
 
@@ -199,7 +201,7 @@ def fail_before_joining() -> int:
     raise UserError("there is no such thing")
 
 
-def test_a_process_that_fails_at_once_is_noticed(tmp_path: Path) -> None:
+def test_process_that_fails_at_start_is_reported(tmp_path: Path) -> None:
     program = (
         "import time\n"
         "from daydrive.local_processes import local_processes\n"
@@ -208,12 +210,12 @@ def test_a_process_that_fails_at_once_is_noticed(tmp_path: Path) -> None:
         "    time.sleep(120)\n"
     )
     process = start([sys.executable, "-c", program], PYTHONPATH=":".join(sys.path))
-    said = finish(process, 90)
+    output = finish(process, 90)
     assert process.returncode == 2
-    assert "error: there is no such thing" in said and "process 1 of 2 ended without a result" in said
+    assert "error: there is no such thing" in output and "process 1 of 2 ended without a result" in output
 
 
-def test_alone_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_process_sets_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with single_process():
         assert os.environ["WORLD_SIZE"] == os.environ["LOCAL_WORLD_SIZE"] == "1"

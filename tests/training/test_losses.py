@@ -1,4 +1,4 @@
-"""Losses: their values on cases worked out by hand, and that they are zero only where they should be."""
+"""Losses: values of cases computed by hand, and zero only for equal inputs."""
 
 import pytest
 import torch
@@ -9,20 +9,20 @@ from daydrive.errors import UserError
 from daydrive.perceptual import BACKBONES, LPIPS, build_perceptual, convert_published_weights
 
 
-def pictures(seed: int = 0, frames: int = 3) -> torch.Tensor:
+def images(seed: int = 0, frames: int = 3) -> torch.Tensor:
     return torch.rand((2, frames, 3, 32, 32), generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def test_equal_pictures_cost_nothing() -> None:
-    x = pictures()
-    last = pictures(1)[:, 0]
+def test_equal_images_have_zero_loss() -> None:
+    x = images()
+    last = images(1)[:, 0]
     for loss in (losses.reconstruction_loss, losses.prediction_loss, losses.structure_loss):
         assert loss(x, x).tolist() == [0, 0]
     assert losses.temporal_loss(x, x, last).tolist() == [0, 0]
 
 
-def test_each_clip_has_a_loss_of_its_own() -> None:
-    x, y, last = pictures(), pictures(2), pictures(1)[:, 0]
+def test_losses_are_per_clip() -> None:
+    x, y, last = images(), images(2), images(1)[:, 0]
     assert losses.prediction_loss(x, y)[1] == losses.prediction_loss(x[1:], y[1:])[0]
     assert torch.allclose(losses.structure_loss(x, y)[1], losses.structure_loss(x[1:], y[1:])[0])
     assert torch.allclose(losses.temporal_loss(x, y, last)[1], losses.temporal_loss(x[1:], y[1:], last[1:])[0])
@@ -33,18 +33,18 @@ def test_each_clip_has_a_loss_of_its_own() -> None:
     assert both.shape == (2,) and torch.allclose(both[1], alone[0], rtol=1e-4)
 
 
-def test_a_constant_shift_costs_its_size_but_no_structure() -> None:
-    x = pictures()
+def test_constant_offset_changes_l1_but_not_structure() -> None:
+    x = images()
     assert losses.prediction_loss(x + 0.25, x).tolist() == pytest.approx([0.25] * 2, abs=1e-6)
     assert losses.structure_loss(x + 0.25, x).tolist() == pytest.approx([0] * 2, abs=1e-6)
 
 
-def test_temporal_loss_counts_a_shift_once_when_it_appears() -> None:
-    x = pictures()
-    assert losses.temporal_loss(x + 0.3, x, pictures(1)[:, 0]).tolist() == pytest.approx([0.1] * 2, abs=1e-6)
+def test_temporal_loss_counts_an_offset_once() -> None:
+    x = images()
+    assert losses.temporal_loss(x + 0.3, x, images(1)[:, 0]).tolist() == pytest.approx([0.1] * 2, abs=1e-6)
 
 
-def test_structure_loss_counts_an_edge() -> None:
+def test_structure_loss_of_an_edge() -> None:
     edge, flat = torch.zeros(1, 1, 3, 4, 4), torch.zeros(1, 1, 3, 4, 4)
     edge[..., 2:] = 1
     across = 1 / 3  # one of three differences at 4 px, the only one at 2 px
@@ -52,7 +52,7 @@ def test_structure_loss_counts_an_edge() -> None:
     assert losses.structure_loss(edge, flat, scales=2) == pytest.approx((across + 1) / 2 + 0.5 * across, abs=1e-6)
 
 
-def test_structure_loss_forgives_a_shifted_edge_its_strength() -> None:
+def test_structure_loss_of_an_opposite_edge() -> None:
     edge = torch.zeros(1, 1, 3, 8, 8)
     edge[..., 4:] = 1
     opposite = losses.structure_loss(-edge, edge, scales=1)
@@ -63,7 +63,7 @@ def test_latent_regularisation_is_half_the_mean_square() -> None:
     assert losses.latent_regularisation(torch.tensor([[1.0, -3.0]])) == pytest.approx(2.5)
 
 
-def test_lpips_is_zero_for_equal_pictures_and_grows_with_noise() -> None:
+def test_lpips_is_zero_for_equal_images_and_grows_with_noise() -> None:
     torch.manual_seed(0)
     network = LPIPS(BACKBONES["alexnet"])
     for weight in network.calibration:
@@ -89,7 +89,7 @@ def test_published_weights_fit(kind: str, convolutions: int) -> None:
     assert torch.equal(own[-1].weight, published[f"features.{2 * (convolutions - 1)}.weight"])
 
 
-def test_absent_weights_name_command_and_setting(tmp_path, monkeypatch) -> None:
+def test_missing_weights_name_command_and_setting(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(UserError, match=r"daydrive fetch-weights vgg16.*loss\.perceptual_weights"):
         build_perceptual("vgg16", None, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""The learning-rate finder: when a sweep ends, what it leaves behind, whether the rate it finds is right."""
+"""The learning-rate finder: the end of a sweep, its files, and the accuracy of the suggestion."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def rates_by_part(config: Config, part: str, rate: float, warmed: float) -> dict
     return {part: rates.pop() for part, rates in found.items()}
 
 
-def test_all_parts_keep_their_ratio(config: Config) -> None:
+def test_sweep_preserves_the_ratios_of_the_parts(config: Config) -> None:
     found = rates_by_part(config, "all", 1e-2, 0.1)
     assert found == pytest.approx({"encoder": 1e-3, "dynamics": 1e-2, "decoder": 1e-2})
 
 
-def test_a_part_is_swept_while_the_others_have_their_own_rates(config: Config) -> None:
+def test_sweep_of_one_part_leaves_the_others_unchanged(config: Config) -> None:
     assert rates_by_part(config, "dynamics", 1e-5, 1.0) == pytest.approx(
         {"encoder": 3e-4, "dynamics": 1e-5, "decoder": 3e-3}
     )
@@ -72,7 +72,7 @@ Plant = Callable[[Losses], None]
 
 @pytest.fixture
 def planted(monkeypatch: pytest.MonkeyPatch) -> Plant:
-    """Makes sweeps of the loss that is given for each step, without computing anything."""
+    """Makes sweeps with given losses for each step, without computing anything."""
 
     def plant(loss: Losses) -> None:
         steps = iter(range(10**6))
@@ -84,12 +84,12 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Plant:
 
 def run_sweep(config: Config, store: Path, part: str = "all", steps: int = 50) -> sweep.Sweep:
     over = sweep.Range(1e-6, 1e-1, steps)
-    swept = sweep.sweep(config, Store.open(store), Path("none"), part, over, CPU, Interruption(), lambda *told: None)
+    swept = sweep.sweep(config, Store.open(store), Path("none"), part, over, CPU, Interruption(), lambda *_: None)
     assert swept is not None
     return swept
 
 
-def test_a_sweep_ends_where_the_loss_diverges(config: Config, road_store: Path, planted: Plant) -> None:
+def test_sweep_stops_at_divergence(config: Config, road_store: Path, planted: Plant) -> None:
     planted(lambda step: 1.0 - 0.02 * step if step < 30 else 3.0)
     swept = run_sweep(config, road_store)
     assert 30 < len(swept.rates) < 40
@@ -99,23 +99,21 @@ def test_a_sweep_ends_where_the_loss_diverges(config: Config, road_store: Path, 
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_ends_a_sweep(config: Config, road_store: Path, planted: Plant, bad: float) -> None:
+def test_non_finite_loss_stops_the_sweep(config: Config, road_store: Path, planted: Plant, bad: float) -> None:
     planted(lambda step: 1.0 - 0.02 * step if step < 30 else bad)
     swept = run_sweep(config, road_store)
     assert len(swept.rates) == len(swept.losses) == len(swept.smoothed) == 30
     assert all(map(math.isfinite, swept.losses)) and "not finite" in swept.stopped_because
 
 
-def test_a_gradient_that_is_not_finite_ends_a_sweep(
-    config: Config, road_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_non_finite_gradient_stops_the_sweep(config: Config, road_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     norms = iter([1.0, 1.0, math.nan])
     monkeypatch.setattr(sweep.Engine, "clip_gradients", lambda engine: next(norms))
     swept = run_sweep(config, road_store)
     assert len(swept.rates) == 2 and "not finite" in swept.stopped_because
 
 
-def test_a_first_rate_that_is_too_high_is_refused(
+def test_too_high_minimum_rate_is_rejected(
     command: Command, tiny_config: Path, road_store: Path, planted: Plant
 ) -> None:
     planted(lambda step: math.nan)
@@ -124,7 +122,7 @@ def test_a_first_rate_that_is_too_high_is_refused(
     assert not list(Path().iterdir())
 
 
-def test_the_sweep_sees_the_clips_that_the_training_begins_with(
+def test_sweep_uses_the_first_clips_of_training(
     config: Config, road_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
@@ -172,9 +170,9 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_curve_and_figures_are_written_and_nothing_else(command: Command, tiny_config: Path, road_store: Path) -> None:
+def test_only_plot_and_json_are_written(command: Command, tiny_config: Path, road_store: Path) -> None:
     before = files(road_store)
-    code, said, _ = command(
+    code, output, _ = command(
         "--config", tiny_config, "--data-root", road_store, "--steps", 20, "optimizer.encoder_lr=1e-3"
     )
     assert code == 0
@@ -183,42 +181,42 @@ def test_curve_and_figures_are_written_and_nothing_else(command: Command, tiny_c
     assert files(Path()) == {str(folder / "find_lr.json"), str(folder / "find_lr.png")}
     assert files(road_store) == before
 
-    told = json.loads((folder / "find_lr.json").read_text())
-    swept = told["sweeps"]["all"]
+    result = json.loads((folder / "find_lr.json").read_text())
+    swept = result["sweeps"]["all"]
     assert len(swept["rates"]) == len(swept["losses"]) == len(swept["smoothed"]) == 20
     assert swept["rates"][0] == pytest.approx(1e-6) and swept["rates"][-1] == pytest.approx(1e-1)
     assert swept["stopped_because"] and swept["reason"] and swept["seconds"] > 0
-    assert told["settings"]["config"]["optimizer"]["encoder_lr"] == 1e-3 and told["settings"]["steps"] == 20
+    assert result["settings"]["config"]["optimizer"]["encoder_lr"] == 1e-3 and result["settings"]["steps"] == 20
     rate = swept["suggestion"]
-    assert told["settings_to_write"]["optimizer"]["lr"] == rate
-    assert told["settings_to_write"]["optimizer"]["encoder_lr"] == pytest.approx(rate / 3, rel=0.05)
-    assert f"  lr: {rate_text(rate)}\n" in said and swept["reason"] in said
-    assert "all 10/20  rate " in said and "left 0:" in said
+    assert result["settings_to_write"]["optimizer"]["lr"] == rate
+    assert result["settings_to_write"]["optimizer"]["encoder_lr"] == pytest.approx(rate / 3, rel=0.05)
+    assert f"  lr: {rate_text(rate)}\n" in output and swept["reason"] in output
+    assert "all 10/20  rate " in output and "left 0:" in output
 
-    with Image.open(folder / "find_lr.png") as picture:
-        pixels = np.asarray(picture.convert("RGB"), dtype=int)
+    with Image.open(folder / "find_lr.png") as image:
+        pixels = np.asarray(image.convert("RGB"), dtype=int)
     assert pixels.shape[1] >= 900
     marked = (np.abs(pixels - np.array([0xD5, 0x5E, 0x00])).sum(axis=2) < 30).sum(axis=0)
     assert marked.max() > 100, "the suggestion is marked by a line"
 
 
-def test_the_same_sweep_twice_is_the_same(config: Config, road_store: Path) -> None:
+def test_sweep_is_deterministic(config: Config, road_store: Path) -> None:
     one, two = (run_sweep(config, road_store, "decoder", steps=20) for _ in range(2))
     assert one.losses == two.losses and one.suggestion == two.suggestion
 
 
-def test_each_part_on_its_own(command: Command, tiny_config: Path, road_store: Path, tmp_path: Path) -> None:
+def test_sweeps_per_part(command: Command, tiny_config: Path, road_store: Path, tmp_path: Path) -> None:
     options = ("--data-root", road_store, "--steps", 20, "--max-lr", 1, "--output", tmp_path / "deep" / "out")
     code, _, _ = command("--config", tiny_config, *options, "--per-part", "training.gradient_accumulation=1")
-    told = json.loads((tmp_path / "deep" / "out" / "find_lr.json").read_text())
-    assert code == 0 and list(told["sweeps"]) == ["encoder", "dynamics", "decoder"]
-    suggested = {f"{part}_lr": s["suggestion"] for part, s in told["sweeps"].items() if s["suggestion"] is not None}
-    assert suggested and told["settings_to_write"] == {"optimizer": suggested}
-    losses = [sweep["losses"] for sweep in told["sweeps"].values()]
+    result = json.loads((tmp_path / "deep" / "out" / "find_lr.json").read_text())
+    assert code == 0 and list(result["sweeps"]) == ["encoder", "dynamics", "decoder"]
+    suggested = {f"{part}_lr": s["suggestion"] for part, s in result["sweeps"].items() if s["suggestion"] is not None}
+    assert suggested and result["settings_to_write"] == {"optimizer": suggested}
+    losses = [sweep["losses"] for sweep in result["sweeps"].values()]
     assert losses[0] != losses[1] != losses[2], "another part was swept"
 
 
-def test_ctrl_c_keeps_what_there_is(
+def test_interrupted_sweep_writes_partial_results(
     command: Command, tiny_config: Path, road_store: Path, tmp_path: Path, planted: Plant
 ) -> None:
     def loss(step: int) -> float:
@@ -228,15 +226,15 @@ def test_ctrl_c_keeps_what_there_is(
 
     planted(loss)
     options = ("--config", tiny_config, "--data-root", road_store, "--steps", 50, "--output", tmp_path / "out")
-    code, said, _ = command(*options, "--per-part")
-    told = json.loads((tmp_path / "out" / "find_lr.json").read_text())
-    assert code == 130 and list(told["sweeps"]) == ["encoder"]
-    assert len(told["sweeps"]["encoder"]["rates"]) == 25
-    assert "interrupted" in told["sweeps"]["encoder"]["stopped_because"] and "may be higher" in said
+    code, output, _ = command(*options, "--per-part")
+    result = json.loads((tmp_path / "out" / "find_lr.json").read_text())
+    assert code == 130 and list(result["sweeps"]) == ["encoder"]
+    assert len(result["sweeps"]["encoder"]["rates"]) == 25
+    assert "interrupted" in result["sweeps"]["encoder"]["stopped_because"] and "may be higher" in output
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--min-lr", "1e-2", "--max-lr", "1e-3"], r"--min-lr 0.01 has to be below --max-lr 0.001"),
         (["--min-lr", "1e-3", "--max-lr", "1e-3"], r"has to be below"),
@@ -247,7 +245,7 @@ def test_ctrl_c_keeps_what_there_is(
         (["--min-lr", "tiny"], r"'--min-lr'.*number"),
         (["--steps", "19"], r"--steps 19: .*at least 20 are needed"),
         (["--part", "encodr"], r"--part encodr: .*did you mean 'encoder'"),
-        (["--part", "encoder", "--per-part"], r"leave out --part encoder, or --per-part"),
+        (["--part", "encoder", "--per-part"], r"omit --part encoder or --per-part"),
         (["--output", "/proc/daydrive"], r"the output folder /proc/daydrive cannot be written"),
         (["--output", "file"], r"the output folder file is a file"),
         (["--output", "run"], r"the output folder run holds a training"),
@@ -258,8 +256,8 @@ def test_ctrl_c_keeps_what_there_is(
         (["training.batch_size=100000"], r"lower training.batch_size"),
     ],
 )
-def test_bad_input_is_one_sentence(
-    command: Command, tiny_config: Path, road_store: Path, options: list[str], said: str
+def test_invalid_input_gives_one_sentence(
+    command: Command, tiny_config: Path, road_store: Path, options: list[str], message: str
 ) -> None:
     Path("file").write_text("")
     Path("run/checkpoints").mkdir(parents=True)
@@ -267,11 +265,11 @@ def test_bad_input_is_one_sentence(
     defaults += [] if "--config" in options else ["--config", str(tiny_config)]
     code, out, err = command(*defaults, *options)
     assert code == cli.BAD_INPUT and not out
-    assert err.startswith("error: ") and err.count("\n") == 1 and re.search(said, err), err
+    assert err.startswith("error: ") and err.count("\n") == 1 and re.search(message, err), err
     assert {path.name for path in Path().iterdir()} == {"file", "run"}
 
 
-def test_several_processes_are_refused(
+def test_several_processes_are_rejected(
     command: Command, tiny_config: Path, road_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -279,7 +277,7 @@ def test_several_processes_are_refused(
     assert code == cli.BAD_INPUT and "without torchrun" in err and not list(Path().iterdir())
 
 
-def test_too_little_memory_says_what_to_set(
+def test_insufficient_memory_names_settings(
     command: Command, tiny_config: Path, road_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> bool:
@@ -293,7 +291,7 @@ def test_too_little_memory_says_what_to_set(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_rate_found_is_within_a_factor_of_three_of_the_best_of_a_grid(tmp_path: Path) -> None:
+def test_suggestion_is_within_a_factor_of_three_of_the_best(tmp_path: Path) -> None:
     """The demo's model and settings; each rate of the grid trains for 60 steps with a warmup and a cosine."""
     store = prepare("road", None, tmp_path / "road", (64, 64), drives=16, frames=100, seed=1, workers=2)
     demo = REPO / "configs/training/demo.yaml"
@@ -310,7 +308,7 @@ def test_the_rate_found_is_within_a_factor_of_three_of_the_best_of_a_grid(tmp_pa
 
 
 def vertex(losses: dict[float, float]) -> float:
-    """Where a parabola through the best of a grid and its neighbours is lowest, so that two that tie don't decide."""
+    """The minimum of a parabola through the best rate and its neighbours, so that ties do not decide."""
     rates = sorted(losses)
     at = min(max(rates.index(min(rates, key=losses.__getitem__)), 1), len(rates) - 2)
     around = rates[at - 1 : at + 2]

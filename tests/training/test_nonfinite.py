@@ -1,4 +1,4 @@
-"""A step that is not finite: the clip at fault is named, written out, and shown again by one command."""
+"""Non-finite steps: the clip is named, the step is saved, and one command replays it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def record_of(folder: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def fault(broken: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[NonfiniteStepError, Path]:
-    """A step with four clips, of which two hold the broken frame, and what is left of it."""
+    """A step with four clips, two of which contain the invalid frame, and its files."""
     run = tmp_path_factory.mktemp("fault") / "run"
     batches = step_of(broken, 3, 10, 16)
     failed = nonfinite_error(run, 12, batches, engine_of(settings(broken)), broken)
@@ -104,7 +104,7 @@ def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(ended.value.code or 0)
 
 
-def test_a_broken_recording_is_named_with_drive_and_frame(fault: tuple[NonfiniteStepError, Path], broken: Path) -> None:
+def test_damaged_recording_is_named_with_drive_and_frame(fault: tuple[NonfiniteStepError, Path], broken: Path) -> None:
     failed, folder = fault
     assert isinstance(failed, UserError)
     assert str(failed) == (
@@ -114,9 +114,7 @@ def test_a_broken_recording_is_named_with_drive_and_frame(fault: tuple[Nonfinite
     )
 
 
-def test_what_is_written_says_which_clips_and_what_of_them(
-    fault: tuple[NonfiniteStepError, Path], broken: Path
-) -> None:
+def test_written_step_describes_its_clips(fault: tuple[NonfiniteStepError, Path], broken: Path) -> None:
     _, folder = fault
     record = record_of(folder)
     assert record["step"] == 12 and Path(str(record["store"])) == broken
@@ -137,7 +135,7 @@ def test_what_is_written_says_which_clips_and_what_of_them(
     assert all(torch.equal(saved[name], weight) for name, weight in engine.model.state_dict().items())
 
 
-def test_the_replay_shows_the_same(
+def test_replay_reproduces_the_failure(
     fault: tuple[NonfiniteStepError, Path],
     broken: Path,
     road_store: Path,
@@ -146,19 +144,19 @@ def test_the_replay_shows_the_same(
 ) -> None:
     _, folder = fault
     assert run_command(monkeypatch, folder, "--device", "cpu") == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told[0] == f"step 12, 4 clips of {broken}"
-    assert told[1].startswith(f"sample 22, drive '{name_of(broken)}', frames 10 to 15: pred_loss, ")
-    assert told[1].endswith("not finite; steering is nan at frame 13, not in [-1, 1]")
-    assert told[2] == "3 of 4 clips are finite"
-    assert told[3].startswith("reproduced: ")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"step 12, 4 clips of {broken}"
+    assert lines[1].startswith(f"sample 22, drive '{name_of(broken)}', frames 10 to 15: pred_loss, ")
+    assert lines[1].endswith("not finite; steering is nan at frame 13, not in [-1, 1]")
+    assert lines[2] == "3 of 4 clips are finite"
+    assert lines[3].startswith("reproduced: ")
 
     assert run_command(monkeypatch, folder, "--device", "cpu", "--data-root", road_store) == 1
     assert capsys.readouterr().out.splitlines()[1:] == ["4 of 4 clips are finite", "not reproduced"]
 
 
-def test_frames_in_between_and_mirrored_clips_are_found_again(broken: Path, tmp_path: Path) -> None:
-    """With every third frame taken, the broken one is none of the clip's; and a mirrored clip steers the other way."""
+def test_replay_restores_skipped_frames_and_flips(broken: Path, tmp_path: Path) -> None:
+    """With every third frame the clip does not contain the invalid one; a flipped clip has negated steering."""
     config = settings(broken, data={"frame_skip": 3, "augmentation": {"mirror": 1.0, "brightness": 0.3}})
     augment = DrivingAugmentation.from_config(config.data.augmentation, config.training.seed)
     batches = [augment(batch) for batch in step_of(broken, 5, skip=3)]
@@ -167,7 +165,7 @@ def test_frames_in_between_and_mirrored_clips_are_found_again(broken: Path, tmp_
     assert replay(tmp_path / "faults" / "step-1", CPU).reproduced
 
 
-def test_a_rate_far_too_high_is_told_from_a_broken_clip(road_store: Path, tmp_path: Path) -> None:
+def test_divergence_is_distinguished_from_a_damaged_clip(road_store: Path, tmp_path: Path) -> None:
     config = settings(road_store, optimizer={"type": "adamw", "lr": 1e6}, scheduler={"warmup_steps": 0})
     engine = engine_of(config)
     batches = step_of(road_store, 3, 10, 16)
@@ -188,7 +186,7 @@ def test_a_rate_far_too_high_is_told_from_a_broken_clip(road_store: Path, tmp_pa
     assert replay(tmp_path / "faults" / "step-7", CPU).reproduced
 
 
-def test_weights_that_are_not_finite_are_named(road_store: Path, tmp_path: Path) -> None:
+def test_non_finite_weights_are_named(road_store: Path, tmp_path: Path) -> None:
     engine = engine_of(settings(road_store))
     with torch.no_grad():
         engine.model.encoder.out_proj[1].bias[0] = math.inf
@@ -196,8 +194,8 @@ def test_weights_that_are_not_finite_are_named(road_store: Path, tmp_path: Path)
     assert "the weights are no longer finite (encoder.out_proj.1.bias): the training has diverged" in str(failed)
 
 
-def test_a_gradient_that_is_not_finite_is_found_where_the_loss_is(road_store: Path) -> None:
-    """A root of zero: its slope has no end."""
+def test_non_finite_gradient_with_a_finite_loss(road_store: Path) -> None:
+    """The square root at zero has an infinite slope."""
     engine = engine_of(settings(road_store))
     marked = step_of(road_store, 3, 10)
     marked[1].images[:] = 255
@@ -217,7 +215,7 @@ def test_a_gradient_that_is_not_finite_is_found_where_the_loss_is(road_store: Pa
     assert advice == "optimizer.lr=0.0015 training.use_amp=false"
 
 
-def test_actions_out_of_range_are_seen() -> None:
+def test_actions_out_of_range_are_reported() -> None:
     actions = torch.zeros(5, 4)
     actions[2:4, 1] = 7
     actions[1, 3] = -math.inf
@@ -227,7 +225,7 @@ def test_actions_out_of_range_are_seen() -> None:
     ]
 
 
-def test_a_full_disk_does_not_hide_the_cause(broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_does_not_hide_the_cause(broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -240,8 +238,8 @@ def test_a_full_disk_does_not_hide_the_cause(broken: Path, tmp_path: Path, monke
     assert list((tmp_path / "faults").iterdir()) == []
 
 
-def test_the_process_with_the_clip_speaks(broken: Path, tmp_path: Path) -> None:
-    """Of two, the one whose clips are in order waits until the other's failure ends it."""
+def test_process_with_the_clip_reports(broken: Path, tmp_path: Path) -> None:
+    """Of two processes, the one with valid clips waits until the failure of the other ends it."""
 
     class Ended(Exception):  # noqa: N818
         pass
@@ -283,7 +281,7 @@ def test_the_process_with_the_clip_speaks(broken: Path, tmp_path: Path) -> None:
     ],
     ids=["none", "cut", "list", "text", "drive", "frames", "length", "model", "weights"],
 )
-def test_what_is_no_fault_is_refused(
+def test_invalid_faults_are_rejected(
     fault: tuple[NonfiniteStepError, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -309,16 +307,16 @@ def change(folder: Path, **values: object) -> None:
 
 
 @pytest.mark.parametrize("cause", ["a broken recording", "a rate that is far too high"])
-def test_a_training_ends_with_the_cause_and_the_command_shows_it_again(
+def test_training_reports_the_cause_and_replay_reproduces_it(
     cause: str, broken: Path, road_store: Path, tiny_config: Path, tmp_path: Path
 ) -> None:
     store = broken if cause == "a broken recording" else road_store
     extra = [] if store == broken else ["optimizer.type=sgd", "optimizer.lr=1e20", "training.max_grad_norm=1e20"]
     extra = extra or ["--allow-faults"]
     process = start(tiny_config, store, tmp_path / "run", *extra, "scheduler.warmup_steps=0", "training.max_steps=60")
-    _, said = process.communicate(timeout=200)
-    sentence = said.decode().strip().splitlines()[-1]
-    assert process.returncode == cli.BAD_INPUT, said
+    _, output = process.communicate(timeout=200)
+    sentence = output.decode().strip().splitlines()[-1]
+    assert process.returncode == cli.BAD_INPUT, output
     assert sentence.startswith("error: the gradient of step ") and "daydrive replay" in sentence
     assert ("steering is nan at frame 13" in sentence) == (store == broken), sentence
     assert ("has diverged" in sentence) == (store == road_store), sentence

@@ -45,7 +45,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("recipes/best_quality", 1, 1, ["training.gradient_accumulation=1", "training.batch_size=2"]),
     ],
 )
-def test_a_config_starts_steps_saves_and_evaluates(
+def test_config_trains_saves_and_evaluates(
     name: str, processes: int, steps: int, fewer: list[str], store: Path, tmp_path: Path
 ) -> None:
     file, run = CONFIGS / f"{name}.yaml", tmp_path / "run"
@@ -55,9 +55,9 @@ def test_a_config_starts_steps_saves_and_evaluates(
         "--run-dir", str(run), "--device", "cpu", f"training.max_steps={steps}", "data.num_workers=1", *fewer,
     )  # fmt: skip
 
-    figures = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
-    assert figures["step"] == steps
-    assert all(math.isfinite(figures[figure]) for figure in ("train/loss", "val/psnr", "val/copy_last_psnr"))
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
+    assert metrics["step"] == steps
+    assert all(math.isfinite(metrics[figure]) for figure in ("train/loss", "val/psnr", "val/copy_last_psnr"))
     folder = checkpoint.find(run, "last")
     state = checkpoint.read_state(folder)
     assert (state["step"], state["world"]) == (steps, processes)
@@ -81,7 +81,7 @@ def test_a_config_starts_steps_saves_and_evaluates(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_base_config_steps_at_its_own_size(tmp_path: Path) -> None:
+def test_base_config_trains_at_full_size(tmp_path: Path) -> None:
     """One clip of ten frames of 256x256 pixels; the sixteen at once that the file says want a GPU."""
     store = prepare("road", None, tmp_path / "road", (256, 256), drives=5, frames=11, seed=0)
     done(

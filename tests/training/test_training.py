@@ -1,4 +1,4 @@
-"""Training: what a run leaves behind, and that going on is the same as not having stopped."""
+"""Training: the files of a run, and exact resuming."""
 
 import itertools
 import json
@@ -29,7 +29,7 @@ from helpers.runs import logged, run_training, same, weights
 
 @pytest.fixture(scope="module")
 def finished(road_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A config and the run that it made, unbroken."""
+    """A config and its run, without interruption."""
     import yaml
 
     from helpers.tiny_training import TINY_TRAINING
@@ -41,17 +41,21 @@ def finished(road_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return config, folder / "run"
 
 
-def test_a_run_folder_says_what_it_was_made_from(finished: tuple[Path, Path], road_store: Path) -> None:
+def test_run_folder_records_provenance(finished: tuple[Path, Path], road_store: Path) -> None:
     config, run = finished
-    told = json.loads((run / "provenance.json").read_text())
-    assert told["store"]["fingerprint"] == Store.open(road_store).fingerprint
-    assert told["seed"] == 0 and told["versions"]["torch"] == torch.__version__ and told["device"].startswith("cpu")
+    provenance = json.loads((run / "provenance.json").read_text())
+    assert provenance["store"]["fingerprint"] == Store.open(road_store).fingerprint
+    assert (
+        provenance["seed"] == 0
+        and provenance["versions"]["torch"] == torch.__version__
+        and provenance["device"].startswith("cpu")
+    )
     resolved = load_config(run / "config.yaml")
     assert resolved.optimizer == load_config(config).optimizer
     assert resolved.model.image_size == (64, 64)
 
 
-def test_the_clip_index_of_each_split_is_built_once_a_run(
+def test_clip_index_is_built_once_per_split(
     tiny_config: Path, road_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[ClipIndex] = []
@@ -68,35 +72,35 @@ def test_the_clip_index_of_each_split_is_built_once_a_run(
     assert len(built) == 2 and there.starts().tolist() == built[0].starts().tolist() and there.hz == built[0].hz
 
 
-def test_tensorboard_has_the_guides_names(finished: tuple[Path, Path]) -> None:
+def test_tensorboard_has_the_documented_names(finished: tuple[Path, Path]) -> None:
     events = EventAccumulator(str(finished[1]), {"scalars": 0, "images": 0})
     events.Reload()
     scalars = {"train/loss", "train/recon_loss", "train/pred_loss", "train/psnr", "train/ssim", "val/psnr", "lr"}
     assert scalars <= set(events.Tags()["scalars"])
-    pictures = {"train/reconstruction", "train/prediction", "val/samples", "val/rollout"}
-    assert pictures == set(events.Tags()["images"])
+    images = {"train/reconstruction", "train/prediction", "val/samples", "val/rollout"}
+    assert images == set(events.Tags()["images"])
     assert [event.step for event in events.Scalars("train/loss")] == [3, 6, 9, 12]
     assert [event.step for event in events.Scalars("val/psnr")] == [4, 8, 12]
 
 
-def test_metrics_stand_beside_their_floors(finished: tuple[Path, Path]) -> None:
+def test_metrics_are_logged_with_their_baselines(finished: tuple[Path, Path]) -> None:
     last = logged(finished[1])[-1]
     assert last["step"] == 12
     assert all(math.isfinite(value) for value in last.values())
     assert {"val/psnr", "val/copy_last_psnr", "val/shuffled_actions_psnr"} <= last.keys()
 
 
-def test_best_and_last_are_kept_and_nothing_else(finished: tuple[Path, Path]) -> None:
+def test_only_best_and_last_checkpoints_are_retained(finished: tuple[Path, Path]) -> None:
     run = finished[1]
-    kept = {path.name for path in (run / "checkpoints").iterdir()}
+    found = {path.name for path in (run / "checkpoints").iterdir()}
     named = {checkpoint.find(run, "last").name, checkpoint.find(run, "best").name}
-    assert kept == named | {"last", "best"}
+    assert found == named | {"last", "best"}
     assert checkpoint.find(run, "last").name == "step-00000012"
     best = max((r for r in logged(run) if "val/psnr" in r), key=lambda r: r["val/psnr"])
     assert checkpoint.read_state(checkpoint.find(run, "best"))["step"] == best["step"]
 
 
-def test_training_changes_every_weight(finished: tuple[Path, Path]) -> None:
+def test_training_updates_every_weight(finished: tuple[Path, Path]) -> None:
     config = load_config(finished[1] / "config.yaml")
     torch.manual_seed(config.training.seed)
     before = build_world_model(config).state_dict()
@@ -104,29 +108,29 @@ def test_training_changes_every_weight(finished: tuple[Path, Path]) -> None:
     assert not unchanged
 
 
-def test_the_same_settings_give_the_same_weights(finished: tuple[Path, Path], road_store: Path, tmp_path: Path) -> None:
+def test_training_is_deterministic(finished: tuple[Path, Path], road_store: Path, tmp_path: Path) -> None:
     assert run_training(finished[0], road_store, tmp_path / "run", "data.num_workers=1") == 0
     assert same(weights(tmp_path / "run"), weights(finished[1]))
     assert logged(tmp_path / "run") == logged(finished[1])
 
 
-def test_a_taken_run_folder_is_refused(finished: tuple[Path, Path], road_store: Path) -> None:
+def test_existing_run_folder_is_rejected(finished: tuple[Path, Path], road_store: Path) -> None:
     with pytest.raises(UserError, match="already holds a training; --resume"):
         run_training(finished[0], road_store, finished[1])
 
 
-def test_resume_refuses_other_settings_and_names_the_key(finished: tuple[Path, Path], road_store: Path) -> None:
+def test_resume_rejects_changed_settings(finished: tuple[Path, Path], road_store: Path) -> None:
     with pytest.raises(UserError, match=r"optimizer\.lr was 0\.003.*is 0\.001 now"):
         run_training(finished[0], road_store, finished[1], "optimizer.lr=1e-3", resume=True)
 
 
-def test_a_store_of_another_size_is_refused(finished: tuple[Path, Path], road_store: Path, tmp_path: Path) -> None:
+def test_store_of_another_size_is_rejected(finished: tuple[Path, Path], road_store: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model\.image_size = \[32, 64\].*images of \[64, 64\]"):
         run_training(finished[0], road_store, tmp_path / "run", "model.image_size=[32, 64]")
     assert not list((tmp_path / "run").iterdir())
 
 
-def test_weights_of_another_model_are_refused(finished: tuple[Path, Path], tmp_path: Path) -> None:
+def test_weights_of_another_model_are_rejected(finished: tuple[Path, Path], tmp_path: Path) -> None:
     folder = checkpoint.find(finished[1], "last")
     other = build_world_model(load_config(finished[1] / "config.yaml", ["model.latent_dim=12"]))
     with pytest.raises(UserError, match="weights of another model"):
@@ -134,7 +138,7 @@ def test_weights_of_another_model_are_refused(finished: tuple[Path, Path], tmp_p
 
 
 @pytest.mark.parametrize("damage", ["truncate", "garbage", "missing"])
-def test_a_damaged_checkpoint_names_the_file(finished: tuple[Path, Path], tmp_path: Path, damage: str) -> None:
+def test_damaged_checkpoint_names_the_file(finished: tuple[Path, Path], tmp_path: Path, damage: str) -> None:
     import shutil
 
     folder = tmp_path / "copy"
@@ -152,7 +156,7 @@ def test_a_damaged_checkpoint_names_the_file(finished: tuple[Path, Path], tmp_pa
         checkpoint.load(folder)
 
 
-def test_the_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
+def test_cosine_schedule_with_warmup() -> None:
     scheduler = SchedulerConfig(warmup_steps=10)
     rates = [learning_rate_factor(step, 110, scheduler, 0.1) for step in range(110)]
     assert rates[:10] == [pytest.approx((i + 1) / 10) for i in range(10)]
@@ -161,7 +165,7 @@ def test_the_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
 
 
-def test_the_learning_rate_falls_along_a_line_or_stays() -> None:
+def test_linear_and_constant_schedules() -> None:
     linear = SchedulerConfig(type="linear", warmup_steps=10)
     rates = [learning_rate_factor(step, 111, linear, 0.1) for step in range(111)]
     assert rates[60] == pytest.approx(0.55) and rates[-1] == pytest.approx(0.1)
@@ -176,7 +180,7 @@ def test_unrolls_grow_by_phase() -> None:
     assert unroll_steps(3, 10, [], 6) == 6
 
 
-def test_epochs_or_steps_end_the_training_whichever_is_first(tiny_config: Path) -> None:
+def test_training_ends_after_epochs_or_steps(tiny_config: Path) -> None:
     training = load_config(tiny_config, ["training.num_epochs=3", "training.max_steps=100"]).training
     start = ResumeState(0, 0, 4, None, {}, [])
     assert total_steps(training, 18, start) == 13
@@ -185,7 +189,7 @@ def test_epochs_or_steps_end_the_training_whichever_is_first(tiny_config: Path) 
     assert total_steps(training, 18, later) == 5 + 34 // 8
 
 
-def test_each_part_has_its_own_rate_and_norms_do_not_decay(tiny_config: Path) -> None:
+def test_learning_rates_per_part_and_weight_decay(tiny_config: Path) -> None:
     config = load_config(
         tiny_config,
         ["optimizer.type=adamw", "optimizer.lr=1e-2", "optimizer.encoder_lr=1e-3", "optimizer.decoder_lr=1e-4",
@@ -206,7 +210,7 @@ def test_each_part_has_its_own_rate_and_norms_do_not_decay(tiny_config: Path) ->
         assert all((p.ndim >= 2) == (group["weight_decay"] > 0) for p in group["params"])
 
 
-def test_muon_makes_updates_orthogonal_and_descends() -> None:
+def test_muon_updates_are_orthogonal_and_reduce_the_loss() -> None:
     torch.manual_seed(0)
     values = torch.linalg.svdvals(orthogonalize(torch.randn(3, 16, 40)).float())
     assert values.min() > 0.5 and values.max() < 1.3
@@ -221,7 +225,7 @@ def test_muon_makes_updates_orthogonal_and_descends() -> None:
 
 
 @pytest.mark.parametrize("key", ["recon", "pred", "perceptual", "latent_reg", "temporal"])
-def test_each_loss_weight_weighs_its_part(tiny_config: Path, road_store: Path, key: str) -> None:
+def test_each_loss_weight_scales_its_term(tiny_config: Path, road_store: Path, key: str) -> None:
     from daydrive.data.sampling.clips import fixed_clips, read_clips
     from daydrive.losses import structure_loss
 

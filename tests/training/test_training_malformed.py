@@ -1,4 +1,4 @@
-"""What a training refuses: settings, flags, stores and checkpoints."""
+"""Invalid settings, flags, stores and checkpoints of a training."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from daydrive import cli
 from daydrive.data.prepare.prepare import prepare
 from helpers.drives import write_drive
 from helpers.paths import REPO
-from helpers.refusals import Refuse, check_sentence, checkpoint_of, damage_pictures, listing, spoil
+from helpers.refusals import Refuse, check_sentence, checkpoint_of, damage_images, listing, spoil
 
 
-def test_training_without_a_store(refuse: Refuse, tiny_config: Path, here: Path, road_store: Path) -> None:
+def test_missing_store(refuse: Refuse, tiny_config: Path, here: Path, road_store: Path) -> None:
     command = ("train", "--config", tiny_config)
-    refuse(*command, said="no drives are given.*prepare_dataset.py.*--data-root")
-    refuse(*command, "data.root=nowhere", said="there is no store at nowhere")
-    refuse(*command, "--data-root", REPO / "configs", said="is not a prepared store")
-    refuse(*command, "--data-root", tiny_config, said="is not a prepared store")
-    refuse(*command, "--data-root", road_store, "--device", "cud", said="--device cud")
-    refuse(*command, "--data-root", road_store, "--resume", said="no run .* has a checkpoint")
+    refuse(*command, message="no drives are given.*prepare_dataset.py.*--data-root")
+    refuse(*command, "data.root=nowhere", message="there is no store at nowhere")
+    refuse(*command, "--data-root", REPO / "configs", message="is not a prepared store")
+    refuse(*command, "--data-root", tiny_config, message="is not a prepared store")
+    refuse(*command, "--data-root", road_store, "--device", "cud", message="--device cud")
+    refuse(*command, "--data-root", road_store, "--resume", message="no run .* has a checkpoint")
 
 
-def test_run_folders_that_cannot_be(refuse: Refuse, tiny_config: Path, here: Path, road_store: Path, run: Path) -> None:
+def test_invalid_run_folders(refuse: Refuse, tiny_config: Path, here: Path, road_store: Path, run: Path) -> None:
     (here / "file").write_text("in the way")
     command = ("train", "--config", tiny_config, "--data-root", road_store, "--run-dir")
-    refuse(*command, "file", said="the run folder file is a file")
-    refuse(*command, "file/run", said="the run folder file/run cannot be written")
-    refuse(*command, run, said="already holds a training")
-    refuse(*command, run, "--resume", "optimizer.lr=1e-3", "training.max_steps=2", said=r"optimizer\.lr was 0\.003")
+    refuse(*command, "file", message="the run folder file is a file")
+    refuse(*command, "file/run", message="the run folder file/run cannot be written")
+    refuse(*command, run, message="already holds a training")
+    refuse(*command, run, "--resume", "optimizer.lr=1e-3", "training.max_steps=2", message=r"optimizer\.lr was 0\.003")
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (spoil("model.safetensors", None), "model.safetensors: not a complete safetensors file"),
         (spoil("optimizer.safetensors", b"\x00" * 20), "optimizer.safetensors: not a complete safetensors file"),
@@ -53,19 +53,19 @@ def test_run_folders_that_cannot_be(refuse: Refuse, tiny_config: Path, here: Pat
         (spoil("../last", "../../elsewhere"), "which is not a checkpoint beside it"),
     ],
 )
-def test_resuming_from_a_broken_checkpoint(
-    harm: Callable[[Path], None], said: str, refuse: Refuse, run: Path, road_store: Path, tiny_config: Path
+def test_resuming_from_a_damaged_checkpoint(
+    harm: Callable[[Path], None], message: str, refuse: Refuse, run: Path, road_store: Path, tiny_config: Path
 ) -> None:
     harm(checkpoint_of(run))
     command = ("train", "--config", tiny_config, "--data-root", road_store, "--run-dir", run, "--resume")
-    refuse(*command, "training.max_steps=2", said=said)
+    refuse(*command, "training.max_steps=2", message=message)
 
 
-def test_training_on_damaged_pictures(
+def test_damaged_images(
     store: Path, tmp_path: Path, tiny_config: Path, here: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    damage_pictures(store, "train")
+    damage_images(store, "train")
     before = listing(tmp_path)
     command = ["daydrive", "train", "--config", tiny_config, "--data-root", store, "--run-dir", "new/run"]
     monkeypatch.setattr(sys, "argv", [*map(str, command), "--device", "cpu"])
@@ -75,15 +75,15 @@ def test_training_on_damaged_pictures(
     assert listing(tmp_path) == before
 
 
-def test_an_empty_validation_split(refuse: Refuse, tmp_path: Path, tiny_config: Path) -> None:
+def test_empty_validation_split(refuse: Refuse, tmp_path: Path, tiny_config: Path) -> None:
     for k in range(2):
         write_drive(tmp_path / "raw" / "train" / f"d{k}", 16)
     lonely = prepare("folder", tmp_path / "raw", tmp_path / "store", (64, 64), workers=1)
-    refuse("train", "--config", tiny_config, "--data-root", lonely, said="the split 'val' of .* has no drives")
+    refuse("train", "--config", tiny_config, "--data-root", lonely, message="the split 'val' of .* has no drives")
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         ("optimizer.type=adamax", "'optimizer.type'.*'adamw'.*given: 'adamax'"),
         ("optimizer.momentum=1.5", "'optimizer.momentum'.*less than 1"),
@@ -125,11 +125,11 @@ def test_an_empty_validation_split(refuse: Refuse, tmp_path: Path, tiny_config: 
         ("loss.pred_weight=-1", "'loss.pred_weight'.*greater than or equal to 0"),
     ],
 )
-def test_settings_of_a_training(overrides: str, said: str, refuse: Refuse, road_store: Path, tiny_config: Path) -> None:
-    refuse("train", "--config", tiny_config, "--data-root", road_store, overrides, said=said)
+def test_invalid_settings(overrides: str, message: str, refuse: Refuse, road_store: Path, tiny_config: Path) -> None:
+    refuse("train", "--config", tiny_config, "--data-root", road_store, overrides, message=message)
 
 
-def test_flags_of_a_training(
+def test_invalid_flags(
     refuse: Refuse, road_store: Path, tiny_config: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("train", "--config", tiny_config, "--data-root", road_store, "--device", "cpu")
@@ -138,18 +138,18 @@ def test_flags_of_a_training(
         "--use-wandb",
         "--wandb-mode",
         "sometimes",
-        said="'logging.wandb_mode'.*'online', 'offline' or 'disabled'",
+        message="'logging.wandb_mode'.*'online', 'offline' or 'disabled'",
     )
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(here))
     monkeypatch.setenv("NETRC", str(here / "netrc"))
-    refuse(*command, "--use-wandb", said="wandb login.*offline")
+    refuse(*command, "--use-wandb", message="wandb login.*offline")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    refuse(*command, said="2 processes were started, but training.distributed is false")
+    refuse(*command, message="2 processes were started, but training.distributed is false")
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "message"),
     [
         ("find-lr --config tiny.yaml --data-root STORE --min-lr 1 --max-lr 0.1", "--min-lr"),
         ("find-lr --config tiny.yaml --data-root STORE --min-lr 0", "--min-lr"),
@@ -165,16 +165,16 @@ def test_flags_of_a_training(
         ("benchmark trainin --output b.json", "training"),
     ],
 )
-def test_tools_of_a_training(
-    command: str, said: str, refuse: Refuse, road_store: Path, tiny_config: Path, here: Path
+def test_invalid_options_of_training_tools(
+    command: str, message: str, refuse: Refuse, road_store: Path, tiny_config: Path, here: Path
 ) -> None:
     shutil.copy(tiny_config, here / "tiny.yaml")
     arguments = [str(road_store) if word == "STORE" else word for word in command.split()]
-    refuse(*arguments, said=said)
+    refuse(*arguments, message=message)
 
 
 def without(*keys: str, **changes: object) -> Callable[[Path], None]:
-    """Take keys out of a checkpoint's state, and change others."""
+    """Remove keys from the state of a checkpoint, and change others."""
 
     def apply(folder: Path) -> None:
         state = json.loads((folder / "state.json").read_text())
@@ -191,7 +191,7 @@ def other_moments(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (without("clips_per_step"), "state.json: not a training state .*clips_per_step"),
         (without("best"), "state.json: not a training state .*best"),
@@ -204,17 +204,21 @@ def other_moments(folder: Path) -> None:
         (lambda folder: shutil.rmtree(folder), "which is not a checkpoint beside it"),
     ],
 )
-def test_states_that_are_none(
-    harm: Callable[[Path], None], said: str, refuse: Refuse, run: Path, road_store: Path, tiny_config: Path
+def test_invalid_states(
+    harm: Callable[[Path], None], message: str, refuse: Refuse, run: Path, road_store: Path, tiny_config: Path
 ) -> None:
     harm(checkpoint_of(run))
     command = ("train", "--config", tiny_config, "--data-root", road_store, "--run-dir", run, "--resume")
-    refuse(*command, "training.max_steps=2", said=said)
+    refuse(*command, "training.max_steps=2", message=message)
 
 
-def test_another_model_is_refused_even_when_changes_are_allowed(
+def test_another_model_is_rejected_with_allow_change(
     refuse: Refuse, run: Path, road_store: Path, tiny_config: Path
 ) -> None:
     command = ("train", "--config", tiny_config, "--data-root", road_store, "--run-dir", run, "--resume")
-    refuse(*command, "training.max_steps=2", "model.latent_dim=16", said=r"model\.latent_dim was 8 in .* and is 16 now")
-    refuse(*command, "training.max_steps=2", "model.latent_dim=16", "--allow-change", said="weights of another model")
+    refuse(
+        *command, "training.max_steps=2", "model.latent_dim=16", message=r"model\.latent_dim was 8 in .* and is 16 now"
+    )
+    refuse(
+        *command, "training.max_steps=2", "model.latent_dim=16", "--allow-change", message="weights of another model"
+    )

@@ -48,7 +48,7 @@ def test_enlarge_keeps_proportions() -> None:
     assert (enlarge(plain(9), 64) == 9).all()
 
 
-def test_difference_is_dark_where_equal_and_bright_where_not() -> None:
+def test_difference_image() -> None:
     same, far = difference(plain(50), plain(50)), difference(plain(0), plain(255))
     assert same.max() < 20 and far.mean() > 180
 
@@ -98,7 +98,7 @@ def test_png_is_exact(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "hz"), [((64, 96), 10.0), ((65, 97), 14.0), ((64, 64), 10 / 3)])
-def test_video_decodes_back(tmp_path: Path, size: tuple[int, int], hz: float) -> None:
+def test_video_round_trip(tmp_path: Path, size: tuple[int, int], hz: float) -> None:
     levels = [20, 80, 140, 200, 250]
     path = tmp_path / "a.mp4"
     assert write_video(path, (plain(level, *size) for level in levels), hz) == len(levels)
@@ -112,7 +112,7 @@ def test_video_decodes_back(tmp_path: Path, size: tuple[int, int], hz: float) ->
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
 
 
-def test_a_video_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+def test_failed_video_leaves_the_previous_file(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     write_video(path, [plain(20, 64, 64)], 10.0)
     before = path.read_bytes()
@@ -129,7 +129,7 @@ def test_a_video_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_widen_gives_pixels_their_shape() -> None:
+def test_widen_applies_the_pixel_aspect() -> None:
     image = np.zeros((2, 16, 16, 3), np.uint8)
     image[:, :, 8:] = 255
     (wide, _) = widen(image, 2.0)

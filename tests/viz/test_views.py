@@ -52,7 +52,7 @@ def copier(context: Tensor, actions: Tensor) -> Tensor:
 
 
 class TestClips:
-    def test_a_moment_is_the_last_frame_seen(self, road_store: Path) -> None:
+    def test_moment_is_the_last_context_frame(self, road_store: Path) -> None:
         store = Store.open(road_store)
         drive = store.drives[1]
         (clip,) = find_clips(store, ClipQuery("test", 5, 1, [drive.name], 1.2), CONTEXT, 2)
@@ -63,18 +63,18 @@ class TestClips:
         assert [clip.drive for clip in both] == [drive.name, store.drives[0].name]
 
     @pytest.mark.parametrize("at", [-1.0, 0.1, 2.3, 100.0])
-    def test_a_time_outside_the_drive_names_the_allowed_range(self, road_store: Path, at: float) -> None:
+    def test_time_outside_the_drive_names_the_allowed_range(self, road_store: Path, at: float) -> None:
         store = Store.open(road_store)
         with pytest.raises(UserError, match=r"a rollout can start from 0\.2 s to 2\.2 s$"):
             find_clips(store, ClipQuery("test", 5, 1, [store.drives[0].name], at), CONTEXT, 1)
 
-    def test_the_last_step_is_always_shown(self) -> None:
+    def test_last_step_is_always_shown(self) -> None:
         assert shown_steps(1) == [1] and shown_steps(7) == [1, 2, 3, 5, 7]
         assert shown_steps(50)[-1] == 50 and len(shown_steps(50)) == 8
 
 
 class TestRollout:
-    def test_a_video_has_the_context_and_every_step(self) -> None:
+    def test_video_has_context_and_every_step(self) -> None:
         shown = [one(1), one(2)]
         images = decode_video(rollouts.video(shown, HZ), CONTEXT + STEPS)
         true = [shown[0]._replace(predicted=shown[0].real), shown[1]]
@@ -85,16 +85,16 @@ class TestRollout:
                 "the second clip changed"
             )
 
-    def test_many_clips_go_into_columns(self) -> None:
+    def test_many_clips_are_arranged_in_columns(self) -> None:
         few, many = (next(rollouts.video([one(i) for i in range(n)], HZ)) for n in (4, 8))
         assert many.shape[0] == few.shape[0] and many.shape[1] > 1.5 * few.shape[1]
 
-    def test_the_strip_has_three_rows_a_clip(self) -> None:
+    def test_strip_has_three_rows_per_clip(self) -> None:
         once, twice = (rollouts.strip([one(i) for i in range(n)], HZ) for n in (1, 2))
         assert twice.shape[0] > 1.7 * once.shape[0] and twice.shape[1] == once.shape[1]
 
 
-def test_the_ranked_sheet_has_the_best_clip_first() -> None:
+def test_sheet_shows_the_best_clip_first() -> None:
     def plain(seen: int, real: int, predicted: int) -> PredictedClip:
         levels = [torch.full_like(x, level) for x, level in zip(one(0)[1:4], (seen, real, predicted), strict=True)]
         return one(0)._replace(seen=levels[0], real=levels[1], predicted=levels[2])
@@ -108,7 +108,7 @@ def test_the_ranked_sheet_has_the_best_clip_first() -> None:
 
 
 class TestError:
-    def test_maps_are_the_differences(self) -> None:
+    def test_error_maps_are_differences(self) -> None:
         shown = [one(1), one(2), one(3)]
         found = errors.errors(iter(shown))
         wide = [[x.numpy().astype(float) for x in (c.real, c.predicted, c.copied)] for c in shown]
@@ -119,7 +119,7 @@ class TestError:
         assert found.clips == 3 and found.first is shown[0] and found.predicted.shape == (STEPS, *SIZE)
         assert np.quantile(found.predicted, 0.9) < found.top <= 255
 
-    def test_drawn(self) -> None:
+    def test_views_are_drawn(self) -> None:
         alone, several = errors.errors([one(1)]), errors.errors([one(1), one(2)])
         for found in (alone, several):
             decode_video(errors.video(found, HZ), STEPS)
@@ -127,7 +127,7 @@ class TestError:
 
 
 class TestFan:
-    def test_the_real_row_is_what_the_world_does(self) -> None:
+    def test_real_row_is_the_simulated_future(self) -> None:
         asked: list[Tensor] = []
 
         def predict(context: Tensor, actions: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ class TestFan:
         decode_video(steering_sweep.video(shown, HZ), CONTEXT + 4)
         assert min(steering_sweep.sheet(shown, HZ).shape[:2]) > 400
 
-    def test_a_recorded_moment_is_beside_its_predictions(self, road_store: Path) -> None:
+    def test_recorded_future_is_the_first_column(self, road_store: Path) -> None:
         store = Store.open(road_store)
         (clip,) = find_clips(store, ClipQuery("test", 4, 1, [store.drives[0].name], 1.0), CONTEXT, 1)
         shown = steering_sweep.sweep_drive(copier, store, clip, CONTEXT)
@@ -179,7 +179,7 @@ def model_clip(trained: Path, road_store: Path) -> ModelClip:
 
 
 class TestModelInternals:
-    def test_motion_is_that_of_the_rollout(self, model_clip: ModelClip) -> None:
+    def test_motion_matches_the_rollout(self, model_clip: ModelClip) -> None:
         shown = motion.view_motion(model_clip)
         predicted = rollout_uint8(model_clip.model, model_clip.seen[None], model_clip.actions[None])[0]
         assert np.array_equal(shown.predicted, predicted.permute(0, 2, 3, 1).numpy())
@@ -189,7 +189,7 @@ class TestModelInternals:
         decode_video(motion.video(shown, model_clip.name, HZ), 4)
         assert min(motion.sheet(shown, model_clip.name, HZ).shape[:2]) > 300
 
-    def test_latents_of_a_prediction_that_is_exact_are_those_of_the_real_frames(self, model_clip: ModelClip) -> None:
+    def test_latents_of_an_exact_prediction(self, model_clip: ModelClip) -> None:
         shown = latents.latents(model_clip)
         grid = model_clip.model.encode(torch.zeros(1, 1, 3, 64, 64)).shape[-2:]
         assert shown.of_real.shape == shown.of_predicted.shape == (4, 3, *grid) and shown.memory.shape == (4, 1, *grid)
@@ -280,12 +280,12 @@ class TestCurves:
             pixels = [int((np.abs(image.astype(int) - colour).max(-1) < 12).sum()) for image in (chart, fewer)]
             assert pixels[0] > 400 and (pixels[1] > 400) == (k < 2), style
 
-    def test_without_a_validation_or_a_loss(self, tmp_path: Path) -> None:
+    def test_curves_without_validation_or_loss(self, tmp_path: Path) -> None:
         for name, losses, psnr in (("train", [2.0, 1.0], []), ("val", [], [20.0])):
             (run,) = training_curves.read_runs([logged(tmp_path / name, losses, psnr)])
             assert min(training_curves.chart([run]).shape[:2]) > 400
 
-    def test_smoothing_keeps_a_constant_and_the_mean(self) -> None:
+    def test_smoothing_preserves_constants_and_the_mean(self) -> None:
         assert training_curves.smoothed(np.full(9, 4.0), 0.9).tolist() == pytest.approx([4.0] * 9)
         assert training_curves.smoothed(np.array([1.0, 3.0]), 0.0).tolist() == [1.0, 3.0]
         assert training_curves.smoothed(np.array([1.0, 3.0]), 0.5)[1] == pytest.approx((0.25 * 1 + 0.5 * 3) / 0.75)

@@ -112,24 +112,32 @@ def test_invalid_input(
     to = ("--output", "a.png")
     suffixes = r"written as \.png, \.mp4 or \.gif, so the file name has to end in that"
     for kind in ("rollout", "steering-sweep", "motion", "latent", "error"):
-        refuse("visualize", kind, *road, "--output", "a.jpg", said=f"--output a.jpg: {kind} is {suffixes}")
-    refuse("visualize", "sheet", *road, "--output", "a.mp4", said=r"sheet is written as \.png, so")
-    refuse("visualize", "rollout", *road, "--output", "folder.png", said="is a folder; name a file in it")
-    refuse("visualize", "rollout", *road, "--output", "file/a.png", said="folder of --output file is a file")
-    refuse("visualize", "rollout", "--checkpoint", "x", *road[2:], *to, said="there is no checkpoint x")
-    refuse("visualize", "motion", "--checkpoint", road_store, *road[2:], *to, said="is not a checkpoint")
+        refuse("visualize", kind, *road, "--output", "a.jpg", message=f"--output a.jpg: {kind} is {suffixes}")
+    refuse("visualize", "sheet", *road, "--output", "a.mp4", message=r"sheet is written as \.png, so")
+    refuse("visualize", "rollout", *road, "--output", "folder.png", message="is a folder; name a file in it")
+    refuse("visualize", "rollout", *road, "--output", "file/a.png", message="folder of --output file is a file")
+    refuse("visualize", "rollout", "--checkpoint", "x", *road[2:], *to, message="there is no checkpoint x")
+    refuse("visualize", "motion", "--checkpoint", road_store, *road[2:], *to, message="is not a checkpoint")
     for kind in ("rollout", "motion", "steering-sweep"):
-        refuse("visualize", kind, *model, "--data-root", small_store, *to, said="expects images of 64x64 and the store")
-    refuse("visualize", "error", *road, *to, "--split", "tset", said="did you mean 'test'")
+        refuse(
+            "visualize", kind, *model, "--data-root", small_store, *to, message="expects images of 64x64 and the store"
+        )
+    refuse("visualize", "error", *road, *to, "--split", "tset", message="did you mean 'test'")
     near = drive[:-1] + "x"
     refuse(
-        "visualize", "latent", *road, *to, "--drive", near, said=f"has no drive '{near}'; did you mean '{drive[:-1]}"
+        "visualize", "latent", *road, *to, "--drive", near, message=f"has no drive '{near}'; did you mean '{drive[:-1]}"
     )
     late = ("--drive", drive, "--at", "2.3")
-    refuse("visualize", "steering-sweep", *road, *to, *late, said=r"--at 2.3: in the drive .* from 0.3 s to 2.2 s")
-    refuse("visualize", "sheet", *road, *to, "--at", "1", said="name the drive with --drive")
+    refuse("visualize", "steering-sweep", *road, *to, *late, message=r"--at 2.3: in the drive .* from 0.3 s to 2.2 s")
+    refuse("visualize", "sheet", *road, *to, "--at", "1", message="name the drive with --drive")
     refuse(
-        "visualize", "steering-sweep", *model, *to, "--drive", drive, said="require a store: name it with --data-root"
+        "visualize",
+        "steering-sweep",
+        *model,
+        *to,
+        "--drive",
+        drive,
+        message="require a store: name it with --data-root",
     )
     refuse(
         "visualize",
@@ -138,7 +146,7 @@ def test_invalid_input(
         *to,
         "--adapter",
         "a.py:b",
-        said="motion shows the internal state of daydrive's own models",
+        message="motion shows the internal state of daydrive's own models",
     )
     refuse(
         "visualize",
@@ -147,7 +155,7 @@ def test_invalid_input(
         *to,
         "--adapter",
         "a.py:b",
-        said="latent shows the internal state of daydrive's own models",
+        message="latent shows the internal state of daydrive's own models",
     )
     for kind in ("motion", "latent"):
         refuse(
@@ -157,10 +165,10 @@ def test_invalid_input(
             *to,
             "--adapter",
             "a.py:b",
-            said=f"{kind} shows the internal state of daydrive's own models",
+            message=f"{kind} shows the internal state of daydrive's own models",
         )
-    refuse("visualize", "rollout", *road, *to, "--horizon", 0, said="horizon")
-    refuse("visualize", "rollouts", said="rollout")
+    refuse("visualize", "rollout", *road, *to, "--horizon", 0, message="horizon")
+    refuse("visualize", "rollouts", message="rollout")
 
 
 def test_drives_that_are_too_short(refuse: Refuse, trained: Path, store: Path) -> None:
@@ -169,16 +177,16 @@ def test_drives_that_are_too_short(refuse: Refuse, trained: Path, store: Path) -
     metadata["drives"] = [{**first, "frames": 4}, {**second, "start": 4, "frames": 44}, *others]
     (store / "store.json").write_text(json.dumps(metadata))
     arguments = ("--checkpoint", trained, "--data-root", store, "--output", "a.png", "--drive", first["name"])
-    refuse("visualize", "steering-sweep", *arguments, said="has 4 frames, and 5 are needed")
+    refuse("visualize", "steering-sweep", *arguments, message="has 4 frames, and 5 are needed")
 
 
-def test_runs_without_a_log(refuse: Refuse, trained: Path, here: Path) -> None:
+def test_runs_without_metrics(refuse: Refuse, trained: Path, here: Path) -> None:
     (here / "empty").mkdir()
     (here / "blank").mkdir()
     (here / "blank/metrics.jsonl").write_text('{"step": 1, "lr": 0.1}\n')
     to = ("--output", "c.png")
-    refuse("visualize", "curves", trained, "empty", *to, said="the run folder empty has no metrics.jsonl; give")
-    refuse("visualize", "curves", "nowhere", *to, said="the run folder nowhere does not exist")
-    refuse("visualize", "curves", "blank", *to, said="contains neither train/loss nor val/psnr")
-    refuse("visualize", "curves", trained, "--output", "c.gif", said="curves is written as .png")
-    refuse("visualize", "curves", trained, *to, "--smooth", "1", said="smooth")
+    refuse("visualize", "curves", trained, "empty", *to, message="the run folder empty has no metrics.jsonl; give")
+    refuse("visualize", "curves", "nowhere", *to, message="the run folder nowhere does not exist")
+    refuse("visualize", "curves", "blank", *to, message="contains neither train/loss nor val/psnr")
+    refuse("visualize", "curves", trained, "--output", "c.gif", message="curves is written as .png")
+    refuse("visualize", "curves", trained, *to, "--smooth", "1", message="smooth")

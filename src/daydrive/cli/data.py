@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from daydrive.cli.options import ConfigFile, Device, Overrides, app
+from daydrive.cli.options import ConfigFile, ConfiguredStore, Device, Overrides, app
 from daydrive.errors import UserError, did_you_mean
 
 
@@ -58,7 +58,7 @@ def prepare_dataset(
 
 
 def _options(settings: list[str], **named: float | str | None) -> dict[str, Any]:
-    """The options of a dataset: from flags of their own, and from --set NAME=VALUE."""
+    """The options of a dataset: from individual flags and from --set NAME=VALUE."""
     options: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     for setting in settings:
         name, equals, value = setting.partition("=")
@@ -109,7 +109,7 @@ def score(
 @app.command()
 def show_batch(
     config: ConfigFile = Path("configs/training/base.yaml"),
-    data_root: Annotated[Path | None, typer.Option(help="store; default: data.root, or the newest")] = None,
+    data_root: ConfiguredStore = None,
     split: Annotated[str, typer.Option(help="train, val or test")] = "train",
     clips: Annotated[int, typer.Option(min=1, max=256, help="number of clips")] = 8,
     length: Annotated[int | None, typer.Option(min=1, help="frames to show per clip; default: up to 8")] = None,
@@ -125,11 +125,11 @@ def show_batch(
     from daydrive.config import load_config
     from daydrive.data.defaults import find_store
     from daydrive.data.sampling.augment import DrivingAugmentation
-    from daydrive.data.sampling.clips import ClipIndex
     from daydrive.data.sampling.loader import ClipLoader
     from daydrive.data.sampling.sample_order import build_sample_order
     from daydrive.data.store.store import Store
     from daydrive.files import check_folder
+    from daydrive.training.context import clip_index
     from daydrive.viz import images as pixels
 
     if output.suffix.lower() != ".png":
@@ -145,7 +145,7 @@ def show_batch(
         raise UserError(f"--length {shown}: the clips have data.sequence_length = {data.sequence_length} frames")
 
     store = Store.open(root)
-    index = ClipIndex(store, split, data.sequence_length, data.frame_skip, where=data.filter)
+    index = clip_index(store, split, data)
     loader = ClipLoader(
         index,
         batch_size=min(clips, len(index)),

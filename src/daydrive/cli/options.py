@@ -50,8 +50,11 @@ app = typer.Typer(
 NUMBER = re.compile(r"-?\d+(\.\d*)?([eE]-?\d+)?|-?\.\d+")
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="YAML file, or a name listed by `daydrive configs`")]
+StoreFolder = Annotated[Path, typer.Option("--data-root", help="store")]
+ConfiguredStore = Annotated[Path | None, typer.Option("--data-root", help="store; default: data.root, or the newest")]
+Split = Annotated[str, typer.Option(help="val, test or train")]
 Checkpoint = Annotated[Path, typer.Option(help="run folder, checkpoint folder or model.safetensors")]
-Processes = Annotated[str, typer.Option(help="of this machine's cores: a number, or auto for one a core on a CPU")]
+Processes = Annotated[str, typer.Option(help="number of local processes, or auto: one per core on a CPU")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …, or auto: a GPU if there is one")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]…", help="settings to override")]
 

@@ -17,7 +17,7 @@ from daydrive.errors import UserError
 
 
 def print_sources(console: Console) -> None:
-    """All datasets with their formats and options; one that can't be loaded is listed with its error."""
+    """All datasets with their formats and options; one that cannot be loaded is listed with its error."""
     table = _table("dataset", "format", "options")
     for name in sources.names():
         try:

@@ -150,7 +150,7 @@ def doctor(
     from daydrive.viz.gallery.diagnosis import diagnosis_page
 
     opened = Store.open(store)
-    opened.require_single_store("can't be examined as a whole; examine its stores one by one")
+    opened.require_single_store("cannot be examined as a whole; examine its stores one by one")
     folder = opened.path if output is None else output
     if isinstance(folder, Path):
         check_folder(folder, "folder of the report")

@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from daydrive.cli.environment import wandb_overrides
-from daydrive.cli.options import ConfigFile, Device, Overrides, Processes, app
+from daydrive.cli.options import ConfigFile, ConfiguredStore, Device, Overrides, Processes, app
 
 
 @app.command()
 def train(
     config: ConfigFile = Path("configs/training/base.yaml"),
-    data_root: Annotated[Path | None, typer.Option(help="store; default: data.root, or the newest")] = None,
+    data_root: ConfiguredStore = None,
     run_dir: Annotated[Path | None, typer.Option(help="default: runs/CONFIG-TIME; with --resume the newest")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue the run")] = False,
     allow_change: Annotated[
@@ -63,7 +63,7 @@ def train(
 @app.command()
 def find_lr(
     config: ConfigFile = Path("configs/training/base.yaml"),
-    data_root: Annotated[Path | None, typer.Option(help="store; default: data.root, or the newest")] = None,
+    data_root: ConfiguredStore = None,
     min_lr: Annotated[float, typer.Option(help="start of the sweep")] = 1e-6,
     max_lr: Annotated[float, typer.Option(help="end of the sweep, unless the loss diverges earlier")] = 1e-1,
     steps: Annotated[int | None, typer.Option(help="default: 25 per decade")] = None,

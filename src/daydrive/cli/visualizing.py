@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from daydrive.cli.options import Checkpoint, Device, app
+from daydrive.cli.options import Checkpoint, Device, Split, StoreFolder, app
 from daydrive.errors import UserError
 
 kinds = typer.Typer(
@@ -17,9 +17,7 @@ app.add_typer(kinds, name="visualize")
 
 Output = Annotated[Path, typer.Option(help="file to write: .png, .mp4 or .gif")]
 StillOutput = Annotated[Path, typer.Option(help="file to write: .png")]
-Data = Annotated[Path, typer.Option("--data-root", help="store")]
 Adapter = Annotated[str | None, typer.Option(help="FILE.py:NAME, a function that loads --checkpoint as another model")]
-Split = Annotated[str, typer.Option(help="val, test or train")]
 Drives = Annotated[list[str] | None, typer.Option("--drive", help="name of a drive, instead of a split; repeatable")]
 Drive = Annotated[str | None, typer.Option(help="name of a drive; default: the first of the split")]
 At = Annotated[float | None, typer.Option(help="start of the prediction within the drive, s; default: earliest")]
@@ -31,7 +29,7 @@ UnsupportedAdapter = Annotated[str | None, typer.Option("--adapter", hidden=True
 @kinds.command()
 def rollout(
     checkpoint: Checkpoint,
-    data_root: Data,
+    data_root: StoreFolder,
     output: Output,
     split: Split = "test",
     clips: Clips = 4,
@@ -96,7 +94,7 @@ def steering_sweep(
 @kinds.command()
 def motion(
     checkpoint: Checkpoint,
-    data_root: Data,
+    data_root: StoreFolder,
     output: Output,
     split: Split = "test",
     drive: Drive = None,
@@ -127,7 +125,7 @@ def motion(
 @kinds.command()
 def latent(
     checkpoint: Checkpoint,
-    data_root: Data,
+    data_root: StoreFolder,
     output: Output,
     split: Split = "test",
     drive: Drive = None,
@@ -158,7 +156,7 @@ def latent(
 @kinds.command()
 def error(
     checkpoint: Checkpoint,
-    data_root: Data,
+    data_root: StoreFolder,
     output: Output,
     split: Split = "test",
     clips: Clips = 32,
@@ -188,7 +186,7 @@ def error(
 @kinds.command()
 def sheet(
     checkpoint: Checkpoint,
-    data_root: Data,
+    data_root: StoreFolder,
     output: StillOutput,
     split: Split = "test",
     clips: Clips = 12,

@@ -49,7 +49,7 @@ def find_model(
 def load_model(checkpoint: Path, adapter: str | None, store: Store, device: torch.device) -> RolloutModel:
     """Loads a checkpoint, through the adapter `FILE.py:NAME` if one is given.
 
-    UserError if it can't be loaded, or if it expects other images or actions than the store's.
+    UserError if it cannot be loaded, or if it expects other images or actions than the store's.
     """
     if adapter is not None:
         adapted = load_adapter(adapter, checkpoint, device)

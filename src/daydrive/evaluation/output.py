@@ -16,7 +16,7 @@ MEASURED = "measured-*.npz"
 
 
 def check_writable(output: Path, size: int = 0) -> None:
-    """Raises UserError if `output` can't be a folder with `size` bytes of free disk space; creates nothing."""
+    """Raises UserError if `output` cannot be a folder with `size` bytes of free disk space; creates nothing."""
     free = shutil.disk_usage(check_folder(output, "output")).free
     if free < size:
         raise UserError(
@@ -34,8 +34,8 @@ def evaluation_workspace(output: Path, plan: dict[str, Any] | None) -> AbstractC
     """`<output>.partial`, locked for this process, with the results of an interrupted evaluation of the same plan.
 
     It is removed at the end and after a UserError. After any other interruption (Ctrl-C, a kill, a full disk, too
-    little memory) it is kept, and the next evaluation resumes from it. plan: everything that the metrics depend on;
-    None if that is unknown, in which case nothing is kept. UserError if another process uses the folder.
+    little memory) it remains, and the next evaluation resumes from it. plan: everything that the metrics depend on;
+    None if that is unknown, in which case nothing is retained. UserError if another process uses the folder.
     """
     return workspace.workspace(
         partial(output),

@@ -1,4 +1,4 @@
-"""Model architectures behind one interface: encoder → dynamics → decoder, or whatever predicts the next frame."""
+"""Model architectures behind one interface, which predict the next frame from past frames and actions."""
 
 from daydrive.models.interface import (
     GradientCheckpointing,

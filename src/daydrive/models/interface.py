@@ -24,7 +24,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 """Two clips (B, T, 3, H, W) in [-1, 1] → the mean distance of each, (B,)."""
 
 PARTS = ("encoder", "dynamics", "decoder")
-"""Submodules that can have a learning rate of their own; all other parameters are the 'rest'."""
+"""Submodules that can have a separate learning rate; all other parameters are the 'rest'."""
 
 Result = TypeVar("Result")
 
@@ -80,7 +80,7 @@ class GradientCheckpointing(nn.Module):
 
 
 class Predictor(Protocol):
-    """Anything that can be rolled out: every `WorldModel`, adapters and baselines; see `WorldModel` for shapes.
+    """Anything that can be rolled out: every `WorldModel`, adapters and baselines; see `WorldModel` for the methods.
 
     context_frames: number of real frames that a rollout starts from, at least 1.
     """
@@ -116,7 +116,7 @@ class WorldModel(GradientCheckpointing, ABC):
     config_class: ClassVar[type[ModelConfig]]
 
     def __init__(self, config: ModelConfig, image_size: tuple[int, int], context_frames: int) -> None:
-        """image_size: height and width in pixels; context_frames: number of real frames that a rollout starts from."""
+        """image_size: height and width in pixels; context_frames: see `Predictor`."""
         super().__init__()
         self.config, self.image_size, self.context_frames = config, image_size, context_frames
 
@@ -136,7 +136,7 @@ class WorldModel(GradientCheckpointing, ABC):
     def reconstruct(self, images: Tensor, actions: Tensor, frames: Sequence[int]) -> Tensor:
         """Reconstructions of the frames of (B, T, 3, H, W) with the indices `frames`: (B, len(frames), 3, H, W).
 
-        They show what the model's representation of a frame loses.
+        They show the information that the representation of a frame loses.
         """
 
     def forward(

@@ -187,7 +187,7 @@ def _training_data(store: Store, training: Training) -> str:
     return (
         f"{note} (fingerprint `{store.fingerprint}`, {store.hz:g} Hz):\n\n"
         + "\n".join(rows)
-        + "\n\nLicences of the drives by source. The licence in the metadata follows them; whoever publishes the "
+        + "\n\nLicences of the drives by source. The licence in the metadata follows them; the publisher of the "
         "model decides on it:\n\n" + "\n".join(licences)
     )
 

@@ -22,7 +22,7 @@ class Rows(NamedTuple):
 
     @property
     def has_text(self) -> list[bool]:
-        """Whether each column contains text: text is aligned to the left and may wrap, numbers don't."""
+        """Whether each column contains text: text is aligned to the left and may wrap, numbers do not."""
         return [any(row[k][:1].isalpha() for row in self.rows) for k in range(len(self.heads))]
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from daydrive.config import Config, TrainingConfig
+from daydrive.config import Config, DataConfig, TrainingConfig
 from daydrive.data.sampling.augment import DrivingAugmentation
 from daydrive.data.sampling.clips import ClipIndex
 from daydrive.data.sampling.loader import ClipLoader
@@ -121,9 +121,7 @@ def build_context(
     store = Store.open(store_path)
     config, resume_state = prepare_run(config, store, run, options.resume, options.allow_change, dist.world_size)
     training, data = config.training, config.data
-    clips, validation_clips = (
-        ClipIndex(store, split, data.sequence_length, data.frame_skip, where=data.filter) for split in ("train", "val")
-    )
+    clips, validation_clips = (clip_index(store, split, data) for split in ("train", "val"))
     context = TrainingContext(
         config=config,
         dist=dist,
@@ -141,6 +139,11 @@ def build_context(
     if resume_state.folder is not None:
         context.engine.load(resume_state.folder, resume_state.state)
     return context
+
+
+def clip_index(store: Store, split: str, data: DataConfig) -> ClipIndex:
+    """The clips of a split, as the settings define them."""
+    return ClipIndex(store, split, data.sequence_length, data.frame_skip, where=data.filter)
 
 
 def total_steps(training: TrainingConfig, clips: int, resume_state: ResumeState) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -74,6 +75,10 @@ class Engine:
                 result = self.evaluate(micro_batch)
                 self.precision.backward(result.loss)
             yield result
+
+    def backward(self, batch: Batch, last: bool = True) -> StepResult:
+        """`accumulate` to the end; returns the result of the last micro-batch."""
+        return deque(self.accumulate(batch, last), maxlen=1).pop()
 
     def clip_gradients(self) -> float:
         """Clip the norm of all gradients together to `max_grad_norm`; return the norm before clipping, over all

@@ -40,8 +40,7 @@ class RandomSteps:
 
     def run(self, steps: int) -> None:
         for _ in range(steps):
-            for _ in self._engine.accumulate(self._batch, last=True):
-                pass
+            self._engine.backward(self._batch)
             self._engine.clip_gradients()
             self._engine.update()
 
@@ -70,18 +69,18 @@ def faster_together(config: Config, dist: DistributedContext) -> tuple[bool, str
     frames = config.training.context_frames + PREDICTED
     clips = max(1, min(config.training.batch_size, PIXELS_PER_PASS // dist.world_size // (frames * height * width)))
     together = dist.max(RandomSteps(_with_clips(config, clips), dist, frames).seconds())
-    single_seconds = 0.0
+    in_one = 0.0
     cores = usable_cores()
     if dist.is_main:
         with threads_of_this_process(cores):
             single = DistributedContext.single(dist.device)
-            single_seconds = RandomSteps(_with_clips(config, clips * dist.world_size), single, frames).seconds()
-    single_seconds = dist.max(single_seconds)
+            in_one = RandomSteps(_with_clips(config, clips * dist.world_size), single, frames).seconds()
+    in_one = dist.max(in_one)
     measured = (
         f"{clips * dist.world_size} short clips take {together:.2f} s in {dist.world_size} processes "
-        f"and {single_seconds:.2f} s in one with {cores} threads"
+        f"and {in_one:.2f} s in one with {cores} threads"
     )
-    if together <= single_seconds:
+    if together <= in_one:
         return True, f"training in {dist.world_size} processes: {measured}"
     return False, f"training in one process: {measured}"
 

@@ -43,8 +43,8 @@ def train_run(
     """
     store, store_message = find_store(data_root, config.data)
     config = config.model_copy(update={"data": config.data.model_copy(update={"root": store.resolve()})})
-    one = options.dry_run or options.data_parallel
-    count = 1 if one else count_processes(processes, device, config.training.batch_size)
+    single = options.dry_run or options.data_parallel
+    count = 1 if single else count_processes(processes, device, config.training.batch_size)
     if count == 1:
         _, process_message = check_processes(config.training)
         with training_processes(config.training, device) as dist:
@@ -69,7 +69,7 @@ def _train_together(
     measured: bool,
     messages: list[str | None],
 ) -> int:
-    """One of `count` local processes. measured: continue with one process where that is faster."""
+    """One of `count` local processes. measured: continue in rank 0 only, if that is faster."""
     own = share(config, count)
     with process_group(device) as dist:
         together, message = True, f"training in {count} processes, {torch.get_num_threads()} threads each"

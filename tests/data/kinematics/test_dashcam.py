@@ -137,14 +137,14 @@ def test_malformed_input(tmp_path: Path, refuse: Refuse, spoil, expected: str) -
     drive = tmp_path / "drives/monday"
     write_video(drive / "drive.mp4", 100 * np.arange(12))
     spoil(drive)
-    refuse("data", "actions", tmp_path / "drives", said=expected)
+    refuse("data", "actions", tmp_path / "drives", message=expected)
 
 
 def test_video_outside_its_track(tmp_path: Path, refuse: Refuse) -> None:
     drive = tmp_path / "monday"
     write_video(drive / "drive.mp4", 100 * np.arange(12))
     write_gpx(drive / "a.gpx", np.arange(9.0), *np.zeros((2, 9)))
-    refuse("data", "actions", drive, "--offset", "60", said="covers 60 to 61 s of a track that covers 0 to 8 s")
+    refuse("data", "actions", drive, "--offset", "60", message="covers 60 to 61 s of a track that covers 0 to 8 s")
 
 
 def test_commands_of_the_guide(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def rows_of(store: Store) -> list[tuple[Any, ...]]:
     return list(zip(jpegs, map(bytes, actions), *(values[name].tolist() for name in values), strict=True))
 
 
-def test_existing_drives_stay_and_new_drives_follow(drives: Path, tmp_path: Path, capsys: Any) -> None:
+def test_new_drives_are_appended(drives: Path, tmp_path: Path, capsys: Any) -> None:
     target = tmp_path / "store"
     before = added(drives, target)  # no store yet: an ordinary preparation
     there, rows = list(before.drives), rows_of(before)
@@ -125,7 +125,7 @@ def test_groups_stay_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(splits) == 10 and all(splits[f"c{i}"] == splits[f"c{i + 5}"] for i in range(5))
 
 
-def test_a_store_with_new_splits_takes_drives(drives: Path, tmp_path: Path) -> None:
+def test_drives_are_added_to_a_resplit_store(drives: Path, tmp_path: Path) -> None:
     added(drives, tmp_path / "store")
     before = resplit(tmp_path / "store", "time", val=0.2, test=0.2)
     write_drive(drives / "d9", 9)
@@ -135,7 +135,7 @@ def test_a_store_with_new_splits_takes_drives(drives: Path, tmp_path: Path) -> N
     assert resplit(tmp_path / "store", "drive").rows == store.rows
 
 
-def test_recordings_that_are_cut_in_time(tmp_path: Path) -> None:
+def test_recordings_split_by_time(tmp_path: Path) -> None:
     for name, start in (("a", 0), ("b", 1_000_000)):
         write_udacity(tmp_path / name, [start + 100 * k for k in range(60)])
     for name in ("a", "b"):
@@ -161,7 +161,7 @@ def test_recordings_that_are_cut_in_time(tmp_path: Path) -> None:
         ({"output": "raw"}, "is not a store; choose"),
     ],
 )
-def test_refused(change: dict[str, Any], expected: str, drives: Path, tmp_path: Path) -> None:
+def test_user_errors(change: dict[str, Any], expected: str, drives: Path, tmp_path: Path) -> None:
     there = fresh(drives, tmp_path).path
     write_drive(tmp_path / "other" / "d1", 9)
     rows = [f"{k / 20},0,0.5,0,1" for k in range(9)]

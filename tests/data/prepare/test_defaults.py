@@ -29,7 +29,7 @@ def put(store: Path, name: str, seconds: int) -> Path:
     return path
 
 
-def test_the_store_that_was_prepared_last(small_store: Path, here: Path) -> None:
+def test_newest_store_is_the_default(small_store: Path, here: Path) -> None:
     with pytest.raises(UserError, match=r"no drives are given, .*python scripts/prepare_dataset\.py --dataset NAME"):
         find_store(None, DataConfig())
     older = put(small_store, "zoo", 1000)
@@ -56,7 +56,7 @@ def test_every_dataset_has_a_config_that_says_how_it_is_prepared(here: Path) -> 
     assert defaults_of("of-another-package").root == Path("data/processed/of-another-package")
 
 
-def test_preparing_without_a_size_takes_the_datasets_own(here: Path, refuse: Refuse) -> None:
+def test_default_image_size_is_that_of_the_dataset(here: Path, refuse: Refuse) -> None:
     for k in range(3):
         write_drive(here / "raw" / f"d{k}", 6)
     assert Store.open(prepare("folder", here / "raw", workers=0)).image_size == (256, 256)
@@ -67,10 +67,10 @@ def test_preparing_without_a_size_takes_the_datasets_own(here: Path, refuse: Ref
     assert own == Path("stores/own") and Store.open(own).image_size == (32, 48)
     assert Store.open(prepare("folder", here / "raw", "third", (64, 64), workers=0)).image_size == (64, 64)
     (here / "configs/data/folder.yaml").write_text("data: {image_siz: [32, 48]}\n")
-    refuse("prepare-dataset", "--dataset", "folder", "--data-root", "raw", said="did you mean 'data.image_size'")
+    refuse("prepare-dataset", "--dataset", "folder", "--data-root", "raw", message="did you mean 'data.image_size'")
 
 
-def test_drives_that_are_added_have_the_size_of_the_store(here: Path) -> None:
+def test_added_drives_have_the_size_of_the_store(here: Path) -> None:
     for k in range(3):
         write_drive(here / "raw" / f"d{k}", 6)
     prepare("folder", here / "raw", "store", (32, 32), workers=0)

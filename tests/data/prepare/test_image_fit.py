@@ -36,7 +36,7 @@ def test_geometry(recorded: tuple[int, int], size: tuple[int, int], fit: Fit, sh
 
 
 @pytest.mark.parametrize("fit", ["stretch", "crop", "letterbox"])
-def test_a_point_is_found_where_the_geometry_says(fit: Fit) -> None:
+def test_points_are_mapped_by_the_geometry(fit: Fit) -> None:
     recorded, size = (120, 300), (60, 60)
     image = np.zeros((*recorded, 3), dtype=np.uint8)
     image[66:74, 160:172] = 255
@@ -48,7 +48,7 @@ def test_a_point_is_found_where_the_geometry_says(fit: Fit) -> None:
 
 
 @pytest.mark.parametrize(("fit", "aspect"), [("stretch", 1.5), ("crop", 1.0), ("letterbox", 1.0)])
-def test_the_store_says_how_its_pictures_were_fitted(fit: str, aspect: float, tmp_path: Path) -> None:
+def test_store_records_the_fit(fit: str, aspect: float, tmp_path: Path) -> None:
     write_drive(tmp_path / "raw" / "d", 30, size=(40, 60))
     store = Store.open(prepare("folder", tmp_path / "raw", tmp_path / "store", (20, 20), workers=1, fit=fit))
     decoded = simplejpeg.decode_jpeg(store.read([10])[0][0])
@@ -62,7 +62,7 @@ def test_the_store_says_how_its_pictures_were_fitted(fit: str, aspect: float, tm
     assert f'its fit is "{fit}", not "{other}"' in message
 
 
-def test_a_store_from_before_there_was_a_choice_is_stretched(tmp_path: Path) -> None:
+def test_stores_without_a_fit_are_stretched(tmp_path: Path) -> None:
     write_drive(tmp_path / "raw" / "d", 30)
     path = prepare("folder", tmp_path / "raw", tmp_path / "store", (20, 20), workers=1)
     text = (path / "store.json").read_text()

@@ -43,7 +43,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def whole(tmp_path_factory: pytest.TempPathFactory, counted: None) -> Store:
-    """What an undisturbed preparation gives."""
+    """The store of an uninterrupted preparation."""
     return Store.open(prepare("counted", None, tmp_path_factory.mktemp("whole") / "store", (24, 32), workers=1))
 
 
@@ -54,7 +54,7 @@ def drives(tmp_path: Path) -> Path:
     return tmp_path / "raw"
 
 
-def test_two_workers_write_the_same_store(whole: Store, tmp_path: Path) -> None:
+def test_number_of_workers_does_not_change_the_store(whole: Store, tmp_path: Path) -> None:
     store = Store.open(prepare("counted", None, tmp_path / "store", (24, 32), workers=2))
     assert store.fingerprint == whole.fingerprint and store.drives == whole.drives
     rows = np.arange(store.rows)
@@ -63,7 +63,7 @@ def test_two_workers_write_the_same_store(whole: Store, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["store"]
 
 
-def test_killed_and_completed(whole: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_preparation_is_completed(whole: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target, partial = tmp_path / "store", tmp_path / "store.partial"
     script = tmp_path / "run.py"
     script.write_text(SCRIPT.format(target=str(target), workers=2))
@@ -90,8 +90,8 @@ def test_killed_and_completed(whole: Store, tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-def test_ten_kills_at_random_moments(whole: Store, tmp_path: Path) -> None:
-    """Each followed by the next try; wherever it hits, the store is absent or whole, and the same in the end."""
+def test_ten_kills_at_random_moments_give_the_same_store(whole: Store, tmp_path: Path) -> None:
+    """After each kill the store is absent or complete, and a further attempt gives the same store."""
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "DAYDRIVE_TEST_PAUSE": "0.01"}
 
     def begin(target: Path) -> subprocess.Popen[bytes]:
@@ -134,7 +134,7 @@ def test_ten_kills_at_random_moments(whole: Store, tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == sorted(["run.py", *(f"store{k}" for k in range(rounds))])
 
 
-def test_other_options_do_not_take_over_what_was_finished(drives: Path, tmp_path: Path) -> None:
+def test_shards_of_other_options_are_not_reused(drives: Path, tmp_path: Path) -> None:
     class Interrupted(KeyboardInterrupt):
         pass
 
@@ -150,7 +150,7 @@ def test_other_options_do_not_take_over_what_was_finished(drives: Path, tmp_path
     assert store.image_size == (24, 16) and sorted(os.listdir(tmp_path)) == ["raw", "store"]
 
 
-def test_again_does_nothing_and_another_is_refused(
+def test_repeating_does_nothing_and_other_options_are_rejected(
     drives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = prepare("folder", drives, tmp_path / "store", (16, 16), workers=1)
@@ -165,7 +165,7 @@ def test_again_does_nothing_and_another_is_refused(
     assert store.image_size == (16, 32) and sorted(os.listdir(tmp_path)) == ["raw", "store"]
 
 
-def test_metadata_says_how_to_undo(drives: Path, tmp_path: Path) -> None:
+def test_metadata_allows_inverting_the_conversion(drives: Path, tmp_path: Path) -> None:
     metadata = json.loads((prepare("folder", drives, tmp_path / "s", (16, 16), workers=1) / "store.json").read_text())
     for name in ("steering", "throttle", "brake", "gear"):
         assert set(metadata["actions"][name]) == {"unit", "sign", "scale", "converted"}
@@ -180,7 +180,7 @@ def test_default_output(drives: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert Store.open(tmp_path / "data/processed/folder").image_size == (256, 256)
 
 
-def test_a_bad_drive_ends_the_work_of_all_workers(drives: Path, tmp_path: Path) -> None:
+def test_invalid_drive_stops_all_workers(drives: Path, tmp_path: Path) -> None:
     (drives / "d2" / "images" / "f2.jpg").write_bytes(b"\xff\xd8\xff\xe0nothing")
     message = refuses(lambda: prepare("folder", drives, tmp_path / "deep" / "store", (16, 16), workers=2), tmp_path)
     assert "d2/actions.csv, row 4" in message and "f2.jpg" in message
@@ -193,7 +193,7 @@ def test_split_by_drive(count: int, val: int, test: int) -> None:
     assert splits == split.by_drive(count, 0) and (count < 8 or splits != split.by_drive(count, 1))
 
 
-def test_split_by_time_leaves_gaps_and_never_overlaps() -> None:
+def test_split_by_time_leaves_gaps_without_overlap() -> None:
     pieces = split.by_time([300, 700], 10.0)
     assert [(p.drive, p.start, p.stop, p.split) for p in pieces] == [
         (0, 0, 300, "train"),
@@ -203,7 +203,7 @@ def test_split_by_time_leaves_gaps_and_never_overlaps() -> None:
     ]
 
 
-def test_a_drive_of_several_batches_keeps_its_order(tmp_path: Path) -> None:
+def test_frame_order_across_batches(tmp_path: Path) -> None:
     write_drive(tmp_path / "raw" / "d", 700, size=(16, 16))
     store = Store.open(prepare("folder", tmp_path / "raw", tmp_path / "store", (16, 16), workers=1))
     batches = list(store.dataset.to_batches(columns=["frame"]))
@@ -211,7 +211,7 @@ def test_a_drive_of_several_batches_keeps_its_order(tmp_path: Path) -> None:
     assert store.rows == len(frames) and (np.diff(frames) == 1).sum() == len(frames) - len(store.drives)
 
 
-def test_progress_in_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_progress_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daydrive.progress.PLAIN_INTERVAL", -1.0)
     with DriveProgress([10, 10, 10, 10], [10, 10]) as progress:
         progress.frames_done(10)

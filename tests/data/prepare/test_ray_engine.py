@@ -1,4 +1,4 @@
-"""Preparation on a Ray cluster gives the store that this machine alone gives, a node lost on the way or not."""
+"""Preparation on a Ray cluster gives the same store as on one machine, even if a node is lost."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def plain(tmp_path: Path) -> Store:
 
 
 @pytest.mark.slow
-def test_a_node_is_lost_half_way(plain: Store, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_lost_node(plain: Store, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -98,14 +98,14 @@ def test_a_node_is_lost_half_way(plain: Store, tmp_path: Path, capfd: pytest.Cap
 
 
 @pytest.mark.slow
-def test_a_cluster_of_its_own(plain: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_cluster(plain: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sources.SOURCES, "counted", BadSource())
     with pytest.raises(UserError, match=r"^rec\.csv, row 7: the steering is left$"):
         prepare("counted", None, tmp_path / "store", (24, 32), drives=4, engine="ray", workers=1)
     assert os.listdir(tmp_path) == ["plain"]
 
 
-def test_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "store"
     call = lambda **options: lambda: prepare("counted", None, target, (24, 32), drives=3, **options)  # noqa: E731
     assert "--engine rays: no such engine; did you mean 'ray'" in refuses(call(engine="rays"), tmp_path)
@@ -116,7 +116,7 @@ def test_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install 'daydrive[ray]'" in refuses(call(engine="ray"), tmp_path)
 
 
-def test_what_a_node_does(plain: Store, tmp_path: Path) -> None:
+def test_task_of_a_node(plain: Store, tmp_path: Path) -> None:
     """The tasks without a cluster: a shard is transferred through the staging folder and arrives complete."""
     from daydrive.data.prepare.shards import Job, read_shard
 

@@ -54,7 +54,7 @@ def test_insufficient_disk_space_is_reported_first(tmp_path: Path, monkeypatch: 
     assert 1.5 * size < asked[0] * 1e6 + 1e5
 
 
-def test_a_disk_that_fills_up_keeps_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_retains_finished_drives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = shards.write_shard
 
     def full(job: shards.Job, *rest: Any) -> None:
@@ -73,19 +73,19 @@ def test_a_disk_that_fills_up_keeps_what_was_finished(tmp_path: Path, monkeypatc
     assert again == ["c2", "c3"] and not (tmp_path / "store.partial").exists()
 
 
-def test_quality_and_pictures_that_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_jpeg_quality_and_unchanged_images(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     write_drive(tmp_path / "raw" / "d", 30, size=(24, 32))
     noisy = rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)
-    kept = simplejpeg.encode_jpeg(noisy, 30, "RGB", "420")
-    (tmp_path / "raw" / "d" / "images" / "f0.jpg").write_bytes(kept)
+    original = simplejpeg.encode_jpeg(noisy, 30, "RGB", "420")
+    (tmp_path / "raw" / "d" / "images" / "f0.jpg").write_bytes(original)
     cv2.imwrite(str(tmp_path / "raw" / "d" / "images" / "f1.png"), noisy)
     sizes = []
     for quality in (40, 95):
         target = prepare("folder", tmp_path / "raw", tmp_path / str(quality), (24, 32), jpeg_quality=quality, workers=1)
         store = Store.open(target)
         (first, second), _ = store.read([0, 1])
-        assert first == kept and store.metadata["jpeg_quality"] == quality
+        assert first == original and store.metadata["jpeg_quality"] == quality
         sizes.append(len(second))
     assert sizes[0] < 0.6 * sizes[1]
     message = refuses(
@@ -118,7 +118,7 @@ def test_reduced_decoding(tmp_path: Path, fit: Any) -> None:
         assert not isinstance(read_image(file, "row 1", other, shrink=True), ReducedImage)
 
 
-def test_the_store_says_the_size_that_was_recorded(tmp_path: Path) -> None:
+def test_store_records_the_original_size(tmp_path: Path) -> None:
     write_drive(tmp_path / "raw" / "d", 20, size=(200, 320))
     store = Store.open(prepare("folder", tmp_path / "raw", tmp_path / "s", (16, 16), fit="crop", workers=1))
     assert store.metadata["recorded_image_size"] == [200, 320]
@@ -138,7 +138,7 @@ def huge_jpeg(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("data", [huge_png(30000, 30000), huge_jpeg(30000, 30000)])
-def test_images_that_claim_to_be_huge(data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_with_huge_dimensions(data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def decoded(*_: Any, **__: Any) -> None:
         raise AssertionError("it was decoded")
 
@@ -150,7 +150,7 @@ def test_images_that_claim_to_be_huge(data: bytes, tmp_path: Path, monkeypatch: 
     assert "is 30000x30000, more than the maximum of 100 million pixels" in message
 
 
-def test_a_damaged_png(tmp_path: Path) -> None:
+def test_damaged_png(tmp_path: Path) -> None:
     data = bytearray(cv2.imencode(".png", natural((20, 20)))[1].tobytes())
     data[60:90] = bytes(30)
     (tmp_path / "p").write_bytes(bytes(data))

@@ -1,4 +1,4 @@
-"""What a user can get wrong: one sentence, and nothing left behind."""
+"""User errors in preparation: one sentence, and no files left behind."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_missing_empty_and_foreign_roots(dataset: str, tmp_path: Path) -> None:
     assert "--data-root" in refuses(lambda: prepare(dataset, None, tmp_path / "store"), tmp_path)
 
 
-def test_unknown_names_get_the_nearest() -> None:
+def test_unknown_names_suggest_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'udacity'"):
         sources.get("udacty")
     with pytest.raises(UserError, match="CarRacing"):
@@ -85,7 +85,7 @@ def test_impossible_image_sizes(size: tuple[int, int], tmp_path: Path) -> None:
         ([f"{GOOD},{t}" for t in (0, 9, 99, 999)], f"{HEADER},time", "without a gap"),
     ],
 )
-def test_bad_tables(rows: list[str], header: str, expected: str, tmp_path: Path) -> None:
+def test_invalid_tables(rows: list[str], header: str, expected: str, tmp_path: Path) -> None:
     write_drive(tmp_path / "raw" / "d", 4, rows, header)
     options = {"hz": 10} if "gap" in expected else {}
     message = refused("folder", tmp_path, **options)
@@ -101,14 +101,14 @@ def test_bad_tables(rows: list[str], header: str, expected: str, tmp_path: Path)
         (b"GIF89a nonsense", "not a supported image"),
     ],
 )
-def test_bad_images(content: bytes, expected: str, tmp_path: Path) -> None:
+def test_invalid_images(content: bytes, expected: str, tmp_path: Path) -> None:
     write_drive(tmp_path / "raw" / "d", 4)
     (tmp_path / "raw" / "d" / "images" / "f2.jpg").write_bytes(content)
     message = refused("folder", tmp_path)
     assert expected in message and "row 4" in message and "f2.jpg" in message
 
 
-def test_folder_layouts(tmp_path: Path) -> None:
+def test_invalid_folder_layouts(tmp_path: Path) -> None:
     write_drive(tmp_path / "raw" / "train" / "a", 3)
     (tmp_path / "raw" / "val").mkdir()
     assert "val has no drives" in refused("folder", tmp_path)
@@ -126,7 +126,7 @@ def test_folder_layouts(tmp_path: Path) -> None:
     assert "is not a drive" in refused("folder", tmp_path)
 
 
-def test_too_fast_a_clock_and_different_rates(tmp_path: Path) -> None:
+def test_too_high_rate_and_differing_rates(tmp_path: Path) -> None:
     for k, rate in enumerate((10, 20)):
         rows = [f"{GOOD},{i / rate}" for i in range(6)]
         write_drive(tmp_path / "raw" / f"d{k}", 6, rows, f"{HEADER},time")
@@ -155,7 +155,7 @@ def change(line: int, old: str, new: str) -> Callable[[list[str]], None]:
         (change(4, "_400.jpg", "_450.jpg"), "row 5: the image"),
     ],
 )
-def test_bad_udacity_logs(spoil: Callable[[list[str]], None], expected: str, tmp_path: Path) -> None:
+def test_invalid_udacity_logs(spoil: Callable[[list[str]], None], expected: str, tmp_path: Path) -> None:
     root = write_udacity(tmp_path / "raw", [100 * k for k in range(20)])
     lines = (root / "driving_log.csv").read_text().splitlines()
     spoil(lines)
@@ -164,7 +164,7 @@ def test_bad_udacity_logs(spoil: Callable[[list[str]], None], expected: str, tmp
 
 
 @pytest.mark.parametrize("prefix", ["..\\..\\", "../../", "/", "C:\\"])
-def test_a_path_in_the_log_does_not_leave_the_root(prefix: str, tmp_path: Path) -> None:
+def test_paths_outside_the_root_are_rejected(prefix: str, tmp_path: Path) -> None:
     root = write_udacity(tmp_path / "raw", [100 * k for k in range(20)])
     lines = (root / "driving_log.csv").read_text().splitlines()
     name = "center_2020_01_02_03_04_05_100.jpg"
@@ -177,7 +177,7 @@ def test_a_path_in_the_log_does_not_leave_the_root(prefix: str, tmp_path: Path) 
     assert "row 2: the image" in message and str(root / "IMG" / name) in message
 
 
-def test_outputs_that_cannot_be(tmp_path: Path) -> None:
+def test_invalid_outputs(tmp_path: Path) -> None:
     write_drive(tmp_path / "raw" / "d", 30)
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "other").mkdir()
@@ -202,7 +202,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [file.name for file in tmp_path.rglob("*.arrow")] == ["000000.arrow"] and not (tmp_path / "out").exists()
 
 
-def test_stores_that_are_none(tmp_path: Path) -> None:
+def test_invalid_stores(tmp_path: Path) -> None:
     write_drive(tmp_path / "raw" / "d", 30)
     path = prepare("folder", tmp_path / "raw", tmp_path / "store", (16, 16), workers=1)
     metadata = json.loads((path / "store.json").read_text())

@@ -210,7 +210,7 @@ def test_damaged_image_gives_one_sentence(store: Store, monkeypatch: pytest.Monk
     assert f"drive '{drive.name}', frame {frame}" in message
 
 
-def test_the_command(
+def test_score_command(
     store: Store, loaded: RolloutModel, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def call(*arguments: object) -> tuple[int, str, str]:

@@ -53,7 +53,7 @@ def numbered(batch: Batch, sample: int) -> Batch:
     return dataclasses.replace(batch, samples=[sample])
 
 
-def test_nothing_asked_nothing_done() -> None:
+def test_no_augmentation_by_default() -> None:
     batch = noise()
     assert DrivingAugmentation()(batch) is batch
     assert DrivingAugmentation.from_config(None, 3)(batch) is batch
@@ -62,7 +62,7 @@ def test_nothing_asked_nothing_done() -> None:
     assert DrivingAugmentation()(bare) is bare
 
 
-def test_the_batch_given_stays_and_the_new_one_is_whole() -> None:
+def test_input_batch_is_unchanged() -> None:
     batch, untouched = noise(), noise()
     changed = DrivingAugmentation(**EVERYTHING)(batch)
     assert torch.equal(batch.images, untouched.images) and torch.equal(batch.actions, untouched.actions)
@@ -72,7 +72,7 @@ def test_the_batch_given_stays_and_the_new_one_is_whole() -> None:
 
 
 @pytest.mark.parametrize("size", [(16, 24), (64, 64), (256, 256)])
-def test_a_clip_is_the_same_in_any_batch(size: tuple[int, int]) -> None:
+def test_augmentation_does_not_depend_on_the_batch(size: tuple[int, int]) -> None:
     augment, batch = DrivingAugmentation(**EVERYTHING, seed=5), noise(6, 3, *size)
     whole = augment(batch)
     again = DrivingAugmentation(**EVERYTHING, seed=5)
@@ -82,7 +82,7 @@ def test_a_clip_is_the_same_in_any_batch(size: tuple[int, int]) -> None:
         assert torch.equal(some.actions, whole.actions[places])
 
 
-def test_threads_change_nothing() -> None:
+def test_augmentation_does_not_depend_on_threads() -> None:
     augment, batch = DrivingAugmentation(**EVERYTHING), noise(3, 4, 64, 96)
     before, results = torch.get_num_threads(), []
     try:
@@ -94,7 +94,7 @@ def test_threads_change_nothing() -> None:
     assert torch.equal(*results)
 
 
-def test_draws_follow_from_seed_and_sample() -> None:
+def test_parameters_depend_on_seed_and_sample() -> None:
     one, other = DrivingAugmentation(**EVERYTHING, seed=1), DrivingAugmentation(**EVERYTHING, seed=2)
     draws = [one.sample_params(sample) for sample in range(2000)]
     assert draws == [one.sample_params(sample) for sample in range(2000)]
@@ -111,12 +111,12 @@ def test_draws_follow_from_seed_and_sample() -> None:
     assert abs(np.mean([draw.height for draw in draws])) < 0.05
 
 
-def test_one_setting_leaves_the_others_draws_alone() -> None:
+def test_parameters_of_settings_are_independent() -> None:
     both, alone = DrivingAugmentation(**EVERYTHING), DrivingAugmentation(mirror=0.5)
     assert [both.sample_params(i).mirrored for i in range(99)] == [alone.sample_params(i).mirrored for i in range(99)]
 
 
-def test_all_frames_of_a_clip_change_alike() -> None:
+def test_frames_of_a_clip_share_parameters() -> None:
     still = noise(5, 1)
     batch = Batch(still.images.repeat(1, 4, 1, 1, 1), torch.zeros(5, 3, 4), samples=still.samples)
     images = DrivingAugmentation(**EVERYTHING)(batch).images
@@ -124,7 +124,7 @@ def test_all_frames_of_a_clip_change_alike() -> None:
     assert len({images[i].float().mean().item() for i in range(5)}) == 5
 
 
-def test_a_mirrored_clip_mirrors_its_steering() -> None:
+def test_flip_negates_steering() -> None:
     batch, augment = noise(40), DrivingAugmentation(mirror=0.5)
     changed = augment(batch)
     mirrored = [i for i in range(40) if augment.sample_params(i).mirrored]
@@ -137,7 +137,7 @@ def test_a_mirrored_clip_mirrors_its_steering() -> None:
 
 
 @pytest.mark.parametrize("sample", range(4))
-def test_a_crop_scales_all_motion_alike(sample: int) -> None:
+def test_crop_scales_motion_uniformly(sample: int) -> None:
     augment = DrivingAugmentation(crop_scale=(0.5, 0.9), seed=3)
     drawn = augment.sample_params(sample)
     batch = numbered(blob(np.linspace(55, 71, 6), np.linspace(41, 53, 6)), sample)
@@ -149,7 +149,7 @@ def test_a_crop_scales_all_motion_alike(sample: int) -> None:
     assert after[:, 1] == pytest.approx(factor * (before[:, 1] - shift), abs=0.05)
 
 
-def test_the_window_stays_inside() -> None:
+def test_crop_stays_inside_the_image() -> None:
     augment = DrivingAugmentation(crop_scale=(0.25, 0.25))
     ramp = torch.linspace(0, 255, 64).round().to(torch.uint8)
     images = ramp.view(1, 1, 1, 64, 1).expand(200, 1, 3, 64, 32)
@@ -159,7 +159,7 @@ def test_the_window_stays_inside() -> None:
     assert seen.min() < 8 and seen.max() > 247
 
 
-def test_steering_agrees_with_the_flow_through_mirror_and_crop() -> None:
+def test_steering_agrees_with_flow_after_flip_and_crop() -> None:
     augment = DrivingAugmentation(crop_scale=(0.6, 0.6), mirror=0.5)
     turning_left = blob(np.linspace(50, 70, 6), np.full(6, 48.0))  # what is seen goes right
     signs = set()
@@ -173,14 +173,14 @@ def test_steering_agrees_with_the_flow_through_mirror_and_crop() -> None:
     assert signs == {-1.0, 1.0}
 
 
-def test_it_works_where_the_batch_is_and_reads_nothing_back() -> None:
+def test_augmentation_runs_on_the_device_without_synchronization() -> None:
     """The meta device has no values: mixing devices or waiting for one raises."""
     changed = DrivingAugmentation(**EVERYTHING)(noise().to(torch.device("meta")))
     assert changed.images.is_meta and changed.images.dtype == torch.uint8
     assert changed.images.shape == (6, 3, 3, 16, 24) and changed.actions.shape == (6, 2, 4)
 
 
-def test_brightness_multiplies() -> None:
+def test_brightness_scales_the_image() -> None:
     augment, batch = DrivingAugmentation(brightness=0.5), noise()
     images = augment(batch).images
     for i in range(6):
@@ -188,7 +188,7 @@ def test_brightness_multiplies() -> None:
         assert (images[i].double() - wanted).abs().max() <= 0.5 + 1e-3
 
 
-def test_contrast_stretches_about_the_clips_mean_grey() -> None:
+def test_contrast_scales_around_the_mean_of_the_clip() -> None:
     augment, batch = DrivingAugmentation(contrast=0.4), noise()
     images = augment(batch).images
     weights = torch.tensor(LUMA, dtype=torch.float64)[:, None, None]
@@ -199,7 +199,7 @@ def test_contrast_stretches_about_the_clips_mean_grey() -> None:
         assert (images[i].double() - wanted).abs().max() <= 0.5 + 1e-3
 
 
-def test_saturation_stretches_about_each_pixels_grey() -> None:
+def test_saturation_scales_around_the_grey_of_each_pixel() -> None:
     augment, batch = DrivingAugmentation(saturation=0.6), noise()
     images = augment(batch).images
     weights = torch.tensor(LUMA, dtype=torch.float64)[:, None, None]
@@ -224,12 +224,12 @@ def test_saturation_stretches_about_each_pixels_grey() -> None:
         ({"mirror": 1.5}, r"mirror is 1\.5; a probability is from 0 to 1"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings: dict[str, object], expected: str) -> None:
+def test_settings_out_of_range_are_rejected(settings: dict[str, object], expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         DrivingAugmentation(**settings)
 
 
-def test_a_batch_without_sample_numbers_is_refused() -> None:
+def test_batch_without_sample_numbers_is_rejected() -> None:
     batch = noise()
     with pytest.raises(UserError, match=r"Batch\.samples, and this batch has 0 of them for 6 clips"):
         DrivingAugmentation(mirror=0.5)(Batch(batch.images, batch.actions))

@@ -27,7 +27,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store.open(prepare("folder", root / "raw", root / "store", (24, 32), workers=1))
 
 
-def test_clips_stay_inside_their_drive(store: Store) -> None:
+def test_clips_do_not_cross_drives(store: Store) -> None:
     index = ClipIndex(store, "train", sequence_length=4, frame_skip=1)
     clips = [index.clip(i) for i in range(len(index))]
     assert len(index) == 9 + 17 and len(set(clips)) == len(clips)
@@ -40,7 +40,7 @@ def test_clips_stay_inside_their_drive(store: Store) -> None:
         index.clip(len(index))
 
 
-def test_batch_has_the_pictures_and_the_actions_between_them(store: Store) -> None:
+def test_batch_has_images_and_the_actions_between_them(store: Store) -> None:
     index = ClipIndex(store, "train", 5)
     clips = [index.clip(i) for i in (20, 0, 20, 3)]
     batch = read_clips(store, clips)
@@ -72,14 +72,14 @@ def test_one_frame_and_mixed_lengths(store: Store) -> None:
         read_clips(store, [ClipIndex(store, "train", n).clip(0) for n in (2, 3)])
 
 
-def test_fixed_clips_are_spread_and_different(store: Store) -> None:
+def test_fixed_clips_are_evenly_spaced_and_distinct(store: Store) -> None:
     clips = fixed_clips(store, "train", 4, 6, frame_skip=1)
     assert len(set(clips)) == 6 and clips == fixed_clips(store, "train", 4, 6, 1)
     assert clips[0].start == 0 and clips[-1].start == 31
     assert len(fixed_clips(store, "val", 4, 100)) == 3 and len(fixed_clips(store, "val", 4, 1)) == 1
 
 
-def test_no_clip_long_enough(store: Store) -> None:
+def test_drives_are_too_short(store: Store) -> None:
     with pytest.raises(UserError, match=r"'train'.*longest has 20 frames; lower data\.sequence_length to at most 20"):
         ClipIndex(store, "train", 21)
     with pytest.raises(UserError, match=r"longest has 20 frames; lower data\.sequence_length to at most 7"):
@@ -88,7 +88,7 @@ def test_no_clip_long_enough(store: Store) -> None:
         ClipIndex(store, "trian", 2)
 
 
-def test_store_reads_rows_in_any_order_and_crosses_processes_as_a_path(store: Store) -> None:
+def test_store_reads_rows_in_any_order_and_is_pickled_as_a_path(store: Store) -> None:
     jpegs, actions = store.read([7, 2, 7, 0])
     assert jpegs[0] == jpegs[2] != jpegs[1] and np.allclose(actions[:, 0], [0.007, 0.002, 0.007, 0])
     assert store.dataset is not None

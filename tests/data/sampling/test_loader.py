@@ -42,7 +42,7 @@ def take(path: Path, count: int, **more: object) -> list[Batch]:
 
 
 def demanding(path: Path, mode: str) -> SampleOrder:
-    """A curriculum and balanced kinds, so that nothing about the order is simple."""
+    """A curriculum and balancing, so that the order is not trivial."""
     store = Store.open(path)
     data = DataConfig(
         balance=BalanceConfig(mode=mode, strength=1.0), curriculum=CurriculumConfig(phases=2, epochs_per_phase=1)
@@ -64,7 +64,7 @@ def same(a: list[Batch], b: list[Batch]) -> bool:
     )
 
 
-def test_workers_do_not_change_the_batches(path: Path) -> None:
+def test_number_of_workers_does_not_change_the_batches(path: Path) -> None:
     order = demanding(path, "weight")
     here = take(path, 12, clip_length=grow, order=order)
     assert [batch.images.shape[1] for batch in here] == [3] * 4 + [5] * 8
@@ -81,7 +81,7 @@ def test_resume_at_any_sample(path: Path, num_workers: int) -> None:
     assert shifted[0].clips == [*take(path, 9)[8].clips[1:], take(path, 10)[9].clips[0]]
 
 
-def test_epochs_are_permutations_and_batches_lie_across_them(path: Path) -> None:
+def test_epochs_are_permutations_and_batches_may_span_them(path: Path) -> None:
     index = ClipIndex(Store.open(path), "train", 5)
     loader = ClipLoader(index, batch_size=4, seed=7)
     assert len(index) % 4, "else no batch lies across two epochs"
@@ -95,7 +95,7 @@ def test_epochs_are_permutations_and_batches_lie_across_them(path: Path) -> None
 
 
 @pytest.mark.parametrize("mode", ["sample", "weight"])
-def test_ranks_together_take_what_one_would(path: Path, mode: str) -> None:
+def test_ranks_partition_the_clips_of_a_step(path: Path, mode: str) -> None:
     order = demanding(path, mode)
     alone = take(path, 10, batch_size=8, order=order)
     for world in (2, 4):
@@ -120,7 +120,7 @@ def test_weights_of_a_step_sum_to_one_over_the_mean_of_the_ranks(path: Path, wor
         assert [found[n] for n in sorted(found)] == pytest.approx(expected.tolist(), rel=1e-6)
 
 
-def test_too_few_clips_for_a_batch(path: Path) -> None:
+def test_fewer_clips_than_a_batch(path: Path) -> None:
     with pytest.raises(UserError, match=r"batch of 500 clips is more than the \d+ clips.*training\.batch_size"):
         take(path, 1, batch_size=500)
     with pytest.raises(UserError, match=r"batch of 20 clips on each of 30 ranks is more"):
@@ -128,7 +128,7 @@ def test_too_few_clips_for_a_batch(path: Path) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_damaged_picture_is_one_sentence_from_a_worker_too(
+def test_damaged_image_in_a_worker_gives_one_sentence(
     path: Path, tmp_path: Path, num_workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import lance
@@ -150,21 +150,21 @@ def test_a_damaged_picture_is_one_sentence_from_a_worker_too(
     assert "\n" not in message and f"drive '{store.split('train')[0].name}', frame 9" in message
 
 
-def test_what_is_held_is_not_written_over_and_what_is_let_go_is_used_again(path: Path) -> None:
+def test_buffers_in_use_are_not_overwritten_and_free_ones_are_reused(path: Path) -> None:
     expected = take(path, 12, clip_length=grow)
     index = ClipIndex(Store.open(path), "train", 5)
     batches = iter(ClipLoader(index, batch_size=4, seed=7, num_workers=1, clip_length=grow))
     held = [next(batches) for _ in range(12)]
     assert same(held, expected)
-    kept = held[3].images[1, 2:]
-    copy = kept.clone()
+    view = held[3].images[1, 2:]
+    copy = view.clone()
     del held
     for batch in itertools.islice(batches, 12):
         assert batch.images.movedim(2, -1).is_contiguous()
-    assert torch.equal(kept, copy)
+    assert torch.equal(view, copy)
 
 
-def test_slots_are_lent_again_only_when_free_and_large_enough() -> None:
+def test_buffers_are_reused_only_if_free_and_large_enough() -> None:
     pool = BufferPool()
     a, b = pool.acquire(100), pool.acquire(100)
     assert a.memory.data_ptr() != b.memory.data_ptr() and a.memory.is_shared() and len(a.memory) == HEADER + 100
@@ -188,8 +188,8 @@ def test_slots_are_lent_again_only_when_free_and_large_enough() -> None:
     release_buffers("test")
 
 
-def test_workers_end_with_a_training_that_is_killed(road_store: Path, tmp_path: Path) -> None:
-    """Also their fork server."""
+def test_workers_end_when_training_is_killed(road_store: Path, tmp_path: Path) -> None:
+    """Including their fork server."""
     script = tmp_path / "training.py"
     script.write_text(
         "import sys, time\n"

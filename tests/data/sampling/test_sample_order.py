@@ -1,4 +1,4 @@
-"""The order of the training: pure, balanced, easy clips first."""
+"""The order of training clips: a pure function, balanced, with curricula."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KINDS = {
     "slow left": (17, "-0.5,0.4,0,1,6"),
     "standing": (8, "0.01,0,0.5,1,0.1"),
 }
-"""A drive of each: frames, and what every row of it says."""
+"""One drive each: the number of frames and the values of all its rows."""
 
 CLIPS = {kind: frames - LENGTH + 1 for kind, (frames, _) in KINDS.items()}
 ALL = sum(CLIPS.values())
@@ -52,7 +52,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def bending(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Two drives; frame k of both is steered k / 100 to the left, the second one's go on from the first one's."""
+    """Two drives; frame k of both is steered k / 100 to the left, and the second continues the values of the first."""
     root = tmp_path_factory.mktemp("bending")
     for drive, (first, last) in {"a": (0, 20), "b": (20, 52)}.items():
         rows = [f"{-k / 100},0.5,0,1" for k in range(first, last)]
@@ -82,7 +82,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_the_order_is_a_function_of_the_sample_alone(store: Store, settings: dict[str, Any]) -> None:
+def test_order_is_a_function_of_the_sample(store: Store, settings: dict[str, Any]) -> None:
     order, index = order_of(store, **settings)
     total = 20 * len(index)
     whole, weights = order.clips(0, total), order.weights(0, total)
@@ -96,7 +96,7 @@ def test_the_order_is_a_function_of_the_sample_alone(store: Store, settings: dic
     assert not np.array_equal(other.clips(0, total), whole)
 
 
-def test_without_settings_an_epoch_is_a_permutation(store: Store) -> None:
+def test_default_epoch_is_a_permutation(store: Store) -> None:
     order, index = order_of(store)
     assert len(index) == ALL == order.clip_count
     for epoch in range(3):
@@ -108,25 +108,25 @@ def test_without_settings_an_epoch_is_a_permutation(store: Store) -> None:
     assert order.weights(0, 5) is None
 
 
-def drawn_all(chances: np.ndarray, offset: float) -> np.ndarray:
-    return SamplingWeights.each(chances).sample(np.arange(len(chances)), offset)
+def drawn_all(weights: np.ndarray, offset: float) -> np.ndarray:
+    return SamplingWeights.each(weights).sample(np.arange(len(weights)), offset)
 
 
-def test_systematic_draws_differ_from_their_share_by_less_than_one() -> None:
-    chances = np.random.default_rng(0).random(100) ** 4
-    expected = 100 * chances / chances.sum()
-    counts = np.array([np.bincount(drawn_all(chances, offset), minlength=100) for offset in np.linspace(0, 0.999, 500)])
+def test_systematic_resampling_is_within_one_of_the_expected_count() -> None:
+    weights = np.random.default_rng(0).random(100) ** 4
+    expected = 100 * weights / weights.sum()
+    counts = np.array([np.bincount(drawn_all(weights, offset), minlength=100) for offset in np.linspace(0, 0.999, 500)])
     assert (np.abs(counts - expected) < 1).all()
     assert counts.mean(axis=0) == pytest.approx(expected, abs=0.02)
     assert (counts.sum(axis=1) == 100).all()
 
 
-def test_kinds_of_driving_are_told_from_steering_and_speed(store: Store) -> None:
+def test_kinds_of_driving_from_steering_and_speed(store: Store) -> None:
     kinds = clip_weights.kinds(store, ClipIndex(store, "train", LENGTH))
     assert [clip_weights.KINDS[kind] for kind in kinds] == KINDS_OF_CLIPS
 
 
-def test_without_speed_standing_is_told_from_motion_or_the_brake(tmp_path: Path) -> None:
+def test_standing_without_speed_is_inferred_from_motion_or_brake(tmp_path: Path) -> None:
     store = driving(tmp_path, speed=False)
     index = ClipIndex(store, "train", LENGTH)
 
@@ -143,7 +143,7 @@ def test_without_speed_standing_is_told_from_motion_or_the_brake(tmp_path: Path)
     assert standing() == {still}
 
 
-def test_all_straight_is_one_kind() -> None:
+def test_only_straight_driving_is_one_kind() -> None:
     class Straight:
         rows, schema = 6, type("", (), {"names": ()})
         drives = Drives(["d"], [0], [0], [6])
@@ -156,7 +156,7 @@ def test_all_straight_is_one_kind() -> None:
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
-def test_balanced_epochs_have_the_shares_of_their_kinds(store: Store, strength: float) -> None:
+def test_balanced_epochs_have_the_expected_shares(store: Store, strength: float) -> None:
     order, index = order_of(store, balance=BalanceConfig(strength=strength))
     powers = {kind: count ** (1 - strength) for kind, count in CLIPS.items()}
     for epoch in range(4):
@@ -169,7 +169,7 @@ def test_balanced_epochs_have_the_shares_of_their_kinds(store: Store, strength: 
         assert sorted(order.clips(0, ALL)) == list(range(ALL))
 
 
-def test_weights_leave_the_order_alone_and_give_kinds_their_shares(store: Store) -> None:
+def test_loss_weights_preserve_the_order(store: Store) -> None:
     order, index = order_of(store, balance=BalanceConfig(mode="weight", strength=0.5))
     assert np.array_equal(order.clips(0, 3 * ALL), order_of(store)[0].clips(0, 3 * ALL))
     weights = order.weights(ALL, ALL)
@@ -182,7 +182,7 @@ def test_weights_leave_the_order_alone_and_give_kinds_their_shares(store: Store)
 
 
 @pytest.mark.parametrize("cumulative", [True, False])
-def test_a_curriculum_goes_from_easy_to_hard_and_then_takes_all(bending: Store, cumulative: bool) -> None:
+def test_curriculum_goes_from_easy_to_hard(bending: Store, cumulative: bool) -> None:
     order, index = order_of(bending, curriculum=CurriculumConfig(phases=3, epochs_per_phase=2, cumulative=cumulative))
     assert len(index) == 48
     first = 0
@@ -196,7 +196,7 @@ def test_a_curriculum_goes_from_easy_to_hard_and_then_takes_all(bending: Store, 
         assert sorted(order.clips(first + epoch * 48, 48)) == list(range(48))
 
 
-def test_a_curriculum_by_a_column_of_the_store(bending: Store, tmp_path: Path) -> None:
+def test_curriculum_by_a_column_of_the_store(bending: Store, tmp_path: Path) -> None:
     import shutil
 
     store = Store.open(shutil.copytree(bending.path, tmp_path / "store"))
@@ -213,7 +213,7 @@ def test_a_curriculum_by_a_column_of_the_store(bending: Store, tmp_path: Path) -
     assert 3 in parts[-1], "where the column says nothing counts as hard"
 
 
-def test_equally_difficult_clips_are_told_apart_by_the_seed(store: Store) -> None:
+def test_ties_in_difficulty_are_broken_by_the_seed(store: Store) -> None:
     config = CurriculumConfig(by="throttle", phases=2, epochs_per_phase=1, cumulative=False)
     half = ALL // 2
     halves = {tuple(sorted(order_of(store, seed, curriculum=config)[0].clips(0, half))) for seed in (1, 2)}
@@ -223,7 +223,7 @@ def test_equally_difficult_clips_are_told_apart_by_the_seed(store: Store) -> Non
 
 
 @pytest.mark.parametrize("mode", ["sample", "weight"])
-def test_within_a_phase_its_own_members_are_balanced(store: Store, mode: str) -> None:
+def test_each_phase_is_balanced(store: Store, mode: str) -> None:
     curriculum = CurriculumConfig(by="speed", phases=2, epochs_per_phase=3, cumulative=False)
     order, index = order_of(store, balance=BalanceConfig(mode=mode, strength=1.0), curriculum=curriculum)
     half = ALL // 2
@@ -261,7 +261,7 @@ def test_invalid_curriculum(bending: Store, curriculum: dict[str, Any], message:
     assert "\n" not in str(caught.value)
 
 
-def test_runs_of_chances_draw_what_single_chances_draw() -> None:
+def test_runs_of_equal_weight_match_single_weights() -> None:
     counts, shares = np.array([5, 0, 7, 3]), np.array([2.0, 9.0, 0.5, 1.0])
     points = np.random.default_rng(1).integers(0, 15, 40)
     for offset in (0.0, 0.3, 0.99):
@@ -282,7 +282,8 @@ def test_feistel_permutation_can_be_computed_in_parts(count: int) -> None:
 
 
 def test_feistel_permutation_looks_random() -> None:
-    """Each of what is 0 on average lies within four and a half standard deviations; places and neighbours are even."""
+    """Each statistic with mean 0 lies within four and a half standard deviations: positions and neighbours are
+    uniform."""
     count = 3 * CACHE_LIMIT
     order = feistel_permutation(5, 2, count, np.arange(count))
     z = (order - order.mean()) / order.std()
@@ -298,13 +299,13 @@ def test_feistel_permutation_looks_random() -> None:
     assert 15 < sum(fixed) < 75, "a permutation leaves one where it was, on average"
 
 
-@pytest.mark.parametrize("chances", [False, True])
-def test_choosing_clips_costs_the_same_for_many(chances: bool) -> None:
-    """No more memory, and no more numbers looked at, for a batch out of 10^8 clips than for one out of 10^5."""
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cost_of_sampling_does_not_depend_on_the_number_of_clips(weighted: bool) -> None:
+    """A batch out of 10^8 clips needs no more memory and no more evaluations than one out of 10^5."""
 
     def peak(clips: int) -> int:
         halves = SamplingWeights(np.array([clips // 2, clips // 2]), np.array([2.0, 1.0]))
-        order = SampleOrder(0, clips, (Phase(clips, sampling_weights=halves if chances else None),))
+        order = SampleOrder(0, clips, (Phase(clips, sampling_weights=halves if weighted else None),))
         assert len(pickle.dumps(order)) < 1000
         tracemalloc.start()
         for first in (0, clips - 8, 7 * clips + 5):

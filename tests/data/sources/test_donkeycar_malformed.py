@@ -116,5 +116,5 @@ def test_the_command_line_exits_with_2(tmp_path: Path, refuse: Refuse) -> None:
         "donkeycar",
         "--data-root",
         tmp_path / "raw",
-        said="has no 1 s of records without a gap",
+        message="has no 1 s of records without a gap",
     )

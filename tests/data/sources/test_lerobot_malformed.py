@@ -220,7 +220,7 @@ def test_exports(small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             "there is no split 'vall'; did you mean 'val'",
         ),
     ):
-        refuse("data", "export", *arguments, said=message)
+        refuse("data", "export", *arguments, message=message)
     write_drive(tmp_path / "raw" / "d", 40)
     odd = prepare("folder", tmp_path / "raw", tmp_path / "odd", (15, 16), workers=1)
     message = refuses(lambda: export_lerobot(odd, tmp_path / "out"), tmp_path)

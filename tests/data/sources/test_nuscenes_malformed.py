@@ -143,7 +143,7 @@ CASES: list[tuple[Spoil, str]] = [
 
 
 @pytest.mark.parametrize(("spoil", "expected"), CASES)
-def test_refused(spoil: Spoil, expected: str, good: Path, tmp_path: Path) -> None:
+def test_user_errors(spoil: Spoil, expected: str, good: Path, tmp_path: Path) -> None:
     shutil.copytree(good, tmp_path / "raw")
     spoil(tmp_path / "raw")
     message = refuses(

@@ -71,12 +71,12 @@ def test_package_of_the_guide(
 def test_options(installed: None, refuse: Refuse, tmp_path: Path) -> None:
     write_racer(tmp_path / "work/raw")
     command = ("prepare-dataset", "--dataset", "racer", "--data-root", "raw", "--workers", "1", "--set")
-    refuse(*command, "lokc=25", said="'racer' does not take --set lokc; did you mean 'lock'")
-    refuse(*command, "lock", said="--set lock: give NAME=VALUE")
-    refuse(*command, "lock=wide", said="--set lock must be a number, not 'wide'")
-    refuse(*command, "lock=0.5", said="--set lock must be at least 1")
-    refuse(*command, "hz=5", "--hz", "5", said="'hz' is given twice")
-    refuse(*command, "hz=5", "--set", "hz=6", said="'hz' is given twice")
+    refuse(*command, "lokc=25", message="'racer' does not take --set lokc; did you mean 'lock'")
+    refuse(*command, "lock", message="--set lock: give NAME=VALUE")
+    refuse(*command, "lock=wide", message="--set lock must be a number, not 'wide'")
+    refuse(*command, "lock=0.5", message="--set lock must be at least 1")
+    refuse(*command, "hz=5", "--hz", "5", message="'hz' is given twice")
+    refuse(*command, "hz=5", "--set", "hz=6", message="'hz' is given twice")
 
 
 def test_errors_of_the_source(installed: None, tmp_path: Path) -> None:
@@ -137,10 +137,10 @@ def test_name_conflicts(
         "prepare-dataset",
         "--dataset",
         "udacity",
-        said="the package 'third-party' registers a dataset 'udacity', which is a built-in",
+        message="the package 'third-party' registers a dataset 'udacity', which is a built-in",
     )
-    refuse("prepare-dataset", "--dataset", "twin", said="'twin-[01]' and 'twin-[01]' both register a dataset 'twin'")
-    refuse("prepare-dataset", "--dataset", "twim", said="there is no dataset 'twim'; did you mean 'twin'")
+    refuse("prepare-dataset", "--dataset", "twin", message="'twin-[01]' and 'twin-[01]' both register a dataset 'twin'")
+    refuse("prepare-dataset", "--dataset", "twim", message="there is no dataset 'twim'; did you mean 'twin'")
     assert sources.get("kitti").name == "kitti"
     monkeypatch.setattr(sys, "argv", ["daydrive", "data", "sources"])
     monkeypatch.setenv("COLUMNS", "200")

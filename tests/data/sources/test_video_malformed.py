@@ -122,4 +122,4 @@ def test_the_command_line_exits_with_2(tmp_path: Path, refuse: Refuse) -> None:
     write_video(tmp_path / "raw" / "a.mp4", [0, 100])
     (tmp_path / "raw" / "a.csv").write_text("left,right\n1,2\n3,4\n")
     arguments = ("prepare-dataset", "--dataset", "video", "--data-root", tmp_path / "raw", "--set", "steering=lft")
-    refuse(*arguments, said="a.csv has no column 'lft' for --set steering=lft; did you mean 'left'")
+    refuse(*arguments, message="a.csv has no column 'lft' for --set steering=lft; did you mean 'left'")

@@ -98,7 +98,7 @@ def test_a_batch_needs_one_read_per_member(merged: ConcatStore, monkeypatch: pyt
 
 
 def drawn(merged: ConcatStore, data: DataConfig, passes: int = 4) -> list[float]:
-    """How many of its clips a pass takes of each member, relative to how many it has."""
+    """Samples of each member in one epoch, relative to its number of clips."""
     index = ClipIndex(merged, "train", LENGTH)
     numbers = build_sample_order(merged, index, data, 0).clips(0, passes * len(index))
     return [float((numbers < 27).sum()) / 27 / passes, float((numbers >= 27).sum()) / 17 / passes]

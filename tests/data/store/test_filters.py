@@ -35,7 +35,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare("folder", root / "raw", root / "store", (16, 16), workers=1)
 
 
-def test_clips_are_of_rows_that_satisfy_and_cross_neither_gaps_nor_drives(path: Path) -> None:
+def test_clips_contain_only_matching_rows(path: Path) -> None:
     store = Store.open(path)
     assert [drive.name for drive in store.drives] == list(SPEEDS)
     index = ClipIndex(store, "train", 3, where="speed > 2")
@@ -69,7 +69,7 @@ def test_conditions(path: Path, condition: str, rows: list[int]) -> None:
     assert [row for first, end in found for row in range(first, end)] == rows
 
 
-def test_a_number_that_is_missing_satisfies_nothing(path: Path, tmp_path: Path) -> None:
+def test_missing_values_do_not_match(path: Path, tmp_path: Path) -> None:
     import shutil
 
     from daydrive.data.quality.scores import add_score
@@ -82,7 +82,7 @@ def test_a_number_that_is_missing_satisfies_nothing(path: Path, tmp_path: Path) 
         assert matching_intervals(Store.open(store.path), condition).tolist() == [[0, 3], [5, store.rows]]
 
 
-def test_a_mix_is_filtered_member_by_member(path: Path, tmp_path: Path) -> None:
+def test_merged_store_is_filtered_per_member(path: Path, tmp_path: Path) -> None:
     import shutil
 
     merged = merge([path, shutil.copytree(path, tmp_path / "other")], tmp_path / "merged")
@@ -92,7 +92,7 @@ def test_a_mix_is_filtered_member_by_member(path: Path, tmp_path: Path) -> None:
     assert matching_intervals(merged, "true").tolist() == [[0, 2 * rows]]
 
 
-def test_workers_and_ranks_see_the_same_filtered_clips(path: Path) -> None:
+def test_workers_and_ranks_use_the_same_filtered_clips(path: Path) -> None:
     def clips(**more: object) -> list[int]:
         loader = ClipLoader(ClipIndex(Store.open(path), "train", 3, where="speed > 2"), batch_size=3, **more)  # type: ignore[arg-type]
         batches = iter(loader)

@@ -24,14 +24,14 @@ from daydrive.data.store.resplit import resplit
 from daydrive.data.store.store import Store
 from daydrive.viz.gallery.page import POINTS, _thinned
 from helpers.drives import write_drive
-from helpers.refusals import Refuse, damage_pictures
+from helpers.refusals import Refuse, damage_images
 
 NAME = "ein <b>Tag & é|x @DATA@"
 
 
 @pytest.fixture(scope="session")
 def described_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drives of 40, 30 and 20 frames at 10 Hz with known actions and speeds, one with a name to trip over."""
+    """Drives of 40, 30 and 20 frames at 10 Hz with known actions and speeds, one with a name that needs escaping."""
     folder = tmp_path_factory.mktemp("described")
     for name, frames in (("a", 40), (NAME, 30), ("c", 20)):
         rows = [f"{k / 10},{0 if k < 10 else 12.5},{-0.5 if k % 2 else 0.25},0.5,{k % 2},1" for k in range(frames)]
@@ -69,7 +69,7 @@ def test_statistics(described_store: Path, capsys: pytest.CaptureFixture[str]) -
         assert text in shown
 
 
-def test_values_that_are_missing_and_what_actions_are_made_from(small_store: Path, described_store: Path) -> None:
+def test_missing_values_and_origins_of_actions(small_store: Path, described_store: Path) -> None:
     summary = summarize(Store.open(small_store))
     assert summary["columns"]["speed"] == {"unit": "as given", "missing": 1.0}
     assert summary["driving"]["standing"] is None and summary["made_from"] == {}
@@ -80,7 +80,7 @@ def test_values_that_are_missing_and_what_actions_are_made_from(small_store: Pat
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, and what is in the data script."""
+    """Tags with their attributes, and the content of the data script."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ def test_page_and_sheets(described_store: Path, tmp_path: Path, capsys: pytest.C
 
 
 def test_chosen_drives_damaged_images_and_segments_of_no_split(store: Path, here: Path) -> None:
-    damage_pictures(store, "val")
+    damage_images(store, "val")
     cut = resplit(store, "time", val=0.2, test=0.2)
     names = [drive.name for drive in cut.drives]
     run("data", "show", store, "--drive", names[-1], "--drive", names[1], "--images", 2)
@@ -160,8 +160,8 @@ def test_long_drives_keep_their_peaks_on_the_page() -> None:
     assert len(thinned) == POINTS and thinned.max() == 0.8 and thinned.min() == -0.9
 
 
-def test_refusals(described_store: Path, refuse: Refuse, tmp_path: Path) -> None:
-    refuse("data", "show", described_store, "--drive", "b", said="has no drive 'b'")
-    refuse("data", "info", tmp_path / "nowhere", said="there is no store at")
+def test_user_errors(described_store: Path, refuse: Refuse, tmp_path: Path) -> None:
+    refuse("data", "show", described_store, "--drive", "b", message="has no drive 'b'")
+    refuse("data", "info", tmp_path / "nowhere", message="there is no store at")
     (tmp_path / "file").write_text("")
-    refuse("data", "show", described_store, "--output", tmp_path / "file", said="is a file; give a folder")
+    refuse("data", "show", described_store, "--output", tmp_path / "file", message="is a file; give a folder")

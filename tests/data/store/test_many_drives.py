@@ -19,7 +19,7 @@ from daydrive.errors import UserError
 
 
 def entries(count: int, frames: int) -> list[dict[str, Any]]:
-    """Every tenth drive is for validation, every seventh says what its actions are made from."""
+    """Every tenth drive is for validation, every seventh names the origin of its actions."""
     return [
         {
             "name": f"2026-01-01/drive_{k:06d}",
@@ -39,9 +39,7 @@ def written(folder: Path, entries: list[dict[str, Any]]) -> Path:
     return folder
 
 
-def test_many_drives_are_written_as_columns_and_read_as_the_same_list(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_drives_are_stored_as_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = entries(40, 12)
     as_list = Store.open(written(tmp_path / "list", original))
     monkeypatch.setattr(drives, "COLUMNS_FROM", 10)
@@ -69,15 +67,15 @@ def test_many_drives_are_written_as_columns_and_read_as_the_same_list(
         {"name": ["a"], "frames": [3]},
     ],
 )
-def test_drives_that_are_none(tmp_path: Path, bad: Any) -> None:
+def test_invalid_drives(tmp_path: Path, bad: Any) -> None:
     path = written(tmp_path / "store", entries(1, 3))
     (path / "store.json").write_text(json.dumps({**read_metadata(path), "drives": bad}))
     with pytest.raises(UserError, match=r"store\.json is not a store's metadata"):
         Store.open(path)
 
 
-def test_a_hundred_million_frames_open_small_and_clips_are_chosen_as_cheaply(tmp_path: Path) -> None:
-    """10^8 frames in 10^5 drives: opened in less than 100 MB; then a batch takes no more than out of 10^4."""
+def test_opening_and_sampling_of_a_hundred_million_frames(tmp_path: Path) -> None:
+    """10^8 frames in 10^5 drives are opened in less than 100 MB; a batch then needs no more memory than out of 10^4."""
 
     def peaks(path: Path) -> tuple[int, int]:
         tracemalloc.start()
@@ -103,7 +101,7 @@ def test_a_hundred_million_frames_open_small_and_clips_are_chosen_as_cheaply(tmp
     assert choosing < max(2 * choosing_of_few, 100_000)
 
 
-def test_drives_joined_and_looked_up() -> None:
+def test_drives_are_joined_and_looked_up() -> None:
     one, two = Drives(["a", "b"], [0, 1], [0, 4], [4, 2]), Drives(["a"], [2], [0], [5])
     joined = Drives.concatenate([("x", one), ("y", two)])
     assert [drive.name for drive in joined] == ["x/a", "x/b", "y/a"] and joined.rows == 11

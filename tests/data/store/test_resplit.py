@@ -32,7 +32,7 @@ def shares(store: Store) -> dict[str, int]:
     return {name: sum(d.frames for d in store.split(name)) for name in ("train", "val", "test")}
 
 
-def test_by_drive_groups_stay_together_and_the_table_stays(grouped: Store) -> None:
+def test_by_drive_preserves_groups_and_table(grouped: Store) -> None:
     table = grouped.path / "frames.lance"
     before = {file: file.stat().st_mtime_ns for file in table.rglob("*")}
     made = [resplit(grouped.path, "drive", seed=seed, val=0.2, test=0.3) for seed in (1, 2, 1)]
@@ -46,7 +46,7 @@ def test_by_drive_groups_stay_together_and_the_table_stays(grouped: Store) -> No
     assert Store.open(grouped.path).drives == made[2].drives
 
 
-def test_by_time_parts_are_apart_and_can_be_joined_again(grouped: Store, tmp_path: Path) -> None:
+def test_by_time_segments_are_separated_and_can_be_rejoined(grouped: Store, tmp_path: Path) -> None:
     cut = resplit(grouped.path, "time", val=0.2, test=0.2, output=tmp_path / "cut")
     assert shares(Store.open(grouped.path)) == shares(grouped), "the first one is as it was"
     shared = [f for f in (tmp_path / "cut").rglob("*") if f.is_file() and f.stat().st_nlink > 1]
@@ -103,19 +103,21 @@ def test_cuts_of_one_recording() -> None:
 
 def test_user_errors(grouped: Store, refuse: Refuse, tmp_path: Path) -> None:
     command = ("data", "split", grouped.path, "--by")
-    refuse(*command, "frame", said="--by frame: drives are split by 'drive' or by 'time'")
-    refuse(*command, "tme", said="did you mean 'time'")
-    refuse(*command, "drive", "--val", 1, said="--val 1: the share of a split must be at least 0 and below 1")
-    refuse(*command, "drive", "--val", 0.5, "--test", 0.5, said="--val 0.5 and --test 0.5 leave nothing for training")
-    refuse(*command, "drive", "--seed", -1, said="--seed must be at least 0")
-    refuse(*command, "time", "--val", 0.01, said="too short to be cut, no frames are left for val; use --by drive")
-    refuse(*command, "drive", "--output", grouped.path, said="already exists; choose another")
-    refuse("data", "split", tmp_path / "nowhere", "--by", "drive", said="there is no store at")
+    refuse(*command, "frame", message="--by frame: drives are split by 'drive' or by 'time'")
+    refuse(*command, "tme", message="did you mean 'time'")
+    refuse(*command, "drive", "--val", 1, message="--val 1: the share of a split must be at least 0 and below 1")
+    refuse(
+        *command, "drive", "--val", 0.5, "--test", 0.5, message="--val 0.5 and --test 0.5 leave nothing for training"
+    )
+    refuse(*command, "drive", "--seed", -1, message="--seed must be at least 0")
+    refuse(*command, "time", "--val", 0.01, message="too short to be cut, no frames are left for val; use --by drive")
+    refuse(*command, "drive", "--output", grouped.path, message="already exists; choose another")
+    refuse("data", "split", tmp_path / "nowhere", "--by", "drive", message="there is no store at")
     few = resplit(grouped.path, "drive", val=0.0, test=0.5, output=tmp_path / "few")
     metadata = json.loads((few.path / "store.json").read_text())
     metadata["drives"] = [{**drive, "group": f"g{k % 2}"} for k, drive in enumerate(metadata["drives"])]
     (few.path / "store.json").write_text(json.dumps(metadata))
-    refuse("data", "split", few.path, "--by", "drive", said="has 2 independent drives, too few for 3 splits")
+    refuse("data", "split", few.path, "--by", "drive", message="has 2 independent drives, too few for 3 splits")
 
 
 def test_files_are_copied_without_link_support(grouped: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

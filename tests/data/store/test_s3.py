@@ -48,7 +48,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(server: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty bucket, and a working directory for what is kept on this machine."""
+    """An empty bucket, and a working directory for local files."""
     import boto3
 
     for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -69,9 +69,7 @@ def rows_of(store: Store) -> tuple[list[bytes], bytes, list[str]]:
     return jpegs, actions.tobytes(), store.read_values(every, ["drive"])["drive"].tolist()
 
 
-def test_the_same_store_as_on_this_machine(
-    bucket: str, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_store_equals_a_local_store(bucket: str, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     local = Store.open(prepare("counted", None, tmp_path / "local", (24, 32), workers=1, drives=6))
     remote = Store.open(prepare("counted", None, f"{bucket}/some/store", (24, 32), workers=1, drives=4))
     assert is_remote(remote.path) and str(remote.path) == f"{bucket}/some/store" and not list(here.iterdir())
@@ -108,7 +106,7 @@ def copied(small_store: Path, bucket: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_loader_in_another_process(bucket: str, small_store: Path) -> None:
+def test_loader_with_a_worker_process(bucket: str, small_store: Path) -> None:
     forkserver._forkserver._stop()  # else the worker has the environment of whoever started it
     ours, theirs = (
         next(iter(ClipLoader(ClipIndex(Store.open(path), "train", 6), batch_size=2, num_workers=workers)))
@@ -130,28 +128,28 @@ def test_train_two_steps(
     assert ended.value.code == 0 and f"root: {target}\n" in (tmp_path / "run" / "config.yaml").read_text()
 
 
-def test_what_is_wrong_is_said_soon(bucket: str, refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_reported_quickly(bucket: str, refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = ["prepare-dataset", "--dataset", "road", "--drives", "3", "--frames", "4"]
-    refuse("find-nan", f"{bucket}/none", said=f"there is no store at {bucket}/none")
-    refuse("find-nan", "s3://no-such-bucket/x", said="no-such-bucket/x: the bucket 'no-such-bucket' does not exist")
-    refuse(*prepared, "--output", "s3://no-such-bucket/x", said="the bucket 'no-such-bucket' does not exist")
-    refuse(*prepared, "--output", "s3://bucket-alone", said="needs a name inside its bucket")
-    refuse(*prepared, "--output", "http://host/x", said="a store is a folder, s3://BUCKET/NAME")
+    refuse("find-nan", f"{bucket}/none", message=f"there is no store at {bucket}/none")
+    refuse("find-nan", "s3://no-such-bucket/x", message="no-such-bucket/x: the bucket 'no-such-bucket' does not exist")
+    refuse(*prepared, "--output", "s3://no-such-bucket/x", message="the bucket 'no-such-bucket' does not exist")
+    refuse(*prepared, "--output", "s3://bucket-alone", message="needs a name inside its bucket")
+    refuse(*prepared, "--output", "http://host/x", message="a store is a folder, s3://BUCKET/NAME")
     for name in KEYS:
         monkeypatch.delenv(name)
     monkeypatch.setattr("s3fs.S3FileSystem.cachable", False)
-    refuse("find-nan", f"{bucket}/none", said="there are no credentials for it; set AWS_ACCESS_KEY_ID")
+    refuse("find-nan", f"{bucket}/none", message="there are no credentials for it; set AWS_ACCESS_KEY_ID")
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
     began = time.monotonic()
-    refuse(*prepared, "--output", f"{bucket}/x", said="its server does not answer")
+    refuse(*prepared, "--output", f"{bucket}/x", message="its server does not answer")
     assert time.monotonic() - began < 15
 
 
-def test_a_server_that_goes_away_leaves_the_drives(bucket: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_drives_survive_a_lost_server(bucket: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object) -> None:
         raise UnreachableError("s3://x: its server does not answer")
 
@@ -168,7 +166,7 @@ def test_a_server_that_goes_away_leaves_the_drives(bucket: str, here: Path, monk
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:lance is not fork-safe")
-def test_ray_hands_the_parts_over(bucket: str, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_transfers_shards(bucket: str, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="ray is not installed")
     monkeypatch.setenv("PYTHONPATH", str(TESTS))  # for the nodes
     local = Store.open(prepare("counted", None, tmp_path / "local", (24, 32), workers=1, drives=4))
@@ -177,7 +175,7 @@ def test_ray_hands_the_parts_over(bucket: str, here: Path, tmp_path: Path, monke
     assert [entry.name for entry in path.parent.iterdir()] == ["store"]
 
 
-def test_places() -> None:
+def test_locations() -> None:
     assert location("a//b") == Path("a/b") and location("file:///a/b") == Path("/a/b")
     assert str(location(Path("s3://bucket/a"))) == "s3://bucket/a" == str(location("s3://bucket/a/"))
     assert location(Path("/data/s3:/x")) == Path("/data/s3:/x")

@@ -1,4 +1,4 @@
-"""The counterfactual suite tells an oracle from a model that ignores the steering and one that swaps left and right."""
+"""The counterfactual suite distinguishes an oracle from models that ignore or invert the steering."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def compared(rollout_fn: RolloutFunction, moments: list[BranchSet]) -> dict[str,
     return compare(rollout_branches(rollout_fn, moment) for moment in moments)
 
 
-def test_the_branches_part_at_the_wheel_alone(moments: list[BranchSet]) -> None:
+def test_branches_differ_only_in_steering(moments: list[BranchSet]) -> None:
     for moment in moments:
         assert moment.seen.shape == (CONTEXT, 3, *SIZE) and moment.real.shape == (3, STEPS, 3, *SIZE)
         actions = moment.actions
@@ -56,7 +56,7 @@ def test_the_branches_part_at_the_wheel_alone(moments: list[BranchSet]) -> None:
     assert not torch.equal(moments[0].seen, moments[1].seen)
 
 
-def test_moments_are_the_same_every_time_and_follow_on_from_the_context(moments: list[BranchSet]) -> None:
+def test_moments_are_deterministic_and_continue_the_context(moments: list[BranchSet]) -> None:
     again = next(road_moments(SIZE, CONTEXT, 1, SEEDS))
     assert all(torch.equal(a, b) for a, b in zip(again[:3], moments[0][:3], strict=True))
     seen, first = moments[0].seen.float(), moments[0].real[1, 0].float()
@@ -64,7 +64,7 @@ def test_moments_are_the_same_every_time_and_follow_on_from_the_context(moments:
     assert 0 < onward < 3 * between
 
 
-def test_an_oracle_is_told_apart(moments: list[BranchSet]) -> None:
+def test_oracle_scores_perfectly(moments: list[BranchSet]) -> None:
     result = compared(oracle(moments), moments)
     assert (result["moments"], result["steps"], list(result["branches"])) == (2, [1, 5, 10], list(BRANCHES))
     assert result["told_apart"] == 1.0
@@ -73,7 +73,7 @@ def test_an_oracle_is_told_apart(moments: list[BranchSet]) -> None:
         assert branch["other_branches_psnr"][-1] < 40 and branch["copy_last_psnr"][-1] < 40
 
 
-def test_ignoring_the_wheel_is_seen(moments: list[BranchSet]) -> None:
+def test_ignored_steering_is_detected(moments: list[BranchSet]) -> None:
     result = compared(ignorant, moments)
     assert result["told_apart"] == pytest.approx(result["told_apart_by_chance"], abs=1e-5)
     own = np.mean([branch["psnr"] for branch in result["branches"].values()], axis=0)
@@ -83,7 +83,7 @@ def test_ignoring_the_wheel_is_seen(moments: list[BranchSet]) -> None:
         assert branch["psnr"] == branch["copy_last_psnr"]
 
 
-def test_steering_the_wrong_way_is_seen(moments: list[BranchSet]) -> None:
+def test_inverted_steering_is_detected(moments: list[BranchSet]) -> None:
     result = compared(oracle(moments, (2, 1, 0)), moments)
     assert result["told_apart"] == pytest.approx(1 / 3, abs=1e-5)
     for name in ("left", "right"):
@@ -91,14 +91,14 @@ def test_steering_the_wrong_way_is_seen(moments: list[BranchSet]) -> None:
         assert branch["psnr"][-1] < branch["other_branches_psnr"][-1]
 
 
-def test_frame_skip_keeps_the_clock(moments: list[BranchSet]) -> None:
+def test_frame_skip_preserves_the_time_of_steps(moments: list[BranchSet]) -> None:
     moment = next(road_moments(SIZE, CONTEXT, 2, SEEDS))
     assert moment.seen.shape == (CONTEXT, 3, *SIZE) and moment.actions.shape == (3, CONTEXT - 1 + STEPS, 4)
     assert torch.equal(moment.seen[-1], moments[0].seen[-1])
     assert torch.equal(moment.real[1, 0], moments[0].real[1, 1])
 
 
-def test_images_and_the_result(tmp_path: Path) -> None:
+def test_images_and_result(tmp_path: Path) -> None:
     result = counterfactual(ignorant, SIZE, CONTEXT, moments=1, output=tmp_path)
     assert result["hz"] == 10 and result["moments"] == 1
     assert min(Pillow.open(tmp_path / "counterfactual.png").size) > 400

@@ -88,13 +88,13 @@ def test_verdicts(table: dict[str, dict[str, Any]], name: str) -> None:
     assert table[name]["verdict"] == VERDICTS[name], table[name]["checks"]
 
 
-def test_the_world_itself_has_the_best_mark(table: dict[str, dict[str, Any]]) -> None:
+def test_simulator_passes_all_checks(table: dict[str, dict[str, Any]]) -> None:
     best = table["the world"]["mark"]
     assert best["passed"] == best["of"] == len(table["the world"]["checks"])
     assert all(card["mark"]["share"] < 1 for name, card in table.items() if name != "the world")
 
 
-def test_the_evidence(table: dict[str, dict[str, Any]]) -> None:
+def test_evidence(table: dict[str, dict[str, Any]]) -> None:
     honest = table["the world"]
     assert all(entry["cost"] > 2 and entry["interval"][0] > 0 for entry in honest["costs"].values())
     for name in ("copies", "ignores", "replays"):
@@ -110,7 +110,7 @@ def test_the_evidence(table: dict[str, dict[str, Any]]) -> None:
     assert left[1] < 0.5 and right[2] < 0.5
 
 
-def test_a_card_is_readable_and_json(table: dict[str, dict[str, Any]]) -> None:
+def test_scorecard_as_text_and_json(table: dict[str, dict[str, Any]]) -> None:
     for card in table.values():
         assert json.loads(json.dumps(card, allow_nan=False)) == card
         message = controllability_markdown(card)
@@ -118,7 +118,7 @@ def test_a_card_is_readable_and_json(table: dict[str, dict[str, Any]]) -> None:
         assert all(check["evidence"] in message for check in card["checks"])
 
 
-def test_estimators_state_their_errors_on_frames_that_they_did_not_learn_from(estimators: Estimators) -> None:
+def test_estimators_report_held_out_errors(estimators: Estimators) -> None:
     errors = estimators.errors
     assert errors["pairs"] > 3 * errors["held_out_pairs"] > 0
     assert errors["flow"]["turn"]["correlation"] > 0.5 and errors["net"]["turn"]["correlation"] > 0.3
@@ -126,8 +126,8 @@ def test_estimators_state_their_errors_on_frames_that_they_did_not_learn_from(es
         assert errors[kind]["turn"]["rmse"] > 0 and errors[kind]["speed"]["spread"] > 0
 
 
-def test_any_source_has_a_scorecard(tmp_path: Path) -> None:
-    """Without speeds, branches or depth: checks that can't be made are not judged."""
+def test_scorecard_works_for_any_source(tmp_path: Path) -> None:
+    """Without speeds, branches or depth, checks that cannot be made do not count."""
     store = scene_store(tmp_path)
     estimators = calibrate(store, "val", steps=20)
     card, copied = (
@@ -142,7 +142,7 @@ def test_any_source_has_a_scorecard(tmp_path: Path) -> None:
         score_controllability(copier, store, "test", context=5)
 
 
-def test_actions_differ_after_the_context_alone() -> None:
+def test_action_variants_differ_only_after_the_context() -> None:
     actions, borrowed = torch.rand(2, 7, 4), torch.rand(2, 7, 4)
     found = variants(actions, borrowed, 3)
     assert list(found) == list(VARIANTS)
@@ -155,7 +155,7 @@ def test_actions_differ_after_the_context_alone() -> None:
     assert torch.equal(variants(actions, borrowed, 1)["delayed"][:, 1:], actions[:, :-1])
 
 
-def test_flow_reads_a_turn_and_an_approach() -> None:
+def test_flow_estimates_turn_and_approach() -> None:
     rng = np.random.default_rng(0)
     noise = torch.from_numpy(rng.normal(size=(1, 1, 40, 40)).astype(np.float32))
     scene = torch.nn.functional.interpolate(noise, (160, 160), mode="bicubic")
@@ -175,7 +175,7 @@ def test_flow_reads_a_turn_and_an_approach() -> None:
 
 
 @pytest.mark.parametrize(("delay", "sign"), [(0, 1.0), (1, 1.0), (3, -1.0)])
-def test_response_reads_strength_and_delay(delay: int, sign: float) -> None:
+def test_response_estimates_gain_and_delay(delay: int, sign: float) -> None:
     rng = np.random.default_rng(delay)
     commands = rng.normal(size=(20, 3 + 15))
     read = sign * 0.5 * commands[:, 3 - delay : 18 - delay] + 0.1 * rng.normal(size=(20, 15)) + 0.2
@@ -212,7 +212,7 @@ class _Dial:
         return np.full((16, 16, 3), round(self._level), np.uint8)
 
 
-def test_any_world_with_a_state_has_branches() -> None:
+def test_branches_of_any_environment_with_state() -> None:
     moments = list(
         drive_branches(_Dial(), lambda seed: lambda info: np.array([0, 0.2, 0, 1]), [1, 2], 3, CHANGES, frame_skip=2)
     )
@@ -241,9 +241,9 @@ def test_long_rollouts(world: World) -> None:
 
     def faded(context: Tensor, actions: Tensor) -> Tensor:
         count = actions.shape[1] - context.shape[1] + 1
-        kept = torch.linspace(1, 0, count)[:, None, None, None]
+        remaining = torch.linspace(1, 0, count)[:, None, None, None]
         mean = context[0, -1].float().mean()
-        return ((context[0, -1:].float() - mean) * kept + mean).to(torch.uint8)[None]
+        return ((context[0, -1:].float() - mean) * remaining + mean).to(torch.uint8)[None]
 
     def brightened(context: Tensor, actions: Tensor) -> Tensor:
         frames = world.recorded(context, actions[:, : CONTEXT - 1 + 50]).float()
@@ -267,7 +267,7 @@ def test_snapshots_and_curves_of_a_long_rollout(world: World) -> None:
     assert np.mean(curves["sharpness"]) == pytest.approx(1.0, abs=0.1)
 
 
-def test_the_training_clip_that_a_rollout_replays_is_found(world: World) -> None:
+def test_replayed_training_clip_is_found(world: World) -> None:
     index, steps = TrainingIndex(world.store), 8
     clips = fixed_clips(world.store, "test", CONTEXT + steps, 2)
     batch = read_clips(world.store, clips)
@@ -287,7 +287,7 @@ def test_the_training_clip_that_a_rollout_replays_is_found(world: World) -> None
     assert about_nearest([as_json(each) for each in recorded]).startswith("None of these 2 rollouts replay a clip")
 
 
-def test_the_cost_of_a_frame_is_flat_or_not(world: World) -> None:
+def test_cost_of_later_frames(world: World) -> None:
     def slow(context: Tensor, actions: Tensor) -> Tensor:
         time.sleep(actions.shape[1] ** 2 * 1e-5)
         return copier(context, actions)

@@ -96,7 +96,7 @@ def of(measured: dict[str, Any], model: str, key: str, name: str = "dream") -> f
 
 
 @pytest.mark.parametrize("key", ["filters", "change_filters"])
-def test_worse_rollouts_are_farther_away(measured: dict[str, Any], key: str) -> None:
+def test_distance_grows_with_degradation(measured: dict[str, Any], key: str) -> None:
     assert of(measured, "real", key) == pytest.approx(0, abs=1e-6)
     order = [of(measured, model, key) for model in ("real", "slightly", "blurred", "strongly")]
     assert order == sorted(order) and order[1] > 0
@@ -107,7 +107,7 @@ def test_worse_rollouts_are_farther_away(measured: dict[str, Any], key: str) -> 
     assert unpaired == sorted(unpaired)
 
 
-def test_real_frames_of_other_drives_are_the_baseline(measured: dict[str, Any]) -> None:
+def test_baseline_is_real_frames_of_other_drives(measured: dict[str, Any]) -> None:
     for key in ("filters", "change_filters"):
         baselines = {of(measured, model, key, "other_drives") for model in measured}
         assert len(baselines) == 1, "whatever the model"
@@ -115,7 +115,7 @@ def test_real_frames_of_other_drives_are_the_baseline(measured: dict[str, Any]) 
         assert of(measured, "real", key, "dream_to_other_drives") == pytest.approx(baseline, abs=1e-3)
 
 
-def test_a_frozen_rollout_is_found_by_its_changes(measured: dict[str, Any]) -> None:
+def test_change_features_detect_a_frozen_rollout(measured: dict[str, Any]) -> None:
     frozen_changes, baseline = (of(measured, "frozen", "change_filters", name) for name in ("dream", "other_drives"))
     assert frozen_changes > 3 * baseline
     for key in ("filters", "change_filters"):
@@ -123,7 +123,7 @@ def test_a_frozen_rollout_is_found_by_its_changes(measured: dict[str, Any]) -> N
         assert of(measured, "real", key, "copy_last") == of(measured, "frozen", key)
 
 
-def test_fewer_samples_are_farther_apart(measured: dict[str, Any]) -> None:
+def test_bias_grows_with_fewer_samples(measured: dict[str, Any]) -> None:
     for key in ("filters", "change_filters"):
         entry = measured["real"][key]
         assert [size["samples"] for size in entry["sizes"]] == [21.0, 42.0, 84.0]
@@ -134,7 +134,7 @@ def test_fewer_samples_are_farther_apart(measured: dict[str, Any]) -> None:
         assert (entry["samples"], entry["dimensions"]) == (84.0, 135)
 
 
-def test_carrying_on_takes_most_of_the_bias_away() -> None:
+def test_extrapolation_removes_most_of_the_bias() -> None:
     """Two samples of the same noise have distance 0 in the limit, and a bias for few samples."""
     pixels = Features("fid", "pixels", 48, 0.25, True, False, lambda before, frames: frames.flatten(1).float())
     accumulator = FrechetAccumulator(STEPS, [pixels])
@@ -149,7 +149,7 @@ def test_carrying_on_takes_most_of_the_bias_away() -> None:
     assert "bands" not in entry
 
 
-def test_any_order_and_division_gives_the_same_metrics(clips: Tensor) -> None:
+def test_metrics_do_not_depend_on_order_and_partition(clips: Tensor) -> None:
     whole = accumulate(clips, blurred(1.0)).metrics()
     assert accumulate(clips, blurred(1.0), [*range(11, -1, -1)]).metrics() == whole
     together = FrechetAccumulator(STEPS)
@@ -158,7 +158,7 @@ def test_any_order_and_division_gives_the_same_metrics(clips: Tensor) -> None:
     assert together.metrics() == whole
 
 
-def test_bands_of_steps(clips: Tensor) -> None:
+def test_ranges_of_steps(clips: Tensor) -> None:
     assert FrechetAccumulator(3).bands == ((0, 3),) and FrechetAccumulator(10).bands == ((0, 10),)
     assert FrechetAccumulator(60).bands == ((0, 10), (10, 25), (25, 50), (50, 60))
     accumulator = FrechetAccumulator(14)
@@ -172,7 +172,7 @@ def test_bands_of_steps(clips: Tensor) -> None:
     assert (near["samples"], far["samples"]) == (40.0, 16.0)
 
 
-def test_what_there_is_too_little_of_is_not_measured(clips: Tensor) -> None:
+def test_too_few_samples_are_not_measured(clips: Tensor) -> None:
     lone = accumulate(clips, oracle, [0, 1], others=False).metrics()
     entry = lone["filters"]
     assert entry["dream"] == pytest.approx(0, abs=1e-6) and entry["other_drives"] is None
@@ -211,7 +211,7 @@ def test_clips_of_other_drives(tmp_path: Path) -> None:
     assert html_table(rows.frechet_bands(distribution), "Fréchet distances by band of steps") in page
 
 
-def test_the_report_never_calls_filters_fid(measured: dict[str, Any]) -> None:
+def test_report_does_not_call_filter_distances_fid(measured: dict[str, Any]) -> None:
     message = frechet_markdown({"other_split": "train", "other_clips": 12, **measured["blurred"]})
     assert "FID: not measured: it needs the published weights, --fid-weights FILE." in message
     assert "12 clips of 'train'" in message and "daydrive-filters-1" in message

@@ -68,7 +68,7 @@ def test_singular_covariances() -> None:
     assert distance(zero, apart[0], zero, apart[1]) == pytest.approx(9.0, abs=1e-12)
 
 
-def test_identical_sets_are_nothing_apart_and_a_shift_is_its_square() -> None:
+def test_distance_is_zero_for_identical_sets_and_squared_for_a_shift() -> None:
     for samples in (300, 20):
         features = drawn(0, samples, 50)
         moments = Moments(50, 2.0**-12)
@@ -81,7 +81,7 @@ def test_identical_sets_are_nothing_apart_and_a_shift_is_its_square() -> None:
         assert frechet_distance(of, shifted) == frechet_distance(shifted, of)
 
 
-def test_fewer_samples_than_dimensions_agree_with_scipy_within_its_own_error() -> None:
+def test_fewer_samples_than_dimensions_agree_with_scipy() -> None:
     sets = [drawn(seed, 12, 30) for seed in (0, 1)]
     means, spreads = [s.mean(0) for s in sets], [np.cov(s, rowvar=False) for s in sets]
     ours = distance(means[0], spreads[0], means[1], spreads[1])
@@ -91,7 +91,7 @@ def test_fewer_samples_than_dimensions_agree_with_scipy_within_its_own_error() -
     assert ours == pytest.approx(np.square(means[0] - means[1]).sum() + exact, rel=1e-9)
 
 
-def test_moments_are_numpys_mean_and_covariance() -> None:
+def test_moments_agree_with_numpy() -> None:
     features = np.round(drawn(3, 200, 8) * 2**12) / 2**12
     moments = Moments(8, 2.0**-12)
     moments.add(features)
@@ -100,7 +100,7 @@ def test_moments_are_numpys_mean_and_covariance() -> None:
     assert of.factor @ of.factor.T == pytest.approx(np.cov(features, rowvar=False), abs=1e-9)
 
 
-def test_sums_are_the_same_in_any_order_and_division() -> None:
+def test_sums_do_not_depend_on_order_and_partition() -> None:
     features = drawn(4, 1000, 20) * 3
     whole = Moments(20, 2.0**-10)
     whole.add(features)
@@ -116,7 +116,7 @@ def test_sums_are_the_same_in_any_order_and_division() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_refused(bad: float) -> None:
+def test_non_finite_features_are_rejected(bad: float) -> None:
     features = np.zeros((4, 3))
     features[2, 1] = bad
     with pytest.raises(UserError, match="features contain NaN or infinity"):
@@ -127,7 +127,7 @@ def test_what_is_not_finite_is_refused(bad: float) -> None:
         gaussian(np.zeros(3), np.full((3, 3), bad))
 
 
-def test_too_few_samples_and_other_dimensions_are_refused() -> None:
+def test_too_few_samples_and_wrong_dimensions_are_rejected() -> None:
     moments = Moments(3, 0.5)
     moments.add(np.zeros((1, 3)))
     with pytest.raises(ValueError, match="at least 2 samples, not 1"):
@@ -136,7 +136,7 @@ def test_too_few_samples_and_other_dimensions_are_refused() -> None:
         frechet_distance(gaussian(np.zeros(2), np.eye(2)), gaussian(np.zeros(3), np.eye(3)))
 
 
-def test_extreme_values_keep_their_digits() -> None:
+def test_extreme_values_retain_precision() -> None:
     for scale in (1e-12, 1e12):
         a, b = covariance(9, 4, 1) * scale**2, covariance(9, 4, 2) * scale**2
         mean = np.zeros(4)

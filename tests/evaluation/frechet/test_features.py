@@ -27,7 +27,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
-def test_filters_by_hand() -> None:
+def test_filters_against_manual_values() -> None:
     ramp = (torch.arange(48) * 4).to(torch.uint8).expand(1, 3, 36, 48)
     brightness, red, blue, *edges = image_features(ramp)[0].view(-1, 3, 3)
     assert torch.allclose(brightness[:, 0], torch.tensor(7.5 * 4 / COLOUR))
@@ -46,7 +46,7 @@ def test_filters_by_hand() -> None:
     assert not any(edge.abs().max() > 1e-5 for edge in edges)
 
 
-def test_changes_by_hand() -> None:
+def test_changes_against_manual_values() -> None:
     frames = noise(5, 3, 16, 24)
     assert not change_features(frames[0], frames[:1].expand(4, -1, -1, -1)).any(), "nothing moves"
     brighter = (frames.int() // 2 + 40).to(torch.uint8)
@@ -58,7 +58,7 @@ def test_changes_by_hand() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 2), (64, 64), (31, 50)])
-def test_filters_take_images_of_any_size_one_by_one(size: tuple[int, int]) -> None:
+def test_filters_accept_any_image_size_and_do_not_depend_on_the_batch(size: tuple[int, int]) -> None:
     frames = noise(4, 3, *size)
     whole = image_features(frames)
     assert whole.shape == (4, DIMENSIONS) and whole.dtype == torch.float32 and whole.isfinite().all()
@@ -82,7 +82,7 @@ def by_rule(image: np.ndarray, side: int) -> np.ndarray:
     return result
 
 
-def test_images_are_enlarged_as_tensorflow_does() -> None:
+def test_resizing_matches_tensorflow() -> None:
     tenths = torch.arange(1.0, 10.0).view(1, 1, 3, 3) / 10
     published = [0.1, 0.1333, 0.1666, 0.2, 0.2333, 0.2666, 0.3, 0.3, 0.3]
     assert resize_tf1(tenths, 9)[0, 0, 0].tolist() == pytest.approx(published, abs=1e-3)
@@ -92,7 +92,7 @@ def test_images_are_enlarged_as_tensorflow_does() -> None:
         assert resize_tf1(image, side)[0, 0].numpy() == pytest.approx(expected, abs=1e-5)
 
 
-def test_means_leave_the_border_out() -> None:
+def test_average_pooling_excludes_padding() -> None:
     assert torch.equal(avg_pool_3x3(torch.full((1, 2, 4, 5), 3.0)), torch.full((1, 2, 4, 5), 3.0))
     corner = avg_pool_3x3(torch.arange(16.0).view(1, 1, 4, 4))[0, 0, 0, 0]
     assert corner.item() == (0 + 1 + 4 + 5) / 4
@@ -100,7 +100,7 @@ def test_means_leave_the_border_out() -> None:
 
 @pytest.mark.parametrize("length", range(1, 20))
 @pytest.mark.parametrize(("side", "stride"), [(7, 2), (3, 2), (3, 1), (2, 2), (1, 2)])
-def test_borders_are_padded_as_tensorflows_same(length: int, side: int, stride: int) -> None:
+def test_padding_matches_tensorflow_same(length: int, side: int, stride: int) -> None:
     x = pad_same(torch.ones(1, 1, length, 1, 1), (side, 1, 1), (stride, 1, 1)).flatten()
     assert (len(x) - side) // stride + 1 == math.ceil(length / stride) or side < stride
     before = int(x.argmax())
@@ -164,7 +164,7 @@ def published(file: Path, seed: int = 0, **changes: Tensor | None) -> Path:
     return file
 
 
-def test_both_kinds_of_files_are_read(tmp_path: Path) -> None:
+def test_torch_and_safetensors_files_are_read(tmp_path: Path) -> None:
     read = []
     for file in (tmp_path / "a.pth", tmp_path / "a.safetensors"):
         network = Small().train()
@@ -185,7 +185,9 @@ def test_both_kinds_of_files_are_read(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_first_wrong_tensor_is_named(tmp_path: Path, changes: dict[str, Tensor | None], message: str) -> None:
+def test_error_names_the_first_mismatching_tensor(
+    tmp_path: Path, changes: dict[str, Tensor | None], message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         load_published(Small(), published(tmp_path / "w.pth", **changes), "--fid-weights", "a network")
 
@@ -195,24 +197,24 @@ class Planted:
         return (open, ("planted", "w"))
 
 
-def test_files_that_hold_no_weights(refuse: Refuse, here: Path) -> None:
+def test_invalid_weight_files(refuse: Refuse, here: Path) -> None:
     (here / "noise.pth").write_bytes(bytes(range(256)) * 9)
     (here / "noise.safetensors").write_bytes(bytes(range(256)) * 9)
     torch.save([1, 2], here / "list.pth")
     torch.save({"fc.weight": Planted()}, here / "planted.pth")
     published(here / "other.pth")
     evaluate = ("evaluate", "--checkpoint", "run", "--data-root", "store", "--output", "out")
-    refuse(*evaluate, "--fid-weights", "no.pth", said="--fid-weights no.pth: there is no such file")
-    refuse(*evaluate, "--fid-weights", "noise.pth", said="--fid-weights noise.pth: cannot be read as weights")
-    refuse(*evaluate, "--fvd-weights", "noise.safetensors", said="--fvd-weights noise.safetensors: cannot be read")
-    refuse(*evaluate, "--fvd-weights", "list.pth", said="list.pth: must contain a state dict, not a list")
-    refuse(*evaluate, "--fid-weights", "planted.pth", said="planted.pth: cannot be read as weights")
+    refuse(*evaluate, "--fid-weights", "no.pth", message="--fid-weights no.pth: there is no such file")
+    refuse(*evaluate, "--fid-weights", "noise.pth", message="--fid-weights noise.pth: cannot be read as weights")
+    refuse(*evaluate, "--fvd-weights", "noise.safetensors", message="--fvd-weights noise.safetensors: cannot be read")
+    refuse(*evaluate, "--fvd-weights", "list.pth", message="list.pth: must contain a state dict, not a list")
+    refuse(*evaluate, "--fid-weights", "planted.pth", message="planted.pth: cannot be read as weights")
     assert not (here / "planted").exists(), "no code in a file is run"
     message = r"--fvd-weights other.pth: not the weights of FVD's I3D: 'Conv3d_1a_7x7.conv3d.weight' is missing"
-    refuse(*evaluate, "--fvd-weights", "other.pth", said=message)
+    refuse(*evaluate, "--fvd-weights", "other.pth", message=message)
 
 
-def test_samples_are_frames_and_clips_of_sixteen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_are_frames_and_segments_of_sixteen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(found.inception, "InceptionV3", Small)
     monkeypatch.setattr(found.i3d, "I3D", Small)
     monkeypatch.setattr(found.i3d, "DIMENSIONS", 4)
@@ -240,7 +242,7 @@ def lively(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.mark.slow
-def test_the_networks_themselves(tmp_path: Path) -> None:
+def test_networks_with_published_weights(tmp_path: Path) -> None:
     torch.manual_seed(0)
     frames = noise(16, 3, 40, 60)
     torch.save(lively(InceptionV3(), frames[:4]), tmp_path / "fid.pth")

@@ -43,7 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return scene_store(tmp_path_factory.mktemp("scene"))
 
 
-def test_what_moves_evenly_is_moved_on() -> None:
+def test_constant_flow_extrapolates_uniform_motion() -> None:
     seen = torch.stack([scene(2 * t) for t in range(3)])
     moved = constant_flow(seen, 6)
     assert moved.shape == (6, 3, *SIZE) and moved.dtype == torch.uint8
@@ -55,13 +55,13 @@ def test_what_moves_evenly_is_moved_on() -> None:
     assert torch.equal(constant_flow(seen[-1:], 2), seen[-1].expand(2, -1, -1, -1))
 
 
-def test_the_mean_image_is_that_of_the_training_drives(store: Store) -> None:
+def test_mean_image_is_computed_from_training_drives(store: Store) -> None:
     rows = np.concatenate([drive.start + np.arange(drive.frames) for drive in store.split("train")])
     by_hand = read_images(store, rows)[0].astype(np.float64).mean(0).round()
     assert np.array_equal(mean_image(store, "val").movedim(0, -1).numpy(), by_hand)
 
 
-def test_an_interval_is_over_drives_not_clips() -> None:
+def test_intervals_are_computed_over_drives() -> None:
     """A hundred clips of four drives have the interval of the four drives' means."""
     rng = np.random.default_rng(0)
     means = rng.normal(0, 1, 4)
@@ -78,7 +78,7 @@ def test_an_interval_is_over_drives_not_clips() -> None:
     assert again is not None and np.array_equal(draws.counts, again.counts)
 
 
-def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_intervals_have_nominal_coverage() -> None:
     rng = np.random.default_rng(1)
     hits = 0
     for trial in range(200):
@@ -89,7 +89,7 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.88 <= hits / 200 <= 0.99
 
 
-def test_usable_steps_end_where_the_best_baseline_is_met() -> None:
+def test_usable_steps_end_at_the_best_baseline() -> None:
     baselines = np.array([[20.0, 20, 20, 20], [10.0, 10, 10, 24]])
     assert usable_steps(np.array([30.0, 26, 22, 18]), baselines) == pytest.approx(3 + 2 / 8)
     assert usable_steps(np.array([20.0, 30, 30, 30]), baselines) == 0
@@ -98,7 +98,7 @@ def test_usable_steps_end_where_the_best_baseline_is_met() -> None:
     assert several == pytest.approx([2 + 10 / 11, 4])
 
 
-def test_a_copier_is_of_no_use_and_a_steerer_is(store: Store, tmp_path: Path) -> None:
+def test_usable_seconds_of_a_copying_and_of_a_steering_model(store: Store, tmp_path: Path) -> None:
     copied = evaluated(copier, store, tmp_path / "copier")
     assert copied["usable_seconds"] == 0 and copied["usable_to_the_end"] == 0
     assert copied["usable_seconds_interval"] == [0, 0]
@@ -116,7 +116,7 @@ def test_a_copier_is_of_no_use_and_a_steerer_is(store: Store, tmp_path: Path) ->
     assert all(ratio < 0.02 for ratio in metric_values(copied, "flicker"))
 
 
-def test_one_that_ignores_the_driver_is_of_no_use() -> None:
+def test_usable_seconds_are_zero_if_actions_are_ignored() -> None:
     shape = (5, 4)
     metrics = {name: np.full(shape, 10.0) for name in MODEL_FREE_BASELINES} | {"psnr": np.full(shape, 30.0)}
     ignoring = {"shuffled_actions_psnr": np.full(shape, 30.0), "zero_actions_psnr": np.full(shape, 30.0)}
@@ -124,7 +124,7 @@ def test_one_that_ignores_the_driver_is_of_no_use() -> None:
     assert mean_usable_steps({**metrics, **{name: values - 1 for name, values in ignoring.items()}}) == 4
 
 
-def test_kinds_of_clips_have_metrics_of_their_own(store: Store, tmp_path: Path) -> None:
+def test_metrics_by_kind_of_clip(store: Store, tmp_path: Path) -> None:
     evaluation = evaluated(steerer, store, tmp_path)
     by = {name: [s for s in evaluation["slices"] if s["by"] == name] for name in ("drive", "steering")}
     assert [s["value"] for s in by["drive"]] == evaluation["held"]
@@ -137,7 +137,7 @@ def test_kinds_of_clips_have_metrics_of_their_own(store: Store, tmp_path: Path) 
     assert "http://" not in page and "https://" not in page and page.count("data:video/mp4;base64,") == 1
 
 
-def test_a_report_has_each_baseline_with_its_interval(store: Store, tmp_path: Path) -> None:
+def test_report_contains_baselines_with_intervals(store: Store, tmp_path: Path) -> None:
     evaluation = evaluated(steerer, store, tmp_path, about={"name": "steerer"})
     report = (tmp_path / "report.md").read_text()
     assert report == report_markdown(evaluation) and report.startswith("# steerer\n\nUsable seconds: 0.")
@@ -148,7 +148,7 @@ def test_a_report_has_each_baseline_with_its_interval(store: Store, tmp_path: Pa
     assert "LPIPS: not" in report and "held-out drives: val/val0, val/val1, val/val2" in report
 
 
-def test_two_rollouts_are_compared_clip_by_clip(store: Store, tmp_path: Path) -> None:
+def test_comparison_is_paired_by_clip(store: Store, tmp_path: Path) -> None:
     first = evaluated(copier, store, tmp_path / "copier", about={"name": "copier"})
     second = evaluated(steerer, store, tmp_path / "steerer", compare_with=[tmp_path / "copier"])
     (difference,) = second["compared"].values()
@@ -172,7 +172,7 @@ def edit(folder: Path, **lines: Any) -> None:
     file.write_text(json.dumps(evaluation))
 
 
-def test_an_evaluation_with_former_names_is_compared(store: Store, tmp_path: Path) -> None:
+def test_comparison_with_an_evaluation_of_an_older_format(store: Store, tmp_path: Path) -> None:
     evaluated(copier, store, tmp_path / "copier")
     with np.load(tmp_path / "copier/frame_metrics.npz") as data:
         former = {name.replace("mean_image_psnr", "mean_picture_psnr"): data[name] for name in data.files}
@@ -183,7 +183,7 @@ def test_an_evaluation_with_former_names_is_compared(store: Store, tmp_path: Pat
     assert not any(none["psnr"]) and none["usable_seconds"] == 0
 
 
-def test_what_cannot_be_compared_is_refused_with_the_line(store: Store, tmp_path: Path) -> None:
+def test_incomparable_evaluations_are_rejected_with_the_entry(store: Store, tmp_path: Path) -> None:
     evaluated(copier, store, tmp_path / "copier")
     elsewhere = tmp_path / "other"
 
@@ -208,7 +208,9 @@ def test_what_cannot_be_compared_is_refused_with_the_line(store: Store, tmp_path
     refused("has no manifest; evaluate that checkpoint again")
 
 
-def test_lpips_is_measured_where_its_weights_are(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lpips_is_measured_if_its_weights_are_available(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
     distance, why = find_lpips(None, None)
     assert distance is None and "daydrive fetch-weights alexnet" in why
@@ -238,7 +240,7 @@ def test_lpips_is_measured_where_its_weights_are(store: Store, tmp_path: Path, m
     assert "Network: alexnet" in (tmp_path / "out/report.md").read_text()
 
 
-def test_zero_actions_keep_the_context(store: Store, tmp_path: Path) -> None:
+def test_zero_actions_do_not_change_the_context(store: Store, tmp_path: Path) -> None:
     given: list[Tensor] = []
 
     def spy(context: Tensor, actions: Tensor) -> Tensor:

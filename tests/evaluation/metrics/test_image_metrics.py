@@ -53,7 +53,7 @@ def test_agrees_with_scikit_image_and_torchmetrics(name: str) -> None:
         assert ours_ssim[i] == pytest.approx(similarity[..., 5:-5, 5:-5].mean().item(), abs=1e-5)
 
 
-def test_identical_images_get_the_cap_and_one() -> None:
+def test_identical_images_have_maximum_psnr_and_ssim() -> None:
     for a in (noise(2, 3, 20, 20), torch.zeros(2, 3, 20, 20)):
         assert psnr(a, a, 255.0).tolist() == [PSNR_CAP] * 2
         assert ssim(a, a, 255.0).tolist() == pytest.approx([1.0] * 2, abs=1e-6)
@@ -69,7 +69,7 @@ def test_known_values() -> None:
     assert sharpness(a).item() == 0.0
 
 
-def test_data_range_is_only_a_unit() -> None:
+def test_metrics_scale_with_data_range() -> None:
     a, b = noise(2, 3, 24, 24), noise(2, 3, 24, 24, seed=1)
     signed = (a.double() / 127.5 - 1, b.double() / 127.5 - 1)
     assert torch.allclose(psnr(a, b, 255.0).double(), psnr(*signed, 2.0), atol=1e-4)
@@ -78,7 +78,7 @@ def test_data_range_is_only_a_unit() -> None:
 
 
 @pytest.mark.parametrize("metric", [psnr, ssim])
-def test_nan_spoils_its_own_frame_only(metric: Callable[[Tensor, Tensor, float], Tensor]) -> None:
+def test_nan_affects_only_its_frame(metric: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     a, b = noise(3, 3, 16, 16).float(), noise(3, 3, 16, 16, seed=1).float()
     b[1, 0, 3, 3] = float("nan")
     assert metric(a, b, 255.0).isnan().tolist() == [False, True, False]
@@ -86,7 +86,7 @@ def test_nan_spoils_its_own_frame_only(metric: Callable[[Tensor, Tensor, float],
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 10), (10, 64)])
-def test_smaller_than_the_window(size: tuple[int, int]) -> None:
+def test_images_smaller_than_the_window(size: tuple[int, int]) -> None:
     a, b = noise(2, 3, *size), noise(2, 3, *size, seed=1)
     assert ssim(a, a, 255.0).tolist() == pytest.approx([1.0] * 2, abs=1e-6)
     assert (ssim(a, b, 255.0) < 0.9).all() and ssim(a, b, 255.0).isfinite().all()
@@ -97,7 +97,7 @@ def test_smaller_than_the_window(size: tuple[int, int]) -> None:
         assert (sharpness(a) > 0).all()
 
 
-def test_batches_do_not_change_a_metric() -> None:
+def test_metrics_do_not_depend_on_the_batch() -> None:
     a, b = noise(6, 4, 3, 32, 48), noise(6, 4, 3, 32, 48, seed=1)
     for metric in (lambda x, y: psnr(x, y, 255.0), lambda x, y: ssim(x, y, 255.0), lambda x, _: sharpness(x)):
         whole = metric(a, b)
@@ -106,7 +106,7 @@ def test_batches_do_not_change_a_metric() -> None:
         assert torch.allclose(whole, one_by_one, rtol=0, atol=2e-6 * whole.abs().max().item())
 
 
-def test_half_precision_and_autocast_lose_nothing() -> None:
+def test_metrics_are_exact_in_half_precision_and_autocast() -> None:
     a, b = noise(2, 3, 24, 24), noise(2, 3, 24, 24, seed=1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(ssim(a, b, 255.0), ssim(a, b, 255.0).float())
@@ -115,6 +115,6 @@ def test_half_precision_and_autocast_lose_nothing() -> None:
     assert psnr(a.bfloat16(), b.bfloat16(), 255.0).dtype == torch.float32
 
 
-def test_different_shapes_are_refused() -> None:
+def test_different_shapes_are_rejected() -> None:
     with pytest.raises(ValueError, match="one shape"):
         psnr(noise(1, 3, 8, 8), noise(1, 3, 8, 9), 255.0)

@@ -58,7 +58,7 @@ def last(image: Tensor) -> npt.NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_psnr_and_ssim_are_scikit_images(name: str) -> None:
+def test_psnr_and_ssim_agree_with_scikit_image(name: str) -> None:
     a, b = PAIRS[name]
     with np.errstate(divide="ignore"):
         reference = min(peak_signal_noise_ratio(last(a), last(b), data_range=255), PSNR_CAP)
@@ -71,7 +71,7 @@ def test_psnr_and_ssim_are_scikit_images(name: str) -> None:
 
 
 @pytest.mark.parametrize("data_range", [1e-6, 1.0, 2.0, 1e6])
-def test_floats_of_any_range_are_scikit_images(data_range: float) -> None:
+def test_floats_of_any_range_agree_with_scikit_image(data_range: float) -> None:
     a, b = (noise(3, 24, 31, seed=seed).double() / 255 * data_range for seed in (0, 1))
     x, y = a.movedim(0, -1).numpy(), b.movedim(0, -1).numpy()
     expected = peak_signal_noise_ratio(x, y, data_range=data_range)
@@ -82,7 +82,7 @@ def test_floats_of_any_range_are_scikit_images(data_range: float) -> None:
     assert ssim(a, b, data_range).item() == pytest.approx(expected, abs=1e-9)
 
 
-def test_extreme_values_are_scikit_images() -> None:
+def test_extreme_values_agree_with_scikit_image() -> None:
     a, b = torch.full((3, 12, 12), 1e150, dtype=torch.float64), torch.zeros(3, 12, 12, dtype=torch.float64)
     expected = peak_signal_noise_ratio(a.numpy(), b.numpy(), data_range=1e150)
     assert psnr(a, b, 1e150).item() == pytest.approx(expected, abs=1e-9)
@@ -95,7 +95,7 @@ def test_extreme_values_are_scikit_images() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_what_is_not_finite_is_told_by_the_metric(bad: float) -> None:
+def test_non_finite_images_give_nan(bad: float) -> None:
     a, b = noise(2, 3, 24, 31).double(), noise(2, 3, 24, 31, seed=1).double()
     b[1, 2, 5, 5] = bad
     for metric in (lambda: ssim(a, b, 255.0), lambda: change(a, b), lambda: sharpness(b), lambda: psnr(a, b, 255.0)):
@@ -132,7 +132,7 @@ def test_images_smaller_than_the_window(size: tuple[int, int]) -> None:
     assert change(a, b).item() == pytest.approx(np.abs(x - y).mean(), rel=1e-6)
 
 
-def test_sharpness_and_change_by_hand() -> None:
+def test_sharpness_and_change_against_manual_values() -> None:
     x, before = noise(3, 24, 31).double(), noise(3, 24, 31, seed=1).double()
     image = x.numpy()
     right, down = np.diff(image, axis=2)[:, :-1], np.diff(image, axis=1)[:, :, :-1]
@@ -143,7 +143,7 @@ def test_sharpness_and_change_by_hand() -> None:
     assert sharpness(moved[..., 1:]).item() == pytest.approx(sharpness(x[..., :-1]).item(), rel=1e-12)
 
 
-def test_the_range_is_always_told() -> None:
+def test_data_range_is_always_given() -> None:
     for metric in (psnr, ssim):
         assert inspect.signature(metric).parameters["data_range"].default is inspect.Parameter.empty
         for wrong in (0.0, -255.0, math.nan, math.inf):
@@ -157,7 +157,7 @@ def test_the_range_is_always_told() -> None:
 
 
 @pytest.mark.parametrize("metric", [lambda a, b: psnr(a, b, 1.0), lambda a, b: ssim(a, b, 1.0), change])
-def test_no_image_is_taken_for_another(metric: Callable[[Tensor, Tensor], Tensor]) -> None:
+def test_different_shapes_are_rejected(metric: Callable[[Tensor, Tensor], Tensor]) -> None:
     for a, b in ((torch.zeros(3, 8, 8), torch.zeros(1, 8, 8)), (torch.zeros(8, 8), torch.zeros(8, 8))):
         with pytest.raises(ValueError, match="one shape"):
             metric(a, b)
@@ -222,13 +222,13 @@ def by_numpy(kind: str, a: Tensor, b: Tensor) -> float:
 
 
 @pytest.mark.parametrize("kind", ["alexnet", "vgg16"])
-def test_lpips_is_the_papers_formula(kind: str) -> None:
+def test_lpips_matches_the_formula_of_the_paper(kind: str) -> None:
     a, b = (noise(3, 33, 40, seed=seed) / 127.5 - 1 for seed in (0, 1))
     found = network(kind)(a[None, None], b[None, None])
     assert found.item() == pytest.approx(by_numpy(kind, a, b), rel=1e-4)
 
 
-def test_lpips_is_not_measured_of_images_too_small_for_it() -> None:
+def test_lpips_is_not_measured_for_small_images() -> None:
     assert find_lpips(None, None, (16, 64)) == (None, "not measured, the images are 16x64 and it needs 32x32")
     with pytest.raises(UserError, match="--lpips vgg16: the images are 16x64 and it needs 32x32"):
         find_lpips("vgg16", None, (16, 64))

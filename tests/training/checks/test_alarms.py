@@ -36,19 +36,19 @@ HEALTHY_LOSSES = [
 """Of a road-world training of 850 steps, logged every 50; the unroll grows at 425 and at 680."""
 
 HEALTHY_PSNR = {250: (25.29, 24.16), 500: (25.50, 24.41), 750: (26.34, 24.87), 850: (26.51, 24.95)}
-"""Its validation, and that with another clip's actions; copying gives 22.75."""
+"""`val/psnr`, and the PSNR with another clip's actions; copying gives 22.75."""
 
 
 def settings(**sections: dict[str, object]) -> Config:
     return parse_config(sections)
 
 
-def healthy_figures() -> Iterator[tuple[int, dict[str, float]]]:
+def healthy_metrics() -> Iterator[tuple[int, dict[str, float]]]:
     for line, loss in enumerate(HEALTHY_LOSSES, start=1):
-        figures = {"train/loss": loss, "train/grad_norm": 0.5, "speed/device_use": 0.97 if line > 1 else 0.5}
+        metrics = {"train/loss": loss, "train/grad_norm": 0.5, "speed/device_use": 0.97 if line > 1 else 0.5}
         if 50 * line in HEALTHY_PSNR:
             psnr, shuffled = HEALTHY_PSNR[50 * line]
-            figures |= {
+            metrics |= {
                 "val/psnr": psnr,
                 "val/shuffled_actions_psnr": shuffled,
                 "val/copy_last_psnr": 22.75,
@@ -56,7 +56,7 @@ def healthy_figures() -> Iterator[tuple[int, dict[str, float]]]:
                 "val/output_max": 0.99997,
                 "val/actions_spread": 0.15,
             }
-        yield 50 * line, figures
+        yield 50 * line, metrics
 
 
 HEALTHY = settings(
@@ -107,13 +107,13 @@ def engine(tiny: tuple[Config, Store]) -> Engine:
     return Engine(tiny[0], ALONE)
 
 
-def test_a_healthy_training_raises_none() -> None:
+def test_healthy_training_raises_no_alarms() -> None:
     watch = AlarmMonitor(HEALTHY, 850, 1200)
-    assert [watch.observe(step, figures) for step, figures in healthy_figures()] == [[]] * 17
+    assert [watch.observe(step, metrics) for step, metrics in healthy_metrics()] == [[]] * 17
 
 
-def test_a_resumed_training_raises_the_same_alarms_and_none_twice() -> None:
-    def figures_of(step: int) -> dict[str, float]:
+def test_resumed_training_raises_each_alarm_once() -> None:
+    def metrics_of(step: int) -> dict[str, float]:
         swinging = {"train/loss": 3.0 if step % 4 else 1.0}
         return swinging | ({"val/psnr": 20.0, "val/train_psnr": 20.0 + step / 40} if step % 20 == 0 else {})
 
@@ -121,37 +121,37 @@ def test_a_resumed_training_raises_the_same_alarms_and_none_twice() -> None:
         scheduler={"warmup_steps": 0}, logging={"log_interval": 1}, training={"batch_size": 64}, alarms={"patience": 2}
     )
     whole, parted = AlarmMonitor(config, 200, 10), AlarmMonitor(config, 200, 10)
-    told, told_parted = [], []
+    raised, resumed = [], []
     for step in range(1, 201):
-        told += [(step, alarm.name) for alarm in whole.observe(step, figures_of(step))]
-        told_parted += [(step, alarm.name) for alarm in parted.observe(step, figures_of(step))]
+        raised += [(step, alarm.name) for alarm in whole.observe(step, metrics_of(step))]
+        resumed += [(step, alarm.name) for alarm in parted.observe(step, metrics_of(step))]
         if step % 7 == 0:
             parted = AlarmMonitor(config, 200, 10, json.loads(json.dumps(parted.state())))
-    assert told_parted == told
-    assert sorted(name for _, name in told) == ["low_psnr", "no_improvement", "oscillation", "overfitting"]
+    assert resumed == raised
+    assert sorted(name for _, name in raised) == ["low_psnr", "no_improvement", "oscillation", "overfitting"]
 
 
-def test_a_damaged_state_is_said_to_be_one() -> None:
+def test_damaged_state_is_reported() -> None:
     with pytest.raises(UserError, match="'alarms' are not a training state"):
         AlarmMonitor(HEALTHY, 850, 1200, {"rised": {}})
     with pytest.raises(UserError, match="'alarms' are not a training state"):
         AlarmMonitor(HEALTHY, 850, 1200, {"losses": [1.0]})
 
 
-def test_an_alarm_comes_again_only_after_it_cleared_and_patience_went_by() -> None:
+def test_alarm_repeats_only_after_clearing_and_patience() -> None:
     config = settings(alarms={"patience": 3, "min_psnr": 0})
 
     def watched(*gaps: float) -> list[int]:
         watch = AlarmMonitor(config, 10_000, 100)
-        figures = [{"val/psnr": 20.0 + i, "val/train_psnr": 20.0 + i + gap} for i, gap in enumerate(gaps)]
-        return [100 * i for i, one in enumerate(figures) if watch.observe(100 * i, one)]
+        metrics = [{"val/psnr": 20.0 + i, "val/train_psnr": 20.0 + i + gap} for i, gap in enumerate(gaps)]
+        return [100 * i for i, one in enumerate(metrics) if watch.observe(100 * i, one)]
 
     assert watched(3, 3, 3, 3, 3, 3) == [0]
     assert watched(3, 1, 3, 3, 3, 3) == [0]
     assert watched(3, 1, 3, 1, 3, 3) == [0, 400]
 
 
-def test_what_is_not_finite_is_named(tiny: tuple[Config, Store], engine: Engine) -> None:
+def test_non_finite_metrics_are_named(tiny: tuple[Config, Store], engine: Engine) -> None:
     config, store = tiny
     batch = read_clips(store, [ClipIndex(store, "train", 6).clip(i) for i in (0, 30)])
     batch.actions[1, 4, 0] = math.nan
@@ -162,35 +162,35 @@ def test_what_is_not_finite_is_named(tiny: tuple[Config, Store], engine: Engine)
     assert "optimizer.lr=0.0015" in alarm.advice
 
 
-def test_figures_that_are_not_finite_raise_no_other_alarm() -> None:
+def test_non_finite_metrics_raise_no_other_alarm() -> None:
     nothing = {name: math.nan for rule in RULES for name in rule.needs}
     alarm = only(AlarmMonitor(HEALTHY, 850, 1200, {"stale": 9}).observe(800, nothing), "not_finite")
     assert alarm.seen.endswith(f"at step 800 and {len(nothing) - 2} more metrics")
 
 
-def test_a_step_that_float16_skips_is_no_alarm() -> None:
+def test_step_skipped_in_float16_raises_no_alarm() -> None:
     overflow = {"train/loss": 1.0, "train/grad_norm": math.inf}
     assert AlarmMonitor(HEALTHY, 850, 1200).observe(50, overflow | {"train/loss_scale": 32768.0}) == []
     only(AlarmMonitor(HEALTHY, 850, 1200).observe(50, overflow), "not_finite")
 
 
 @pytest.mark.usefixtures("few_clips")
-def test_low_psnr_is_said_after_half_of_the_training(tiny: tuple[Config, Store], engine: Engine) -> None:
+def test_low_psnr_is_reported_after_half_of_the_training(tiny: tuple[Config, Store], engine: Engine) -> None:
     config, store = tiny
     with torch.no_grad():
         engine.model.decoder.motion_head.conv.bias.fill_(1.0)  # paints over everything
-    figures = validated(config, store).run(engine).metrics
+    metrics = validated(config, store).run(engine).metrics
     early, late = AlarmMonitor(config, 100, 50), AlarmMonitor(config, 100, 50)
-    assert "low_psnr" not in [alarm.name for alarm in early.observe(49, figures)]
-    found = {alarm.name: alarm for alarm in late.observe(50, figures)}
-    psnr, copied = figures["val/psnr"], figures["val/copy_last_psnr"]
+    assert "low_psnr" not in [alarm.name for alarm in early.observe(49, metrics)]
+    found = {alarm.name: alarm for alarm in late.observe(50, metrics)}
+    psnr, copied = metrics["val/psnr"], metrics["val/copy_last_psnr"]
     assert (
         f"val/psnr is {psnr:.1f} dB (copying the last frame: {copied:.1f}) at step 50 of 100" in found["low_psnr"].seen
     )
     assert "training.max_steps=24" in found["low_psnr"].advice
 
 
-def test_training_clips_that_are_predicted_much_better_are_overfitting() -> None:
+def test_overfitting() -> None:
     seen = {"val/psnr": 24.0, "val/train_psnr": 28.0}
     alarm = only(AlarmMonitor(settings(alarms={"min_psnr": 0}), 1000, 10).observe(100, seen), "overfitting")
     assert "28.0 dB and validation clips with 24.0 dB: 4.0 dB apart" in alarm.seen
@@ -198,7 +198,7 @@ def test_training_clips_that_are_predicted_much_better_are_overfitting() -> None
     assert AlarmMonitor(settings(), 1000, 10).observe(100, seen | {"val/train_psnr": 26.0}) == []
 
 
-def test_no_better_validation_for_patience_epochs() -> None:
+def test_no_improvement_for_patience_epochs() -> None:
     config = settings(alarms={"patience": 4, "min_psnr": 0})
     rising = validations(AlarmMonitor(config, 10_000, 50), *[20 + 0.01 * i for i in range(20)])
     assert rising == [[]] * 20
@@ -208,12 +208,12 @@ def test_no_better_validation_for_patience_epochs() -> None:
     assert patient == [[]] * 9 + [["no_improvement"], []]
 
 
-def test_one_validation_that_is_not_better_is_no_alarm_where_epochs_are_short() -> None:
+def test_no_improvement_needs_two_validations() -> None:
     config = settings(alarms={"patience": 10, "min_psnr": 0})
     assert validations(AlarmMonitor(config, 10_000, 1), 20, 21, 20.9, 22, 21.9, 23) == [[]] * 6
 
 
-def test_rises_are_counted_from_trough_to_peak() -> None:
+def test_oscillation_counts_rises_from_trough_to_peak() -> None:
     assert rises([], 1.5) == []
     assert rises([5, 4, 3, 2.5, 2.4, 2.5, 2.4], 1.5) == []
     assert rises([5, 2, 3, 4, 3.5, 2, 1, 3], 1.5) == [(2, 4), (1, 3)]
@@ -221,7 +221,7 @@ def test_rises_are_counted_from_trough_to_peak() -> None:
     assert rises([1.0, 1.4, 1.0, 1.4], 1.5) == []
 
 
-def test_a_learning_rate_that_is_too_high_oscillates(tiny: tuple[Config, Store]) -> None:
+def test_too_high_learning_rate_oscillates(tiny: tuple[Config, Store]) -> None:
     """Plain SGD on real drives, at a rate that learns and at one that is far too high."""
     _, store = tiny
     index = ClipIndex(store, "train", 5)
@@ -250,7 +250,7 @@ def test_a_learning_rate_that_is_too_high_oscillates(tiny: tuple[Config, Store])
 
 @pytest.mark.parametrize("spread", [0.3, 0.7])
 @pytest.mark.parametrize("interval", [1, 50])
-def test_the_choice_of_clips_is_no_oscillation(spread: float, interval: int) -> None:
+def test_random_clips_are_not_oscillation(spread: float, interval: int) -> None:
     config = settings(
         training={"batch_size": 8}, scheduler={"warmup_steps": 0}, logging={"log_interval": interval},
         alarms={"min_psnr": 0},
@@ -263,7 +263,7 @@ def test_the_choice_of_clips_is_no_oscillation(spread: float, interval: int) -> 
         assert watch.observe(interval * line, {"train/loss": loss}) == []
 
 
-def test_a_loss_that_goes_up_by_plan_is_no_oscillation() -> None:
+def test_longer_unrolls_are_not_oscillation() -> None:
     tree = as_tree(settings(data={"curriculum": {"phases": 3, "epochs_per_phase": 2}}))
     tree["training"]["unroll"] = [{"start": 0.25, "steps": 2}, {"start": 0.5, "steps": 4}]
     tree["logging"]["log_interval"] = 10
@@ -283,15 +283,13 @@ def test_a_loss_that_goes_up_by_plan_is_no_oscillation() -> None:
     assert named(30) == ["oscillation"]
 
 
-def test_a_swing_is_more_than_other_clips_make() -> None:
+def test_swing_must_exceed_the_variation_between_clips() -> None:
     assert swing(8) == pytest.approx(math.exp(2.8 / math.sqrt(8)))
     assert swing(100_000) == 1.1
 
 
 @pytest.mark.usefixtures("few_clips")
-def test_pictures_outside_their_range(
-    tiny: tuple[Config, Store], engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_out_of_range(tiny: tuple[Config, Store], engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     config, store = tiny
     validate = validated(config, store).run
     healthy = validate(engine).metrics
@@ -300,19 +298,19 @@ def test_pictures_outside_their_range(
 
     motion = engine.model.decoder.motion
     monkeypatch.setattr(engine.model.decoder, "motion", lambda *x: (m := motion(*x))._replace(content=m.content + 9))
-    figures = validate(engine).metrics
-    found = {alarm.name: alarm for alarm in AlarmMonitor(config, 100, 50).observe(10, figures)}
-    assert f"reach {figures['val/output_max']:.4g}" in found["output_range"].seen
+    metrics = validate(engine).metrics
+    found = {alarm.name: alarm for alarm in AlarmMonitor(config, 100, 50).observe(10, metrics)}
+    assert f"reach {metrics['val/output_max']:.4g}" in found["output_range"].seen
 
 
 @pytest.mark.usefixtures("few_clips")
-def test_a_model_that_ignores_the_actions(tiny: tuple[Config, Store], engine: Engine) -> None:
+def test_ignored_actions(tiny: tuple[Config, Store], engine: Engine) -> None:
     config, store = tiny
     with torch.no_grad():
         engine.model.dynamics.embed[0].weight.zero_()
-    figures = validated(config, store).run(engine).metrics
-    assert figures["val/shuffled_actions_psnr"] == pytest.approx(figures["val/psnr"], abs=1e-4)
-    found = {alarm.name: alarm for alarm in AlarmMonitor(config, 100, 50).observe(50, figures)}
+    metrics = validated(config, store).run(engine).metrics
+    assert metrics["val/shuffled_actions_psnr"] == pytest.approx(metrics["val/psnr"], abs=1e-4)
+    found = {alarm.name: alarm for alarm in AlarmMonitor(config, 100, 50).observe(50, metrics)}
     assert "cost the prediction" in found["actions_ignored"].seen
     assert "data.frame_skip=2" in found["actions_ignored"].advice
 
@@ -322,13 +320,13 @@ def test_a_model_that_ignores_the_actions(tiny: tuple[Config, Store], engine: En
     [(40, {}), (60, {"val/actions_spread": 0.0}), (60, {"val/shuffled_actions_psnr": 25.0})],
     ids=["early", "all drive alike", "obeys"],
 )
-def test_the_actions_are_not_called_ignored(step: int, changed: dict[str, float]) -> None:
+def test_used_actions_raise_no_alarm(step: int, changed: dict[str, float]) -> None:
     ignoring = {"val/psnr": 26.0, "val/shuffled_actions_psnr": 26.0, "val/actions_spread": 0.1}
     only(AlarmMonitor(HEALTHY, 100, 50).observe(60, ignoring), "actions_ignored")
     assert AlarmMonitor(HEALTHY, 100, 50).observe(step, ignoring | changed) == []
 
 
-def test_a_loader_that_is_too_slow_starves_the_device(tiny: tuple[Config, Store]) -> None:
+def test_slow_loader(tiny: tuple[Config, Store]) -> None:
     config, store = tiny
     batch = read_clips(store, [ClipIndex(store, "train", 6).clip(0)])
 
@@ -347,14 +345,14 @@ def test_a_loader_that_is_too_slow_starves_the_device(tiny: tuple[Config, Store]
             ThroughputMeter(ALONE, 1),
             AlarmMonitor(config, 1000, 100),
         )
-        told = []
+        raised = []
         for step in range(3, 12, 3):
             for _ in range(3):
                 with speed.step():
                     next(prefetcher)
                     time.sleep(0.01)
-            told.append(watch.observe(step, speed.take(prefetcher.waited)))
-        return told
+            raised.append(watch.observe(step, speed.take(prefetcher.waited)))
+        return raised
 
     first, second, third = alarms(loading=0.05)
     assert first == third == []
@@ -364,8 +362,8 @@ def test_a_loader_that_is_too_slow_starves_the_device(tiny: tuple[Config, Store]
     assert alarms(loading=0.0) == [[], [], []]
 
 
-def test_all_advice_can_be_pasted_behind_the_command(tmp_path: Path) -> None:
-    """Every `section.key=value` in it is understood and changes something."""
+def test_advice_is_valid_as_overrides(tmp_path: Path) -> None:
+    """Every `section.key=value` in it is valid and changes a setting."""
     everything_wrong = {
         "train/loss": 1.0, "train/grad_norm": math.nan, "val/psnr": 15.0, "val/train_psnr": 20.0,
         "val/shuffled_actions_psnr": 15.0, "val/output_max": 2.0, "speed/device_use": 0.1,

@@ -1,4 +1,4 @@
-"""What a step needs is known before it takes it, and what to change where it is too much."""
+"""The memory of a step is estimated before it runs, with advice if it does not suffice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def plant_memory(monkeypatch: pytest.MonkeyPatch, there: int) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda device: there)
 
 
-def test_a_step_larger_than_the_memory_names_a_batch_size(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_insufficient_memory_suggests_a_batch_size(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     training = make("training.batch_size=8")
     plant_memory(monkeypatch, 2**20)
     with pytest.raises(UserError) as error:
@@ -37,7 +37,7 @@ def test_a_step_larger_than_the_memory_names_a_batch_size(make: Make, monkeypatc
 
 
 @pytest.mark.skipif(not hasattr(psutil, "RLIMIT_DATA"), reason="the limit is Linux's")
-def test_an_allocation_beyond_the_memory_fails_instead_of_the_process(
+def test_excessive_allocation_raises_instead_of_killing_the_process(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = make("training.batch_size=8", "training.use_gradient_checkpointing=true")
@@ -67,12 +67,12 @@ def test_an_allocation_beyond_the_memory_fails_instead_of_the_process(
         MemoryError("std::bad_alloc"),
     ],
 )
-def test_errors_of_memory_are_known(error: BaseException) -> None:
+def test_memory_errors_are_recognized(error: BaseException) -> None:
     assert memory.is_out_of_memory(error)
     assert not memory.is_out_of_memory(RuntimeError("shape '[2, 3]' is invalid for input of size 5"))
 
 
-def test_memory_advice_keeps_the_clips_of_an_update(make: Make) -> None:
+def test_memory_advice_preserves_clips_per_step(make: Make) -> None:
     config = make("training.batch_size=16", "training.gradient_accumulation=3").config
     advice = memory.memory_advice(17 * GIB, 10 * GIB, config, fixed=GIB, device="cuda")
     assert advice.startswith(
@@ -85,7 +85,7 @@ def test_memory_advice_keeps_the_clips_of_an_update(make: Make) -> None:
     assert "training.batch_size=2 with training.gradient_accumulation=24" in in_passes
 
 
-def test_moments_to_come_and_those_there(make: Make) -> None:
+def test_expected_and_existing_optimizer_moments(make: Make) -> None:
     training = make("optimizer.type=adamw")
     weights = sum(p.numel() * 4 for p in training.model.parameters())
     assert memory.moment_bytes(training.optimizers) == 2 * weights
@@ -98,7 +98,7 @@ def test_moments_to_come_and_those_there(make: Make) -> None:
     assert (memory.moment_bytes([plain]), memory.moment_bytes([with_momentum])) == (0, weights)
 
 
-def test_the_peak_of_memory_is_seen() -> None:
+def test_peak_memory_is_measured() -> None:
     gc.collect()
     with memory.PeakMemory(CPU) as peak:
         held = torch.ones(200 * 2**20 // 4)
@@ -116,7 +116,7 @@ def test_the_peak_of_memory_is_seen() -> None:
         ("0::/\n", {}, []),
     ],
 )
-def test_a_control_groups_limit_counts(tmp_path: Path, groups: str, files: dict[str, str], left: list[int]) -> None:
+def test_cgroup_limit_is_respected(tmp_path: Path, groups: str, files: dict[str, str], left: list[int]) -> None:
     for name, text in files.items():
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Preflight: what would end a training is said before it begins, and looking leaves no trace."""
+"""Preflight checks report problems before training begins and leave no trace."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def make(tiny_config: Path, road_store: Path, tmp_path: Path) -> Make:
     return lambda *overrides: Training(tiny_config, road_store, tmp_path / "run", *overrides)
 
 
-def test_a_store_of_another_size_than_was_meant_is_told(make: Make) -> None:
-    def said(*overrides: str) -> str:
+def test_unexpected_image_size_gives_a_warning(make: Make) -> None:
+    def message(*overrides: str) -> str:
         training = make(*overrides)
         return "; ".join(check.message for check in static_checks.check_size(training.config, training.store))
 
-    assert not said() and not said("data.image_size=[64, 64]")
-    assert "images of 64x64, and data.image_size is 128x128; prepare it with --image-size 128 128" in said(
+    assert not message() and not message("data.image_size=[64, 64]")
+    assert "images of 64x64, and data.image_size is 128x128; prepare it with --image-size 128 128" in message(
         "data.image_size=[128, 128]"
     )
-    larger = said("model.decoder.init_size=32")
+    larger = message("model.decoder.init_size=32")
     assert "meant for 128x128 (model.decoder.init_size = 32, 2 stages)" in larger and "--image-size 128 128" in larger
     training = make("model.decoder.init_size=8")
     assert any(check.name == "size" and check.outcome == "warning" for check in training.check())
 
 
-def test_a_sound_training_is_told_what_was_looked_at(make: Make) -> None:
+def test_sound_training_lists_the_checks(make: Make) -> None:
     training = make()
     checks = training.check()
     assert {"data", "shapes", "disk", "step", "memory"} <= {check.name for check in checks if check.outcome == "ok"}
@@ -52,7 +52,7 @@ def test_a_sound_training_is_told_what_was_looked_at(make: Make) -> None:
     assert not training.run.exists()
 
 
-def test_the_pass_is_as_long_as_the_longest_unroll(make: Make) -> None:
+def test_preflight_uses_the_longest_unroll(make: Make) -> None:
     training = make()
     training.check(training.batch(5))
     assert [tuple(batch.images.shape[:2]) for batch in training.seen] == [(2, 6)]
@@ -70,7 +70,7 @@ def random_numbers() -> list[float]:
     return [float(torch.rand(1)), random.random(), float(np.random.rand())]
 
 
-def test_it_leaves_no_trace(make: Make) -> None:
+def test_preflight_leaves_no_trace(make: Make) -> None:
     training = make()
     training.model.register_buffer("seen", torch.zeros(1))
     held = torch.ones_like(next(training.model.parameters()))
@@ -101,7 +101,7 @@ def test_it_leaves_no_trace(make: Make) -> None:
     assert not any(optimizer.state for optimizer in training.optimizers)
 
 
-def test_training_is_bit_identical_with_and_without_it(make: Make) -> None:
+def test_training_is_bit_identical_with_and_without_preflight(make: Make) -> None:
     ends = []
     for looked in (False, True):
         training = make()
@@ -118,7 +118,7 @@ def test_training_is_bit_identical_with_and_without_it(make: Make) -> None:
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
-def test_a_failure_leaves_no_trace_either(make: Make) -> None:
+def test_failed_preflight_leaves_no_trace(make: Make) -> None:
     training = make()
 
     def fail(batch: Batch) -> Result:
@@ -132,7 +132,7 @@ def test_a_failure_leaves_no_trace_either(make: Make) -> None:
     assert torch.equal(torch.get_rng_state(), state) and all(p.grad is None for p in training.model.parameters())
 
 
-def test_actions_that_are_no_numbers_name_the_drive(make: Make) -> None:
+def test_nan_actions_name_the_drive(make: Make) -> None:
     training = make()
     batch = training.batch(6)
     batch.actions[1, 2, 0] = float("nan")
@@ -141,7 +141,7 @@ def test_actions_that_are_no_numbers_name_the_drive(make: Make) -> None:
     assert f"not finite, drive '{batch.clips[1].drive}'" in one_sentence(error)
 
 
-def test_a_loss_that_is_not_finite_names_part_and_clip(make: Make) -> None:
+def test_non_finite_loss_names_term_and_clip(make: Make) -> None:
     training = make()
 
     def broken(batch: Batch) -> Result:
@@ -154,7 +154,7 @@ def test_a_loss_that_is_not_finite_names_part_and_clip(make: Make) -> None:
     assert f"loss is nan (pred_loss for the clip at row {batch.clips[1].start} (drive" in one_sentence(error)
 
 
-def test_a_gradient_that_is_not_finite_names_the_weight(make: Make) -> None:
+def test_non_finite_gradient_names_the_weight(make: Make) -> None:
     training = make()
     name, weight = list(training.model.named_parameters())[3]
 
@@ -167,7 +167,7 @@ def test_a_gradient_that_is_not_finite_names_the_weight(make: Make) -> None:
     assert f"gradient of '{name}' is not finite" in one_sentence(error)
 
 
-def test_a_split_without_drives_and_a_lost_table_are_found(make: Make, road_store: Path, tmp_path: Path) -> None:
+def test_empty_split_and_missing_table_are_found(make: Make, road_store: Path, tmp_path: Path) -> None:
     training = make()
     entries = [entry for entry in training.store.metadata["drives"] if entry["split"] == "train"]
     training.store.drives = Drives.read(entries)
@@ -183,7 +183,7 @@ def test_a_split_without_drives_and_a_lost_table_are_found(make: Make, road_stor
         training.check(batch)
 
 
-def test_shapes_that_do_not_agree_name_the_key(make: Make) -> None:
+def test_shape_mismatch_names_the_key(make: Make) -> None:
     training = make("model.action_dim=3")
     with pytest.raises(UserError) as error:
         training.check()
@@ -201,7 +201,7 @@ def plant_disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10 * free, free=free, used=0))
 
 
-def test_a_disk_too_small_for_the_checkpoints_names_the_key(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_insufficient_disk_space_for_checkpoints_names_the_key(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     training = make("logging.keep_checkpoints=3", "optimizer.type=adamw", "training.ema_decay=0.99")
     one = 4 * sum(p.numel() * 4 for p in training.model.parameters())
     plant_disk(monkeypatch, 5 * one - 1)
@@ -215,14 +215,14 @@ def test_a_disk_too_small_for_the_checkpoints_names_the_key(make: Make, monkeypa
     assert training.check()[2].outcome == "warning"
 
 
-def test_a_disk_with_room_to_spare_is_no_warning(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sufficient_disk_space_gives_no_warning(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     training = make()
     plant_disk(monkeypatch, GIB)
     assert training.check()[2] == static_checks.Check("disk", "ok", training.check()[2].message)
 
 
 @pytest.mark.parametrize(
-    ("built", "driver", "usable", "said"),
+    ("built", "driver", "usable", "message"),
     [
         (None, None, False, "is a CPU build"),
         ("13.0", 12080, False, "built for CUDA 13.0, but the GPU's driver supports 12.8"),
@@ -231,9 +231,9 @@ def test_a_disk_with_room_to_spare_is_no_warning(make: Make, monkeypatch: pytest
         ("12.8", 0, False, "nvidia-smi"),
     ],
 )
-def test_driver_advice(built: str | None, driver: int | None, usable: bool, said: str | None) -> None:
+def test_driver_advice(built: str | None, driver: int | None, usable: bool, message: str | None) -> None:
     advice = static_checks.driver_advice(built, driver, usable)
-    assert advice is None if said is None else said in str(advice)
+    assert advice is None if message is None else message in str(advice)
 
 
 def warned(checks: Iterator[static_checks.Check]) -> str:
@@ -246,18 +246,18 @@ def settings(make: Make, *overrides: str) -> Config:
     return make(*overrides).config
 
 
-def test_a_training_too_short_for_its_settings(make: Make) -> None:
+def test_settings_that_require_a_longer_training(make: Make) -> None:
     config = settings(make, "logging.eval_interval=1000", "scheduler.warmup_steps=12")
-    said = warned(static_checks.check_plan(config, 12, 10.0))
-    assert "scheduler.warmup_steps = 12" in said and "logging.eval_interval = 1000: more than" in said
-    assert "log_interval" not in said
+    output = warned(static_checks.check_plan(config, 12, 10.0))
+    assert "scheduler.warmup_steps = 12" in output and "logging.eval_interval = 1000: more than" in output
+    assert "log_interval" not in output
     assert not warned(static_checks.check_plan(config, 1000, 10.0))
     config = settings(make, "data.curriculum={phases: 3, epochs_per_phase: 2}")
     assert "data.curriculum" in warned(static_checks.check_plan(config, 59, 10.0))
     assert not warned(static_checks.check_plan(config, 60, 10.0))
 
 
-def test_data_that_teaches_or_tells_little(make: Make) -> None:
+def test_warnings_about_small_data(make: Make) -> None:
     config = settings(make)
     sound = {"train": 1000, "val": 50}
     apart = {"train": ["a"], "val": ["b"]}
@@ -270,11 +270,11 @@ def test_data_that_teaches_or_tells_little(make: Make) -> None:
     assert "has 2000 clips" in warned(static_checks.check_data(config, sound, apart, 500))
 
 
-def test_a_machine_left_idle_or_asked_too_much(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warnings_about_machine_utilization(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     config = settings(make, "training.use_amp=false")
     assert not warned(static_checks.check_machine(config, CPU, 2))
-    said = warned(static_checks.check_machine(config, CUDA, 16))
-    assert all(key in said for key in ("data.num_workers = 0", "data.pin_memory = false", "training.use_amp = false"))
+    output = warned(static_checks.check_machine(config, CUDA, 16))
+    assert all(key in output for key in ("data.num_workers = 0", "data.pin_memory = false", "training.use_amp = false"))
     config = settings(make, "data.num_workers=4", "data.pin_memory=true")
     assert not warned(static_checks.check_machine(config, CUDA, 4))
     assert "4 worker processes share 2" in warned(static_checks.check_machine(config, CUDA, 2))
@@ -285,13 +285,13 @@ def test_a_machine_left_idle_or_asked_too_much(make: Make, monkeypatch: pytest.M
 def test_shared_memory_too_small_for_the_workers(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = settings(make, "data.num_workers=4")
     plant_disk(monkeypatch, 64 * 2**20 // 10)
-    said = warned(static_checks.check_shared_memory(config, 32 * 2**20, tmp_path))
-    assert "data.num_workers = 4" in said and "--shm-size" in said
+    output = warned(static_checks.check_shared_memory(config, 32 * 2**20, tmp_path))
+    assert "data.num_workers = 4" in output and "--shm-size" in output
     assert not warned(static_checks.check_shared_memory(config, 2**20, tmp_path))
     assert not warned(static_checks.check_shared_memory(settings(make), 2**40, tmp_path))
 
 
-def test_a_resumed_training_hears_of_its_plan_no_more(make: Make) -> None:
+def test_resumed_training_gets_no_warnings_about_its_plan(make: Make) -> None:
     training = make("scheduler.warmup_steps=99")
     arguments = (
         training.config, *training.clips(), training.run, training.model, training.optimizers, training.batch(),
@@ -301,9 +301,7 @@ def test_a_resumed_training_hears_of_its_plan_no_more(make: Make) -> None:
     assert "schedule" not in {check.name for check in preflight.preflight(*arguments, resumed=True)}
 
 
-def test_every_process_makes_one_pass_also_of_a_batch_that_goes_in_several(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_process_makes_one_pass_for_split_batches(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     training = make("training.batch_size=5")
     monkeypatch.setattr(preflight, "clips_per_pass", lambda batch: 2)
     training.check()

@@ -1,4 +1,4 @@
-"""Whether W&B will take what is logged, before the first step."""
+"""Checks before the first step that W&B accepts logs."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPat
     return monkeypatch
 
 
-def test_wandb_without_a_key_says_how_to_log_in(make: Make, account: pytest.MonkeyPatch) -> None:
+def test_missing_key_explains_how_to_log_in(make: Make, account: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError) as error:
         make("logging.use_wandb=true").check()
     text = one_sentence(error)
     assert "api.wandb.ai" in text and "wandb login" in text and "--wandb-mode offline" in text
 
 
-def test_wandb_that_does_not_answer_names_the_host(make: Make, account: pytest.MonkeyPatch, closed_port: int) -> None:
+def test_unreachable_server_names_the_host(make: Make, account: pytest.MonkeyPatch, closed_port: int) -> None:
     account.setenv("WANDB_API_KEY", "0" * 40)
     account.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port}")
     with pytest.raises(UserError) as error:
@@ -63,9 +63,7 @@ def test_wandb_that_does_not_answer_names_the_host(make: Make, account: pytest.M
     assert f"http://127.0.0.1:{closed_port} cannot be reached" in text and "--wandb-mode offline" in text
 
 
-def test_wandb_answers_with_a_key_from_netrc_and_an_address_from_its_settings(
-    make: Make, account: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_key_from_netrc_and_address_from_settings(make: Make, account: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         host = f"127.0.0.1:{server.getsockname()[1]}"
         (tmp_path / ".netrc").write_text(f"machine {host}\n login user\n password {'0' * 40}\n")
@@ -75,14 +73,14 @@ def test_wandb_answers_with_a_key_from_netrc_and_an_address_from_its_settings(
     assert static_checks.Check("wandb", "ok", f"{host} answers") in checks
 
 
-def test_a_proxy_answers_in_place_of_wandb(account: pytest.MonkeyPatch) -> None:
+def test_proxy_is_used(account: pytest.MonkeyPatch) -> None:
     account.setenv("WANDB_API_KEY", "0" * 40)
     with closing(socket.create_server(("127.0.0.1", 0))) as proxy:
         account.setenv("https_proxy", f"127.0.0.1:{proxy.getsockname()[1]}")
         assert wandb_access.check_wandb("online") == "api.wandb.ai answers"
 
 
-def test_wandb_that_is_silent_is_not_waited_for(account: pytest.MonkeyPatch) -> None:
+def test_silent_server_times_out(account: pytest.MonkeyPatch) -> None:
     def silent(*_: object, **__: object) -> None:
         time.sleep(0.5)
         raise TimeoutError
@@ -91,7 +89,7 @@ def test_wandb_that_is_silent_is_not_waited_for(account: pytest.MonkeyPatch) -> 
     assert wandb_access._unreachable("https://api.wandb.ai", 0.05) == "no answer within 0.05 s"
 
 
-def test_wandb_offline_needs_the_package_only(account: pytest.MonkeyPatch) -> None:
+def test_offline_mode_requires_only_the_package(account: pytest.MonkeyPatch) -> None:
     assert wandb_access.check_wandb("offline").startswith("offline")
     account.setattr(wandb_access.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install .daydrive\[wandb\]"):

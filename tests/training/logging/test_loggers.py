@@ -1,4 +1,4 @@
-"""What was logged is there once, whatever killed the run, and can be read back in every place."""
+"""Every logged step occurs once in every log, however the run ended, and can be read back."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from helpers.logs import (
 )
 
 
-def test_opened_again_it_drops_later_steps(tmp_path: Path) -> None:
+def test_reopening_drops_later_steps(tmp_path: Path) -> None:
     log_steps(tmp_path, 0, range(1, 7))
     log_steps(tmp_path, 4, range(5, 9))
     assert steps_in_jsonl(tmp_path) == [*range(1, 9)]
     assert steps_in_tensorboard(tmp_path) == [*range(1, 9)]
 
 
-def test_alarms_of_dropped_steps_are_dropped_too(tmp_path: Path) -> None:
+def test_alarms_of_dropped_steps_are_dropped(tmp_path: Path) -> None:
     logger = RunLogger(tmp_path, 0, PLAIN)
     logger.note(3, "the loss is not finite")
     logger.note(6, "the driver is ignored")
@@ -45,7 +45,7 @@ def test_alarms_of_dropped_steps_are_dropped_too(tmp_path: Path) -> None:
     assert lines(tmp_path / "alarms.jsonl") == [{"step": 3, "alarm": "the loss is not finite"}]
 
 
-def test_kill_9_loses_nothing_that_a_checkpoint_counts_on(tmp_path: Path) -> None:
+def test_kill_loses_no_steps_before_a_checkpoint(tmp_path: Path) -> None:
     killed = in_another_process(
         """
         logger = RunLogger(run, 0, parse_config({}))
@@ -65,7 +65,7 @@ def test_kill_9_loses_nothing_that_a_checkpoint_counts_on(tmp_path: Path) -> Non
     assert steps_in_tensorboard(tmp_path) == [1, 2, 3, 4]
 
 
-def test_a_loss_that_is_not_finite_leaves_valid_json(tmp_path: Path) -> None:
+def test_non_finite_loss_gives_valid_json(tmp_path: Path) -> None:
     logger = RunLogger(tmp_path, 0, PLAIN)
     logger.scalars(1, {"train/loss": math.nan, "train/psnr": math.inf, "lr": 1e-4})
     logger.close()
@@ -74,23 +74,23 @@ def test_a_loss_that_is_not_finite_leaves_valid_json(tmp_path: Path) -> None:
     assert math.isnan(events_of(tmp_path).Scalars("train/loss")[0].value)
 
 
-def test_tensorboard_shows_pictures_and_videos(tmp_path: Path) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+def test_tensorboard_shows_images_and_videos(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     logger = RunLogger(tmp_path, 0, PLAIN)
-    logger.image(1, "val/samples", picture)
+    logger.image(1, "val/samples", image)
     logger.video(1, "val/rollout", moving_square(), 10)
     logger.close()
     events = events_of(tmp_path)
     shown = events.Images("val/samples")[0]
     assert (shown.step, shown.height, shown.width) == (1, 20, 30)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown.encoded_image_string))), picture)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown.encoded_image_string))), image)
     played = events.Images("val/rollout")[0]
     assert (played.height, played.width) == (24, 32)
     check_video(played.encoded_image_string)
 
 
 @pytest.mark.parametrize(("hz", "milliseconds"), [(2, 500), (14, 70), (100, 20)])
-def test_a_gif_plays_at_the_nearest_rate_that_browsers_keep(hz: float, milliseconds: int) -> None:
+def test_gif_rate_is_rounded_to_one_that_browsers_support(hz: float, milliseconds: int) -> None:
     assert Image.open(io.BytesIO(encode_gif(moving_square(), hz))).info["duration"] == milliseconds
 
 
@@ -122,13 +122,14 @@ def test_tensorboard_shows_weights_and_gradients(tmp_path: Path) -> None:
     assert shown.histogram_value.sum == pytest.approx(float(weights.sum()))
 
 
-def test_wrappers_do_not_show_in_the_names_of_histograms() -> None:
+def test_histogram_names_exclude_wrappers() -> None:
     wrapped = nn.ModuleDict({"_orig_mod": nn.ModuleDict({"module": nn.ModuleDict({"encoder": nn.Linear(2, 2)})})})
     assert set(parameter_histograms(wrapped)) == {"weights/encoder/weight", "weights/encoder/bias"}
 
 
-def test_a_big_tensor_is_drawn_from_evenly_and_alike_each_time() -> None:
-    """Each slice along any dimension is a level of its own, so that a draw in step with one would miss the others."""
+def test_large_tensors_are_subsampled_deterministically() -> None:
+    """Each slice along any dimension has a different level, so that a sample aligned with one dimension would miss the
+    others."""
     levels = torch.arange(64.0)
     for view in ((64, 1, 1), (1, 64, 1), (1, 1, 64)):
         model = nn.Module()
@@ -141,7 +142,7 @@ def test_a_big_tensor_is_drawn_from_evenly_and_alike_each_time() -> None:
         assert np.array_equal(drawn.counts, parameter_histograms(model)["weights/weight"].counts)
 
 
-def test_histograms_take_what_is_finite() -> None:
+def test_histograms_ignore_non_finite_values() -> None:
     layer = nn.Linear(4, 1)
     layer.weight.grad = torch.tensor([[1.0, math.nan, math.inf, 3.0]])
     layer.bias.grad = torch.tensor([math.nan])

@@ -1,4 +1,4 @@
-"""W&B holds each step once, whatever killed the run. Offline: no test needs a network."""
+"""W&B contains each step once, however the run ended. Offline: no test needs a network."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def wandb_rows(run: Path) -> list[tuple[int, dict[str, Any]]]:
     return rows
 
 
-def test_wandb_offline_holds_everything(tmp_path: Path) -> None:
+def test_offline_run_contains_everything(tmp_path: Path) -> None:
     run, checkpoint = tmp_path / "run", tmp_path / "step-00000002"
     checkpoint.mkdir()
     (checkpoint / "model.safetensors").write_bytes(b"weights")
@@ -96,22 +96,22 @@ def test_wandb_offline_holds_everything(tmp_path: Path) -> None:
     artifact = next(record.artifact for record in records if record.HasField("artifact"))
     assert (artifact.type, artifact.name) == ("model", f"model-{state['wandb_id']}")
     assert {"last", "best"} <= set(artifact.aliases) and json.loads(artifact.metadata) == {"step": 2}
-    kept = Path(artifact.manifest.contents[0].local_path)
-    assert kept.is_relative_to(run) and kept.read_bytes() == b"weights"
+    file = Path(artifact.manifest.contents[0].local_path)
+    assert file.is_relative_to(run) and file.read_bytes() == b"weights"
     assert next(record.exit.exit_code for record in records if record.HasField("exit")) == 0
     alert = next(record.alert for record in records if record.HasField("alert"))
     assert alert.text == "the actions are ignored"
     assert any("wandb sync" in sentence for sentence in where)
 
 
-def test_wandb_knows_a_failed_run(tmp_path: Path) -> None:
+def test_failed_run_is_marked(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), closing(RunLogger(tmp_path, 0, OFFLINE)):
         raise ZeroDivisionError
     assert next(record.exit.exit_code for record in wandb_records(tmp_path) if record.HasField("exit")) == 1
 
 
-def test_a_resumed_wandb_run_has_each_step_once(tmp_path: Path) -> None:
-    """W&B keeps steps 5 and 6 as the first process logged them."""
+def test_resumed_run_has_each_step_once(tmp_path: Path) -> None:
+    """W&B retains steps 5 and 6 as the first process logged them."""
     log_steps(tmp_path, 0, range(1, 7), OFFLINE)
     log_steps(tmp_path, 4, range(5, 9), OFFLINE)
     assert [step for step, _ in wandb_rows(tmp_path)] == [*range(1, 9)]
@@ -119,7 +119,7 @@ def test_a_resumed_wandb_run_has_each_step_once(tmp_path: Path) -> None:
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 2
 
 
-def test_what_wandb_lost_to_kill_9_is_filled_in(tmp_path: Path) -> None:
+def test_steps_lost_by_a_kill_are_restored(tmp_path: Path) -> None:
     killed = in_another_process(
         """
         logger = RunLogger(run, 0, config)
@@ -141,13 +141,13 @@ def test_what_wandb_lost_to_kill_9_is_filled_in(tmp_path: Path) -> None:
     assert all(row == {f"train/part_{i}": step + i / 100 for i in range(20)} for step, row in rows)
 
 
-def test_a_run_that_turns_to_wandb_later_brings_its_past(tmp_path: Path) -> None:
+def test_enabling_wandb_later_uploads_earlier_steps(tmp_path: Path) -> None:
     log_steps(tmp_path, 0, range(1, 5))
     log_steps(tmp_path, 3, range(4, 6), OFFLINE)
     assert [step for step, _ in wandb_rows(tmp_path)] == [1, 2, 3, 4, 5]
 
 
-def test_wandb_missing_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_names_the_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r'pip install "daydrive\[wandb\]"'):
         RunLogger(tmp_path, 0, OFFLINE)
@@ -166,7 +166,7 @@ ONLINE = """
 KEY = {"WANDB_API_KEY": "a" * 40}
 
 
-def test_without_a_login_one_sentence_says_what_to_do_also_on_a_terminal(tmp_path: Path) -> None:
+def test_missing_login_gives_one_sentence_on_a_terminal(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     try:
         check_refusal(in_another_process(ONLINE, tmp_path, stdin=theirs, stderr=theirs))
@@ -175,14 +175,14 @@ def test_without_a_login_one_sentence_says_what_to_do_also_on_a_terminal(tmp_pat
         os.close(ours)
 
 
-def test_an_unreachable_server_is_given_up_on(tmp_path: Path) -> None:
+def test_unreachable_server_times_out(tmp_path: Path) -> None:
     began = time.monotonic()
     check_refusal(in_another_process(ONLINE, tmp_path, **KEY, WANDB_BASE_URL="http://127.0.0.1:9"))
     assert time.monotonic() - began < 60
 
 
 @pytest.mark.slow
-def test_a_key_that_the_server_refuses_is_no_login(tmp_path: Path) -> None:
+def test_rejected_key_is_reported(tmp_path: Path) -> None:
     class Refusal(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
@@ -204,7 +204,7 @@ def check_refusal(ended: subprocess.CompletedProcess[str]) -> None:
     assert "metrics.jsonl" not in left and "wandb_id" not in left
 
 
-def test_training_outlives_wandb(tmp_path: Path) -> None:
+def test_training_continues_if_wandb_fails(tmp_path: Path) -> None:
     ended = in_another_process(
         """
         import psutil, time
@@ -224,7 +224,7 @@ def test_training_outlives_wandb(tmp_path: Path) -> None:
     assert steps_in_jsonl(tmp_path) == steps_in_tensorboard(tmp_path) == [1, 2, 3, 4]
 
 
-def test_a_sweep_tries_what_the_settings_allow() -> None:
+def test_sweep_values_are_valid_settings() -> None:
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
     sweep = yaml.safe_load((REPO / "configs/sweeps/learning_rates.yaml").read_text())

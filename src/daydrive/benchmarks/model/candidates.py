@@ -63,7 +63,7 @@ def find_candidates(own: Sequence[RolloutModel], adapters: Sequence[str]) -> lis
     """All models to benchmark.
 
     own: daydrive checkpoints; the first is the one the others are compared with. adapters: `FILE.py:NAME@CHECKPOINT`
-    each. Raises UserError if two models have the same name or one can't be loaded.
+    each. Raises UserError if two models have the same name or one cannot be loaded.
     """
     moved = ConstantFlow.context_frames
     candidates = [
@@ -85,7 +85,7 @@ def find_candidates(own: Sequence[RolloutModel], adapters: Sequence[str]) -> lis
 
 def of_size(loaded: RolloutModel, image_size: tuple[int, int], device: torch.device) -> WorldModel:
     """An untrained model with the same settings for another image size; raises UserError if they do not fit it."""
-    assert loaded.config is not None, "an adapter's model can't be rebuilt"
+    assert loaded.config is not None, "the model of an adapter cannot be rebuilt"
     settings = loaded.config.model.model_copy(update={"image_size": image_size})
     config = loaded.config.model_copy(update={"model": settings})
     return build_world_model(config).to(device).eval()

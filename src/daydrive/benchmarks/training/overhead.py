@@ -116,7 +116,7 @@ def _trained(workload: Workload) -> tuple[dict[str, Tensor], ClipFrames]:
     """Loss terms and frames of the last micro-batch of a step at the shortest unroll, with gradients in place; clips
     are repeated if the config has more."""
     (*_, batch), engine = workload.batches(workload.lengths[0]), workload.engine
-    *_, result = engine.accumulate(batch, last=True)
+    result = engine.backward(batch)
     count = max(len(result.images), min(workload.config.training.batch_size, workload.config.logging.num_samples))
     repeated = torch.arange(count, device=workload.device) % len(result.images)
     terms = {name: part[repeated] for name, part in result.parts.items()}

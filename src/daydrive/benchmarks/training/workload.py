@@ -78,8 +78,7 @@ class Workload:
         engine = engine or self.engine
         engine.wrapped.train()
         for batch in batches:
-            for _ in engine.accumulate(batch, last=batch is batches[-1]):
-                pass
+            engine.backward(batch, last=batch is batches[-1])
 
     def with_settings(self, **training: Any) -> Engine:
         """A new engine with some settings of `training` changed."""

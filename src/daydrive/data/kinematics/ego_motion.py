@@ -53,7 +53,7 @@ class Motion(NamedTuple):
 
     @property
     def gear(self) -> Array:
-        """(M,) 1 forwards, -1 in reverse; while the car stands the last gear is kept."""
+        """(M,) 1 forwards, -1 in reverse; while the car stands, the last gear."""
         moving = np.abs(self.speed) >= MIN_SPEED
         last = np.maximum.accumulate(np.where(moving, np.arange(len(moving)), -1))
         return np.where(last >= 0, np.where(self.speed[last] < 0.0, -1.0, 1.0), 1.0)

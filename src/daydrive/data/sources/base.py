@@ -15,7 +15,7 @@ Options = Mapping[str, Any]
 """A source's options by name, validated, with defaults filled in."""
 
 NAMED_OPTIONS = ("drives", "frames", "seed", "env", "hz", "camera", "version", "split")
-"""Options with a command-line flag of their own; all others are passed as --set NAME=VALUE."""
+"""Options with a separate command-line flag; all others are passed as --set NAME=VALUE."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ VALUES = {
     **derived.VALUES,
     "latitude": "degrees (WGS 84); raw drives only",
     "longitude": "degrees (WGS 84); raw drives only",
-    "picture": "number of the picture in its folder, from 0",
+    "picture": "number of the image in its folder, from 0",
 }
 
 _CAMERA = re.compile(r"(?:image_)?0?([0-3])")

@@ -173,7 +173,7 @@ def describe_mapping(options: Options, averaged: str) -> dict[str, dict[str, str
         if name == "gear":
             converted = f"sign of {converted.removesuffix(', clipped')}"
         if name == "brake":
-            converted += "; where nothing but a throttle is recorded, what of that is below 0, turned round"
+            converted += "; if only a throttle is recorded, its negative part, negated"
         scale_of = "{-1, 0, 1}" if name == "gear" else f"[{_RANGES[name][0]:g}, {_RANGES[name][1]:g}]"
         converted += f"; {averaged}; {NEUTRAL_ACTION[ACTION_NAMES.index(name)]:g} where it was not recorded"
         described[name] = action("as recorded", _SIGNS[name], scale_of, converted)

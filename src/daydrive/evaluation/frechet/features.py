@@ -112,7 +112,7 @@ ABSENT = {
 
 
 def find_features(fid_weights: Path | None, fvd_weights: Path | None, device: torch.device) -> tuple[Features, ...]:
-    """The filters, and the networks whose weight files are given. UserError if a file can't be used."""
+    """The filters, and the networks whose weight files are given. UserError if a file cannot be used."""
     extractors = list(FILTERS)
     if fid_weights is not None:
         extractors.append(_fid(fid_weights, device))

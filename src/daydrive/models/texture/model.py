@@ -1,6 +1,6 @@
 """The default architecture: its decoder warps the last real image and generates only new content.
 
-Shape suffixes: B clips, T frames, C context frames, N predicted frames, H height, W width, h w the latent grid.
+Shapes as in `daydrive.models.interface`; h, w: the latent grid.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class TextureWorldModel(WorldModel):
         self.decoder = Decoder(config, sizes)
 
     def encode(self, images: Tensor) -> Tensor:
-        """images (B, T, 3, H, W) in [-1, 1] → latents (B, T, latent_dim, h, w), each of a window of HISTORY frames."""
+        """As `HasLatents.encode`, with D = latent_dim; the latents of a frame depend on HISTORY frames."""
         return self._latents(images, range(images.shape[1]), {})
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class TextureWorldModel(WorldModel):
         return MotionFields(state.motion.flow, state.motion.mask, state.texture.opacity, state.texture.overlay)
 
     def memory_grid(self, state: TextureState) -> Tensor:
-        """The hidden grid of the last layer."""
+        """As `HasLatents.memory_grid`: the hidden grid of the last layer."""
         return state.hidden[-1]
 
     def end_weights(self) -> set[str]:

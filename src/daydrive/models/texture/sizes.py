@@ -24,7 +24,7 @@ class StageSizes(NamedTuple):
 
 
 def stage_sizes(config: TextureConfig, image_size: tuple[int, int]) -> StageSizes:
-    """The sizes for a model; raises UserError if the sides of the image can't be halved down to `decoder.init_size`."""
+    """The sizes for a model; raises UserError if halving the image does not lead to `decoder.init_size`."""
     halvings = count_halvings(config, image_size)
     reductions = _spread(halvings, len(config.encoder.stages))
     growing = _spread(halvings, len(config.decoder.stages))

@@ -1,5 +1,4 @@
-"""Checks before the first step: whether the training can run to its end on this machine, and what its user should
-know."""
+"""Checks before the first step: whether the training can run to its end on this machine, and warnings for the user."""
 
 from __future__ import annotations
 

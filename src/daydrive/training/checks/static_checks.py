@@ -110,7 +110,7 @@ def check_data(
 
 
 def check_store_quality(store: Store, allowed: bool) -> Iterator[Check]:
-    """Report what `daydrive data doctor` found in the store, or what a sample of its values shows where it has not run.
+    """Report the findings of `daydrive data doctor`, or of a sample of the values if it has not run.
     Raises UserError for fatal findings, unless they are allowed."""
     for member in store.members:
         diagnosed = load_findings(member)

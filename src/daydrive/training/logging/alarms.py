@@ -65,7 +65,7 @@ class Moment(NamedTuple):
 
 
 Finding = tuple[str, str] | None
-"""What was seen and what to try; None without a problem."""
+"""The observation and the advice; None without a problem."""
 
 
 class Rule(NamedTuple):

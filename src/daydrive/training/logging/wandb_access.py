@@ -79,10 +79,9 @@ def _unreachable(url: str, seconds: float) -> str:
             port = target.port or (443 if target.scheme == "https" else 80)
             socket.create_connection((target.hostname or "", port), timeout=seconds).close()
             outcome[0] = ""
-        except TimeoutError:
-            pass
         except (OSError, ValueError) as error:
-            outcome[0] = getattr(error, "strerror", None) or str(error)
+            if not isinstance(error, TimeoutError):
+                outcome[0] = getattr(error, "strerror", None) or str(error)
 
     attempt = threading.Thread(target=connect, daemon=True)  # a DNS lookup can take longer than any timeout
     attempt.start()

@@ -79,11 +79,11 @@ def check_range(low: float, high: float, steps: int | None) -> Range:
 
 
 def check_parts(part: str, per_part: bool) -> list[str]:
-    """The sweeps to run: 'all' parts together, or each part by itself."""
+    """The sweeps to run: 'all' parts together, or each part separately."""
     if part not in ("all", *PARTS):
         raise UserError(f"--part {part}: unknown part{did_you_mean(part, ('all', *PARTS))}")
     if per_part and part != "all":
-        raise UserError(f"--per-part sweeps every part by itself; leave out --part {part}, or --per-part")
+        raise UserError(f"--per-part sweeps each part separately; omit --part {part} or --per-part")
     return list(PARTS) if per_part else [part]
 
 
@@ -180,8 +180,7 @@ def _update(engine: Engine, batches: DevicePrefetcher, augment: Callable[[Batch]
     """Make an optimizer update; returns whether the gradient was finite, or the loss scale can still be lowered."""
     accumulation = engine.config.training.gradient_accumulation
     for number in range(accumulation):
-        for _ in engine.accumulate(augment(next(batches)), last=number == accumulation - 1):
-            pass
+        engine.backward(augment(next(batches)), last=number == accumulation - 1)
     if math.isfinite(engine.clip_gradients()):
         engine.update()
     elif engine.precision.may_overflow:

@@ -52,7 +52,7 @@ def read_drive(store: Store, drive: DriveInfo, images: int) -> View:
 
 
 def _decoded(jpeg: bytes, size: tuple[int, int]) -> Image:
-    """uint8 (H, W, 3); a grey image labelled "damaged" if the JPEG can't be decoded."""
+    """uint8 (H, W, 3); a grey image labelled "damaged" if the JPEG cannot be decoded."""
     try:
         return np.asarray(simplejpeg.decode_jpeg(jpeg, "RGB"), dtype=np.uint8)
     except ValueError:

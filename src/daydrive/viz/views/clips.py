@@ -19,8 +19,10 @@ from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
 from daydrive.evaluation.model_loading import check_fit, find_model
 from daydrive.metrics import psnr
 from daydrive.models import Predictor
+from daydrive.models.interface import State
+from daydrive.models.rollout import device_of, rollout_states
 from daydrive.report.plots import STRIP_STEPS
-from daydrive.types import Clip
+from daydrive.types import Clip, to_signed
 from daydrive.viz.gallery import choose_drives
 
 BATCH = 8
@@ -101,6 +103,18 @@ class ModelClip(NamedTuple):
     actions: Tensor
     hz: float
     pixel_aspect: float
+
+    def signed(self, images: Tensor) -> Tensor:
+        """uint8 (T, 3, H, W) → (1, T, 3, H, W) in [-1, 1], on the model's device."""
+        return to_signed(images[None].to(device_of(self.model)))
+
+    def predicted_states(self) -> Iterator[tuple[State, Tensor]]:
+        """Yield state and frame (1, 3, H, W) in [-1, 1] after each step."""
+        actions = self.actions[None].to(device_of(self.model))
+        return rollout_states(self.model, self.signed(self.seen), actions)
+
+    def cannot_show(self, missing: str) -> UserError:
+        return UserError(f"{self.kind} has {missing}; rollout, steering-sweep, error and sheet work for any model")
 
 
 def load_model_clip(checkpoint: Path, data_root: Path, query: ClipQuery, device: torch.device) -> ModelClip:

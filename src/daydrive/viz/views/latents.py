@@ -15,10 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from daydrive.errors import UserError
 from daydrive.models import HasLatents
-from daydrive.models.rollout import device_of, rollout_states
-from daydrive.types import Image, to_signed, to_uint8
+from daydrive.types import Image, to_uint8
 from daydrive.viz.colormaps import VALUES, apply_colormap, colour_scale, resize_nearest, stack_vertically, tile_height
 from daydrive.viz.images import Images, contact_sheet, enlarge, to_images, widen
 from daydrive.viz.views.clips import ModelClip, shown_steps, step_names
@@ -61,20 +59,16 @@ def latents(model_clip: ModelClip) -> Latents:
 
     Raises UserError for a model without a grid of latents.
     """
-    model, seen, real, actions = model_clip.model, model_clip.seen, model_clip.real, model_clip.actions
+    model, seen, real = model_clip.model, model_clip.seen, model_clip.real
     if not isinstance(model, HasLatents):
-        raise UserError(
-            f"{model_clip.kind} has no grid of latents to show; rollout, steering-sweep, error and sheet work for any "
-            "model"
-        )
-    device = device_of(model)
-    context = to_signed(seen[None].to(device))
-    steps = list(rollout_states(model, context, actions[None].to(device)))
+        raise model_clip.cannot_show("no grid of latents to show")
+    steps = list(model_clip.predicted_states())
     predicted = torch.stack([frame for _, frame in steps], dim=1)
+    context = model_clip.signed(seen)
     with torch.no_grad():
         of_real, of_predicted = (
             model.encode(torch.cat([context, frames], dim=1))[0, len(seen) :].float().cpu()
-            for frames in (to_signed(real[None].to(device)), predicted)
+            for frames in (model_clip.signed(real), predicted)
         )
     memory = torch.stack([model.memory_grid(state)[0].float().cpu() for state, _ in steps])
     latent_axes, memory_axis = principal_axes(of_real, COMPONENTS), principal_axes(memory, 1)

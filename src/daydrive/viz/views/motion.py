@@ -12,10 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from daydrive.errors import UserError
 from daydrive.models import HasMotion
-from daydrive.models.rollout import device_of, rollout_states
-from daydrive.types import Image, to_signed, to_uint8
+from daydrive.types import Image, to_uint8
 from daydrive.viz.colormaps import (
     SHARES,
     annotate_tile,
@@ -57,23 +55,20 @@ class MotionView(NamedTuple):
 
 def view_motion(model_clip: ModelClip) -> MotionView:
     """Predict the clip and collect the motion fields of every step; raises UserError for a model without them."""
-    model, seen, real, actions = model_clip.model, model_clip.seen, model_clip.real, model_clip.actions
+    model = model_clip.model
     if not isinstance(model, HasMotion):
-        raise UserError(
-            f"{model_clip.kind} has no motion to show: it does not warp previous frames; rollout, steering-sweep, "
-            "error and sheet work for any model"
-        )
-    device = device_of(model)
+        raise model_clip.cannot_show("no motion to show: it does not warp previous frames")
     steps = []
-    for state, frame in rollout_states(model, to_signed(seen[None].to(device)), actions[None].to(device)):
+    for state, frame in model_clip.predicted_states():
         motion = model.motion_fields(state)
         images = (frame, motion.overlay + motion.retained)  # white where nothing was generated
         maps = (-motion.flow, motion.new[:, 0], motion.retained[:, 0])
         steps.append([*(to_uint8(x.clamp(-1, 1))[0].cpu() for x in images), *(x[0].float().cpu() for x in maps)])
     predicted, overlay, moved, new, retained = (torch.stack(values) for values in zip(*steps, strict=True))
     return MotionView(
-        to_images(real), to_images(predicted), to_images(overlay), moved.numpy(), new.numpy(), retained.numpy()
-    )
+        to_images(model_clip.real), to_images(predicted), to_images(overlay),
+        moved.numpy(), new.numpy(), retained.numpy(),
+    )  # fmt: skip
 
 
 def sheet(shown: MotionView, name: str, hz: float, pixel_aspect: float = 1.0) -> Image:

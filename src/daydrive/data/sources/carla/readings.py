@@ -23,7 +23,7 @@ VALUES = {
     "x": "m on the map, as recorded",
     "y": "m on the map, as recorded",
     "heading": "rad on the map, positive to the right; 0 along CARLA's x axis",
-    "picture": "number of the picture in its folder",
+    "picture": "number of the image in its folder",
 }
 
 LARGEST_JSON = 64 << 20
