@@ -12,6 +12,11 @@ from daydrive.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
+SYSTEM_NAMES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information")
+"""Files and folders that operating systems add, in lower case; hidden ones begin with a dot."""
+
+TEMPORARY_SUFFIXES = ("~", ".tmp", ".temp", ".part", ".partial", ".crdownload", ".swp")
+
 
 def natural(path: Path) -> list[tuple[int, str]]:
     """Sort key for natural order: f2 before f10."""
@@ -29,9 +34,21 @@ def inside(path: Path, root: Path) -> Path:
     raise UserError(f"{path} is a link out of the data root, to {real}; set a --data-root that contains both")
 
 
+def is_recorded(name: str) -> bool:
+    """Whether a file or folder of this name belongs to a recording: not hidden (such as macOS' `._*`), not added by an
+    operating system, not temporary."""
+    lower = name.lower()
+    return not (lower.startswith(".") or lower in SYSTEM_NAMES or lower.endswith(TEMPORARY_SUFFIXES))
+
+
+def entries(folder: Path, pattern: str = "*") -> list[Path]:
+    """The files and folders of a recording that match `pattern`, directly in `folder`, in natural order."""
+    return sorted((path for path in folder.glob(pattern) if is_recorded(path.name)), key=natural)
+
+
 def subfolders(folder: Path) -> list[Path]:
-    """The subfolders in natural order, without hidden ones."""
-    return sorted((f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")), key=natural)
+    """The subfolders in natural order, without those that `is_recorded` excludes."""
+    return [path for path in entries(folder) if path.is_dir()]
 
 
 def find_folders(root: Path, predicate: Callable[[Path], bool], depth: int) -> list[Path]:
@@ -48,7 +65,7 @@ def find_folders(root: Path, predicate: Callable[[Path], bool], depth: int) -> l
 
 def image_files(folder: Path) -> list[Path]:
     """The JPEG and PNG files of a folder in natural order; raises UserError if there are none."""
-    found = sorted((file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=natural)
+    found = [file for file in entries(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
     if not found:
         raise UserError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)})")
     return found

@@ -21,8 +21,9 @@ import numpy.typing as npt
 from daydrive.data import video
 from daydrive.data.images import read_image
 from daydrive.data.kinematics import clock
-from daydrive.data.sources.base import Option, Options, action
-from daydrive.data.sources.files import image_files, subfolders
+from daydrive.data.sources.base import GAP, Option, Options, action
+from daydrive.data.sources.files import entries, image_files, subfolders
+from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
 from daydrive.data.sources.table import ActionTable, read_actions
 from daydrive.data.store.store import SPLITS
 from daydrive.errors import UserError
@@ -66,13 +67,14 @@ class _Frames:
     folder: Path
     given_hz: float | None
     hz: float
+    gap: float | None
     run: int
     image_size: tuple[int, int]
 
     def __call__(self) -> Iterator[Frame]:
         recording = _Recording.read(self.folder, self.given_hz)
         table = recording.table
-        chosen = clock.resample(recording.times, self.hz)[self.run]
+        chosen = clock.resample(recording.times, self.hz, self.gap)[self.run]
         actions = clock.held_mean(table.actions, recording.times, chosen)
         actions[:-1, 3] = table.actions[np.maximum(chosen[1:] - 1, chosen[:-1]), 3]
         for k, (index, image) in enumerate(_read_images(recording, chosen, self.image_size)):
@@ -87,6 +89,7 @@ class FolderSource:
     options: tuple[Option, ...] = (
         Option("hz", float, None, "frames per second; default: the recordings' native rate, or 10 if unknown", 0.1),
         Option("seed", int, 0, "seed of the split by drive", minimum=0),
+        GAP,
     )
 
     def describe(self, options: Options) -> dict[str, Any]:
@@ -102,21 +105,21 @@ class FolderSource:
         }
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
-        given = options["hz"]
+        given, gap = options["hz"], options["gap"]
         folders = _drive_folders(root)
         recordings = [(split, folder, _Recording.read(folder, given).times) for split, folder in folders]
         rates = clock.shared_hz([(folder, times) for _, folder, times in recordings], given)
-        drives = []
+        drives, counts = [], FrameCounts()
         for (split, folder, times), hz in zip(recordings, rates, strict=True):
             name = folder.relative_to(root).as_posix()
-            runs = clock.resample(times, hz)
-            usable = [(run, len(chosen)) for run, chosen in enumerate(runs) if len(chosen) >= 2]
-            for run, length in usable:
+            runs = clock.resample(times, hz, gap)
+            counts.recorded += len(times)
+            for run, chosen in counts.usable(runs, len(times), hz, gap, shortest=0.0):
                 label = name if len(runs) == 1 else f"{name}.{run}"
-                drives.append(Drive(label, hz, _Frames(folder, given, hz, run, image_size), split, length))
+                drives.append(Drive(label, hz, _Frames(folder, given, hz, gap, run, image_size), split, len(chosen)))
         if not drives:
             raise UserError(f"{root} has no two consecutive frames without a gap in time")
-        return drives
+        return CountedDrives(drives, counts)
 
 
 def _drive_folders(root: Path) -> list[tuple[str | None, Path]]:
@@ -149,7 +152,7 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _video(folder: Path) -> Path | None:
-    videos = sorted(file for file in folder.iterdir() if file.suffix.lower() in video.SUFFIXES)
+    videos = [file for file in entries(folder) if file.suffix.lower() in video.SUFFIXES]
     if len(videos) > 1:
         raise UserError(f"{folder} has {len(videos)} videos ({videos[0].name}, {videos[1].name}); keep one of them")
     if videos and (folder / IMAGES).is_dir():
