@@ -24,7 +24,7 @@ from daydrive.data.images import JPEG_QUALITY, Fit, geometry
 from daydrive.data.prepare import append, shards
 from daydrive.data.prepare.disk_space import check_disk_space
 from daydrive.data.prepare.engines import Engine, build_engine
-from daydrive.data.prepare.split_assignment import assign_splits
+from daydrive.data.prepare.split_assignment import assign_splits, with_other_cameras
 from daydrive.data.prepare.writer import append_to_store, write_store
 from daydrive.data.sources import Options, Source, get, read_options
 from daydrive.data.sources.base import flag
@@ -180,7 +180,10 @@ def _prepare(work: _Work, engine: Engine) -> None:
         read = [shards.read_shard(job.file) for job in jobs]
         seed = int(work.options.get("seed") or 0)
         origins, origin = append.with_origin(existing, append.origin_of(work.request)) if existing else ([], 0)
-        rows = assign_splits(work.source, jobs, [frames for frames, _ in read], seed, existing, origin)
+        alone = [k for k, job in enumerate(jobs) if job.drive.beside is None]
+        lengths = [read[k][0] for k in alone]
+        rows = assign_splits(work.source, [jobs[k] for k in alone], lengths, seed, existing, origin)
+        rows = with_other_cameras(rows, jobs)
         total, stored = sum(frames for frames, _ in read), sum(row.stop - row.start for row in rows)
         counts = work.counts or FrameCounts(total)
         counts.leave_out(total - stored, "between the splits")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -48,19 +49,21 @@ def entries(folder: Path, pattern: str = "*") -> list[Path]:
 
 def subfolders(folder: Path) -> list[Path]:
     """The subfolders in natural order, without those that `is_recorded` excludes."""
-    return [path for path in entries(folder) if path.is_dir()]
+    with os.scandir(folder) as found:
+        names = [entry.name for entry in found if is_recorded(entry.name) and entry.is_dir()]
+    return sorted((folder / name for name in names), key=natural)
 
 
-def find_folders(root: Path, predicate: Callable[[Path], bool], depth: int) -> list[Path]:
+def find_folders(root: Path, predicate: Callable[[Path], bool], depth: int, nested: bool = False) -> list[Path]:
     """The folders that match `predicate`, in natural order: `root` itself or folders up to `depth` levels below it.
 
-    Matching folders are not searched further.
+    nested: search matching folders further.
     """
-    if predicate(root):
-        return [root]
-    if depth == 0:
-        return []
-    return [found for folder in subfolders(root) for found in find_folders(inside(folder, root), predicate, depth - 1)]
+    found = [root] if predicate(root) else []
+    if depth and (nested or not found):
+        for folder in subfolders(root):
+            found += find_folders(inside(folder, root), predicate, depth - 1, nested)
+    return found
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -71,10 +71,17 @@ class FrameCounts:
         self.leave_out(recorded - sum(used), f"not needed at {hz:g} Hz", places=recorded - sum(used))
         return kept
 
+    def multiply(self, cameras: int) -> None:
+        """Count each frame once for each of the cameras that recorded it."""
+        self.recorded *= cameras
+        self.repeated *= cameras
+        for entry in self.left_out.values():
+            entry.frames *= cameras
+
     def why_none(self) -> str:
         """The end of an error message: why no frames are left."""
         reasons = ", ".join(str(entry) for entry in self._by_size()[:3])
-        return f": of {self.recorded} frames, {reasons}" if reasons else ""
+        return f": of {self.recorded} frames, {reasons}" if reasons else f": it has {self.recorded} frames"
 
     def report(self, stored: int) -> list[str]:
         """Lines about a store with `stored` frames."""

@@ -33,7 +33,7 @@ from daydrive.data.sources.mapping import (
     mapping_options,
     named_values,
 )
-from daydrive.data.sources.table import read_columns, read_header
+from daydrive.data.sources.table import columns_of, read_columns, read_header
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import ACTION_NAMES, Drive, Frame
 
@@ -57,7 +57,7 @@ class _Signals:
     @classmethod
     def read(cls, table: Path, options: Options) -> tuple[_Signals, ColumnMapping]:
         header = read_header(table)
-        mapping = ColumnMapping.from_options(options, header, {name: name for name in header}, str(table))
+        mapping = ColumnMapping.from_options(options, header, columns_of(header), str(table))
         time_column = _time_column(table, header, options)
         wanted = list(dict.fromkeys([*mapping.columns.values(), *([time_column] if time_column else [])]))
         read = read_columns(table, wanted)
@@ -228,7 +228,7 @@ def _time_column(table: Path, header: list[str], options: Options) -> str | None
     given = options["time"]
     if given is not None and given not in header:
         raise UserError(f"{table} has no column '{given}' for --set time={given}{did_you_mean(given, header)}")
-    return given or ("time" if "time" in header else None)
+    return given or columns_of(header).get("time")
 
 
 def _check_times(recording: _Recording, signals: _Signals, frames: Array, options: Options) -> None:
