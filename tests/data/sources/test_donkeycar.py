@@ -60,49 +60,42 @@ def stalled(milliseconds: int, number: int) -> int:
     return 50 * number + milliseconds * (number // 10)
 
 
-@pytest.mark.parametrize(
-    ("gap", "drives", "left_out"),
-    [(None, 1, 0), (0.5, 1, 0), (0.2, 0, 60), (0.35, 1, 0)],
-)
+@pytest.mark.parametrize(("gap", "kept"), [(None, True), (0.5, True), (0.2, False), (0.35, True)])
 def test_stalls_shorter_than_the_gap_limit_do_not_end_a_drive(
-    gap: float | None, drives: int, left_out: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    gap: float | None, kept: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tub = write_tub(tmp_path / "raw", (60,), in_catalog=60)
     lines = [json.loads(line) for line in (tub / "catalog_0.catalog").read_text().splitlines()]
     for number, found in enumerate(lines):
         found["_timestamp_ms"] = 1_600_000_000_000 + stalled(250, number)
     (tub / "catalog_0.catalog").write_text("\n".join(map(json.dumps, lines)))
-    if not drives:
-        with pytest.raises(
-            UserError, match=r"of 60 frames, 60 in pieces shorter than 1 s between gaps of more than 0.2"
-        ):
+    if not kept:
+        with pytest.raises(UserError, match=r"of 60 frames, 60 in pieces shorter than 1 s between gaps of more than"):
             prepared(tmp_path / "raw", gap=gap)
         return
     store = prepared(tmp_path / "raw", gap=gap)
     counts = store.metadata["frame_counts"][0]
     assert {drive.name.rsplit(".", 1)[0] for drive in store.drives} == {"raw/20-09-13_0/0"}
-    assert (
-        counts["recorded"] == 60 and sum(e["frames"] for e in counts["left_out"] if "pieces" in e["reason"]) == left_out
-    )
+    assert counts["recorded"] == 60 and not any("pieces" in entry["reason"] for entry in counts["left_out"])
     assert counts["repeated"] == 25 and "a lower --hz repeats fewer frames" in capsys.readouterr().out
 
 
 def test_deletions_refer_to_the_number_the_car_gave(tmp_path: Path) -> None:
-    tub = write_tub(tmp_path / "raw", (80,), deleted=(40, 41), in_catalog=80)
+    tub = write_tub(tmp_path / "raw", (60,), deleted=(30, 31), in_catalog=60)
     lines = (tub / "catalog_0.catalog").read_text().splitlines()
-    del lines[5:8]
+    del lines[1:4]
     (tub / "catalog_0.catalog").write_text("\n".join(lines))
     store = prepared(tmp_path / "raw")
     record = store.read_values(np.arange(store.rows), ["record"])["record"].astype(int).tolist()
-    assert not {40, 41} & set(record) and {37, 38, 39, 42, 43} <= set(record)
-    assert seen(store) == [k % 51 for k in record], "an image belongs to its record, not to its row"
+    assert not {30, 31} & set(record) and {27, 28, 29, 32, 33} <= set(record)
+    assert seen(store) == [number % 51 for number in record], "an image belongs to its record, not to its row"
 
 
 def test_a_folder_of_tubs_within_an_empty_tub(tmp_path: Path) -> None:
     """A car's data folder is a tub itself, and people keep other tubs in it."""
     write_tub(tmp_path / "raw", ())
     write_tub(tmp_path / "raw" / "tub_1", (30,))
-    assert {drive.group for drive in prepared(tmp_path / "raw").drives} == {"tub_1"}
+    assert {drive.name.split("/")[0] for drive in prepared(tmp_path / "raw").drives} == {"tub_1"}
 
 
 STALLS = SHARED / "donkeycar_stalls"

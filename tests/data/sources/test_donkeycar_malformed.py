@@ -105,7 +105,7 @@ def test_a_clock_that_is_put_back_ends_the_drive(tmp_path: Path, capsys: pytest.
     (tub / CATALOG).write_text("\n".join([*lines[:30], *map(json.dumps, back)]) + "\n")
     store, _ = prepared(tub)
     assert {drive.name.split(".")[0] for drive in store.drives} == {"tub/20-09-13_0/0", "tub/20-09-13_0/30"}
-    assert "the clock was put back 1 times; a drive ends at each" in capsys.readouterr().out
+    assert "a drive ends where the clock was put back, at 1 records" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def read_runs(tub: Path, root: Path, counts: FrameCounts) -> list[Run]:
         run.times.append(record.time)
         run.readings.append((record.angle, record.throttle, float(record.index)))
     if put_back:
-        counts.notes.append(f"{tub}: the clock was put back {put_back} times; a drive ends at each")
+        counts.notes.append(f"{tub}: a drive ends where the clock was put back, at {put_back} records")
     single = sum(len(run.times) == 1 for run in runs)
     counts.leave_out(single, "alone between deleted records or ends of sessions", places=single)
     return [run for run in runs if len(run.times) > 1]
