@@ -39,7 +39,11 @@ MAX_OVERHANG = 2.0
 
 def videos_without_actions(root: Path) -> list[Path]:
     """The videos below `root` that have no actions.csv beside them. Raises UserError if there is none."""
-    files = sorted(f for f in root.rglob("*") if f.suffix.lower() in video.SUFFIXES and is_recorded(f.name))
+    files = sorted(
+        file
+        for file in root.rglob("*")
+        if file.suffix.lower() in video.SUFFIXES and all(map(is_recorded, file.relative_to(root).parts))
+    )
     if not files:
         raise UserError(f"{root} contains no videos ({', '.join(video.SUFFIXES)})")
     missing = [file for file in files if not (file.parent / ACTIONS).exists()]

@@ -28,6 +28,7 @@ from daydrive.data.prepare.split_assignment import assign_splits, with_other_cam
 from daydrive.data.prepare.writer import append_to_store, write_store
 from daydrive.data.sources import Options, Source, get, read_options
 from daydrive.data.sources.base import flag
+from daydrive.data.sources.files import is_recorded
 from daydrive.data.sources.frame_counts import FrameCounts, counts_of, frames_of
 from daydrive.data.sources.lerobot import local_copy
 from daydrive.data.store.store import FORMAT_VERSION, METADATA_FILE, SPLITS, Store, read_metadata
@@ -295,7 +296,7 @@ def _check_root(source: Source, root: Path | None) -> None:
         raise UserError(f"the data root {root} does not exist")
     if not root.is_dir():
         raise UserError(f"the data root {root} is a file, not a folder of recordings")
-    if not any(root.iterdir()):
+    if not any(is_recorded(path.name) for path in root.iterdir()):
         raise UserError(f"the data root {root} is empty")
 
 
