@@ -206,8 +206,8 @@ class _UprightConverter:
 def _orientation(frame: av.VideoFrame) -> Orientation:
     from av.sidedata.sidedata import Type
 
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
-    return UPRIGHT if matrix is None else of_display_matrix(bytes(matrix))
+    matrices = [bytes(item) for item in frame.side_data if item.type == Type.DISPLAYMATRIX]
+    return of_display_matrix(matrices[0]) if matrices else UPRIGHT
 
 
 def _decoded(file: Path, start: float | None = None) -> Iterator[_Decoded]:

@@ -181,9 +181,9 @@ def _prepare(work: _Work, engine: Engine) -> None:
         read = [shards.read_shard(job.file) for job in jobs]
         seed = int(work.options.get("seed") or 0)
         origins, origin = append.with_origin(existing, append.origin_of(work.request)) if existing else ([], 0)
-        alone = [k for k, job in enumerate(jobs) if job.drive.beside is None]
-        lengths = [read[k][0] for k in alone]
-        rows = assign_splits(work.source, [jobs[k] for k in alone], lengths, seed, existing, origin)
+        primary = [k for k, job in enumerate(jobs) if job.drive.beside is None]
+        lengths = [read[k][0] for k in primary]
+        rows = assign_splits(work.source, [jobs[k] for k in primary], lengths, seed, existing, origin)
         rows = with_other_cameras(rows, jobs)
         total, stored = sum(frames for frames, _ in read), sum(row.stop - row.start for row in rows)
         counts = work.counts or FrameCounts(total)

@@ -50,8 +50,12 @@ def entries(folder: Path, pattern: str = "*") -> list[Path]:
 def subfolders(folder: Path) -> list[Path]:
     """The subfolders in natural order, without those that `is_recorded` excludes."""
     with os.scandir(folder) as found:
-        names = [entry.name for entry in found if is_recorded(entry.name) and entry.is_dir()]
+        names = [entry.name for entry in found if is_recorded(entry.name) and _is_folder(entry)]
     return sorted((folder / name for name in names), key=natural)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
 def find_folders(root: Path, predicate: Callable[[Path], bool], depth: int, nested: bool = False) -> list[Path]:

@@ -62,14 +62,14 @@ class FrameCounts:
         """
         limit = 2.0 / hz if gap is None else gap
         used = [len(np.unique(run)) for run in runs]
-        kept = [(number, run) for number, run in enumerate(runs) if len(run) >= max(2.0, shortest * hz)]
-        self.repeated += sum(len(run) - used[number] for number, run in kept)
+        long = [(number, run) for number, run in enumerate(runs) if len(run) >= max(2.0, shortest * hz)]
+        self.repeated += sum(len(run) - used[number] for number, run in long)
         short = [used[number] for number, run in enumerate(runs) if len(run) < max(2.0, shortest * hz)]
         length = f"{shortest:g} s" if shortest > 0.0 else "2 frames"
         reason = f"in pieces shorter than {length} between gaps of more than {limit:.3g} s"
         self.leave_out(sum(short), reason, remedy, places=len(short))
         self.leave_out(recorded - sum(used), f"not needed at {hz:g} Hz", places=recorded - sum(used))
-        return kept
+        return long
 
     def multiply(self, cameras: int) -> None:
         """Count each frame once for each of the cameras that recorded it."""

@@ -88,7 +88,7 @@ def read_runs(tub: Path, root: Path, counts: FrameCounts) -> list[Run]:
     runs: list[Run] = []
     previous: _Record | None = None
     put_back = 0
-    for record in records.kept(counts):
+    for record in records.usable(counts):
         problem = images.problem(record.image)
         if problem is not None:
             counts.leave_out(1, f"with an image that is {problem}", first=record.where)
@@ -175,7 +175,7 @@ class _Records:
     deleted: list[int]
     time: Callable[[dict[str, Any], int], float]
 
-    def kept(self, counts: FrameCounts) -> Iterator[_Record]:
+    def usable(self, counts: FrameCounts) -> Iterator[_Record]:
         """The records that can be read and were not deleted."""
         deleted = set(self.deleted)
         for content, number, where in self.rows:
