@@ -42,7 +42,8 @@ class Drive:
     can call it. split: 'train', 'val' or 'test' where the source defines it, None where preparation decides. length:
     number of frames where known in advance (for progress). group: drives of one group get the same split, because
     they show the same locations; a drive without one is a group of its own. made_from: what its actions are derived
-    from, by the names in the source's metadata, where that differs between drives.
+    from, by the names in the source's metadata, where that differs between drives. beside: the name of the drive of the
+    same length that another camera recorded at the same time; both are cut at the same frames.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Drive:
     length: int | None = None
     group: str | None = None
     made_from: dict[str, str] = field(default_factory=dict)
+    beside: str | None = None
 
 
 @dataclass(frozen=True)

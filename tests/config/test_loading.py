@@ -113,12 +113,27 @@ def test_errors_name_file_and_line(tmp_path: Path, text: str, sentence: str) -> 
         ("lr", "must look like section.key=value"),
         ("optimizer.lr=[", "not a YAML value"),
         ("data.num_workers=-1", "greater than or equal to 0"),
+        ("trainin.batch_size=4", "unknown key 'trainin'; did you mean 'training'"),
+        ("training.batch_size.x=3", "'training.batch_size': input should be a valid integer"),
+        ("data.image_size.0=5", "'data.image_size': input should be a valid tuple"),
+        ("logging.wandb.project=a", "unknown key 'logging.wandb'"),
+        ("optimizer.betas=[2, 3]", r"optimizer.betas = \[2.0, 3.0\] must both lie"),
     ],
 )
 def test_errors_name_the_invalid_override(override: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence) as caught:
         load_config(REPO / "configs/training/base.yaml", [override])
-    assert override in str(caught.value)
+    assert str(caught.value).startswith(f"override '{override}'") or str(caught.value).startswith(
+        f"override {override}:"
+    )
+    assert ".yaml" not in str(caught.value)
+
+
+def test_another_architecture_by_an_override_needs_its_own_config() -> None:
+    with pytest.raises(
+        UserError, match=r"unknown key 'model\.\w+'; override model.type=rssm chose an architecture without"
+    ):
+        load_config(REPO / "configs/training/base.yaml", ["model.type=rssm"])
 
 
 def test_missing_file_suggests_the_nearest_name() -> None:

@@ -77,7 +77,8 @@ def write_csv(file: Path, header: str, rows: Sequence[Sequence[float]]) -> Path:
 
 def record(k: int, **more: object) -> dict[str, Any]:
     """Record k of a tub: the car steers from left to right, accelerates, then brakes."""
-    reading = {"user/angle": round(-0.9 + 0.03 * k, 4), "user/throttle": round(0.8 - 0.03 * k, 4), "user/mode": "user"}
+    turned = 0.03 * min(k, 60)
+    reading = {"user/angle": round(-0.9 + turned, 4), "user/throttle": round(0.8 - turned, 4), "user/mode": "user"}
     return {**reading, **more}
 
 

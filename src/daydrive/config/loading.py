@@ -27,6 +27,8 @@ _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
 
+OVERRIDE = "override "
+
 Origin = dict[tuple[str, ...], str]
 """Origin of each key: `file:line`, or the override."""
 
@@ -135,13 +137,15 @@ def _override(values: dict[str, Any], override: str, origin: Origin) -> None:
         value = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f"override '{override}': '{text}' is not a YAML value") from None
-    section = values
-    for part in keys[:-1]:
+    section, where = values, f"{OVERRIDE}{override}"
+    for depth, part in enumerate(keys[:-1], start=1):
         inner = section.get(part)
+        if not isinstance(inner, dict):
+            origin[keys[:depth]] = where
         section[part] = dict(inner) if isinstance(inner, dict) else {}
         section = section[part]
     section[keys[-1]] = value
-    origin[keys] = f"override {override}"
+    origin[keys] = where
 
 
 def _error_message(error: ValidationError, values: dict[str, Any], origin: Origin, source: str) -> str:
@@ -155,15 +159,26 @@ def _error_message(error: ValidationError, values: dict[str, Any], origin: Origi
         siblings = _known_keys(keys[:-1], values)
         prefix = ".".join(keys[:-1])
         known = [f"{prefix}.{name}" if prefix else name for name in siblings]
-        return f"{where}: unknown key '{indexed}'{did_you_mean('.'.join(keys), known)}"
+        hint = _other_model(keys, where, origin) or did_you_mean(".".join(keys), known)
+        return f"{where}: unknown key '{indexed}'{hint}"
     if problem["type"] == "value_error":
-        return f"{where}: {str(problem['msg']).removeprefix('Value error, ')}"
+        text = str(problem["msg"]).removeprefix("Value error, ")
+        overrides = [made for key, made in origin.items() if made.startswith(OVERRIDE) and ".".join(key) in text]
+        return f"{overrides[-1] if overrides else where}: {text}"
     given = problem["input"]
     shown = f" (given: {given!r})" if not isinstance(given, dict) else ""
     message = str(problem["msg"])
     if problem["type"] == "model_type":
         message = "must be a section with keys"
     return f"{where}: '{indexed}': {message[0].lower()}{message[1:]}{shown}"
+
+
+def _other_model(keys: Sequence[str], where: str, origin: Origin) -> str:
+    """The end of a message about a key of a file that is unknown because an override chose another architecture."""
+    chosen = origin.get(("model", "type"), "")
+    if keys[:1] != ("model",) or not chosen.startswith(OVERRIDE) or where.startswith(OVERRIDE):
+        return ""
+    return f"; {chosen} chose an architecture without it, which needs a config of its own"
 
 
 def _known_keys(path: Sequence[str], values: dict[str, Any]) -> list[str]:

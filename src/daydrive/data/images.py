@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,10 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from daydrive.data.orientation import UPRIGHT, of_exif
 from daydrive.errors import UserError
 from daydrive.types import Image
 
 JPEG_QUALITY = 95
+
+JPEG_START, JPEG_END, PNG_START = b"\xff\xd8", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
 
 MAX_PIXELS = 100_000_000
 """Maximum height times width of an image; the header of a small file may claim any size."""
@@ -128,8 +132,9 @@ def resize(image: Image, size: tuple[int, int]) -> Image:
 
 
 def read_image(path: Path, where: str, size: tuple[int, int], shrink: bool = False) -> Image | bytes:
-    """Read the RGB image in a JPEG or PNG file, uint8 (H, W, 3), or return the bytes of the file if it is a valid JPEG
-    of `size` (H, W) already. where: the row that refers to the image, for error messages.
+    """Read the RGB image in a JPEG or PNG file, uint8 (H, W, 3), upright as its EXIF tag states, or return the bytes of
+    the file if it is a valid upright JPEG of `size` (H, W) already. where: the row that refers to the image, for error
+    messages.
 
     shrink: decode an image much larger than `size` at a reduced scale, as a `ReducedImage`. Raises UserError for an
     image that cannot be decoded or has more than `MAX_PIXELS`.
@@ -141,35 +146,59 @@ def read_image(path: Path, where: str, size: tuple[int, int], shrink: bool = Fal
     return image_in(data, str(path), where, size, shrink)
 
 
+def damage(path: Path) -> str | None:
+    """What is wrong with an image file: 'missing', 'empty' or 'damaged'; None if it can be read.
+
+    Reads only both ends of a file that ends as a JPEG does.
+    """
+    try:
+        with path.open("rb") as file:
+            if not (start := file.read(8)):
+                return "empty"
+            if start[:2] == JPEG_START and file.seek(0, os.SEEK_END) > 4:
+                file.seek(-2, os.SEEK_END)
+                if file.read() == JPEG_END:
+                    return None
+        read_image(path, str(path), (0, 0))
+    except FileNotFoundError:
+        return "missing"
+    except (OSError, UserError):
+        return "damaged"
+    return None
+
+
 def image_in(data: bytes, name: str, where: str, size: tuple[int, int], shrink: bool = False) -> Image | bytes:
     """As `read_image`, for the content of a file. name: of the image, for error messages."""
     if not data:
         raise UserError(f"{where}: the image {name} is empty (0 bytes)")
     try:
-        if data[:2] == b"\xff\xd8":
+        if data[:2] == JPEG_START:
             return _jpeg(data, size, shrink)
-        if data[:8] == b"\x89PNG\r\n\x1a\n":
-            return _png(data)
+        if data[:8] == PNG_START:
+            return of_exif(data).upright(_png(data))
     except ValueError as error:
         raise UserError(f"{where}: the image {name} is {_reason(error)}") from error
     raise UserError(f"{where}: {name} is not a supported image, neither JPEG nor PNG")
 
 
 def _jpeg(data: bytes, size: tuple[int, int], shrink: bool) -> Image | bytes:
+    orientation = of_exif(data)
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
         _check_pixels(height, width)
-        rows, columns = MIN_OVERSAMPLING * size[0], MIN_OVERSAMPLING * size[1]
+        target = size[::-1] if orientation.sideways else size
+        rows, columns = MIN_OVERSAMPLING * target[0], MIN_OVERSAMPLING * target[1]
         if shrink and height >= 2 * rows and width >= 2 * columns:
-            reduced = simplejpeg.decode_jpeg(data, "RGB", min_height=rows, min_width=columns).view(ReducedImage)
-            reduced.recorded = (height, width)
+            decoded = simplejpeg.decode_jpeg(data, "RGB", min_height=rows, min_width=columns)
+            reduced = orientation.upright(decoded).view(ReducedImage)
+            reduced.recorded = (width, height) if orientation.sideways else (height, width)
             return reduced
-        image: Image = simplejpeg.decode_jpeg(data, "RGB")
+        image: Image = orientation.upright(simplejpeg.decode_jpeg(data, "RGB"))
     except _TooLargeError:
         raise
     except ValueError as error:
         raise ValueError(f"a damaged JPEG ({_reason(error)})") from error
-    return data if image.shape[:2] == size else image
+    return data if image.shape[:2] == size and orientation == UPRIGHT else image
 
 
 def _png(data: bytes) -> Image:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from daydrive.data.images import MIN_OVERSAMPLING, ReducedImage
+from daydrive.data.orientation import UPRIGHT, Orientation, of_display_matrix
 from daydrive.errors import UserError
 from daydrive.types import Image
 
@@ -26,6 +28,12 @@ DEVICES = ("cuda", "videotoolbox", "vaapi", "d3d11va", "qsv")
 
 MAX_PIXELS = 1 << 27
 """Maximum number of pixels of a frame; 8K has 2^25."""
+
+KEY_FRAME_WITHIN = 1000
+"""Packets; videos without a key frame up to there have none, because they are refreshed in parts."""
+
+SEEK_TOLERANCE = 1e-3
+"""Seconds; searching a file for a time must end at a frame that is at most this much later."""
 
 WITHOUT_TIMES = ("avi",)
 """Containers whose timestamps give the order of encoding instead of presentation times."""
@@ -82,8 +90,16 @@ def recorded_at(file: Path) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def frame_times(file: Path) -> npt.NDArray[np.float64]:
-    """Presentation times of the frames, (N,) s, strictly increasing, on the clock of the file, without decoding.
+class FrameTimes(NamedTuple):
+    """seconds: presentation times of the frames, (N,), strictly increasing, on the clock of the file. undecodable:
+    number of frames at the beginning that refer to frames before the file."""
+
+    seconds: npt.NDArray[np.float64]
+    undecodable: int
+
+
+def frame_times(file: Path) -> FrameTimes:
+    """The times of the frames that can be decoded, without decoding them.
 
     Files without presentation times (AVI) give evenly spaced times at the declared frame rate. Raises UserError for
     fewer than two frames.
@@ -93,18 +109,20 @@ def frame_times(file: Path) -> npt.NDArray[np.float64]:
     try:
         with av.open(str(file)) as container:
             stream = container.streams.video[0]
-            shown = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
+            packets = [packet for packet in _as_timing(container.demux(stream)) if packet.size]
             base, rate = stream.time_base, stream.average_rate
+            shown = [packet.pts for packet in _decodable(packets) if not packet.is_discard]
             timed = _timed(container) and None not in shown
     except (av.FFmpegError, IndexError, OSError) as error:
         raise UserError(f"the video {file} cannot be read ({_reason(error)})") from error
     if len(shown) < 2:
         raise UserError(f"the video {file} has {len(shown)} frames; a drive needs at least 2")
+    undecodable = sum(not packet.is_discard for packet in packets) - len(shown)
     if timed and base:
-        return np.unique(np.array(shown, dtype=np.float64)) * float(base)
+        return FrameTimes(np.unique(np.array(shown, dtype=np.float64)) * float(base), undecodable)
     if not rate:
         raise UserError(f"the video {file} has neither frame times nor a frame rate")
-    return np.arange(len(shown)) / float(rate)
+    return FrameTimes(np.arange(len(shown)) / float(rate), undecodable)
 
 
 def frames_at(
@@ -156,8 +174,8 @@ def frames(file: Path, chosen: Sequence[int], rows: int, table: Path) -> Iterato
 
 
 class _UprightConverter:
-    """Converts YUV to RGB and applies the rotation of the camera. Frames much larger than `size` (H, W) are reduced to
-    a `ReducedImage`: from 1920x1080 to 64x64 this is 2.8 times as fast, with 47 dB PSNR to the full result."""
+    """Converts YUV to RGB and applies the display matrix of the file. Frames much larger than `size` (H, W) are reduced
+    to a `ReducedImage`: from 1920x1080 to 64x64 this is 2.8 times as fast, with 47 dB PSNR to the full result."""
 
     def __init__(self, size: tuple[int, int] | None = None) -> None:
         from av.video.reformatter import VideoReformatter
@@ -165,18 +183,17 @@ class _UprightConverter:
         self.converter, self.size = VideoReformatter(), size
 
     def __call__(self, frame: av.VideoFrame) -> Image:
-        turns = round(frame.rotation / 90) % 4
-        divisor = self._divisor(frame.height, frame.width, sideways=turns % 2 == 1)
+        orientation = _orientation(frame)
+        divisor = self._divisor(frame.height, frame.width, orientation.sideways)
         rows, columns = math.ceil(frame.height / divisor), math.ceil(frame.width / divisor)
         converted = self.converter.reformat(
             frame, columns, rows, "rgb24", interpolation="AREA" if divisor > 1 else None
         )
-        image = np.asarray(converted.to_ndarray(), dtype=np.uint8)
-        upright = np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+        upright = orientation.upright(np.asarray(converted.to_ndarray(), dtype=np.uint8))
         if divisor == 1:
             return upright
         reduced = upright.view(ReducedImage)
-        reduced.recorded = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
+        reduced.recorded = (frame.width, frame.height) if orientation.sideways else (frame.height, frame.width)
         return reduced
 
     def _divisor(self, height: int, width: int, sideways: bool) -> int:
@@ -184,6 +201,13 @@ class _UprightConverter:
             return 1
         rows, columns = self.size[::-1] if sideways else self.size
         return max(1, min(height // (MIN_OVERSAMPLING * rows), width // (MIN_OVERSAMPLING * columns)))
+
+
+def _orientation(frame: av.VideoFrame) -> Orientation:
+    from av.sidedata.sidedata import Type
+
+    matrices = [bytes(item) for item in frame.side_data if item.type == Type.DISPLAYMATRIX]
+    return of_display_matrix(matrices[0]) if matrices else UPRIGHT
 
 
 def _decoded(file: Path, start: float | None = None) -> Iterator[_Decoded]:
@@ -207,6 +231,21 @@ def _decoded(file: Path, start: float | None = None) -> Iterator[_Decoded]:
 
 
 def _decode(file: Path, start: float | None, device: str | None) -> Iterator[_Decoded]:
+    """As `_decoded`, with one decoder; from the beginning of the file where it cannot be searched for `start`."""
+    import av
+
+    if start:
+        found = _decode_from(file, start, device)
+        with suppress(av.FFmpegError, OSError):
+            first = next(found, None)
+            if first is not None and first.time <= start + SEEK_TOLERANCE:
+                yield first
+                yield from found
+                return
+    yield from _decode_from(file, None, device)
+
+
+def _decode_from(file: Path, start: float | None, device: str | None) -> Iterator[_Decoded]:
     import av
     from av.codec.hwaccel import HWAccel
 
@@ -219,11 +258,50 @@ def _decode(file: Path, start: float | None, device: str | None) -> Iterator[_De
         if start and timed and base:
             container.seek(int(start / base), stream=stream, backward=True)
         rate = float(stream.average_rate or 0.0)
-        for count, frame in enumerate(container.decode(stream)):
+        packets = _decodable(container.demux(stream))
+        for count, frame in enumerate(frame for packet in packets for frame in packet.decode()):
             if timed and frame.time is not None:
                 yield _Decoded(frame.time, frame)
             else:
                 yield _Decoded(count / rate if rate else float(count), frame)
+
+
+class _Timing(NamedTuple):
+    """What a packet says about its frame."""
+
+    pts: int | None
+    is_keyframe: bool
+    is_discard: bool
+    size: int
+
+
+def _as_timing(packets: Iterable[av.Packet]) -> Iterator[_Timing]:
+    for packet in packets:
+        yield _Timing(packet.pts, packet.is_keyframe, packet.is_discard, packet.size)
+
+
+P = TypeVar("P", "av.Packet", _Timing)
+
+
+def _decodable(packets: Iterable[P]) -> Iterator[P]:
+    """The packets from the first key frame on, without those of its group that are shown before it: all of these refer
+    to frames before the beginning. Without a key frame within `KEY_FRAME_WITHIN` packets: all."""
+    held: list[P] | None = []
+    key: P | None = None
+    for packet in packets:
+        if held is None:
+            if key is None or packet.is_keyframe or packet.pts is None or key.pts is None or packet.pts >= key.pts:
+                key = None if packet.is_keyframe else key
+                yield packet
+        elif packet.is_keyframe:
+            held, key = None, packet
+            yield packet
+        else:
+            held.append(packet)
+            if len(held) == KEY_FRAME_WITHIN:
+                yield from held
+                held = None
+    yield from held or ()
 
 
 def _timed(container: av.container.InputContainer) -> bool:

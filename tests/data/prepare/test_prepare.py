@@ -171,7 +171,8 @@ def test_metadata_allows_inverting_the_conversion(drives: Path, tmp_path: Path) 
         assert set(metadata["actions"][name]) == {"unit", "sign", "scale", "converted"}
     assert metadata["jpeg_quality"] == 95 and metadata["format_version"] == 1 and metadata["daydrive"]
     assert metadata["pixel_aspect"] == 1.5 and metadata["recorded_image_size"] == [40, 60]
-    assert metadata["request"]["options"] == {"hz": None, "seed": 0}
+    scales = dict.fromkeys(("steering_scale", "throttle_scale", "brake_scale", "speed_scale"))
+    assert metadata["request"]["options"] == {"hz": None, "seed": 0, "gap": None, **scales}
 
 
 def test_default_output(drives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

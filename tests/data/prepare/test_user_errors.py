@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from daydrive.data import sources
@@ -149,10 +150,21 @@ def change(line: int, old: str, new: str) -> Callable[[list[str]], None]:
         (change(1, ",0.0,0.5", ",-7,0.5"), "row 2: steering is -7, outside [-1, 1]"),
         (change(3, ",10.0", ""), "row 4: there are 6 columns, expected 7"),
         (lambda lines: lines.reverse(), "is not after that of the previous row"),
-        (lambda lines: lines.clear(), "0 rows"),
+        (lambda lines: lines.clear(), "it has 0 frames"),
         (change(0, "center_2020", "center_20x0"), "row 1: "),
         (change(0, "_01_02_", "_13_02_"), "row 1: the time in"),
-        (change(4, "_400.jpg", "_450.jpg"), "row 5: the image"),
+        (
+            lambda lines: lines.__setitem__(slice(None), [line.replace("_03_04_", "_03_14_") for line in lines]),
+            "of 20 frames, 20 with an image that is missing, the first in ",
+        ),
+        (lambda lines: lines.insert(0, "center,left,right,steering,throttle,brakes,speed"), "no column 'brake'"),
+        (change(2, "0.0,0.5,0.0,10.0", "0,05,0,5,0,10,2"), "row 3: the numbers have decimal commas"),
+        (
+            lambda lines: lines.__setitem__(
+                slice(None), [line.replace(",", ";").replace("0.5", "0,5") for line in lines]
+            ),
+            "row 1: throttle is '0,5', expected a number with a decimal point",
+        ),
     ],
 )
 def test_invalid_udacity_logs(spoil: Callable[[list[str]], None], expected: str, tmp_path: Path) -> None:
@@ -173,8 +185,10 @@ def test_paths_outside_the_root_are_rejected(prefix: str, tmp_path: Path) -> Non
     (root / "IMG" / name).unlink()
     lines[1] = f"{prefix}{name},l,r,0,0,0,0"
     (root / "driving_log.csv").write_text("\n".join(lines))
-    message = refused("udacity", tmp_path)
-    assert "row 2: the image" in message and str(root / "IMG" / name) in message
+    store = Store.open(prepare("udacity", tmp_path / "raw", tmp_path / "store", (16, 16), workers=1, gap=0.5))
+    assert 2 not in store.read_values(np.arange(store.rows), ["row"])["row"]
+    missing = [entry for entry in store.metadata["frame_counts"][0]["left_out"] if "missing" in entry["reason"]]
+    assert missing[0]["frames"] == 1 and missing[0]["first"].endswith("driving_log.csv, row 2")
 
 
 def test_invalid_outputs(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.quality.check import find_bad_rows
 from daydrive.data.store.store import Store
+from daydrive.errors import UserError
 from helpers.open_formats import SIZE, record, seen, train_and_evaluate, write_old_tub, write_tub
+from helpers.paths import SHARED
 
 
 def prepared(root: Path, **options: object) -> Store:
@@ -50,6 +53,65 @@ def test_tubs_of_version_1(times: str, tmp_path: Path) -> None:
     assert seen(store) == list(range(6, 50, 2)) and store.hz == 10.0
     steering = [(record(k)["user/angle"] + record(k + 1)["user/angle"]) / 2 for k in range(6, 48, 2)]
     assert np.allclose(store.read_actions(np.arange(store.rows))[:-1, 0], steering[: store.rows - 1], atol=1e-6)
+
+
+def stalled(milliseconds: int, number: int) -> int:
+    """The time of record `number` of a loop at 20 Hz that stalls for so many ms before every tenth record."""
+    return 50 * number + milliseconds * (number // 10)
+
+
+@pytest.mark.parametrize(("gap", "kept"), [(None, True), (0.5, True), (0.2, False), (0.35, True)])
+def test_stalls_shorter_than_the_gap_limit_do_not_end_a_drive(
+    gap: float | None, kept: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tub = write_tub(tmp_path / "raw", (60,), in_catalog=60)
+    lines = [json.loads(line) for line in (tub / "catalog_0.catalog").read_text().splitlines()]
+    for number, found in enumerate(lines):
+        found["_timestamp_ms"] = 1_600_000_000_000 + stalled(250, number)
+    (tub / "catalog_0.catalog").write_text("\n".join(map(json.dumps, lines)))
+    if not kept:
+        with pytest.raises(UserError, match=r"of 60 frames, 60 in pieces shorter than 1 s between gaps of more than"):
+            prepared(tmp_path / "raw", gap=gap)
+        return
+    store = prepared(tmp_path / "raw", gap=gap)
+    counts = store.metadata["frame_counts"][0]
+    assert {drive.name.rsplit(".", 1)[0] for drive in store.drives} == {"raw/20-09-13_0/0"}
+    assert counts["recorded"] == 60 and not any("pieces" in entry["reason"] for entry in counts["left_out"])
+    assert counts["repeated"] == 25 and "a lower --hz repeats fewer frames" in capsys.readouterr().out
+
+
+def test_deletions_refer_to_the_number_the_car_gave(tmp_path: Path) -> None:
+    tub = write_tub(tmp_path / "raw", (60,), deleted=(30, 31), in_catalog=60)
+    lines = (tub / "catalog_0.catalog").read_text().splitlines()
+    del lines[1:4]
+    (tub / "catalog_0.catalog").write_text("\n".join(lines))
+    store = prepared(tmp_path / "raw")
+    record = store.read_values(np.arange(store.rows), ["record"])["record"].astype(int).tolist()
+    assert not {30, 31} & set(record) and {27, 28, 29, 32, 33} <= set(record)
+    assert seen(store) == [number % 51 for number in record], "an image belongs to its record, not to its row"
+
+
+def test_a_folder_of_tubs_within_an_empty_tub(tmp_path: Path) -> None:
+    """A car's data folder is a tub itself, and people keep other tubs in it."""
+    write_tub(tmp_path / "raw", ())
+    write_tub(tmp_path / "raw" / "tub_1", (30,))
+    assert {drive.name.split("/")[0] for drive in prepared(tmp_path / "raw").drives} == {"tub_1"}
+
+
+STALLS = SHARED / "donkeycar_stalls"
+
+
+@pytest.mark.skipif(not STALLS.is_dir(), reason=f"the recording is not at {STALLS}")
+def test_a_real_car_whose_loop_stalls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store.open(prepare("donkeycar", STALLS, tmp_path / "store", (16, 16), workers=1, hz=10))
+    counts, said = store.metadata["frame_counts"][0], capsys.readouterr().out
+    left_out = sum(entry["frames"] for entry in counts["left_out"])
+    assert counts["recorded"] == 5751 and counts["stored"] == store.rows == 5751 - left_out + counts["repeated"]
+    short = next(entry for entry in counts["left_out"] if "pieces" in entry["reason"])
+    assert short["frames"] < 0.05 * 5751 and short["remedy"] == "a larger --set gap=SECONDS keeps more"
+    assert f"frames: 5751 recorded, {store.rows} in the store" in said and short["reason"] in said
+    before = Store.open(prepare("donkeycar", STALLS, tmp_path / "short", (16, 16), workers=1, hz=10, gap=0.2))
+    assert before.rows < store.rows / 3
 
 
 def test_training_and_evaluation(tmp_path: Path, tiny_config: Path) -> None:

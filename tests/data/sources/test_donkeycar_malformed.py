@@ -1,4 +1,4 @@
-"""Malformed Donkeycar tubs: a one-line error with file and row, and no files left behind."""
+"""Malformed Donkeycar tubs: bad records are left out and counted; for all else, a one-line error and no files."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from daydrive.data.prepare.prepare import prepare
+from daydrive.data.store.store import Store
 from helpers.open_formats import write_old_tub, write_tub
 from helpers.refusals import Refuse, refuses
 
@@ -44,25 +47,71 @@ def moved_out(name: str) -> Spoil:
     return apply
 
 
+def prepared(tub: Path) -> tuple[Store, dict[str, dict[str, Any]]]:
+    """The store of `tub`'s parent at its native rate, and what is left out by its reason."""
+    store = Store.open(prepare("donkeycar", tub.parent, tub.parent.parent / "store", (16, 16), workers=1))
+    return store, {entry["reason"]: entry for entry in store.metadata["frame_counts"][0]["left_out"]}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "record", "reason"),
+    [
+        (put(CATALOG, 4, user_angle=float("nan")), 3, "whose user/angle is not a number"),
+        (put(CATALOG, 5, user_throttle="full"), 4, "whose user/throttle is not a number"),
+        (row(CATALOG, 6, without("user/throttle")), 5, "whose user/throttle is missing"),
+        (row(CATALOG, 6, without("cam/image_array")), 5, "whose record has no cam/image_array"),
+        (row(CATALOG, 6, without("_timestamp_ms")), 5, "whose _timestamp_ms is missing"),
+        (put(CATALOG, 6, _index="five"), 5, "whose record has no valid _index"),
+        (row(CATALOG, 7, lambda text: text[:30]), 6, "whose record is not a JSON object"),
+        (row(CATALOG, 7, lambda _: "[1, 2]"), 6, "whose record is not a JSON object"),
+        (row(CATALOG, 7, lambda _: "[" * 100_000), 6, "whose record is not a JSON object"),
+        (row(CATALOG, 7, lambda text: "\0" * len(text)), 6, "whose record is not a JSON object"),
+        (row(CATALOG, 7, lambda text: "\0" * 50 + text), 6, "whose record is not a JSON object"),
+        (put(CATALOG, 9, _timestamp_ms=1_600_000_000_350), 8, "with the time of the previous record"),
+        (lambda tub: (tub / IMAGE).unlink(), 7, "with an image that is missing"),
+        (lambda tub: (tub / IMAGE).write_bytes(b""), 7, "with an image that is empty"),
+        (lambda tub: (tub / IMAGE).write_bytes(bytes(400)), 7, "with an image that is damaged"),
+        (lambda tub: (tub / IMAGE).write_bytes((tub / IMAGE).read_bytes()[:90]), 7, "with an image that is damaged"),
+    ],
+)
+def test_one_bad_record_is_left_out_and_counted(spoil: Spoil, record: int, reason: str, tmp_path: Path) -> None:
+    tub = write_tub(tmp_path / "raw" / "déjà vu", (30,), in_catalog=30)
+    spoil(tub)
+    store, left_out = prepared(tub)
+    used = store.read_values(np.arange(store.rows), ["record"])["record"]
+    assert record not in used and {record - 1, record + 1} <= set(used), "the drive goes on after it"
+    assert left_out[reason]["frames"] == 1 and f"{CATALOG}, row {record + 1}" in left_out[reason]["first"]
+
+
+def test_what_a_power_loss_leaves_behind(tmp_path: Path) -> None:
+    tub = write_tub(tmp_path / "raw" / "tub", (40,), in_catalog=40)
+    lines = (tub / CATALOG).read_bytes().split(b"\r\n")
+    (tub / CATALOG).write_bytes(b"\n".join(lines[:38]) + b"\n\0\0\0\0\xff\xfe\0\n\n")
+    for number in (36, 37):
+        (tub / "images" / f"{number}_cam_image_array_.jpg").write_bytes(b"")
+    store, left_out = prepared(tub)
+    record = store.read_values(np.arange(store.rows), ["record"])["record"]
+    assert record.max() == 35 and left_out["with an image that is empty"]["frames"] == 2
+    assert left_out["whose record is not a JSON object"]["frames"] == 1
+    assert store.metadata["frame_counts"][0]["recorded"] == 39
+
+
+def test_a_clock_that_is_put_back_ends_the_drive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tub = write_tub(tmp_path / "raw" / "tub", (60,), in_catalog=60)
+    lines = (tub / CATALOG).read_text().splitlines()
+    back = [json.loads(line) for line in lines[30:]]
+    for found in back:
+        found["_timestamp_ms"] -= 3_600_000
+    (tub / CATALOG).write_text("\n".join([*lines[:30], *map(json.dumps, back)]) + "\n")
+    store, _ = prepared(tub)
+    assert {drive.name.split(".")[0] for drive in store.drives} == {"tub/20-09-13_0/0", "tub/20-09-13_0/30"}
+    assert "a drive ends where the clock was put back, at 1 records" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
         (put(CATALOG, 4, user_angle=1.5), "catalog_0.catalog, row 4: user/angle is 1.5, outside [-1, 1]"),
-        (
-            put(CATALOG, 4, user_angle=float("nan")),
-            "catalog_0.catalog, row 4: user/angle is nan, expected a number",
-        ),
-        (put(CATALOG, 5, user_throttle="full"), "row 5: user/throttle is 'full', expected a number"),
-        (row(CATALOG, 6, without("user/throttle")), "row 6: user/throttle is missing, expected a number"),
-        (row(CATALOG, 6, without("cam/image_array")), "row 6: it has no cam/image_array, the name of its image"),
-        (row(CATALOG, 6, without("_timestamp_ms")), "row 6: _timestamp_ms is missing, expected a number"),
-        (row(CATALOG, 7, lambda text: text[:30]), "catalog_0.catalog, row 7: not JSON"),
-        (row(CATALOG, 7, lambda _: "[1, 2]"), "catalog_0.catalog, row 7: a list, expected a JSON object"),
-        (row(CATALOG, 7, lambda _: "[" * 100_000), "catalog_0.catalog, row 7: not JSON"),
-        (
-            put(CATALOG, 9, _timestamp_ms=1_600_000_000_000),
-            "row 9: its time is 0.350 s before that of the previous record",
-        ),
         (row("manifest.json", 5, lambda _: "{}"), "manifest.json is not a Donkeycar manifest"),
         (row("manifest.json", 5, lambda text: text[:20]), "manifest.json, row 5: not JSON"),
         (
@@ -70,14 +119,12 @@ def moved_out(name: str) -> Spoil:
             "cannot be resolved|out of the data",
         ),
         (put("manifest.json", 5, paths=[7]), "manifest.json, row 5: 7 is not the name of a catalog"),
-        (put("manifest.json", 5, deleted_indexes=list(range(30))), "has no two consecutive records"),
+        (put("manifest.json", 5, deleted_indexes=list(range(30))), "of 25 frames, 25 deleted in Donkeycar"),
         (lambda tub: (tub / CATALOG).unlink(), "catalog_0.catalog cannot be read"),
-        (lambda tub: (tub / CATALOG).write_bytes(b"\xff\xfe\x00"), "catalog_0.catalog cannot be read"),
-        (lambda tub: (tub / IMAGE).unlink(), "catalog_0.catalog, row 8: the image"),
-        (lambda tub: (tub / IMAGE).write_bytes(b""), "7_cam_image_array_.jpg is empty (0 bytes)"),
-        (lambda tub: (tub / IMAGE).write_bytes((tub / IMAGE).read_bytes()[:90]), "is a damaged JPEG"),
+        (lambda tub: (tub / CATALOG).write_bytes(b"\xff\xfe\x00"), "of 1 frames, 1 whose record is not a JSON object"),
+        (lambda tub: shutil.rmtree(tub / "images"), "of 25 frames, 25 with an image that is missing"),
         (moved_out(IMAGE), "7_cam_image_array_.jpg is a link out of the data root"),
-        (moved_out("images"), "_cam_image_array_.jpg is a link out of the data root"),
+        (moved_out("images"), "images is a link out of the data root"),
     ],
 )
 def test_tubs(spoil: Spoil, expected: str, tmp_path: Path) -> None:
@@ -89,16 +136,31 @@ def test_tubs(spoil: Spoil, expected: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda tub: (tub / "record_3.json").write_text("{"), "whose record is not a JSON object"),
+        (row("record_3.json", 1, without("user/angle")), "whose user/angle is missing"),
+        (put("record_3.json", 1, timestamp="yesterday"), "whose timestamp is not a date and time"),
+        (lambda tub: (tub / "exclude.json").write_text("[3]"), "deleted in Donkeycar"),
+    ],
+)
+def test_one_bad_record_of_an_old_tub(spoil: Spoil, reason: str, tmp_path: Path) -> None:
+    tub = write_old_tub(tmp_path / "raw" / "tub", range(30), "timestamp")
+    spoil(tub)
+    store, left_out = prepared(tub)
+    used = set(store.read_values(np.arange(store.rows), ["record"])["record"])
+    assert left_out[reason]["frames"] == 1 and 3 not in used and {4, 20} <= used
+
+
+@pytest.mark.parametrize(
     ("spoil", "expected"),
     [
-        (lambda tub: (tub / "record_3.json").write_text("{"), "record_3.json: not JSON"),
         (lambda tub: (tub / "record_3.json").rename(tub / "record_x.json"), "record files are named record_N.json"),
-        (row("record_3.json", 1, without("user/angle")), "record_3.json: user/angle is missing"),
+        (lambda tub: (tub / "exclude.json").write_text("{}"), "exclude.json is not a list of the numbers"),
         (
-            put("record_3.json", 1, timestamp="yesterday"),
-            "record_3.json: the timestamp 'yesterday' is not a date and time",
+            lambda tub: [file.unlink() for file in tub.glob("record_*[02468].json")],
+            "of 15 frames, 15 alone between deleted records or ends of sessions",
         ),
-        (lambda tub: [file.unlink() for file in tub.glob("record_*[02468].json")], "no two consecutive records"),
         (lambda tub: shutil.rmtree(tub), "is empty"),
     ],
 )

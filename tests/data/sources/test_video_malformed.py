@@ -67,7 +67,7 @@ def both(*spoils: Spoil) -> Spoil:
             {},
             "its columns: time, wheel, gas, stop; map them with --set steering=NAME",
         ),
-        (csv("time;steering;gas;stop"), {}, "row 1: the columns 'time;steering;gas;stop' are not separated by commas"),
+        (csv("time|steering|gas|stop"), {}, "row 1: the columns 'time|steering|gas|stop' are separated by '|'"),
         (csv("time,steering,steering,brake"), {}, "row 1: there are two columns 'steering'"),
         (csv(HEADER, 5, 0.3, "left", 0, 0), {}, "a b.csv, row 5: steering is 'left', expected a number"),
         (csv(HEADER, 5, 0.3, "nan", 0, 0), {}, "a b.csv, row 5: steering is nan, which is not a finite number"),

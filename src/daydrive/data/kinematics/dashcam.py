@@ -18,6 +18,7 @@ from daydrive.data.kinematics.ego_motion import Array, Bicycle, Motion
 from daydrive.data.kinematics.signals import smooth
 from daydrive.data.kinematics.track import Track, read_gpx
 from daydrive.data.quality.doctor.motion import SIDE, pyramid, shift
+from daydrive.data.sources.files import entries, is_recorded
 from daydrive.errors import UserError
 from daydrive.files import write_text
 
@@ -38,7 +39,11 @@ MAX_OVERHANG = 2.0
 
 def videos_without_actions(root: Path) -> list[Path]:
     """The videos below `root` that have no actions.csv beside them. Raises UserError if there is none."""
-    files = sorted(file for file in root.rglob("*") if file.suffix.lower() in video.SUFFIXES)
+    files = sorted(
+        file
+        for file in root.rglob("*")
+        if file.suffix.lower() in video.SUFFIXES and all(map(is_recorded, file.relative_to(root).parts))
+    )
     if not files:
         raise UserError(f"{root} contains no videos ({', '.join(video.SUFFIXES)})")
     missing = [file for file in files if not (file.parent / ACTIONS).exists()]
@@ -53,7 +58,7 @@ def write_actions(file: Path, field_of_view: float, offset: float | None) -> str
     field_of_view: horizontal, degrees. offset: time of the first frame on the clock of the GPX track beside the video,
     s; by default from the creation time stored in the video.
     """
-    times = video.frame_times(file)
+    times = video.frame_times(file).seconds
     times -= times[0]
     track = _read_track(file)
     speed = acceleration = None
@@ -82,7 +87,7 @@ def yaw_rates(file: Path, field_of_view: float) -> Array:
 
     field_of_view: horizontal, degrees.
     """
-    times = video.frame_times(file)
+    times = video.frame_times(file).seconds
     tolerance = 0.45 * float(np.diff(times).min())
     images = video.frames_at(file, times, tolerance, (SIDE, SIDE))
     greys = (cv2.cvtColor(resize(image, (SIDE, SIDE)), cv2.COLOR_RGB2GRAY).astype(np.float32) for image in images)
@@ -93,7 +98,7 @@ def yaw_rates(file: Path, field_of_view: float) -> Array:
 
 
 def _read_track(file: Path) -> Track | None:
-    tracks = sorted(file.parent.glob("*.gpx"))
+    tracks = entries(file.parent, "*.gpx")
     if len(tracks) > 1:
         raise UserError(
             f"{file.parent} has {len(tracks)} GPS tracks ({tracks[0].name}, {tracks[1].name}); keep one of them"

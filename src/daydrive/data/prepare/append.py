@@ -81,6 +81,11 @@ def with_origin(store: Store, origin: Origin) -> tuple[list[Origin], int]:
     return origins, origins.index(origin)
 
 
+def changes(store: Store, origins: list[Origin], counted: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata that new drives change. counted: of their preparation, see `FrameCounts.metadata`."""
+    return {"origins": origins, "frame_counts": [*store.metadata.get("frame_counts", []), counted]}
+
+
 def splits_of(store: Store) -> dict[str, str]:
     """The split of each group of drives in the store."""
     return {str(e.get("group") or e["name"]): str(e["split"]) for e in store.metadata["drives"] if e["split"] in SPLITS}

@@ -24,10 +24,12 @@ from daydrive.data.images import JPEG_QUALITY, Fit, geometry
 from daydrive.data.prepare import append, shards
 from daydrive.data.prepare.disk_space import check_disk_space
 from daydrive.data.prepare.engines import Engine, build_engine
-from daydrive.data.prepare.split_assignment import assign_splits
+from daydrive.data.prepare.split_assignment import assign_splits, with_other_cameras
 from daydrive.data.prepare.writer import append_to_store, write_store
 from daydrive.data.sources import Options, Source, get, read_options
 from daydrive.data.sources.base import flag
+from daydrive.data.sources.files import is_recorded
+from daydrive.data.sources.frame_counts import FrameCounts, counts_of, frames_of
 from daydrive.data.sources.lerobot import local_copy
 from daydrive.data.store.store import FORMAT_VERSION, METADATA_FILE, SPLITS, Store, read_metadata
 from daydrive.errors import UserError, did_you_mean
@@ -105,14 +107,20 @@ def prepare(
         check_writable(target)
     if source.needs_root:
         _check_root(source, root)
-    drives = source.drives(root or Path(), chosen, size)[:limit]
+    found = source.drives(root or Path(), chosen, size)
+    drives, counts = found[:limit], counts_of(found)
     _check_drives(source, drives)
+    if counts is not None:
+        counts.leave_out(frames_of(found[len(drives) :]), f"in drives beyond --limit {limit}")
     if existing is not None:
-        drives = append.new_drives(existing, drives, append.origin_of(request))
-        if not drives:
+        new = append.new_drives(existing, drives, append.origin_of(request))
+        if not new:
             print(f"{target} already has these drives, nothing to do.")
             return target
-    work = _Work(source, chosen, drives, request, size, shape, quality, target, existing)
+        if counts is not None:
+            counts.leave_out(frames_of(drives) - frames_of(new), "in drives that the store already has")
+        drives = new
+    work = _Work(source, chosen, drives, counts, request, size, shape, quality, target, existing)
     try:
         _prepare(work, build_engine(engine, processes, ray_address, target))
     except UnreachableError as error:
@@ -128,11 +136,15 @@ def prepare(
 
 @dataclass(frozen=True)
 class _Work:
-    """A preparation: drives of a source for `target`, or to be appended to the store `existing`."""
+    """A preparation: drives of a source for `target`, or to be appended to the store `existing`.
+
+    counts: None for a source that does not count its frames.
+    """
 
     source: Source
     options: Options
     drives: Sequence[Drive]
+    counts: FrameCounts | None
     request: dict[str, Any]
     size: tuple[int, int]
     fit: Fit
@@ -169,13 +181,20 @@ def _prepare(work: _Work, engine: Engine) -> None:
         read = [shards.read_shard(job.file) for job in jobs]
         seed = int(work.options.get("seed") or 0)
         origins, origin = append.with_origin(existing, append.origin_of(work.request)) if existing else ([], 0)
-        rows = assign_splits(work.source, jobs, [frames for frames, _ in read], seed, existing, origin)
+        primary = [k for k, job in enumerate(jobs) if job.drive.beside is None]
+        lengths = [read[k][0] for k in primary]
+        rows = assign_splits(work.source, [jobs[k] for k in primary], lengths, seed, existing, origin)
+        rows = with_other_cameras(rows, jobs)
+        total, stored = sum(frames for frames, _ in read), sum(row.stop - row.start for row in rows)
+        counts = work.counts or FrameCounts(total)
+        counts.leave_out(total - stored, "between the splits")
+        counted = counts.metadata(stored)
         if existing is not None:
             with exclusive_lock(existing.path, lambda holder: f"{holder} is writing {work.target} at this moment"):
-                written = append_to_store(existing, rows, {"origins": origins})
+                written = append_to_store(existing, rows, append.changes(existing, origins, counted))
         else:
             recorded = Counter(size for _, size in read).most_common(1)[0][0]
-            metadata = _metadata(work, recorded, description)
+            metadata = {**_metadata(work, recorded, description), "frame_counts": [counted]}
             remote = is_remote(work.target)
             written = write_store(work.target if remote else folder / FINISHED, rows, values, metadata)
             if not remote:
@@ -184,6 +203,7 @@ def _prepare(work: _Work, engine: Engine) -> None:
         missing = ", ".join(f"'{name}'" for name in existing.metadata["scores"])
         print(f"The new drives have no values in the columns {missing}; `daydrive score` computes them.")
     print(_summary(work.target, written, time.monotonic() - start_time))
+    print("\n".join(counts.report(stored)))
 
 
 def is_prepared(target: Location, request: dict[str, Any], overwrite: bool) -> bool:
@@ -276,7 +296,7 @@ def _check_root(source: Source, root: Path | None) -> None:
         raise UserError(f"the data root {root} does not exist")
     if not root.is_dir():
         raise UserError(f"the data root {root} is a file, not a folder of recordings")
-    if not any(root.iterdir()):
+    if not any(is_recorded(path.name) for path in root.iterdir()):
         raise UserError(f"the data root {root} is empty")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from daydrive.data.prepare import append, split
 from daydrive.data.prepare.shards import Job
@@ -42,3 +44,19 @@ def assign_splits(
         DriveRows(job.file, job.drive.name, name, 0, count, job.drive.made_from, job.drive.group, origin)
         for name, job, count in sorted(zip(splits, jobs, frames, strict=True), key=lambda item: SPLITS.index(item[0]))
     ]
+
+
+def with_other_cameras(rows: Sequence[DriveRows], jobs: Sequence[Job]) -> list[DriveRows]:
+    """The rows of drives and, after each, the same rows of the drives that other cameras recorded beside it."""
+    found = []
+    beside: dict[str | None, list[Job]] = defaultdict(list)
+    for job in jobs:
+        beside[job.drive.beside].append(job)
+    names = {job.file: job.drive.name for job in jobs}
+    for row in rows:
+        name = names[row.file]
+        found.append(row)
+        for other in beside[name]:
+            label = other.drive.name + row.name.removeprefix(name)
+            found.append(replace(row, file=other.file, name=label, made_from=other.drive.made_from))
+    return found

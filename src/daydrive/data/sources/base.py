@@ -34,6 +34,10 @@ class Option:
         return flag(self.name)
 
 
+GAP = Option("gap", float, None, "s; a longer interval between frames ends a drive; default: two periods", 0.01)
+"""The option of sources whose frames have uneven times."""
+
+
 class Source(Protocol):
     """A raw data format.
 

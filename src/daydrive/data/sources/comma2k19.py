@@ -40,6 +40,7 @@ from daydrive.data.kinematics.signals import covered, means_between, smooth
 from daydrive.data.sources.base import Option, Options, action
 from daydrive.data.sources.derived import describe_pedals
 from daydrive.data.sources.files import find_folders, inside
+from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
 from daydrive.errors import UserError
 from daydrive.types import Drive, Frame
 
@@ -86,14 +87,17 @@ class _Segment:
             raise UserError(f"{file} has {len(times)} frames; a drive needs at least 2")
         return times
 
-    def chosen(self, times: Array, hz: float) -> list[npt.NDArray[np.int64]]:
-        """Frame indices of each run at `hz` for which both CAN signals are available."""
-        known = np.flatnonzero(
+    def known(self, times: Array) -> npt.NDArray[np.int64]:
+        """Indices of the frames for which both CAN signals are available."""
+        return np.flatnonzero(
             covered(self._signal_times(SPEED), times, MESSAGE_TOLERANCE)
             & covered(self._signal_times(STEERING), times, MESSAGE_TOLERANCE)
         )
-        runs = clock.resample(times[known], hz) if len(known) else []
-        return [known[run] for run in runs if clock.long_enough(run, hz)]
+
+    def chosen(self, times: Array, hz: float) -> list[npt.NDArray[np.int64]]:
+        """Indices of the known frames of each run at `hz`."""
+        known = self.known(times)
+        return [known[run] for run in clock.resample(times[known], hz)] if len(known) else []
 
     def read(self, times: Array, chosen: npt.NDArray[np.int64]) -> tuple[Array, Array]:
         """Actions (K, 4) in the ranges of `Frame.action` and the columns of `VALUES` (K, 7) at the chosen frames."""
@@ -194,7 +198,7 @@ class Comma2k19Source:
                     raise UserError(f"{segment.folder} is an incomplete segment: it has no {part}")
         times = [segment.times() for segment in segments]
         rates = clock.shared_hz([(s.folder, t) for s, t in zip(segments, times, strict=True)], options["hz"])
-        drives: list[Drive] = []
+        drives, counts = [], FrameCounts()
         seen: dict[str, Path] = {}
         for segment, moments, hz in zip(segments, times, rates, strict=True):
             route = segment.folder.resolve().parent.name
@@ -204,13 +208,19 @@ class Comma2k19Source:
                     f"{segment.folder} and {seen[name]} are the same segment of the same route; remove one of them"
                 )
             seen[name] = segment.folder
-            runs = segment.chosen(moments, hz)
-            for run, frames in enumerate(runs):
-                label = name if len(runs) == 1 else f"{name}.{run}"
+            counts.recorded += len(moments)
+            known = len(segment.known(moments))
+            counts.leave_out(len(moments) - known, "without CAN messages around them")
+            runs = counts.usable(segment.chosen(moments, hz), known, hz)
+            for number, (run, frames) in enumerate(runs):
+                label = name if len(runs) == 1 else f"{name}.{number}"
                 drives.append(Drive(label, hz, _Frames(segment, hz, run), None, len(frames), route))
         if not drives:
-            raise UserError(f"{root} has no {clock.MIN_RUN_SECONDS:g} s of frames, speed and steering without a gap")
-        return drives
+            raise UserError(
+                f"{root} has no {clock.MIN_RUN_SECONDS:g} s of frames, speed and steering without a gap"
+                f"{counts.why_none()}"
+            )
+        return CountedDrives(drives, counts)
 
 
 def _is_segment(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,11 @@ from typing import Any
 from daydrive.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+SYSTEM_NAMES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information")
+"""Files and folders that operating systems add, in lower case; hidden ones begin with a dot."""
+
+TEMPORARY_SUFFIXES = ("~", ".tmp", ".temp", ".part", ".partial", ".crdownload", ".swp")
 
 
 def natural(path: Path) -> list[tuple[int, str]]:
@@ -29,26 +35,44 @@ def inside(path: Path, root: Path) -> Path:
     raise UserError(f"{path} is a link out of the data root, to {real}; set a --data-root that contains both")
 
 
+def is_recorded(name: str) -> bool:
+    """Whether a file or folder of this name belongs to a recording: not hidden (such as macOS' `._*`), not added by an
+    operating system, not temporary."""
+    lower = name.lower()
+    return not (lower.startswith(".") or lower in SYSTEM_NAMES or lower.endswith(TEMPORARY_SUFFIXES))
+
+
+def entries(folder: Path, pattern: str = "*") -> list[Path]:
+    """The files and folders of a recording that match `pattern`, directly in `folder`, in natural order."""
+    return sorted((path for path in folder.glob(pattern) if is_recorded(path.name)), key=natural)
+
+
 def subfolders(folder: Path) -> list[Path]:
-    """The subfolders in natural order, without hidden ones."""
-    return sorted((f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")), key=natural)
+    """The subfolders in natural order, without those that `is_recorded` excludes."""
+    with os.scandir(folder) as found:
+        names = [entry.name for entry in found if is_recorded(entry.name) and _is_folder(entry)]
+    return sorted((folder / name for name in names), key=natural)
 
 
-def find_folders(root: Path, predicate: Callable[[Path], bool], depth: int) -> list[Path]:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+
+
+def find_folders(root: Path, predicate: Callable[[Path], bool], depth: int, nested: bool = False) -> list[Path]:
     """The folders that match `predicate`, in natural order: `root` itself or folders up to `depth` levels below it.
 
-    Matching folders are not searched further.
+    nested: search matching folders further.
     """
-    if predicate(root):
-        return [root]
-    if depth == 0:
-        return []
-    return [found for folder in subfolders(root) for found in find_folders(inside(folder, root), predicate, depth - 1)]
+    found = [root] if predicate(root) else []
+    if depth and (nested or not found):
+        for folder in subfolders(root):
+            found += find_folders(inside(folder, root), predicate, depth - 1, nested)
+    return found
 
 
 def image_files(folder: Path) -> list[Path]:
     """The JPEG and PNG files of a folder in natural order; raises UserError if there are none."""
-    found = sorted((file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=natural)
+    found = [file for file in entries(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
     if not found:
         raise UserError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)})")
     return found

@@ -21,9 +21,10 @@ import numpy.typing as npt
 from daydrive.data import video
 from daydrive.data.images import read_image
 from daydrive.data.kinematics import clock
-from daydrive.data.sources.base import Option, Options, action
-from daydrive.data.sources.files import image_files, subfolders
-from daydrive.data.sources.table import ActionTable, read_actions
+from daydrive.data.sources.base import GAP, Option, Options, action
+from daydrive.data.sources.files import entries, image_files, subfolders
+from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
+from daydrive.data.sources.table import SCALED, ActionTable, read_actions
 from daydrive.data.store.store import SPLITS
 from daydrive.errors import UserError
 from daydrive.types import Drive, Frame, Image
@@ -44,8 +45,9 @@ class _Recording:
     times: npt.NDArray[np.float64]
 
     @classmethod
-    def read(cls, folder: Path, hz: float | None) -> _Recording:
-        table = read_actions(folder / ACTIONS)
+    def read(cls, folder: Path, options: Options) -> _Recording:
+        scales = {name: options[f"{name}_scale"] for name in SCALED if options[f"{name}_scale"] is not None}
+        table, hz = read_actions(folder / ACTIONS, scales), options["hz"]
         video_file = _video(folder)
         images = [] if video_file else _images(folder)
         rows = len(table.actions)
@@ -64,15 +66,15 @@ class _Frames:
     """The frames of run number `run` of a recording, resampled to `hz`."""
 
     folder: Path
-    given_hz: float | None
+    options: Options
     hz: float
     run: int
     image_size: tuple[int, int]
 
     def __call__(self) -> Iterator[Frame]:
-        recording = _Recording.read(self.folder, self.given_hz)
+        recording = _Recording.read(self.folder, self.options)
         table = recording.table
-        chosen = clock.resample(recording.times, self.hz)[self.run]
+        chosen = clock.resample(recording.times, self.hz, self.options["gap"])[self.run]
         actions = clock.held_mean(table.actions, recording.times, chosen)
         actions[:-1, 3] = table.actions[np.maximum(chosen[1:] - 1, chosen[:-1]), 3]
         for k, (index, image) in enumerate(_read_images(recording, chosen, self.image_size)):
@@ -87,36 +89,44 @@ class FolderSource:
     options: tuple[Option, ...] = (
         Option("hz", float, None, "frames per second; default: the recordings' native rate, or 10 if unknown", 0.1),
         Option("seed", int, 0, "seed of the split by drive", minimum=0),
+        GAP,
+        *(Option(f"{name}_scale", float, None, "factor to the action's range, negative to invert") for name in SCALED),
     )
 
     def describe(self, options: Options) -> dict[str, Any]:
-        mean = "as it is; the mean where the clock is slower than the recording"
+        made = {name: _made(options[f"{name}_scale"]) for name in SCALED}
         return {
             "actions": {
-                "steering": action("as given", "positive to the right", "[-1, 1]", mean),
-                "throttle": action("as given", "positive forwards", "[0, 1]", mean),
-                "brake": action("as given", "positive slows down", "[0, 1]", mean),
+                "steering": action("as given", "positive to the right", "[-1, 1]", made["steering"]),
+                "throttle": action("as given", "positive forwards", "[0, 1]", made["throttle"]),
+                "brake": action("as given", "positive slows down", "[0, 1]", made["brake"]),
                 "gear": action("direction", "1 forwards, -1 backwards", "{-1, 0, 1}", "as it is; the last one"),
             },
-            "values": {"speed": "as given"},
+            "values": {"speed": "as given, times --set speed_scale where that is given"},
         }
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
-        given = options["hz"]
+        given, gap = options["hz"], options["gap"]
         folders = _drive_folders(root)
-        recordings = [(split, folder, _Recording.read(folder, given).times) for split, folder in folders]
+        recordings = [(split, folder, _Recording.read(folder, options).times) for split, folder in folders]
         rates = clock.shared_hz([(folder, times) for _, folder, times in recordings], given)
-        drives = []
+        drives, counts = [], FrameCounts()
         for (split, folder, times), hz in zip(recordings, rates, strict=True):
             name = folder.relative_to(root).as_posix()
-            runs = clock.resample(times, hz)
-            usable = [(run, len(chosen)) for run, chosen in enumerate(runs) if len(chosen) >= 2]
-            for run, length in usable:
+            runs = clock.resample(times, hz, gap)
+            counts.recorded += len(times)
+            for run, chosen in counts.usable(runs, len(times), hz, gap, shortest=0.0):
                 label = name if len(runs) == 1 else f"{name}.{run}"
-                drives.append(Drive(label, hz, _Frames(folder, given, hz, run, image_size), split, length))
+                drives.append(Drive(label, hz, _Frames(folder, options, hz, run, image_size), split, len(chosen)))
         if not drives:
             raise UserError(f"{root} has no two consecutive frames without a gap in time")
-        return drives
+        return CountedDrives(drives, counts)
+
+
+def _made(scale: float | None) -> str:
+    """The conversion of an action. scale: its factor, where given."""
+    given = "as it is" if scale is None else f"{scale:g} * the given one, clipped"
+    return f"{given}; the mean where the clock is slower than the recording"
 
 
 def _drive_folders(root: Path) -> list[tuple[str | None, Path]]:
@@ -149,7 +159,7 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _video(folder: Path) -> Path | None:
-    videos = sorted(file for file in folder.iterdir() if file.suffix.lower() in video.SUFFIXES)
+    videos = [file for file in entries(folder) if file.suffix.lower() in video.SUFFIXES]
     if len(videos) > 1:
         raise UserError(f"{folder} has {len(videos)} videos ({videos[0].name}, {videos[1].name}); keep one of them")
     if videos and (folder / IMAGES).is_dir():

@@ -30,7 +30,8 @@ from daydrive.data.kinematics.signals import covered
 from daydrive.data.sources import derived
 from daydrive.data.sources.base import Option, Options
 from daydrive.data.sources.derived import derive_actions
-from daydrive.data.sources.files import find_folders, image_files, inside, read_text
+from daydrive.data.sources.files import entries, find_folders, image_files, inside, read_text
+from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
 from daydrive.data.sources.table import number
 from daydrive.errors import UserError
 from daydrive.types import Drive, Frame
@@ -83,6 +84,9 @@ class _Odometry:
         rows = _numbers(file, self.root, 1, "the time of an image")
         return _checked_times(rows[:, 0], file, count)
 
+    def known(self, times: Array) -> npt.NDArray[np.int64]:
+        return np.arange(len(times))
+
     def chosen(self, times: Array, hz: float) -> list[npt.NDArray[np.int64]]:
         return clock.resample(times, hz)
 
@@ -123,14 +127,17 @@ class _Raw:
             _read_timestamps(self.timestamps_file(camera), self.root), self.timestamps_file(camera), count
         )
 
+    def known(self, times: Array) -> npt.NDArray[np.int64]:
+        return np.flatnonzero(covered(self._oxts_times(), times, OXTS_TOLERANCE))
+
     def chosen(self, times: Array, hz: float) -> list[npt.NDArray[np.int64]]:
-        known = np.flatnonzero(covered(self._oxts_times(), times, OXTS_TOLERANCE))
+        known = self.known(times)
         return [known[run] for run in clock.resample(times[known], hz)] if len(known) else []
 
     def read(self, times: Array) -> tuple[Rates, Array]:
         """Speed and yaw rate; latitude and longitude (N, 2), degrees."""
         moments, folder = self._oxts_times(), self.folder / "oxts" / "data"
-        files = sorted(inside(folder, self.root).glob("*.txt")) if folder.is_dir() else []
+        files = entries(inside(folder, self.root), "*.txt") if folder.is_dir() else []
         if len(files) != len(moments):
             raise UserError(f"{folder} has {len(files)} readings, but oxts/timestamps.txt has {len(moments)} times")
         readings = np.concatenate(
@@ -190,18 +197,22 @@ class KittiSource:
         camera = _camera(recordings, options["camera"])
         times = [recording.times(camera) for recording in recordings]
         rates = clock.shared_hz([(r.folder, t) for r, t in zip(recordings, times, strict=True)], options["hz"])
-        drives = []
+        drives, counts = [], FrameCounts()
         for recording, moments, hz in zip(recordings, times, rates, strict=True):
             folder = recording.folder
             name = folder.relative_to(root).as_posix() if folder != root else folder.resolve().name
             runs = recording.chosen(moments, hz)
-            usable = [(run, len(frames)) for run, frames in enumerate(runs) if clock.long_enough(frames, hz)]
-            for run, length in usable:
+            counts.recorded += len(moments)
+            known = len(recording.known(moments))
+            counts.leave_out(len(moments) - known, "without a reading of the GPS and inertial unit around them")
+            for run, chosen in counts.usable(runs, known, hz):
                 label = name if len(runs) == 1 else f"{name}.{run}"
-                drives.append(Drive(label, hz, _Frames(recording, camera, hz, run, image_size), None, length))
+                drives.append(Drive(label, hz, _Frames(recording, camera, hz, run, image_size), None, len(chosen)))
         if not drives:
-            raise UserError(f"{root} has no {clock.MIN_RUN_SECONDS:g} s of images and motion without a gap")
-        return drives
+            raise UserError(
+                f"{root} has no {clock.MIN_RUN_SECONDS:g} s of images and motion without a gap{counts.why_none()}"
+            )
+        return CountedDrives(drives, counts)
 
 
 def _recordings(root: Path) -> list[_Recording]:

@@ -20,8 +20,9 @@ import numpy.typing as npt
 from daydrive.data import video
 from daydrive.data.kinematics import clock
 from daydrive.data.kinematics.signals import covered, means_between
-from daydrive.data.sources.base import Option, Options
-from daydrive.data.sources.files import inside, natural, subfolders
+from daydrive.data.sources.base import GAP, Option, Options
+from daydrive.data.sources.files import entries, inside, subfolders
+from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
 from daydrive.data.sources.mapping import (
     NEUTRAL_ACTION,
     UNKNOWN,
@@ -32,7 +33,7 @@ from daydrive.data.sources.mapping import (
     mapping_options,
     named_values,
 )
-from daydrive.data.sources.table import read_columns, read_header
+from daydrive.data.sources.table import columns_of, read_columns, read_header
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import ACTION_NAMES, Drive, Frame
 
@@ -56,7 +57,7 @@ class _Signals:
     @classmethod
     def read(cls, table: Path, options: Options) -> tuple[_Signals, ColumnMapping]:
         header = read_header(table)
-        mapping = ColumnMapping.from_options(options, header, {name: name for name in header}, str(table))
+        mapping = ColumnMapping.from_options(options, header, columns_of(header), str(table))
         time_column = _time_column(table, header, options)
         wanted = list(dict.fromkeys([*mapping.columns.values(), *([time_column] if time_column else [])]))
         read = read_columns(table, wanted)
@@ -100,10 +101,10 @@ class _Recording:
     def signals(self, options: Options) -> _Signals | None:
         return _Signals.read(self.table, options)[0] if self.table else None
 
-    def runs(self, times: Array, signals: _Signals | None, hz: float) -> list[npt.NDArray[np.int64]]:
+    def runs(self, times: Array, signals: _Signals | None, hz: float, gap: float | None) -> list[npt.NDArray[np.int64]]:
+        """Indices of the frames with signals of each run at `hz`. gap: as in `clock.resample`."""
         known = np.arange(len(times)) if signals is None else signals.known(times)
-        runs = clock.resample(times[known], hz) if len(known) else []
-        return [known[run] for run in runs if clock.long_enough(run, hz)]
+        return [known[run] for run in clock.resample(times[known], hz, gap)] if len(known) else []
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class _Frames:
     def __call__(self) -> Iterator[Frame]:
         signals = self.recording.signals(self.options)
         times = self.times - self.times[0]
-        chosen = self.recording.runs(times, signals, self.hz)[self.run]
+        chosen = self.recording.runs(times, signals, self.hz, self.options["gap"])[self.run]
         actions = np.tile(np.array(NEUTRAL_ACTION, dtype=np.float32), (len(chosen), 1))
         values = np.full((len(chosen), len(VALUES)), np.nan)
         if signals is not None:
@@ -139,6 +140,7 @@ class VideoSource:
     options: tuple[Option, ...] = (
         Option("hz", float, None, "frames per second; default: the videos' native rate", 0.1),
         Option("seed", int, 0, "seed of the split by folder", minimum=0),
+        GAP,
         Option("time", str, None, "time column of the CSV; default: 'time' if it exists"),
         Option("time_scale", float, 1.0, "seconds per unit of the time column, 0.001 for milliseconds", minimum=1e-12),
         Option("time_offset", float, 0.0, "time of the first frame on the CSV's clock, s"),
@@ -155,11 +157,15 @@ class VideoSource:
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
         recordings = _recordings(root)
-        times = [video.frame_times(recording.video) for recording in recordings]
+        scans = [video.frame_times(recording.video) for recording in recordings]
+        times = [scan.seconds for scan in scans]
         clocks = [(recording.video, t - t[0]) for recording, t in zip(recordings, times, strict=True)]
         rates = clock.shared_hz(clocks, options["hz"])
         names = _names([recording.video for recording in recordings], root)
-        drives: list[Drive] = []
+        drives, counts = [], FrameCounts()
+        for recording, scan in zip(recordings, scans, strict=True):
+            counts.recorded += len(scan.seconds) + scan.undecodable
+            counts.leave_out(scan.undecodable, "before the first key frame", first=str(recording.video))
         for recording, file_times, (_, frame_times), hz, name in zip(
             recordings, times, clocks, rates, names, strict=True
         ):
@@ -168,21 +174,24 @@ class VideoSource:
                 signals, mapping = _Signals.read(recording.table, options)
                 made_from = mapping.made_from()
                 _check_times(recording, signals, frame_times, options)
-            runs = recording.runs(frame_times, signals, hz)
+            known = len(frame_times) if signals is None else len(signals.known(frame_times))
+            counts.leave_out(len(frame_times) - known, "outside the times of the CSV", first=str(recording.table))
+            runs = counts.usable(recording.runs(frame_times, signals, hz, options["gap"]), known, hz, options["gap"])
             folder = recording.video.parent
             group = folder.relative_to(root).as_posix() if folder != root else None
-            for run, chosen in enumerate(runs):
-                label = name if len(runs) == 1 else f"{name}.{run}"
+            for number, (run, chosen) in enumerate(runs):
+                label = name if len(runs) == 1 else f"{name}.{number}"
                 frames = _Frames(recording, options, file_times, hz, run, image_size)
                 drives.append(Drive(label, hz, frames, None, len(chosen), group or name, made_from))
         if not drives:
             raise UserError(
                 f"{root} has no {clock.MIN_RUN_SECONDS:g} s of video without a gap and within the times of its CSV"
+                f"{counts.why_none()}"
             )
         without = sum(recording.table is None for recording in recordings)
         if without:
             print(f"{without} of {len(recordings)} videos have no CSV: unknown actions are stored as {NEUTRAL_ACTION}.")
-        return drives
+        return CountedDrives(drives, counts)
 
 
 def _recordings(root: Path) -> list[_Recording]:
@@ -193,7 +202,7 @@ def _recordings(root: Path) -> list[_Recording]:
 
 
 def _find(folder: Path, root: Path, depth: int) -> Iterator[_Recording]:
-    files = sorted((f for f in folder.iterdir() if not f.name.startswith(".") and not f.is_dir()), key=natural)
+    files = [path for path in entries(folder) if not path.is_dir()]
     videos = [inside(f, root) for f in files if f.suffix.lower() in video.SUFFIXES]
     tables = {f.stem: inside(f, root) for f in files if f.suffix.lower() == ".csv"}
     stems = {file.stem for file in videos}
@@ -219,7 +228,7 @@ def _time_column(table: Path, header: list[str], options: Options) -> str | None
     given = options["time"]
     if given is not None and given not in header:
         raise UserError(f"{table} has no column '{given}' for --set time={given}{did_you_mean(given, header)}")
-    return given or ("time" if "time" in header else None)
+    return given or columns_of(header).get("time")
 
 
 def _check_times(recording: _Recording, signals: _Signals, frames: Array, options: Options) -> None:

@@ -27,7 +27,8 @@ from daydrive.data.kinematics.ego_motion import Array, Bicycle, rates_from_poses
 from daydrive.data.sources import derived
 from daydrive.data.sources.base import Option, Options
 from daydrive.data.sources.derived import derive_actions
-from daydrive.data.sources.files import inside
+from daydrive.data.sources.files import entries, inside
+from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import Drive, Frame
 
@@ -167,16 +168,18 @@ class WaymoSource:
         for segment in segments:
             _read_columns(segment.pose_file, root, [], [SEGMENT, TIME, POSE])
         hz = _rate(segments, times, options["hz"])
-        drives = []
+        drives, counts = [], FrameCounts()
         for segment, moments, split in zip(segments, times, splits, strict=True):
             runs = clock.resample(moments, hz)
-            usable = [(run, len(frames)) for run, frames in enumerate(runs) if clock.long_enough(frames, hz)]
-            for run, length in usable:
+            counts.recorded += len(moments)
+            for run, chosen in counts.usable(runs, len(moments), hz):
                 label = segment.name if len(runs) == 1 else f"{segment.name}.{run}"
-                drives.append(Drive(label, hz, _Frames(segment, hz, run, image_size), split, length, segment.name))
+                drives.append(Drive(label, hz, _Frames(segment, hz, run, image_size), split, len(chosen), segment.name))
         if not drives:
-            raise UserError(f"{root} has no segment with {clock.MIN_RUN_SECONDS:g} s of images without a gap")
-        return drives
+            raise UserError(
+                f"{root} has no segment with {clock.MIN_RUN_SECONDS:g} s of images without a gap{counts.why_none()}"
+            )
+        return CountedDrives(drives, counts)
 
 
 def _camera(options: Options) -> int:
@@ -201,7 +204,7 @@ def _segments(root: Path, camera: int) -> list[tuple[str | None, _Segment]]:
         images = inside(folder / IMAGES, root)
         if not images.is_dir():
             raise UserError(f"{folder} has no {IMAGES}/, the component with the images")
-        for file in sorted(images.glob("*.parquet")):
+        for file in entries(images, "*.parquet"):
             segment = _Segment(root, folder, file.stem, camera)
             if not segment.pose_file.exists():
                 raise UserError(f"{segment.pose_file} does not exist; the actions of {file} are derived from it")

@@ -29,7 +29,7 @@ from daydrive.data.sources.carla.readings import (
     read_json_object,
     reading,
 )
-from daydrive.data.sources.files import IMAGE_SUFFIXES, inside
+from daydrive.data.sources.files import IMAGE_SUFFIXES, inside, subfolders
 from daydrive.errors import UserError
 from daydrive.types import Image
 
@@ -149,7 +149,7 @@ class LeaderboardRoute:
         for name in names:
             if "/" not in name and (parent / name).is_dir():
                 return parent / name
-        found = sorted(f.name for f in parent.iterdir() if f.is_dir() and "rgb" in f.name) if parent.is_dir() else []
+        found = [f.name for f in subfolders(parent) if "rgb" in f.name] if parent.is_dir() else []
         problem = f"--camera {self.camera}: {parent} has no such images" if self.camera else f"{parent} has no images"
         raise UserError(f"{problem} ({names[0]}/); its image folders: {', '.join(found) or 'none'}")
 

@@ -15,6 +15,7 @@ from daydrive.data.sources.carla.leaderboard import LeaderboardRoute
 from daydrive.data.sources.carla.own import OwnRecording
 from daydrive.data.sources.carla.readings import VALUES, Recording
 from daydrive.data.sources.files import find_folders
+from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
 from daydrive.errors import UserError
 from daydrive.types import Drive, Frame
 
@@ -86,7 +87,7 @@ class CarlaSource:
         recordings = _recordings(root, options["camera"], options["recorded_hz"])
         times = [recording.times() for recording in recordings]
         rates = clock.shared_hz([(r.folder, t) for r, t in zip(recordings, times, strict=True)], options["hz"])
-        drives = []
+        drives, counts = [], FrameCounts()
         for recording, moments, hz in zip(recordings, times, rates, strict=True):
             folder = recording.folder
             name = folder.relative_to(root).as_posix() if folder != root else folder.resolve().name
@@ -94,14 +95,14 @@ class CarlaSource:
             if group is None:
                 raise UserError(f"--split by-town: the town of {folder} is unknown; use by-route")
             runs = clock.resample(moments, hz)
-            usable = [(run, len(frames)) for run, frames in enumerate(runs) if clock.long_enough(frames, hz)]
-            for run, length in usable:
+            counts.recorded += len(moments)
+            for run, chosen in counts.usable(runs, len(moments), hz):
                 label = name if len(runs) == 1 else f"{name}.{run}"
                 read = _Frames(recording, hz, run, image_size)
-                drives.append(Drive(label, hz, read, None, length, group))
+                drives.append(Drive(label, hz, read, None, len(chosen), group))
         if not drives:
-            raise UserError(f"{root} has no {clock.MIN_RUN_SECONDS:g} s of images without a gap")
-        return drives
+            raise UserError(f"{root} has no {clock.MIN_RUN_SECONDS:g} s of images without a gap{counts.why_none()}")
+        return CountedDrives(drives, counts)
 
 
 def _recordings(root: Path, camera: str | None, recorded_hz: float | None) -> list[Recording]:

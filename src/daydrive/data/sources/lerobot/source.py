@@ -19,7 +19,8 @@ from daydrive.data import video
 from daydrive.data.images import image_in, read_image
 from daydrive.data.kinematics import clock
 from daydrive.data.sources.base import Option, Options
-from daydrive.data.sources.files import inside, json_object, read_text
+from daydrive.data.sources.files import entries, inside, json_object, read_text
+from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
 from daydrive.data.sources.lerobot.info import Component, Feature, Info
 from daydrive.data.sources.mapping import (
     VALUES,
@@ -78,7 +79,7 @@ def _version_2(info: Info, camera: Feature) -> Iterator[Episode]:
 
 def _version_3(info: Info, camera: Feature) -> Iterator[Episode]:
     folder = inside(info.root / EPISODES_3, info.root)
-    files = sorted(folder.glob("*/*.parquet"))
+    files = [file for chunk in entries(folder, "*/") for file in entries(chunk, "*.parquet")]
     if not files:
         raise UserError(f"{info.root} has no list of episodes ({EPISODES_3}/chunk-000/file-000.parquet)")
     key = f"videos/{camera.name}"
@@ -301,15 +302,18 @@ class LeRobotSource:
         if splits is None and options["split"] == "official":
             raise UserError(f"--split official: {info.file} has no train, val and test splits that cover all episodes")
         made_from = {**mapping.made_from(), "images": camera.name}
-        drives = []
+        drives, counts = [], FrameCounts()
         for episode, split in zip(episodes, splits or [None] * len(episodes), strict=True):
             length = int((episode.length - 1) / info.fps * hz + 1e-6) + 1
+            counts.recorded += episode.length
             if length < 2:
+                counts.leave_out(episode.length, "in episodes of less than two frames")
                 continue
+            counts.leave_out(episode.length - length, f"not needed at {hz:g} Hz", places=episode.length - length)
             frames = _Frames(root, episode, camera, mapping, components, info.fps, hz, image_size)
             drives.append(Drive(f"episode_{episode.number:06d}", hz, frames, split, length, None, made_from))
         if not drives:
             raise UserError(f"{root} has no episode with two frames at {hz:g} Hz")
         if options["camera"] is None and len(info.cameras) > 1:
             print(f"Using the camera {camera.name}; available for --camera: {', '.join(info.cameras)}.")
-        return drives
+        return CountedDrives(drives, counts)

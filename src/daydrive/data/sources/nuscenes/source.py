@@ -25,6 +25,7 @@ from daydrive.data.images import read_image
 from daydrive.data.kinematics import clock
 from daydrive.data.sources.base import Option, Options
 from daydrive.data.sources.files import inside
+from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
 from daydrive.data.sources.nuscenes import actions, splits
 from daydrive.data.sources.nuscenes.can import read_can_bus
 from daydrive.data.sources.nuscenes.scenes import READINGS, Scene, read_scenes
@@ -90,13 +91,13 @@ class NuScenesSource:
             print(f"{len(scenes) - len(available)} of {len(scenes)} scenes are skipped: {root} has no images of them.")
         hz = _rate(available, options["hz"], root / version)
         scene_splits = _splits(version, [scene for scene, _ in available], options)
-        drives = []
+        drives, counts = [], FrameCounts()
         for (scene, indices), split in zip(available, scene_splits, strict=True):
             can = read_can_bus(root, scene.name, int(scene.micros[0]))
-            runs = clock.resample(scene.seconds[indices], hz, max(GAP, 2.0 / hz))
-            for number, run in enumerate(runs):
-                if not clock.long_enough(run, hz):
-                    continue
+            gap = max(GAP, 2.0 / hz)
+            runs = clock.resample(scene.seconds[indices], hz, gap)
+            counts.recorded += len(indices)
+            for number, run in counts.usable(runs, len(indices), hz, gap):
                 name = scene.name if len(runs) == 1 else f"{scene.name}.{number}"
                 chosen = indices[run]
                 driven = actions.scene_actions(scene, can, chosen)
@@ -105,8 +106,10 @@ class NuScenesSource:
                 frames = _Frames(root, table, tokens, files, action_rows, driven.values, hz, image_size)
                 drives.append(Drive(name, hz, frames, split, len(chosen), scene.log, driven.made_from))
         if not drives:
-            raise UserError(f"{root} has no scene with {clock.MIN_RUN_SECONDS:g} s of images without a gap")
-        return drives
+            raise UserError(
+                f"{root} has no scene with {clock.MIN_RUN_SECONDS:g} s of images without a gap{counts.why_none()}"
+            )
+        return CountedDrives(drives, counts)
 
 
 def _version(root: Path, given: str | None) -> str:
