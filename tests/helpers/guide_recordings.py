@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from helpers.airsim import write_airsim
 from helpers.carla_waymo import write_bench2drive, write_waymo
 from helpers.drives import write_drive, write_udacity
 from helpers.nuscenes import SceneSpec, write_nuscenes
@@ -44,5 +45,6 @@ RECORDINGS: dict[str, Callable[[Path], object]] = {
     "rover": lambda root: write_lerobot(root, (12, 12, 12), names=None),
     "dashcam": several(lambda root, k: write_video(root / f"trip{k}/video.mp4", [100 * i for i in range(15)])),
     "trips": several(write_trip),
+    "Documents/AirSim": several(lambda root, k: write_airsim(root / f"2020-08-1{k}", SHORT)),
 }  # fmt: skip
 """Writers of the recordings by data root."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from daydrive.data.sources import plugins
+from daydrive.data.sources.airsim import AirSimSource
 from daydrive.data.sources.base import Option, Options, Source, action, read_options
 from daydrive.data.sources.carla import CarlaSource
 from daydrive.data.sources.comma2k19 import Comma2k19Source
@@ -31,6 +32,7 @@ _ALL: tuple[Source, ...] = (
     LeRobotSource(),
     VideoSource(),
     FolderSource(),
+    AirSimSource(),
 )
 SOURCES: dict[str, Source] = {source.name: source for source in _ALL}
 """The built-in sources by name."""
