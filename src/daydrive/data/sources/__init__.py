@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from daydrive.data.sources import plugins
 from daydrive.data.sources.airsim import AirSimSource
+from daydrive.data.sources.argoverse2 import Argoverse2Source
 from daydrive.data.sources.base import Option, Options, Source, action, read_options
 from daydrive.data.sources.carla import CarlaSource
 from daydrive.data.sources.comma2k19 import Comma2k19Source
@@ -33,6 +34,7 @@ _ALL: tuple[Source, ...] = (
     VideoSource(),
     FolderSource(),
     AirSimSource(),
+    Argoverse2Source(),
 )
 SOURCES: dict[str, Source] = {source.name: source for source in _ALL}
 """The built-in sources by name."""

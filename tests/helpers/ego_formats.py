@@ -1,0 +1,82 @@
+"""Writers for datasets with recorded ego motion, of drives with known motion, and the comparison with their stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import feather
+
+from daydrive.data.store.drives import DriveInfo
+from daydrive.data.store.store import Store
+from helpers.carla_waymo import jpeg
+from helpers.recordings import FINE, WHEELBASE, Truth, columns, intervals, quaternions, shown
+
+WORLD = np.array([[0.6, 0.8, 0.0], [0.8, -0.6, 0.0], [0.0, 0.0, -1.0]])
+"""From the initial vehicle axes (forward, right, down) to a world whose z axis points up."""
+ORIGIN = np.array([4000.0, -3000.0, 20.0])
+
+
+def poses(truth: Truth, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (N, 3) m and quaternions (N, 4), real part first, of (forward, left, up) in the world."""
+    yaw, zero = truth.at(truth.yaw, times), np.zeros(len(times))
+    c, s = np.cos(yaw), np.sin(yaw)
+    axes = np.moveaxis(np.array([[c, -s, zero], [s, c, zero], [zero, zero, zero + 1.0]]), -1, 0)
+    positions = np.column_stack([truth.at(column, times) for column in truth.position.T] + [zero])
+    return positions @ WORLD.T + ORIGIN, quaternions(WORLD @ axes * [1.0, -1.0, -1.0])
+
+
+def check_drive(store: Store, drive: DriveInfo, truth: Truth, wheelbase: float, step: int = 1) -> dict[str, np.ndarray]:
+    """Compares images, motion and actions of a stored drive with every `step`th frame of the truth;
+    returns its values."""
+    rows = drive.start + np.arange(drive.frames)
+    chosen = step * np.arange(drive.frames)
+    values, actions, edges = columns(store, rows), store.read_actions(rows), intervals(truth, chosen)
+    images = np.stack(truth.images(store.image_size))[chosen]
+    assert np.abs(shown(store, rows) - images).mean(axis=(1, 2, 3)).max() < 8, "each row has the right image"
+    assert np.allclose(values["time"], np.arange(drive.frames) / store.hz)
+    assert np.abs(values["speed"] - truth.mean(truth.speed, edges)).max() < 0.25
+    assert np.abs(values["yaw_rate"] - truth.mean(truth.yaw_rate, edges)).max() < 0.07, "positive to the right"
+    wheel = truth.mean(truth.wheel, edges)
+    assert np.corrcoef(actions[:, 0], wheel)[0, 1] > 0.98, "positive to the right"
+    assert np.abs(actions[:, 0] * 0.5 - np.arctan(wheelbase / WHEELBASE * np.tan(wheel))).max() < 0.03
+    acceleration = truth.mean(np.gradient(truth.speed, FINE), edges)
+    assert np.abs(actions[:, 1] - np.clip(acceleration / 4.0, 0.0, 1.0)).max() < 0.08
+    assert np.abs(actions[:, 2] - np.clip(-acceleration / 8.0, 0.0, 1.0)).max() < 0.04 and (actions[:, 3] == 1).all()
+    return values
+
+
+def write_argoverse2(
+    log: Path,
+    truth: Truth,
+    size: tuple[int, int] = (24, 32),
+    cameras: tuple[str, ...] = ("ring_front_center", "ring_rear_left"),
+    **changes: Any,
+) -> Path:
+    """Writes a log with poses at 100 Hz, each repeated after a nanosecond; images of the second camera are inverted.
+
+    changes: replacements of columns of the poses, None to drop one.
+    """
+    for number, camera in enumerate(cameras):
+        (log / "sensors/cameras" / camera).mkdir(parents=True)
+        for nanos, image in zip(_nanos(truth.times), truth.images(size), strict=True):
+            data = jpeg(255 - image if number else image)
+            (log / "sensors/cameras" / camera / f"{nanos}.jpg").write_bytes(data)
+    times = np.repeat(np.arange(truth.times[0] - 0.05, truth.times[-1] + 0.06, 0.01), 2)
+    positions, turns = poses(truth, times)
+    nanos = np.array(_nanos(times)) + np.arange(len(times)) % 2
+    table: dict[str, Any] = {
+        "timestamp_ns": pa.array(nanos, pa.int64()),
+        **dict(zip(("qw", "qx", "qy", "qz"), turns.T, strict=True)),
+        **dict(zip(("tx_m", "ty_m", "tz_m"), positions.T, strict=True)),
+    }
+    changed = {name: changes.get(name, column) for name, column in table.items() if changes.get(name, 0) is not None}
+    feather.write_feather(pa.table(changed), str(log / "city_SE3_egovehicle.feather"))
+    return log
+
+
+def _nanos(times: np.ndarray) -> list[int]:
+    """ns of times (N,) s, to whole µs."""
+    return [round(time * 1e6) * 1000 for time in times.tolist()]
