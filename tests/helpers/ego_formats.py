@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,60 @@ def write_argoverse2(
     changed = {name: changes.get(name, column) for name, column in table.items() if changes.get(name, 0) is not None}
     feather.write_feather(pa.table(changed), str(log / "city_SE3_egovehicle.feather"))
     return log
+
+
+TABLES = """
+    CREATE TABLE log (token BLOB NOT NULL, vehicle_name VARCHAR(64), date VARCHAR(64), timestamp INTEGER,
+        logfile VARCHAR(64), location VARCHAR(64), map_version VARCHAR(64), PRIMARY KEY (token));
+    CREATE TABLE camera (token BLOB NOT NULL, log_token BLOB NOT NULL, channel VARCHAR(64), model VARCHAR(64),
+        translation BLOB, rotation BLOB, intrinsic BLOB, distortion BLOB, width FLOAT, height FLOAT,
+        PRIMARY KEY (token));
+    CREATE TABLE image (token BLOB NOT NULL, next_token BLOB, prev_token BLOB, ego_pose_token BLOB NOT NULL,
+        camera_token BLOB NOT NULL, filename_jpg VARCHAR(128), timestamp INTEGER, PRIMARY KEY (token));
+    CREATE TABLE ego_pose (token BLOB NOT NULL, timestamp INTEGER, x FLOAT, y FLOAT, z FLOAT, qw FLOAT, qx FLOAT,
+        qy FLOAT, qz FLOAT, vx FLOAT, vy FLOAT, vz FLOAT, acceleration_x FLOAT, acceleration_y FLOAT,
+        acceleration_z FLOAT, angular_rate_x FLOAT, angular_rate_y FLOAT, angular_rate_z FLOAT, epsg INTEGER,
+        log_token BLOB NOT NULL, PRIMARY KEY (token));
+"""
+
+
+def write_nuplan(
+    root: Path,
+    name: str,
+    truth: Truth,
+    size: tuple[int, int] = (24, 32),
+    part: str = "splits/mini",
+    images: bool = True,
+) -> Path:
+    """Writes part/NAME.db, with poses at 100 Hz, and sensor_blobs/NAME; the images of CAM_B0 are inverted. Returns the
+    database."""
+    file = root / part / f"{name}.db"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for token, camera in ((b"f0", "CAM_F0"), (b"b0", "CAM_B0")):
+        folder = root / "sensor_blobs" / name / camera
+        folder.mkdir(parents=True, exist_ok=True)
+        for k, image in enumerate(truth.images(size)):
+            path = f"{name}/{camera}/{k * 7919 % 65536:016x}.jpg"
+            rows.append((token + bytes([k]), token, path, round(truth.times[k] * 1e6)))
+            if images:
+                (root / "sensor_blobs" / path).write_bytes(jpeg(image if camera == "CAM_F0" else 255 - image))
+    times = np.arange(truth.times[0] - 0.05, truth.times[-1] + 0.06, 0.01)
+    positions, turns = poses(truth, times)
+    readings = [
+        (k.to_bytes(8, "big"), round(times[k] * 1e6), *positions[k].tolist(), *turns[k].tolist(), b"log")
+        for k in range(len(times))
+    ]
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.executescript(TABLES)
+        connection.execute("INSERT INTO log (token, vehicle_name) VALUES (?, ?)", (b"log", "veh-35"))
+        cameras = [(b"f0", b"log", "CAM_F0"), (b"b0", b"log", "CAM_B0")]
+        connection.executemany("INSERT INTO camera (token, log_token, channel) VALUES (?, ?, ?)", cameras)
+        columns_of_image = "token, camera_token, filename_jpg, timestamp, ego_pose_token"
+        connection.executemany(f"INSERT INTO image ({columns_of_image}) VALUES (?, ?, ?, ?, x'00')", reversed(rows))
+        columns_of_pose = "token, timestamp, x, y, z, qw, qx, qy, qz, log_token"
+        connection.executemany(f"INSERT INTO ego_pose ({columns_of_pose}) VALUES ({'?,' * 9}?)", reversed(readings))
+    return file
 
 
 def _nanos(times: np.ndarray) -> list[int]:

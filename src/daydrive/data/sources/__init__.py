@@ -13,6 +13,7 @@ from daydrive.data.sources.folder import FolderSource
 from daydrive.data.sources.gym import GymSource
 from daydrive.data.sources.kitti import KittiSource
 from daydrive.data.sources.lerobot import LeRobotSource
+from daydrive.data.sources.nuplan import NuPlanSource
 from daydrive.data.sources.nuscenes import NuScenesSource
 from daydrive.data.sources.road import RoadSource
 from daydrive.data.sources.udacity import UdacitySource
@@ -35,6 +36,7 @@ _ALL: tuple[Source, ...] = (
     FolderSource(),
     AirSimSource(),
     Argoverse2Source(),
+    NuPlanSource(),
 )
 SOURCES: dict[str, Source] = {source.name: source for source in _ALL}
 """The built-in sources by name."""

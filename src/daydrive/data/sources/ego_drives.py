@@ -20,6 +20,9 @@ from daydrive.types import Drive, Frame, Image
 TOLERANCE = 0.1
 """Maximum distance of a frame to the nearest reading of the motion, s."""
 
+GAP = 2.5
+"""Periods between two frames that end a drive; a single lost frame is not a gap."""
+
 MIN_STEP = 1e-3
 """Minimum distance of two poses, s; some recordings repeat a pose after a nanosecond."""
 
@@ -113,7 +116,7 @@ def ego_drives(
 
 def _runs(recording: EgoRecording, times: Array, hz: float) -> list[Indices]:
     known = np.flatnonzero(covered(recording.motion_times(), times, TOLERANCE))
-    return [known[run] for run in clock.resample(times[known], hz)] if len(known) else []
+    return [known[run] for run in clock.resample(times[known], hz, GAP / hz)] if len(known) else []
 
 
 @dataclass(frozen=True)
