@@ -6,6 +6,7 @@ from daydrive.data.sources import plugins
 from daydrive.data.sources.airsim import AirSimSource
 from daydrive.data.sources.argoverse2 import Argoverse2Source
 from daydrive.data.sources.base import Option, Options, Source, action, read_options
+from daydrive.data.sources.bdd100k import Bdd100kSource
 from daydrive.data.sources.carla import CarlaSource
 from daydrive.data.sources.comma2k19 import Comma2k19Source
 from daydrive.data.sources.donkeycar import DonkeycarSource
@@ -37,6 +38,7 @@ _ALL: tuple[Source, ...] = (
     AirSimSource(),
     Argoverse2Source(),
     NuPlanSource(),
+    Bdd100kSource(),
 )
 SOURCES: dict[str, Source] = {source.name: source for source in _ALL}
 """The built-in sources by name."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class _Log:
     root: Path
     folder: Path
     camera: str
+    made_from: ClassVar[dict[str, str]] = {}
 
     @property
     def name(self) -> str:

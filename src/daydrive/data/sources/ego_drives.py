@@ -45,6 +45,11 @@ class EgoRecording(Protocol):
         """The file or folder that error messages name."""
         ...
 
+    @property
+    def made_from(self) -> dict[str, str]:
+        """What each action is derived from, where that differs between recordings."""
+        ...
+
     def times(self) -> Array:
         """Times of the frames, (N,), strictly increasing."""
         ...
@@ -105,7 +110,7 @@ def ego_drives(
             if clock.long_enough(chosen, rate):
                 name = recording.name if len(runs) == 1 else f"{recording.name}.{run}"
                 frames = _Frames(recording, bicycle, tuple(names), rate, run, image_size)
-                drives.append(Drive(name, rate, frames, split, len(chosen), recording.group))
+                drives.append(Drive(name, rate, frames, split, len(chosen), recording.group, recording.made_from))
     if not drives:
         first = recordings[0].file
         raise UserError(

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -61,6 +61,7 @@ class _Log:
     file: Path
     blobs: Path
     camera: str
+    made_from: ClassVar[dict[str, str]] = {}
 
     @property
     def name(self) -> str:
