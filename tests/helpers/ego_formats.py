@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
+import zipfile
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyarrow import feather
 
 from daydrive.data.store.drives import DriveInfo
@@ -183,6 +186,45 @@ def write_bdd100k(
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content))
     return file
+
+
+FRONT = "camera_front_wide_120fov"
+
+
+def write_physicalai(
+    root: Path, chunk: int, clips: dict[str, Truth], size: tuple[int, int] = (48, 64), packed: bool = True,
+    camera: str = FRONT, **changes: Any,
+) -> Path:  # fmt: skip
+    """Writes a chunk of the camera and of the egomotion, as archives or unpacked; the video's rate is constant.
+
+    changes: replacements of the columns of egomotion, None to drop one; `stamps` replaces those of the frames.
+    """
+    cameras, labels = root / "camera" / camera / f"{camera}.chunk_{chunk:04d}", root / "labels/egomotion"
+    motion = labels / f"egomotion.chunk_{chunk:04d}"
+    for folder in (cameras, motion):
+        folder.mkdir(parents=True, exist_ok=True)
+    for clip, truth in clips.items():
+        write_video(cameras / f"{clip}.{camera}.mp4", 1000 / truth.hz * np.arange(truth.frames), truth.images(size))
+        stamps = changes.get("stamps", np.round(1e6 * (truth.times - truth.times[0])).astype(np.int64) - 14_200)
+        pq.write_table(pa.table({"timestamp": stamps}), cameras / f"{clip}.{camera}.timestamps.parquet")
+        times = np.arange(truth.times[0] - 0.05, truth.times[-1] + 0.06, 0.01)
+        positions, turns = poses(truth, times)
+        columns_of_pose: dict[str, Any] = {
+            "timestamp": np.round(1e6 * (times - truth.times[0])).astype(np.int64) - 14_200,
+            **dict(zip(("qw", "qx", "qy", "qz"), turns.T, strict=True)),
+            **dict(zip(("x", "y", "z"), positions.T, strict=True)),
+            "curvature": np.zeros(len(times)),
+        }
+        changed = {
+            key: changes.get(key, column) for key, column in columns_of_pose.items() if changes.get(key, 0) is not None
+        }
+        pq.write_table(pa.table(changed), motion / f"{clip}.egomotion.parquet")
+    for folder in (cameras, motion) if packed else ():
+        with zipfile.ZipFile(folder.with_name(f"{folder.name}.zip"), "w") as archive:
+            for file in sorted(folder.iterdir()):
+                archive.write(file, file.name)
+        shutil.rmtree(folder)
+    return root
 
 
 def _reading(time: float, vector: np.ndarray) -> dict[str, float]:

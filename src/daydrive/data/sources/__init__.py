@@ -16,6 +16,7 @@ from daydrive.data.sources.kitti import KittiSource
 from daydrive.data.sources.lerobot import LeRobotSource
 from daydrive.data.sources.nuplan import NuPlanSource
 from daydrive.data.sources.nuscenes import NuScenesSource
+from daydrive.data.sources.physicalai import PhysicalAISource
 from daydrive.data.sources.road import RoadSource
 from daydrive.data.sources.udacity import UdacitySource
 from daydrive.data.sources.video import VideoSource
@@ -39,6 +40,7 @@ _ALL: tuple[Source, ...] = (
     Argoverse2Source(),
     NuPlanSource(),
     Bdd100kSource(),
+    PhysicalAISource(),
 )
 SOURCES: dict[str, Source] = {source.name: source for source in _ALL}
 """The built-in sources by name."""
