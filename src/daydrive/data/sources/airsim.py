@@ -14,7 +14,7 @@ Recordings without Throttle, Steering and Brake get actions from their poses.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, NamedTuple
@@ -35,6 +35,7 @@ from daydrive.data.kinematics.ego_motion import (
 )
 from daydrive.data.sources import derived
 from daydrive.data.sources.base import Option, Options, action
+from daydrive.data.sources.ego_drives import GAP, frames_of_short, report_left_out
 from daydrive.data.sources.files import find_folders, inside, read_text
 from daydrive.data.sources.table import number
 from daydrive.errors import UserError, did_you_mean
@@ -55,8 +56,10 @@ RATES = (0.5, 120.0)
 
 FAST = 2.0
 """m/s; above this, speed and positions are precise enough to be compared."""
+SAME_STEP = 1.25
+"""Largest ratio of the step by speed and positions to that of the clock that is not reported."""
 ALONG = 0.8
-"""Smallest share of a car's motion that is along its longitudinal axis, median."""
+"""Smallest share of a car's motion that is along its longitudinal axis, in nine of ten steps."""
 
 BICYCLE = Bicycle(wheelbase=2.8, largest_angle=0.5)
 """A car of average size; AirSim does not log which of its models is driven."""
@@ -175,11 +178,14 @@ class AirSimSource:
         if not logs:
             raise UserError(f"{root} has no recordings of AirSim, which are folders with {LOG} and {IMAGES}/")
         recordings = [recording for log in logs for recording in _read(root, log, options)]
+        _report_slow_simulations(recordings)
         rates = clock.shared_hz([(r.log, r.times) for r in recordings], options["hz"])
         drives = []
+        short = 0
         for recording, hz in zip(recordings, rates, strict=True):
             made_from = dict.fromkeys(ACTION_NAMES, "poses" if recording.commands is None else "commands")
-            runs = clock.resample(recording.times, hz)
+            runs = clock.resample(recording.times, hz, GAP / hz)
+            short += frames_of_short(runs, hz)
             for run, chosen in enumerate(runs):
                 if clock.long_enough(chosen, hz):
                     images, rows = ([column[k] for k in chosen] for column in (recording.images, recording.rows))
@@ -187,6 +193,7 @@ class AirSimSource:
                     name = recording.name if len(runs) == 1 else f"{recording.name}.{run}"
                     group = str(recording.log.parent.relative_to(root))
                     drives.append(Drive(name, hz, frames, None, len(chosen), group, made_from))
+        report_left_out(sum(len(recording.rows) for recording in recordings), 0, short)
         if not drives:
             raise UserError(f"{root} has no {clock.MIN_RUN_SECONDS:g} s of images without a gap")
         return drives
@@ -284,7 +291,7 @@ def _recording(
         read["speed (kmph)"] / 3.6 if "speed (kmph)" in read else read.get("speed"),
         _poses(np.column_stack([read[column] for column in POSE]), log, lines) if read.keys() >= set(POSE) else None,
     )
-    _check_motion(recording)
+    _check_car(recording)
     return recording
 
 
@@ -316,30 +323,44 @@ def _poses(table: Array, log: Path, lines: list[int]) -> _Poses:
     return _Poses(table[:, :3], rotations_from_quaternions(table[:, 3:]))
 
 
-def _check_motion(recording: _Recording) -> None:
-    """Raises UserError for the motion of a multirotor; reports a simulation that did not keep up with its clock."""
+def _check_car(recording: _Recording) -> None:
+    """Raises UserError for a vehicle that has no commands and does not move like a car."""
     rates = recording.rates()
-    if recording.poses is None or rates is None:
+    if recording.poses is None or rates is None or recording.commands is not None:
         return
-    intervals = np.diff(recording.times)
     distance = np.linalg.norm(np.diff(recording.poses.positions, axis=0), axis=1)
+    intervals = np.diff(recording.times)
     moving = distance > MIN_SPEED * intervals
     along = np.abs(rates.speed) * intervals / np.maximum(distance, 1e-9)
-    if moving.any() and (share := float(np.median(along[moving]))) < ALONG:
+    if moving.any() and (share := float(np.quantile(along[moving], 0.1))) < ALONG:
         raise UserError(
-            f"{recording.log}: {recording.name} moves along its longitudinal axis with {share:.0%} of its speed only; "
-            "recordings of multirotors are not supported"
+            f"{recording.log}: {recording.name} moves sideways or vertically (in a tenth of the steps at most "
+            f"{share:.0%} of the motion is along its longitudinal axis); recordings of multirotors are not supported"
         )
-    if recording.speed is not None:
-        speed = np.abs(recording.speed[1:] + recording.speed[:-1]) / 2.0
-        fast = speed > FAST
-        simulated = float(np.median(distance[fast] / speed[fast])) if fast.any() else float(np.median(intervals))
-        if not 0.8 < simulated / float(np.median(intervals)) < 1.25:
-            print(
-                f"{recording.log}: by its speed and positions the car drives for {simulated:.3g} s from row to row, "
-                f"but the times differ by {np.median(intervals):.3g} s: the simulation did not keep up with its clock; "
-                f"--set recorded_hz={1.0 / simulated:.3g} uses simulated time."
-            )
+
+
+def _report_slow_simulations(recordings: Sequence[_Recording]) -> None:
+    """Prints how many simulations did not keep up with their clocks, by their speeds and positions."""
+    steps = np.array([(_simulated_step(r), float(np.median(np.diff(r.times)))) for r in recordings])
+    slow = np.abs(np.log(steps[:, 0] / steps[:, 1])) > np.log(SAME_STEP)
+    if slow.any():
+        simulated, by_clock = np.median(steps[slow], axis=0)
+        print(
+            f"In {slow.sum()} of {len(recordings)} recordings the simulation did not run at the rate of its clock: by "
+            f"speed and positions the car drives for {simulated:.3g} s from row to row, by TimeStamp for {by_clock:.3g} "
+            f"s (medians); --set recorded_hz={1.0 / simulated:.3g} uses simulated time."
+        )
+
+
+def _simulated_step(recording: _Recording) -> float:
+    """Seconds from row to row by speed and positions, median; by the times if this is unknown."""
+    step = float(np.median(np.diff(recording.times)))
+    if recording.speed is None or recording.poses is None:
+        return step
+    speed = np.abs(recording.speed[1:] + recording.speed[:-1]) / 2.0
+    distance = np.linalg.norm(np.diff(recording.poses.positions, axis=0), axis=1)
+    fast = speed > FAST
+    return float(np.median(distance[fast] / speed[fast])) if fast.any() and distance[fast].any() else step
 
 
 def _actions(commands: Array, speed: Array) -> Array:

@@ -80,7 +80,8 @@ class _Frames:
 
     def __call__(self) -> Iterator[Frame]:
         times = self.recording.times()
-        chosen = _runs(self.recording, times, self.hz)[self.run]
+        known, runs = _runs(self.recording, times, self.hz)
+        chosen = known[runs[self.run]]
         rates, others = self.recording.read(times)
         derived = derive_actions(rates, times, chosen, self.bicycle)
         values = np.hstack([derived.values, others[chosen]])
@@ -104,13 +105,17 @@ def ego_drives(
     times = [recording.times() for recording in recordings]
     rates = clock.shared_hz([(r.file, t) for r, t in zip(recordings, times, strict=True)], hz)
     drives = []
+    unknown = short = 0
     for recording, moments, rate, split in zip(recordings, times, rates, splits, strict=True):
-        runs = _runs(recording, moments, rate)
+        known, runs = _runs(recording, moments, rate)
+        unknown += len(moments) - len(known)
+        short += frames_of_short(runs, rate)
         for run, chosen in enumerate(runs):
             if clock.long_enough(chosen, rate):
                 name = recording.name if len(runs) == 1 else f"{recording.name}.{run}"
                 frames = _Frames(recording, bicycle, tuple(names), rate, run, image_size)
                 drives.append(Drive(name, rate, frames, split, len(chosen), recording.group, recording.made_from))
+    report_left_out(sum(map(len, times)), unknown, short)
     if not drives:
         first = recordings[0].file
         raise UserError(
@@ -119,9 +124,24 @@ def ego_drives(
     return drives
 
 
-def _runs(recording: EgoRecording, times: Array, hz: float) -> list[Indices]:
+def _runs(recording: EgoRecording, times: Array, hz: float) -> tuple[Indices, list[Indices]]:
+    """The frames at which the motion is known; of each run without a gap, the frames at `hz`, indices into them."""
     known = np.flatnonzero(covered(recording.motion_times(), times, TOLERANCE))
-    return [known[run] for run in clock.resample(times[known], hz, GAP / hz)] if len(known) else []
+    return known, clock.resample(times[known], hz, GAP / hz) if len(known) else []
+
+
+def frames_of_short(runs: Sequence[Indices], hz: float) -> int:
+    """How many frames the runs span that are too short for a drive."""
+    return sum(int(run[-1] - run[0]) + 1 for run in runs if not clock.long_enough(run, hz))
+
+
+def report_left_out(frames: int, unknown: int, short: int) -> None:
+    """Prints how many frames are left out. unknown: without motion. short: in parts that are too short for a drive."""
+    if unknown or short:
+        print(
+            f"{unknown + short} of {frames} frames are left out: {unknown} more than {TOLERANCE:g} s from a reading of "
+            f"the motion, {short} in parts of less than {clock.MIN_RUN_SECONDS:g} s between two gaps."
+        )
 
 
 @dataclass(frozen=True)
