@@ -347,8 +347,8 @@ def _report_slow_simulations(recordings: Sequence[_Recording]) -> None:
         simulated, by_clock = np.median(steps[slow], axis=0)
         print(
             f"In {slow.sum()} of {len(recordings)} recordings the simulation did not run at the rate of its clock: by "
-            f"speed and positions the car drives for {simulated:.3g} s from row to row, by TimeStamp for {by_clock:.3g} "
-            f"s (medians); --set recorded_hz={1.0 / simulated:.3g} uses simulated time."
+            f"speed and positions the car drives for {simulated:.3g} s from row to row, by TimeStamp for "
+            f"{by_clock:.3g} s (medians); --set recorded_hz={1.0 / simulated:.3g} uses simulated time."
         )
 
 
@@ -360,7 +360,7 @@ def _simulated_step(recording: _Recording) -> float:
     speed = np.abs(recording.speed[1:] + recording.speed[:-1]) / 2.0
     distance = np.linalg.norm(np.diff(recording.poses.positions, axis=0), axis=1)
     fast = speed > FAST
-    return float(np.median(distance[fast] / speed[fast])) if fast.any() and distance[fast].any() else step
+    return (float(np.median(distance[fast] / speed[fast])) if fast.any() else step) or step
 
 
 def _actions(commands: Array, speed: Array) -> Array:
