@@ -17,7 +17,7 @@ HEADERS = {
     "2017": ("Timestamp", "Speed (kmph)", "Throttle", "Steering", "Brake", "Gear", "ImageName"),
     "poses": ("VehicleName", "TimeStamp", *POSE, "ImageFile"),
 }
-"""Columns of car recordings by version; `poses`: those of vehicles without commands."""
+"""Columns of car recordings by version; 2017: AirSim for Unity, too; `poses`: those of vehicles without commands."""
 
 
 def write_airsim(
@@ -46,7 +46,10 @@ def write_airsim(
             }
             start = f"img_{vehicle}" if "VehicleName" in header else "img"
             files = []
-            for number, camera in enumerate(cameras):
+            if version == "2017":
+                files.append(f"img_{k}_{truth.times[k] * 1e3:.0f}.png")
+                cv2.imwrite(str(folder / "images" / files[-1]), image[..., ::-1])
+            for number, camera in enumerate(cameras if version != "2017" else ()):
                 for kind, shown in ((5, 0 * image), (0, 255 - image if number else image)):
                     files.append(f"{start}_{camera}_{kind}_{truth.times[k] * 1e9:.0f}.png")
                     cv2.imwrite(str(folder / "images" / files[-1]), shown[..., ::-1])

@@ -47,6 +47,8 @@ def test_commands_images_and_places(version: str, tmp_path: Path) -> None:
             if version == "2017"
             else np.allclose(values["y"], expected.at(expected.position[:, 1]), atol=1e-5)
         )
+    if version == "2017":  # has one camera without a name
+        return
     back = prepared("airsim", tmp_path, size=SIZE, camera="back_center", limit=1)
     name = int(back.drives[0].name.split(".")[0][-1])
     assert np.abs(255 - shown(back, np.arange(9)) - np.stack(drives[name].images(SIZE))[:9]).mean() < 6

@@ -7,6 +7,7 @@
         Throttle, Steering, Brake, Gear, Handbrake, RPM, Speed     m/s; `Speed (kmph)` in 2017
         ImageFile                               `ImageName` in 2017; several names have `;` between them
     <root>/**/images/img_[<vehicle>_]<camera>_<type>_<ns>.png      type 0 is the RGB image
+                     img_<number>_<ms>.png                         in 2017 and in AirSim for Unity
 
 Recordings without Throttle, Steering and Brake get actions from their poses.
 """
@@ -73,8 +74,8 @@ VALUES = {
     "row": f"line of {LOG}, from 1",
 }
 
-_IMAGE = re.compile(r"(?:(.*)_)?(\d+)_\d+\.\w+")
-"""Camera and type in the name of an image, without what precedes the camera."""
+_IMAGE = re.compile(r"(.*)_(\d+)_\d+\.\w+")
+"""Camera and type in the name of an image, without what precedes the camera. Names in versions of 2017 have neither."""
 
 
 class _Poses(NamedTuple):
@@ -236,10 +237,10 @@ def _images(cells: list[str], vehicle: str, log: Path, camera: str | None) -> li
     for cell in cells:
         shown: dict[str, str] = {}
         for name in (PureWindowsPath(part.strip()).name for part in cell.split(";") if part.strip()):
-            start = f"img_{vehicle}_" if name.startswith(f"img_{vehicle}_") else "img_"
+            start = f"img_{vehicle}_" if vehicle and name.startswith(f"img_{vehicle}_") else "img_"
             match = _IMAGE.fullmatch(name.removeprefix(start))
             if match is None or match[2] == "0":
-                shown.setdefault((match and match[1]) or "", name)
+                shown.setdefault(match[1] if match else "", name)
         cameras |= shown.keys()
         found.append(shown.get(camera, "") if camera is not None else next(iter(shown.values()), ""))
     if camera is not None and camera not in cameras:
