@@ -94,10 +94,10 @@ class _Clip:
         return times - times[0]
 
     def motion_times(self) -> Array:
-        return _motion(self.info, self.root).times
+        return _motion(_read(self.info, self.root), self.info).times
 
     def read(self, times: Array) -> tuple[Rates, Array]:
-        motion = _motion(self.info, self.root)
+        motion = _motion(_read(self.info, self.root), self.info)
         columns = (motion.latitude, motion.longitude, motion.speed)
         others = np.column_stack([*(np.interp(times, motion.times, column) for column in columns), times])
         return Rates(motion.times, motion.speed, motion.yaw_rate), others
@@ -153,7 +153,7 @@ def _clips(root: Path) -> list[_Clip]:
             without["without GPS"] += 1
         else:
             group = str(content.get("rideID") or file.stem)
-            found.append(_Clip(root, inside(file, root), info, group, _motion(info, root).made_from))
+            found.append(_Clip(root, inside(file, root), info, group, _motion(content, info).made_from))
     if any(without.values()):
         reasons = ", ".join(f"{count} {reason}" for reason, count in without.items() if count)
         print(f"{sum(without.values())} of {len(videos)} videos are skipped: {reasons}.")
@@ -166,8 +166,7 @@ def _read(file: Path, root: Path) -> dict[str, Any]:
     return json_object(read_text(file, root), str(file))
 
 
-def _motion(file: Path, root: Path) -> _Motion:
-    content = _read(file, root)
+def _motion(content: dict[str, Any], file: Path) -> _Motion:
     start = content.get("startTime")
     if not isinstance(start, int) or isinstance(start, bool):
         raise UserError(f"{file}: startTime is {str(start)[:40]!r}, expected the video's start in ms since 1970")

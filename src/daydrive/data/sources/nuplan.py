@@ -158,17 +158,18 @@ def _logs(root: Path, camera: str) -> list[_Log]:
         raise UserError(f"{root} has no nuPlan logs (*.db)")
     unique = {file.name: file for file in reversed(files)}  # the logs of splits/mini are in splits/trainval, too
     logs = [_Log(root, file, _blobs(file, root), camera) for file in reversed(unique.values())]
-    for log in logs:
+    with_folder = [log for log in logs if (log.blobs / log.name).is_dir()]  # nine of ten have no images
+    for log in with_folder:
         if camera not in log.cameras():
             raise UserError(f"--camera {camera}: {log.file} has no such camera{did_you_mean(camera, log.cameras())}")
-    missing = [log.missing() for log in logs]
-    found = [log for log, (absent, count) in zip(logs, missing, strict=True) if count - absent >= 2]
+    missing = [log.missing() for log in with_folder]
+    found = [log for log, (absent, count) in zip(with_folder, missing, strict=True) if count - absent >= 2]
     if not found:
         raise UserError(f"{logs[0].blobs} has no images of {camera} of the {len(logs)} logs in {root}")
     if len(found) < len(logs):
         print(f"{len(logs) - len(found)} of {len(logs)} logs are skipped: {BLOBS}/ has no images of {camera} of them.")
-    for log, (absent, count) in zip(logs, missing, strict=True):
-        if log in found and absent:
+    for log, (absent, count) in zip(with_folder, missing, strict=True):
+        if 0 < absent <= count - 2:
             print(f"{absent} of the {count} images of {camera} in {log.file.name} do not exist and are left out.")
     return found
 
