@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from helpers.airsim import write_airsim
 from helpers.carla_waymo import write_bench2drive, write_waymo
 from helpers.drives import write_drive, write_udacity
+from helpers.ego_formats import write_argoverse2, write_bdd100k, write_nuplan, write_physicalai
 from helpers.nuscenes import SceneSpec, write_nuscenes
 from helpers.open_formats import write_csv, write_lerobot, write_tub, write_video
 from helpers.recordings import Truth, write_comma2k19, write_odometry
@@ -44,5 +46,10 @@ RECORDINGS: dict[str, Callable[[Path], object]] = {
     "rover": lambda root: write_lerobot(root, (12, 12, 12), names=None),
     "dashcam": several(lambda root, k: write_video(root / f"trip{k}/video.mp4", [100 * i for i in range(15)])),
     "trips": several(write_trip),
+    "argoverse2": several(lambda root, k: write_argoverse2(root / "train" / f"log{k}", Truth(30))),
+    "nuplan-v1.1": several(lambda root, k: write_nuplan(root, f"2021.05.1{k}.22.00.38_veh-35_00001_00002", SHORT)),
+    "bdd100k": several(lambda root, k: write_bdd100k(root, f"clip{k}", SHORT)),
+    "physicalai": several(lambda root, k: write_physicalai(root, k, {f"clip{k}": SHORT})),
+    "Documents/AirSim": several(lambda root, k: write_airsim(root / f"2020-08-1{k}", SHORT)),
 }  # fmt: skip
 """Writers of the recordings by data root."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from daydrive.data.sources import plugins
+from daydrive.data.sources.airsim import AirSimSource
+from daydrive.data.sources.argoverse2 import Argoverse2Source
 from daydrive.data.sources.base import Option, Options, Source, action, read_options
+from daydrive.data.sources.bdd100k import Bdd100kSource
 from daydrive.data.sources.carla import CarlaSource
 from daydrive.data.sources.comma2k19 import Comma2k19Source
 from daydrive.data.sources.donkeycar import DonkeycarSource
@@ -11,7 +14,9 @@ from daydrive.data.sources.folder import FolderSource
 from daydrive.data.sources.gym import GymSource
 from daydrive.data.sources.kitti import KittiSource
 from daydrive.data.sources.lerobot import LeRobotSource
+from daydrive.data.sources.nuplan import NuPlanSource
 from daydrive.data.sources.nuscenes import NuScenesSource
+from daydrive.data.sources.physicalai import PhysicalAISource
 from daydrive.data.sources.road import RoadSource
 from daydrive.data.sources.udacity import UdacitySource
 from daydrive.data.sources.video import VideoSource
@@ -31,6 +36,11 @@ _ALL: tuple[Source, ...] = (
     LeRobotSource(),
     VideoSource(),
     FolderSource(),
+    AirSimSource(),
+    Argoverse2Source(),
+    NuPlanSource(),
+    Bdd100kSource(),
+    PhysicalAISource(),
 )
 SOURCES: dict[str, Source] = {source.name: source for source in _ALL}
 """The built-in sources by name."""

@@ -29,6 +29,7 @@ from daydrive.data.sources.base import Option, Options
 from daydrive.data.sources.derived import derive_actions
 from daydrive.data.sources.files import entries, inside
 from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
+from daydrive.data.sources.official import official_splits
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import Drive, Frame
 
@@ -40,8 +41,6 @@ CAMERAS = ("FRONT", "FRONT_LEFT", "FRONT_RIGHT", "SIDE_LEFT", "SIDE_RIGHT")
 """Camera names in the order of their numbers, 1 to 5."""
 
 OFFICIAL = {"training": "train", "validation": "val", "testing": "test", "testing_location": "test"}
-VAL_SHARE = 0.1
-"""Share of the training segments used for val if the validation part is used for test."""
 
 BICYCLE = Bicycle(wheelbase=2.99, largest_angle=0.5)
 """Jaguar I-Pace; the dataset does not specify the vehicle."""
@@ -162,7 +161,8 @@ class WaymoSource:
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
         camera = _camera(options)
         found = _segments(root, camera)
-        splits = _splits(root, [part for part, _ in found], options)
+        parts = [OFFICIAL[part] if part else None for part, _ in found]
+        splits = official_splits(parts, options, f"training/ and validation/ or testing/ in {root}")
         segments = [segment for _, segment in found]
         times = [_seconds(segment.frames()[0]) for segment in segments]
         for segment in segments:
@@ -217,32 +217,6 @@ def _segments(root: Path, camera: int) -> list[tuple[str | None, _Segment]]:
             raise UserError(f"{root} has .tfrecord files (v1); download the Parquet files of v2 (Perception)")
         raise UserError(f"{root} has no Waymo v2 segments (training/{IMAGES}/*.parquet and training/{POSES}/)")
     return found
-
-
-def _splits(root: Path, parts: Sequence[str | None], options: Options) -> list[str] | list[None]:
-    """The official split of each segment, or None for each if the preparation assigns the splits.
-
-    Without the testing parts, the official validation is used for test and `VAL_SHARE` of training (at least one
-    segment), drawn by the seed, for val.
-    """
-    if options["split"] not in (None, "official", "by-drive"):
-        raise UserError(f"--split {options['split']}: must be official or by-drive")
-    available = {OFFICIAL[part] for part in parts if part is not None}
-    complete = None not in parts and "train" in available and len(available) > 1
-    if options["split"] == "official" and not complete:
-        names = ", ".join(sorted({part for part in parts if part})) or "none of them"
-        raise UserError(f"--split official: {root} needs training/ and validation/ or testing/, but has {names}")
-    if options["split"] == "by-drive" or not complete:
-        return [None] * len(parts)
-    splits = [OFFICIAL[part or ""] for part in parts]
-    if len(available) == 3:
-        return splits
-    splits = ["test" if split == "val" else split for split in splits]
-    training = np.flatnonzero([split == "train" for split in splits])
-    count = min(max(1, round(VAL_SHARE * len(training))), len(training) - 1)
-    for k in np.random.default_rng([options["seed"], len(training)]).permutation(training)[:count].tolist():
-        splits[k] = "val"
-    return splits
 
 
 def _rate(segments: Sequence[_Segment], times: Sequence[Array], given: float | None) -> float:

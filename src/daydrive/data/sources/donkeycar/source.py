@@ -78,8 +78,8 @@ class DonkeycarSource:
         return {
             "actions": {
                 "steering": action("share of the largest angle", "positive to the right", "[-1, 1]", held),
-                "throttle": action(range_, "positive forwards", "[0, 1]", f"what is above 0; {held}"),
-                "brake": action(range_, "positive slows down", "[0, 1]", f"what is below 0, turned round; {held}"),
+                "throttle": action(range_, "positive forwards", "[0, 1]", f"the positive part; {held}"),
+                "brake": action(range_, "positive slows down", "[0, 1]", f"the negative part, negated; {held}"),
                 "gear": action("not recorded", "1 forwards", "-", "always 1, in reverse too, which looks like braking"),
             },
             "values": VALUES,

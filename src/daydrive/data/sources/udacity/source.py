@@ -92,7 +92,7 @@ class UdacitySource:
                 "brake": action("share of full brake", "positive slows down", "[0, 1]", pedal),
                 "gear": action("not recorded", "1 forwards, -1 backwards", "{-1, 1}", gear),
             },
-            "values": {"speed": "mph", "row": "line of driving_log.csv that the picture comes from, from 1"},
+            "values": {"speed": "mph", "row": "line of driving_log.csv with the image, from 1"},
         }
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
