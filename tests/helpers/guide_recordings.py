@@ -7,6 +7,7 @@ from pathlib import Path
 
 from helpers.carla_waymo import write_bench2drive, write_waymo
 from helpers.drives import write_drive, write_udacity
+from helpers.l2d import write_l2d
 from helpers.nuscenes import SceneSpec, write_nuscenes
 from helpers.open_formats import write_csv, write_lerobot, write_tub, write_video
 from helpers.recordings import Truth, write_comma2k19, write_odometry
@@ -42,6 +43,7 @@ RECORDINGS: dict[str, Callable[[Path], object]] = {
     "mycar/data": several(lambda root, k: write_tub(root / f"tub{k}", (30,))),
     "rc_car": lambda root: write_lerobot(root, (12, 12, 12)),
     "rover": lambda root: write_lerobot(root, (12, 12, 12), names=None),
+    "L2D": lambda root: write_l2d(root, (12, 12, 12), ("a", "b", "c")),
     "dashcam": several(lambda root, k: write_video(root / f"trip{k}/video.mp4", [100 * i for i in range(15)])),
     "trips": several(write_trip),
 }  # fmt: skip

@@ -37,8 +37,8 @@ def seen(store: Store, rows: Sequence[int] | np.ndarray | None = None) -> list[i
 
 
 def train_and_evaluate(store: Path, config: Path, folder: Path) -> None:
-    """Trains for two steps and evaluates on the test drives."""
-    steps = ("training.max_steps=2", "training.gradient_accumulation=1")
+    """Trains for three steps and evaluates on the test drives."""
+    steps = ("training.max_steps=3", "training.gradient_accumulation=1")
     assert run_training(config, store, folder / "run", *steps) == 0
     assert evaluate(folder / "run", store, folder / "evaluation", EvaluateConfig(split="test", horizon=3, clips=4))
 
