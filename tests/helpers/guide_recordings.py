@@ -11,6 +11,7 @@ from helpers.l2d import write_l2d
 from helpers.nuscenes import SceneSpec, write_nuscenes
 from helpers.open_formats import write_csv, write_lerobot, write_tub, write_video
 from helpers.recordings import Truth, write_comma2k19, write_odometry
+from helpers.ros import write_bag
 
 SHORT = Truth(15, hz=10)
 
@@ -44,6 +45,10 @@ RECORDINGS: dict[str, Callable[[Path], object]] = {
     "rc_car": lambda root: write_lerobot(root, (12, 12, 12)),
     "rover": lambda root: write_lerobot(root, (12, 12, 12), names=None),
     "L2D": lambda root: write_l2d(root, (12, 12, 12), ("a", "b", "c")),
+    "bags": several(lambda root, k: write_bag(root / f"day{k}", Truth(30, hz=10.0, seed=k, start=1.7e9))),
+    "car_bags": several(
+        lambda root, k: write_bag(root / f"day{k}", Truth(30, hz=10.0, seed=k, start=1.7e9), "mcap", "jpeg", "custom")
+    ),
     "dashcam": several(lambda root, k: write_video(root / f"trip{k}/video.mp4", [100 * i for i in range(15)])),
     "trips": several(write_trip),
 }  # fmt: skip

@@ -13,6 +13,7 @@ from daydrive.data.sources.kitti import KittiSource
 from daydrive.data.sources.lerobot import LeRobotSource
 from daydrive.data.sources.nuscenes import NuScenesSource
 from daydrive.data.sources.road import RoadSource
+from daydrive.data.sources.rosbag import RosbagSource
 from daydrive.data.sources.udacity import UdacitySource
 from daydrive.data.sources.video import VideoSource
 from daydrive.data.sources.waymo import WaymoSource
@@ -29,6 +30,7 @@ _ALL: tuple[Source, ...] = (
     WaymoSource(),
     DonkeycarSource(),
     LeRobotSource(),
+    RosbagSource(),
     VideoSource(),
     FolderSource(),
 )
