@@ -141,7 +141,9 @@ def _video_images(bag: Bag, camera: Camera, first: int) -> Iterator[tuple[int, I
             continue
         where = f"{bag.path}, {camera.topic}, message {number + 1}"
         if context is None:
-            context = av.VideoCodecContext.create(_codec(message.content, where), "r")
+            created = av.CodecContext.create(_codec(message.content, where), "r")
+            assert isinstance(created, av.VideoCodecContext)
+            context = created
             context.thread_type = "NONE"
         packet = av.Packet(bytes(message.content.data))
         packet.pts = packet.dts = number

@@ -157,7 +157,7 @@ def _named_fields(bag: Bag, options: Options, delay: float) -> Commands:
     known = {f"{topic}.{field}": (topic, field) for topic in sorted(bag.topics) for field in _fields(bag, topic)}
     given = {name: options[name] and "/" + str(options[name]).lstrip("/") for name in QUANTITIES}
     mapping = ColumnMapping.from_options({**options, **given}, list(known), {}, str(bag.path))
-    series = {}
+    series: dict[str, tuple[Array, Array]] = {}
     for topic in dict.fromkeys(known[column][0] for column in mapping.columns.values()):
         fields = {name: known[column][1] for name, column in mapping.columns.items() if known[column][0] == topic}
         times, columns = _read(bag, topic, list(fields.values()), delay)
