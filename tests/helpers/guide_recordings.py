@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from daydrive.data.table_import import import_table
 from helpers.carla_waymo import write_bench2drive, write_waymo
 from helpers.drives import write_drive, write_udacity
 from helpers.l2d import write_l2d
@@ -12,6 +13,7 @@ from helpers.nuscenes import SceneSpec, write_nuscenes
 from helpers.open_formats import write_csv, write_lerobot, write_tub, write_video
 from helpers.recordings import Truth, write_comma2k19, write_odometry
 from helpers.ros import write_bag
+from helpers.tables import signals, write_images, write_table
 
 SHORT = Truth(15, hz=10)
 
@@ -32,6 +34,14 @@ def write_trip(root: Path, k: int) -> None:
     write_csv(root / f"trip{k}.csv", "time,wheel_deg,gas,kmh", [[t / 1000, 100 - t / 7, 0.5, 36] for t in milliseconds])
 
 
+def write_logs(root: Path, k: int) -> None:
+    """A folder with images and a table, and the mapping of all of them."""
+    truth = Truth(30, hz=10.0, seed=k, start=0.0)
+    write_images(root / f"day{k}/images", truth)
+    file = write_table(root / f"day{k}/log.csv", {"time": truth.times, **signals(truth)})
+    import_table(file, None, {}, root / "mapping.yaml", overwrite=True)
+
+
 RECORDINGS: dict[str, Callable[[Path], object]] = {
     "my_drives": several(lambda root, k: write_drive(root / f"day{k}", 15)),
     "recordings/track": lambda root: write_udacity(root, [100 * k for k in range(60)]),
@@ -49,6 +59,7 @@ RECORDINGS: dict[str, Callable[[Path], object]] = {
     "car_bags": several(
         lambda root, k: write_bag(root / f"day{k}", Truth(30, hz=10.0, seed=k, start=1.7e9), "mcap", "jpeg", "custom")
     ),
+    "my_logs": several(write_logs),
     "dashcam": several(lambda root, k: write_video(root / f"trip{k}/video.mp4", [100 * i for i in range(15)])),
     "trips": several(write_trip),
 }  # fmt: skip

@@ -11,6 +11,7 @@ from daydrive.data.sources.folder import FolderSource
 from daydrive.data.sources.gym import GymSource
 from daydrive.data.sources.kitti import KittiSource
 from daydrive.data.sources.lerobot import LeRobotSource
+from daydrive.data.sources.mapped import TableSource
 from daydrive.data.sources.nuscenes import NuScenesSource
 from daydrive.data.sources.road import RoadSource
 from daydrive.data.sources.rosbag import RosbagSource
@@ -31,6 +32,7 @@ _ALL: tuple[Source, ...] = (
     DonkeycarSource(),
     LeRobotSource(),
     RosbagSource(),
+    TableSource(),
     VideoSource(),
     FolderSource(),
 )
