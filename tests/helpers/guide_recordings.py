@@ -11,6 +11,7 @@ from helpers.drives import write_drive, write_udacity
 from helpers.l2d import write_l2d
 from helpers.nuscenes import SceneSpec, write_nuscenes
 from helpers.open_formats import write_csv, write_lerobot, write_tub, write_video
+from helpers.openpilot import write_segment
 from helpers.recordings import Truth, write_comma2k19, write_odometry
 from helpers.ros import write_bag
 from helpers.tables import signals, write_images, write_table
@@ -60,6 +61,7 @@ RECORDINGS: dict[str, Callable[[Path], object]] = {
         lambda root, k: write_bag(root / f"day{k}", Truth(30, hz=10.0, seed=k, start=1.7e9), "mcap", "jpeg", "custom")
     ),
     "my_logs": several(write_logs),
+    "routes": several(lambda root, k: write_segment(root / f"0000000{k}--a--0", Truth(40, hz=20.0, start=900.0))),
     "dashcam": several(lambda root, k: write_video(root / f"trip{k}/video.mp4", [100 * i for i in range(15)])),
     "trips": several(write_trip),
 }  # fmt: skip

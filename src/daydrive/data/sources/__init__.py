@@ -13,6 +13,7 @@ from daydrive.data.sources.kitti import KittiSource
 from daydrive.data.sources.lerobot import LeRobotSource
 from daydrive.data.sources.mapped import TableSource
 from daydrive.data.sources.nuscenes import NuScenesSource
+from daydrive.data.sources.openpilot import OpenpilotSource
 from daydrive.data.sources.road import RoadSource
 from daydrive.data.sources.rosbag import RosbagSource
 from daydrive.data.sources.udacity import UdacitySource
@@ -25,6 +26,7 @@ _ALL: tuple[Source, ...] = (
     GymSource(),
     UdacitySource(),
     Comma2k19Source(),
+    OpenpilotSource(),
     KittiSource(),
     NuScenesSource(),
     CarlaSource(),
