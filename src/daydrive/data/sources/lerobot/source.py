@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,6 +109,11 @@ def _version_3(info: Info, camera: Feature, asked: Callable[[int], bool]) -> Ite
     key = f"videos/{camera.name}"
     in_video = [f"{key}/chunk_index", f"{key}/file_index", f"{key}/from_timestamp", f"{key}/to_timestamp"]
     wanted = [NUMBER, "length", "data/chunk_index", "data/file_index", *(in_video if camera.dtype == "video" else [])]
+
+    @cache
+    def located(template: str, chunk: int, number: int) -> Path:
+        return info.path(template, video_key=camera.name, chunk_index=chunk, file_index=number)
+
     for file in files:
         with reading(inside(file, info.root)):
             available = pq.read_schema(file).names
@@ -121,18 +127,15 @@ def _version_3(info: Info, camera: Feature, asked: Callable[[int], bool]) -> Ite
             number = _count(found, NUMBER, where)
             if not asked(number):
                 continue
-            data = {"chunk_index": _count(found, wanted[2], where), "file_index": _count(found, wanted[3], where)}
             video_file, start = None, 0.0
             if camera.dtype == "video":
-                location = {
-                    "chunk_index": _count(found, in_video[0], where),
-                    "file_index": _count(found, in_video[1], where),
-                }
-                video_file = info.path(info.video_path, video_key=camera.name, **location)
+                chunk, in_chunk = _count(found, in_video[0], where), _count(found, in_video[1], where)
+                video_file = located(info.video_path, chunk, in_chunk)
                 start, end = found[in_video[2]], found[in_video[3]]
                 if start is None or end is None or not 0.0 <= start < end:
                     raise UserError(f"{where}: invalid time range in its video, {start} to {end} s")
-            length, data_file = _count(found, "length", where, 1), info.path(info.data_path, **data)
+            length = _count(found, "length", where, 1)
+            data_file = located(info.data_path, _count(found, wanted[2], where), _count(found, wanted[3], where))
             yield Episode(number, length, data_file, video_file, float(start), _session(found))
 
 
