@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import simplejpeg
 from rosbags.rosbag1 import Writer as Writer1
-from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -40,8 +40,8 @@ TYPES = {
     "autoware_control_msgs/msg/Control": "builtin_interfaces/Time stamp\nbuiltin_interfaces/Time control_time\n"
     "autoware_control_msgs/Lateral lateral\nautoware_control_msgs/Longitudinal longitudinal",
 }
-KINDS = ("bag", "sqlite3", "mcap", "file")
-"""ROS 1; a folder of ROS 2 with SQLite, or with MCAP; a single MCAP file."""
+KINDS = ("bag", "sqlite3", "mcap", "zstd", "file")
+"""ROS 1; a folder of ROS 2 with SQLite, with MCAP, or with MCAP and compressed messages; a single MCAP file."""
 
 
 class Types:
@@ -95,6 +95,8 @@ def write_bag(
     else:
         plugin = StoragePlugin.SQLITE3 if kind == "sqlite3" else StoragePlugin.MCAP
         writer = Writer2(path, version=9, storage_plugin=plugin)
+        if kind == "zstd":
+            writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
     with writer:
         topics = {topic: name for _, topic, name, _ in messages}
         connections = {t: writer.add_connection(t, name, typestore=types.store) for t, name in topics.items()}

@@ -175,6 +175,17 @@ def test_types_that_are_not_understood_do_not_matter_elsewhere(tmp_path: Path) -
     assert prepared("rosbag", tmp_path, size=SIZE).rows > 40
 
 
+def test_short_names_of_types(tmp_path: Path) -> None:
+    """Some writers leave out the `msg` in `sensor_msgs/msg/CompressedImage`."""
+    bag = write_bag(tmp_path / "raw" / "a", TRUTH, "sqlite3")
+    metadata = bag / "metadata.yaml"
+    metadata.write_text(metadata.read_text().replace("/msg/", "/"))
+    with sqlite3.connect(next(bag.glob("*.db3"))) as database:
+        database.execute("UPDATE topics SET type = replace(type, '/msg/', '/')")
+        database.execute("UPDATE message_definitions SET topic_type = replace(topic_type, '/msg/', '/')")
+    check_images(prepared("rosbag", tmp_path, size=SIZE))
+
+
 def test_several_bags_and_cameras(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def two(messages: list[Written], types: Types) -> list[Written]:
         again = [

@@ -55,7 +55,7 @@ class Bag:
 
     def __init__(self, path: Path, reader: Any, definitions: Typestore) -> None:
         self.path, self.reader, self.definitions = path, reader, definitions
-        self.topics: dict[str, str] = {c.topic: c.msgtype for c in reader.connections}
+        self.topics: dict[str, str] = {c.topic: _type_name(c.msgtype) for c in reader.connections}
         self.stores: dict[str, Typestore | None] = {}
 
     def messages(self, topics: set[str]) -> Iterator[Message]:
@@ -72,15 +72,15 @@ class Bag:
                 connection, time, data = found
                 store = stores[connection.topic]
                 decode = store.deserialize_ros1 if self.path.suffix == ".bag" else store.deserialize_cdr
-                content = decode(data, connection.msgtype)
+                content = decode(data, self.topics[connection.topic])
             yield Message(connection.topic, time * 1e-9, _stamp(content), content)
 
     def types(self, topic: str) -> Typestore | None:
         """The definitions that the type of this topic needs; None if they are unknown or not understood."""
         if topic not in self.stores:
             connection = next(c for c in self.reader.connections if c.topic == topic)
-            self.stores[topic] = _own_types(connection) or (
-                self.definitions if connection.msgtype in self.definitions.fielddefs else None
+            self.stores[topic] = _own_types(connection, self.topics[topic]) or (
+                self.definitions if self.topics[topic] in self.definitions.fielddefs else None
             )
         return self.stores[topic]
 
@@ -112,21 +112,27 @@ def opened(path: Path, root: Path, definitions: str | None = None) -> Iterator[B
         reader.close()
 
 
-def _own_types(connection: Any) -> Typestore | None:
-    """The types that the bag defines for a connection; None if it defines none that rosbags understands."""
+def _type_name(name: str) -> str:
+    """`sensor_msgs/msg/Image`, which some writers shorten to `sensor_msgs/Image`."""
+    package, _, kind = name.partition("/")
+    return f"{package}/msg/{kind}" if kind and "/" not in kind else name
+
+
+def _own_types(connection: Any, kind: str) -> Typestore | None:
+    """The types that the bag defines for a connection of the type `kind`; None if rosbags does not understand them."""
     from rosbags.interfaces import MessageDefinitionFormat
     from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
 
     text, store = connection.msgdef.data, get_typestore(Stores.EMPTY)
     try:
         if connection.msgdef.format == MessageDefinitionFormat.MSG:
-            store.register(get_types_from_msg(text, connection.msgtype))
+            store.register(get_types_from_msg(text, kind))
         elif connection.msgdef.format == MessageDefinitionFormat.IDL:
             for part in re.split(r"^=+\n(?:IDL: .*\n)?", text, flags=re.MULTILINE):
                 store.register(get_types_from_idl(part) if part.strip() else {})
     except (TypesysError, KeyError):
         return None
-    return store if connection.msgtype in store.fielddefs else None
+    return store if kind in store.fielddefs else None
 
 
 def _types(folder: str | None) -> Typestore:
