@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from daydrive.cli.store_tables import plain_table
+from daydrive.data.table_import.guess import unusable
 from daydrive.files import write_text
 from daydrive.viz.svg import Drawing
 
@@ -37,7 +38,8 @@ def print_imported(console: Console, imported: Imported) -> None:
         sure = "" if guess.sure else "check"
         guesses.add_row(name, escape(guess.column), escape(guess.unit), scale, escape(guess.reason), sure)
     console.print(guesses)
-    console.print(escape(sentence(imported)))
+    for note in (*unusable(imported.table), sentence(imported)):
+        console.print(escape(note))
     if "time" not in imported.guesses and imported.recording.video is None:
         console.print("No time column was found: the rate is 10 frames per second unless prepare-dataset sets --hz.")
 

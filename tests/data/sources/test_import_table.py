@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -192,6 +193,26 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert (
         text.startswith("# Written by `daydrive data import-table`") and "# steering: degrees at the steering" in text
     )
+
+
+def test_what_is_not_certain_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Images without texture, a column with an empty cell, and no time."""
+    (tmp_path / "images").mkdir()
+    for k in range(40):
+        cv2.imwrite(str(tmp_path / f"images/{k}.png"), np.full((16, 16, 3), 90, np.uint8))
+    brake = np.where(np.arange(40) == 7, np.nan, 0.5)
+    file = write_table(tmp_path / "log.csv", {"steering": np.sin(np.arange(40) / 3), "brake": brake})
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "argv", ["daydrive", "data", "import-table", str(file)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    printed = capsys.readouterr().out
+    assert not ended.value.code and "leave the sign of the steering open (correlation nan)" in printed
+    assert "The column 'brake' is not used: row 9 has no finite number." in printed
+    assert "the rate is 10 frames per second unless prepare-dataset sets --hz" in printed
+    assert yaml.safe_load((tmp_path / "mapping.yaml").read_text()).keys() == {"table", "images", "steering"}
 
 
 Spoil = Callable[[Path], object]

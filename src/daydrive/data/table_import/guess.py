@@ -72,6 +72,16 @@ def guess_columns(table: Table, given: Mapping[str, str]) -> dict[str, Guess]:
     return guesses
 
 
+def unusable(table: Table) -> list[str]:
+    """A sentence for each column that has the name of a quantity but not a number in every row."""
+    found = []
+    for name, values in table.numbers.items():
+        wrong = np.flatnonzero(~np.isfinite(values))
+        if len(wrong) and any(_score(name, quantity) > 1 for quantity in QUANTITIES):
+            found.append(f"The column '{name}' is not used: {table.row(int(wrong[0]))} has no finite number.")
+    return found
+
+
 def words(name: str) -> list[str]:
     """The words of a name: `vehicleSpeed_kmh` has vehicle, speed, kmh."""
     return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)]
@@ -79,11 +89,11 @@ def words(name: str) -> list[str]:
 
 def _best(table: Table, quantity: str, taken: set[str]) -> str | None:
     scored = [(_score(name, quantity), -k, name) for k, name in enumerate(table.names) if name not in taken]
-    usable = [item for item in scored if item[0] > 1 and (quantity == "time" or _is_constant_free(table, item[2]))]
+    usable = [item for item in scored if item[0] > 1 and (quantity == "time" or _is_finite(table, item[2]))]
     return max(usable)[2] if usable else None
 
 
-def _is_constant_free(table: Table, name: str) -> bool:
+def _is_finite(table: Table, name: str) -> bool:
     return name in table.numbers and bool(np.isfinite(table.numbers[name]).all())
 
 
