@@ -81,6 +81,9 @@ def write_chart(file: Path, imported: Imported) -> None:
             points = [(a, middle - 0.38 * ROW * b) for a, b in zip(x, shown, strict=False)]
             drawing.path(points, fill="none", stroke=COLORS[k + 2 * (row % 2)], stroke_width=1.2)
             drawing.text(8 + 250 * k, ROW * row + 14, label, fill=COLORS[k + 2 * (row % 2)], font_size=12)
+    seconds = float(np.ptp(imported.turn.times)) if len(imported.turn.times) else 0.0
+    about = f"frames {part.start} to {part.stop}, {seconds:.0f} s"
+    drawing.text(WIDTH - 8, 14, about, fill="#444444", font_size=12, text_anchor="end")
     markup = drawing.markup(xmlns="http://www.w3.org/2000/svg", font_family="sans-serif")
     write_text(file, f"{markup}\n")
 
