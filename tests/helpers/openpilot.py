@@ -27,8 +27,8 @@ needs_schema = pytest.mark.skipif(
 
 @cache
 def schema() -> Any:
-    import capnp
-
+    capnp = pytest.importorskip("capnp", reason="comes with the extra `openpilot`")
+    pytest.importorskip("openpilot_logging", reason="comes with the extra `openpilot`, for Python before 3.13")
     found = find_spec("openpilot_logging")
     assert found is not None and found.origin is not None
     capnp.remove_import_hook()
