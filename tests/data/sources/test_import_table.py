@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -140,6 +144,28 @@ def test_steering_is_found_by_the_images(tmp_path: Path) -> None:
     table = {"a": noise, "ch1": -SIGNALS["steering"] * SIGNALS["speed"], "ch2": SIGNALS["throttle"]}
     mapping = imported(write_table(tmp_path / "raw/log.csv", table))
     assert mapping["steering"]["column"] == "ch1" and mapping["steering"]["scale"] < 0
+
+
+def test_columns_of_any_type(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    rows = pa.table({
+        "flag": [True, False, True], "share": [Decimal("0.5")] * 3, "nested": [{"x": 1.0, "y": {"z": 2}}] * 3,
+        "time": pa.array([datetime(2024, 1, 1, second=k) for k in range(3)], pa.timestamp("ms")),
+        "action": [[1, 2]] * 3, "count": [1, None, 3], "text": ["a", None, "c"], "uneven": [[], [1], [2, 3]],
+    })  # fmt: skip
+    pq.write_table(rows, tmp_path / "a.parquet")
+    table = read_table(tmp_path / "a.parquet")
+    expected = {"flag": [1, 0, 1], "share": [0.5] * 3, "nested.x": [1] * 3, "nested.y.z": [2] * 3, "action.0": [1] * 3,
+                "action.1": [2] * 3, "time": [1704067200.0, 1704067201.0, 1704067202.0]}  # fmt: skip
+    found = {name: values.tolist() for name, values in table.numbers.items() if name != "count"}
+    assert found == expected and table.texts == {"text": ["a", "", "c"]}
+    assert np.array_equal(table.numbers["count"], [1, np.nan, 3], equal_nan=True)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["car/wheel"], file["pose"], file["names"] = np.arange(5), np.zeros((5, 2)), np.array([b"x"] * 5)
+        file["images"], file["settings"], file["long"] = np.zeros((5, 4, 4, 3), np.uint8), 3, np.arange(9)
+        file["can"] = np.array([(1, 2.0)] * 5, dtype=[("a", "i4"), ("b", "f8")])
+    table = read_table(tmp_path / "a.h5")
+    assert set(table.names) == {"car/wheel", "pose.0", "pose.1", "names", "can.a", "can.b"} and table.rows == 5
 
 
 COUNT = np.arange(50)

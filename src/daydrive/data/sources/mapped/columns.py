@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -70,7 +71,10 @@ class Table:
 
 
 def read_table(file: Path) -> Table:
-    """Read a table; raises UserError for an unknown format, without rows, or if it cannot be read."""
+    """Read a table: the columns of the most frequent length, since the data sets of an HDF5 file may have any.
+
+    Raises UserError for an unknown format, without rows, or if it cannot be read.
+    """
     suffix = file.suffix.lower()
     if suffix not in SUFFIXES:
         raise UserError(f"{file} is not a table that can be read ({', '.join(SUFFIXES)})")
@@ -81,7 +85,8 @@ def read_table(file: Path) -> Table:
         raise UserError(
             f"{file} cannot be read ({(str(error) or type(error).__name__).splitlines()[0][:160]})"
         ) from error
-    rows = max((len(cells) for cells in columns.values()), default=0)
+    lengths = Counter(len(cells) for cells in columns.values())
+    rows = max(lengths, key=lambda length: (lengths[length], length), default=0)
     columns = {name: cells for name, cells in columns.items() if len(cells) == rows}
     if rows < 2:
         raise UserError(f"{file} has {rows} rows; a drive needs at least 2")

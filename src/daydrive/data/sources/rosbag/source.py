@@ -169,6 +169,8 @@ def _named(options: Options) -> bool:
 
 def _names(paths: Sequence[Path], root: Path) -> list[str]:
     """Paths relative to the root, without the suffix if they are unique without it."""
-    short = [path.relative_to(root).with_suffix("").as_posix() if path != root else root.name for path in paths]
+    short = [
+        path.relative_to(root).with_suffix("").as_posix() if path != root else root.resolve().name for path in paths
+    ]
     return [name if short.count(name) == 1 else path.relative_to(root).as_posix()
             for name, path in zip(short, paths, strict=True)]  # fmt: skip
