@@ -18,7 +18,7 @@ from daydrive.errors import UserError
 
 def print_sources(console: Console) -> None:
     """All datasets with their formats and options; one that cannot be loaded is listed with its error."""
-    table = _table("dataset", "format", "options")
+    table = plain_table("dataset", "format", "options")
     for name in sources.names():
         try:
             source = sources.get(name)
@@ -56,7 +56,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     console.print(_columns(summary["columns"]))
 
 
-def _table(*heads: str, numbers: int = 0) -> Table:
+def plain_table(*heads: str, numbers: int = 0) -> Table:
     """The last `numbers` columns are right-aligned."""
     table = Table(box=None, padding=(0, 2, 0, 0), title_justify="left", header_style="bold")
     for k, head in enumerate(heads):
@@ -108,7 +108,7 @@ def _driving(shares: dict[str, float | None]) -> str:
 
 
 def _splits(splits: dict[str, dict[str, Any]]) -> Table:
-    table = _table("split", "drives", "frames", "hours", "shortest s", "median s", "longest s", numbers=6)
+    table = plain_table("split", "drives", "frames", "hours", "shortest s", "median s", "longest s", numbers=6)
     for name, found in splits.items():
         lengths = ["" if seconds is None else f"{seconds:.1f}" for seconds in found["seconds"].values()]
         table.add_row(name, str(found["drives"]), str(found["frames"]), f"{found['hours']:.2f}", *lengths)
@@ -116,7 +116,7 @@ def _splits(splits: dict[str, dict[str, Any]]) -> Table:
 
 
 def _actions(actions: dict[str, dict[str, str]], origins: dict[str, dict[str, int]]) -> Table:
-    table = _table("action", "recorded as", "sign", "scale", "converted")
+    table = plain_table("action", "recorded as", "sign", "scale", "converted")
     for name, how in actions.items():
         made = [f"{count} drives from {origin}" for origin, count in origins.get(name, {}).items()]
         converted = "; ".join([how.get("converted", ""), *made])
@@ -126,7 +126,7 @@ def _actions(actions: dict[str, dict[str, str]], origins: dict[str, dict[str, in
 
 def _columns(columns: dict[str, dict[str, Any]]) -> Table:
     percentiles = ("5", "50", "95")
-    table = _table("column", "min", *(f"{name} %" for name in percentiles), "max", "mean", "missing %", numbers=7)
+    table = plain_table("column", "min", *(f"{name} %" for name in percentiles), "max", "mean", "missing %", numbers=7)
     for name, found in columns.items():
         missing = f"{100 * found['missing']:.1f}" if found["missing"] else ""
         if "min" not in found:

@@ -175,6 +175,40 @@ def doctor(
     raise typer.Exit(findings.EXIT_CODES[report["worst"]] if found else 0)
 
 
+@stores.command("import-table")
+def import_table(
+    table: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, Parquet or HDF5 beside images or a video")],
+    images: Annotated[
+        Path | None, typer.Option(help="folder of images or video; default: the only one beside the table")
+    ] = None,
+    time: Annotated[str | None, typer.Option(metavar="COLUMN", help="default: guessed")] = None,
+    steering: Annotated[str | None, typer.Option(metavar="COLUMN", help="default: guessed")] = None,
+    throttle: Annotated[str | None, typer.Option(metavar="COLUMN", help="default: guessed")] = None,
+    brake: Annotated[str | None, typer.Option(metavar="COLUMN", help="default: guessed")] = None,
+    gear: Annotated[str | None, typer.Option(metavar="COLUMN", help="default: guessed")] = None,
+    speed: Annotated[str | None, typer.Option(metavar="COLUMN", help="default: guessed")] = None,
+    output: Annotated[Path | None, typer.Option(help="default: mapping.yaml beside the table")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an existing mapping")] = False,
+) -> None:
+    """Guess which columns of a table are the actions.
+
+    Prints columns, units and how the steering agrees with the images, draws a chart, and writes the mapping that
+    `prepare-dataset --dataset table` reads.
+    """
+    from rich.console import Console
+
+    from daydrive.cli.table_import import print_imported, write_chart
+    from daydrive.data.table_import import import_table as run
+
+    named = {"time": time, "steering": steering, "throttle": throttle, "brake": brake, "gear": gear, "speed": speed}
+    imported = run(table, images, {name: column for name, column in named.items() if column}, output, overwrite)
+    print_imported(Console(highlight=False), imported)
+    chart = imported.file.with_suffix(".svg")
+    write_chart(chart, imported)
+    print(f"mapping: {imported.file}, chart: {chart}")
+    print(f"next: daydrive prepare-dataset --dataset table --data-root {imported.file.parent}")
+
+
 @stores.command()
 def actions(
     folder: Annotated[Path, typer.Argument(help="folder of a drive with its video, or a folder of such folders")],

@@ -14,10 +14,13 @@ from daydrive.data.sources.folder import FolderSource
 from daydrive.data.sources.gym import GymSource
 from daydrive.data.sources.kitti import KittiSource
 from daydrive.data.sources.lerobot import LeRobotSource
+from daydrive.data.sources.mapped import TableSource
 from daydrive.data.sources.nuplan import NuPlanSource
 from daydrive.data.sources.nuscenes import NuScenesSource
+from daydrive.data.sources.openpilot import OpenpilotSource
 from daydrive.data.sources.physicalai import PhysicalAISource
 from daydrive.data.sources.road import RoadSource
+from daydrive.data.sources.rosbag import RosbagSource
 from daydrive.data.sources.udacity import UdacitySource
 from daydrive.data.sources.video import VideoSource
 from daydrive.data.sources.waymo import WaymoSource
@@ -28,12 +31,15 @@ _ALL: tuple[Source, ...] = (
     GymSource(),
     UdacitySource(),
     Comma2k19Source(),
+    OpenpilotSource(),
     KittiSource(),
     NuScenesSource(),
     CarlaSource(),
     WaymoSource(),
     DonkeycarSource(),
     LeRobotSource(),
+    RosbagSource(),
+    TableSource(),
     VideoSource(),
     FolderSource(),
     AirSimSource(),

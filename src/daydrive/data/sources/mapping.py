@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from daydrive.errors import UserError
 from daydrive.types import ACTION_NAMES
 
 Array = npt.NDArray[np.float64]
+
+MAX_LISTED = 12
+"""Columns that an error message names."""
 
 QUANTITIES = (*ACTION_NAMES, "speed")
 NEUTRAL_ACTION = (0.0, 0.0, 0.0, 1.0)
@@ -55,10 +58,12 @@ def mapping_options(column: str) -> tuple[Option, ...]:
 
 @dataclass(frozen=True)
 class ColumnMapping:
-    """columns: column name by quantity, for the recorded ones. scales: factor by quantity, for those given."""
+    """columns: column name by quantity, for the recorded ones. scales: factor by quantity, for those given. gear_codes:
+    gear by the code that the recording uses for it; empty where the gear is the sign of its column."""
 
     columns: Mapping[str, str]
     scales: Mapping[str, float]
+    gear_codes: Mapping[float, float] = field(default_factory=dict)
 
     @classmethod
     def from_options(
@@ -69,7 +74,8 @@ class ColumnMapping:
         known: names of all columns. Raises UserError, naming `where` and the known columns, for an unknown column or if
         no action is mapped.
         """
-        available = ", ".join(known[:40]) or "none"
+        available = ", ".join(known[:MAX_LISTED]) or "none"
+        available += f" and {len(known) - MAX_LISTED} more" if len(known) > MAX_LISTED else ""
         columns, scales = {}, {}
         for name in QUANTITIES:
             given, scale = options[name], options[f"{name}_scale"]
@@ -107,7 +113,7 @@ class ColumnMapping:
         if "throttle" in self.columns and "brake" not in self.columns:
             result[:, 1], result[:, 2] = pedals(result[:, 1])
         if "gear" in self.columns:
-            result[:, 3] = np.sign(recorded["gear"] * self.scales.get("gear", 1.0))
+            result[:, 3] = self._gear(recorded["gear"], row)
         return result
 
     def values(self, recorded: Mapping[str, Array]) -> Array:
@@ -124,6 +130,16 @@ class ColumnMapping:
         if "throttle" in self.columns and "brake" not in self.columns:
             made_from["brake"] = f"{made_from['throttle']} below 0"
         return made_from
+
+    def _gear(self, recorded: Array, row: Callable[[int], str]) -> Array:
+        if not self.gear_codes:
+            return np.sign(recorded * self.scales.get("gear", 1.0))
+        unknown = np.flatnonzero(~np.isin(recorded, list(self.gear_codes)))
+        if len(unknown):
+            first = int(unknown[0])
+            codes = ", ".join(f"{code:g}" for code in self.gear_codes)
+            raise UserError(f"{row(first)}: {self.columns['gear']} is {recorded[first]:g}, not one of {codes}")
+        return np.array([self.gear_codes[code] for code in recorded.tolist()])
 
     def _to_range(self, name: str, recorded: Array, row: Callable[[int], str]) -> Array:
         low, high = _RANGES[name]

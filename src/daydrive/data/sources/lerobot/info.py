@@ -13,13 +13,26 @@ from typing import Any, NamedTuple
 from daydrive.data.sources.files import inside, json_object, read_text
 from daydrive.data.store.store import SPLITS
 from daydrive.errors import UserError, did_you_mean
-from daydrive.types import ACTION_NAMES
 
 INFO = "meta/info.json"
 
 _SPLIT_NAMES = {"validation": "val", "valid": "val"}
 _FIELD = re.compile(r"\{(\w+)(?::0(\d)d)?\}")
 _NUMBERS = ("float", "int", "uint", "bool")
+
+POSITION = {"heading": ("heading",), "latitude": ("latitude", "hp_loc_latitude"),
+            "longitude": ("longitude", "hp_loc_longitude")}  # fmt: skip
+"""Names of the elements with the car's position, by value."""
+
+ELEMENTS = {
+    "steering": ("steering", "steering_angle_normalized"),
+    "throttle": ("throttle", "gas_pedal_normalized"),
+    "brake": ("brake", "brake_pedal_normalized"),
+    "gear": ("gear",),
+    "speed": ("speed",),
+    **POSITION,
+}
+"""Names of the elements that are mapped without an option, by quantity; those of L2D are the second ones."""
 
 
 class Component(NamedTuple):
@@ -90,13 +103,17 @@ class Info:
         return [f.name for f in self.features.values() if f.dtype in ("video", "image") and not f.depth]
 
     def camera(self, given: str | None) -> Feature:
-        """The camera with this name, or whose last name component it is; the first one by default."""
+        """The camera with this name, or whose last name component it is. The default is the first one that looks ahead
+        by its name, such as `front_left`, otherwise the first one."""
         if not self.cameras:
             raise UserError(f"{self.file}: it has no camera (a feature of dtype video or image)")
-        same = [name for name in self.cameras if given is None or name == given or name.rsplit(".", 1)[-1] == given]
+        if given is None:
+            ahead = [name for name in self.cameras if name.rsplit(".", 1)[-1].startswith("front")]
+            return self.features[(ahead or self.cameras)[0]]
+        same = [name for name in self.cameras if given in (name, name.rsplit(".", 1)[-1])]
         if not same:
             raise UserError(
-                f"--camera {given}: there is no such camera in {self.file}{did_you_mean(str(given), self.cameras)}"
+                f"--camera {given}: there is no such camera in {self.file}{did_you_mean(given, self.cameras)}"
             )
         return self.features[given if given in same else same[0]]
 
@@ -116,10 +133,10 @@ class Info:
         return found
 
     def guessed(self) -> dict[str, str]:
-        """The component of each action and of the speed, by the last part of its name; `action` is preferred."""
+        """The component of each quantity in `ELEMENTS`, by the last part of its name; `action` is preferred."""
         found: dict[str, str] = {}
-        for quantity in (*ACTION_NAMES, "speed"):
-            same = [name for name in self.components if name.rsplit(".", 1)[-1].lower() == quantity]
+        for quantity, names in ELEMENTS.items():
+            same = [name for name in self.components if name.rsplit(".", 1)[-1].lower() in names]
             if same:
                 found[quantity] = min(same, key=lambda name: (not name.startswith("action"), same.index(name)))
         return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +23,8 @@ from daydrive.data.kinematics import clock
 from daydrive.data.sources.base import Option, Options
 from daydrive.data.sources.files import entries, inside, json_object, read_text
 from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
-from daydrive.data.sources.lerobot.info import Component, Feature, Info
+from daydrive.data.sources.lerobot import l2d
+from daydrive.data.sources.lerobot.info import POSITION, Component, Feature, Info
 from daydrive.data.sources.mapping import (
     VALUES,
     ColumnMapping,
@@ -31,10 +34,10 @@ from daydrive.data.sources.mapping import (
     named_values,
 )
 from daydrive.errors import UserError
-from daydrive.types import Drive, Frame, Image
+from daydrive.types import ACTION_NAMES, Drive, Frame, Image
 
 EPISODES_2, EPISODES_3 = "meta/episodes.jsonl", "meta/episodes"
-NUMBER = "episode_index"
+NUMBER, SESSION = "episode_index", "session_id"
 BATCH_ROWS, BATCH_ROWS_WITH_IMAGES = 4096, 16
 """Rows of a Parquet file that are in memory at once."""
 
@@ -42,20 +45,26 @@ BATCH_ROWS, BATCH_ROWS_WITH_IMAGES = 4096, 16
 @dataclass(frozen=True)
 class Episode:
     """data: its Parquet file. video: the camera's video file, None if the images are in `data`. start: its time in the
-    video, s."""
+    video, s. session: the recording that it is a part of, None if unknown."""
 
     number: int
     length: int
     data: Path
     video: Path | None
     start: float
+    session: str | None = None
 
 
-def read_episodes(info: Info, camera: Feature) -> list[Episode]:
-    """All episodes, sorted by number."""
-    episodes = list(_version_2(info, camera) if info.version == 2 else _version_3(info, camera))
-    if not episodes:
+def read_episodes(info: Info, camera: Feature, wanted: Sequence[range] = ()) -> list[Episode]:
+    """The episodes with the numbers in `wanted`, by default all, sorted by number."""
+    listed = _version_2 if info.version == 2 else _version_3
+    episodes = list(listed(info, camera, lambda number: not wanted or any(number in part for part in wanted)))
+    if not episodes and not wanted:
         raise UserError(f"{info.root} has no episodes")
+    for part in wanted:
+        if not any(episode.number in part for episode in episodes):
+            name = f"{part.start}" if len(part) == 1 else f"{part.start}:{part.stop}"
+            raise UserError(f"--set episodes: {info.root} has no episode {name}")
     episodes.sort(key=lambda episode: episode.number)
     for one, other in itertools.pairwise(episodes):
         if one.number == other.number:
@@ -63,7 +72,21 @@ def read_episodes(info: Info, camera: Feature) -> list[Episode]:
     return episodes
 
 
-def _version_2(info: Info, camera: Feature) -> Iterator[Episode]:
+def episode_ranges(text: str | None) -> list[range]:
+    """The episodes in the option `episodes`, such as `0:100` or `3,7,20:30`; empty for None."""
+    ranges = []
+    for part in (text or "").split(",") if text is not None else ():
+        match = re.fullmatch(r"\s*(\d{1,9})(?:\s*:\s*(\d{1,9}))?\s*", part)
+        first, end = (int(match[1]), int(match[2] or int(match[1]) + 1)) if match else (0, 0)
+        if end <= first:
+            raise UserError(
+                f"--set episodes={text}: expected numbers or ranges without their end, such as 0:100 or 3,7,20:30"
+            )
+        ranges.append(range(first, end))
+    return ranges
+
+
+def _version_2(info: Info, camera: Feature, wanted: Callable[[int], bool]) -> Iterator[Episode]:
     file = info.root / EPISODES_2
     for row, line in enumerate(read_text(file, info.root).splitlines(), start=1):
         if not line.strip():
@@ -71,13 +94,15 @@ def _version_2(info: Info, camera: Feature) -> Iterator[Episode]:
         where = f"{file}, row {row}"
         found = json_object(line, where)
         number, length = _count(found, NUMBER, where), _count(found, "length", where, 1)
+        if not wanted(number):
+            continue
         chunk = number // info.chunks_size
         fields: dict[str, int | str] = {NUMBER: number, "episode_chunk": chunk, "video_key": camera.name}
         video_file = info.path(info.video_path, **fields) if camera.dtype == "video" else None
-        yield Episode(number, length, info.path(info.data_path, **fields), video_file, 0.0)
+        yield Episode(number, length, info.path(info.data_path, **fields), video_file, 0.0, _session(found))
 
 
-def _version_3(info: Info, camera: Feature) -> Iterator[Episode]:
+def _version_3(info: Info, camera: Feature, asked: Callable[[int], bool]) -> Iterator[Episode]:
     folder = inside(info.root / EPISODES_3, info.root)
     files = [file for chunk in entries(folder, "*/") for file in entries(chunk, "*.parquet")]
     if not files:
@@ -85,30 +110,34 @@ def _version_3(info: Info, camera: Feature) -> Iterator[Episode]:
     key = f"videos/{camera.name}"
     in_video = [f"{key}/chunk_index", f"{key}/file_index", f"{key}/from_timestamp", f"{key}/to_timestamp"]
     wanted = [NUMBER, "length", "data/chunk_index", "data/file_index", *(in_video if camera.dtype == "video" else [])]
+
+    @cache
+    def located(template: str, chunk: int, number: int) -> Path:
+        return info.path(template, video_key=camera.name, chunk_index=chunk, file_index=number)
+
     for file in files:
         with reading(inside(file, info.root)):
             available = pq.read_schema(file).names
             missing = next((name for name in wanted if name not in available), None)
             if missing is not None:
                 raise UserError(f"{file} has no column '{missing}'")
-            rows = pq.read_table(file, columns=wanted).to_pylist()
+            session = [SESSION] if SESSION in available else []
+            rows = pq.read_table(file, columns=[*wanted, *session]).to_pylist()
         for row, found in enumerate(rows, start=1):
             where = f"{file}, row {row}"
-            data = {"chunk_index": _count(found, wanted[2], where), "file_index": _count(found, wanted[3], where)}
+            number = _count(found, NUMBER, where)
+            if not asked(number):
+                continue
             video_file, start = None, 0.0
             if camera.dtype == "video":
-                location = {
-                    "chunk_index": _count(found, in_video[0], where),
-                    "file_index": _count(found, in_video[1], where),
-                }
-                video_file = info.path(info.video_path, video_key=camera.name, **location)
+                chunk, in_chunk = _count(found, in_video[0], where), _count(found, in_video[1], where)
+                video_file = located(info.video_path, chunk, in_chunk)
                 start, end = found[in_video[2]], found[in_video[3]]
                 if start is None or end is None or not 0.0 <= start < end:
                     raise UserError(f"{where}: invalid time range in its video, {start} to {end} s")
             length = _count(found, "length", where, 1)
-            yield Episode(
-                _count(found, NUMBER, where), length, info.path(info.data_path, **data), video_file, float(start)
-            )
+            data_file = located(info.data_path, _count(found, wanted[2], where), _count(found, wanted[3], where))
+            yield Episode(number, length, data_file, video_file, float(start), _session(found))
 
 
 def read_rows(
@@ -177,6 +206,11 @@ def _may_contain(opened: pq.ParquetFile, group: int, number: int) -> bool:
     return known is None or not known.has_min_max or bool(known.min <= number <= known.max)
 
 
+def _session(found: dict[str, Any]) -> str | None:
+    value = found.get(SESSION)
+    return str(value) if value not in (None, "") else None
+
+
 def _count(found: dict[str, Any], name: str, where: str, minimum: int = 0) -> int:
     value = found.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
@@ -204,13 +238,15 @@ class _Frames:
 
     def __call__(self) -> Iterator[Frame]:
         times, recorded = self._read_columns()
+        positions = {name: recorded.pop(name) for name in POSITION if name in recorded}
         where = f"{self.episode.data}, episode {self.episode.number}"
         all_actions = self.mapping.actions(recorded, lambda row: f"{where}, frame {row}")
         (chosen,) = clock.resample(times, self.hz, 2.0 / min(self.hz, self.fps))
         actions, values = interval_means(all_actions, self.mapping.values(recorded), times, chosen)
         for k, image in enumerate(self._images(times, chosen)):
-            indices = {"episode": float(self.episode.number), "frame_index": float(chosen[k])}
-            yield Frame(image, actions[k], k / self.hz, {**named_values(values[k]), **indices})
+            more = {"episode": float(self.episode.number), "frame_index": float(chosen[k])}
+            more |= {name: float(column[chosen[k]]) for name, column in positions.items()}
+            yield Frame(image, actions[k], k / self.hz, {**named_values(values[k]), **more})
 
     def _read_columns(self) -> tuple[npt.NDArray[np.float64], dict[str, npt.NDArray[np.float64]]]:
         """Times (N,) s and the mapped columns, (N,) each."""
@@ -222,7 +258,7 @@ class _Frames:
             batches[""].append(numbers(batch.column(TIME), timestamp, 0, where, first))
             for name, (feature, component) in self.components.items():
                 column = batch.column(feature.name)
-                values = numbers(column, feature, component.element, where, first, finite=name != "speed")
+                values = numbers(column, feature, component.element, where, first, finite=name in ACTION_NAMES)
                 batches[name].append(values)
         recorded = {name: np.concatenate(arrays) for name, arrays in batches.items()}
         timestamps, times = recorded.pop(""), np.arange(self.episode.length) / self.fps
@@ -264,7 +300,10 @@ class LeRobotSource:
     split: Literal["drive", "time"] = "drive"
     options: tuple[Option, ...] = (
         Option("hz", float, None, "frames per second; default: the dataset's fps", 0.1),
-        Option("camera", str, None, "feature of dtype video or image; default: the first"),
+        Option(
+            "camera", str, None, "feature of dtype video or image; default: the first one called front…, or the first"
+        ),
+        Option("episodes", str, None, "only these episodes, such as 0:100 or 3,7,20:30; default: all"),
         Option("split", str, None, "official or by-drive; default: official if the dataset has several splits"),
         Option("seed", int, 0, "seed of the split by episode", minimum=0),
         *mapping_options("element of a column, such as action.0 or action.steering,"),
@@ -278,6 +317,9 @@ class LeRobotSource:
                 **VALUES,
                 "episode": "episode_index of the dataset",
                 "frame_index": "number of the row in its episode, from 0",
+                "heading": "as recorded, at the frame; L2D: degrees clockwise from north",
+                "latitude": "degrees, at the frame",
+                "longitude": "degrees, at the frame",
             },
             "decoder": video.hardware() or "software",
         }
@@ -290,18 +332,20 @@ class LeRobotSource:
         if hz > info.fps * clock.SAME_RATE:
             raise UserError(f"{info.file} has {info.fps:g} frames per second, too few for --hz {hz:g}")
         camera = info.camera(options["camera"])
-        mapping = ColumnMapping.from_options(options, list(info.components), info.guessed(), str(info.file))
+        guessed = info.guessed()
+        mapping = l2d.with_units(ColumnMapping.from_options(options, list(info.components), guessed, str(info.file)))
+        columns = {**{name: guessed[name] for name in POSITION if name in guessed}, **mapping.columns}
         components = {
             quantity: (info.features[info.components[name].feature], info.components[name])
-            for quantity, name in mapping.columns.items()
+            for quantity, name in columns.items()
         }
-        episodes = read_episodes(info, camera)
+        episodes = read_episodes(info, camera, episode_ranges(options["episodes"]))
         splits: Sequence[str | None] | None = None
         if options["split"] != "by-drive":
             splits = info.split_of([episode.number for episode in episodes])
         if splits is None and options["split"] == "official":
             raise UserError(f"--split official: {info.file} has no train, val and test splits that cover all episodes")
-        made_from = {**mapping.made_from(), "images": camera.name}
+        made_from = {**mapping.made_from(), **l2d.made_from(mapping), "images": camera.name}
         drives, counts = [], FrameCounts()
         for episode, split in zip(episodes, splits or [None] * len(episodes), strict=True):
             length = int((episode.length - 1) / info.fps * hz + 1e-6) + 1
@@ -311,7 +355,7 @@ class LeRobotSource:
                 continue
             counts.leave_out(episode.length - length, f"not needed at {hz:g} Hz", places=episode.length - length)
             frames = _Frames(root, episode, camera, mapping, components, info.fps, hz, image_size)
-            drives.append(Drive(f"episode_{episode.number:06d}", hz, frames, split, length, None, made_from))
+            drives.append(Drive(f"episode_{episode.number:06d}", hz, frames, split, length, episode.session, made_from))
         if not drives:
             raise UserError(f"{root} has no episode with two frames at {hz:g} Hz")
         if options["camera"] is None and len(info.cameras) > 1:
