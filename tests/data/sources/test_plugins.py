@@ -86,7 +86,10 @@ def test_errors_of_the_source(installed: None, tmp_path: Path) -> None:
     assert message.endswith("log.csv, row 3: time is 'soon', expected a number")
     log.write_text("image,when\n0.jpg,0\n")
     message = refuses(lambda: prepare("racer", tmp_path / "raw", tmp_path / "s", workers=1), tmp_path)
-    assert message == "the dataset 'racer' of the package 'racer-drives' failed (KeyError: 'time'); --debug shows the traceback"
+    assert (
+        message
+        == "the dataset 'racer' of the package 'racer-drives' failed (KeyError: 'time'); --debug shows the traceback"
+    )
 
 
 FAULTS = {

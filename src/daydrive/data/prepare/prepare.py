@@ -24,7 +24,7 @@ from daydrive.data.images import JPEG_QUALITY, Fit, geometry
 from daydrive.data.prepare import append, shards
 from daydrive.data.prepare.disk_space import check_disk_space
 from daydrive.data.prepare.engines import Engine, build_engine
-from daydrive.data.prepare.split_assignment import assign_splits
+from daydrive.data.prepare.split_assignment import assign_splits, splits_text
 from daydrive.data.prepare.writer import append_to_store, write_store
 from daydrive.data.sources import Options, Source, get, read_options
 from daydrive.data.sources.base import flag
@@ -184,6 +184,8 @@ def _prepare(work: _Work, engine: Engine) -> None:
         missing = ", ".join(f"'{name}'" for name in existing.metadata["scores"])
         print(f"The new drives have no values in the columns {missing}; `daydrive score` computes them.")
     print(_summary(work.target, written, time.monotonic() - start_time))
+    for note in splits_text(rows, len(jobs)):
+        print(note)
 
 
 def is_prepared(target: Location, request: dict[str, Any], overwrite: bool) -> bool:
