@@ -21,6 +21,7 @@ from typing import Any, get_args
 
 from daydrive.data.defaults import defaults_of
 from daydrive.data.images import JPEG_QUALITY, Fit, geometry
+from daydrive.data.kinematics.clock import ImplausibleRateError, check_rate
 from daydrive.data.prepare import append, shards
 from daydrive.data.prepare.disk_space import check_disk_space
 from daydrive.data.prepare.engines import Engine, build_engine
@@ -105,8 +106,7 @@ def prepare(
         check_writable(target)
     if source.needs_root:
         _check_root(source, root)
-    drives = source.drives(root or Path(), chosen, size)[:limit]
-    _check_drives(source, drives)
+    drives = _drives(source, root or Path(), chosen, size)[:limit]
     if existing is not None:
         drives = append.new_drives(existing, drives, append.origin_of(request))
         if not drives:
@@ -282,14 +282,33 @@ def _check_root(source: Source, root: Path | None) -> None:
         raise UserError(f"the data root {root} is empty")
 
 
-def _check_drives(source: Source, drives: Sequence[Drive]) -> None:
-    rates = sorted({drive.hz for drive in drives})
+def _drives(source: Source, root: Path, options: Options, size: tuple[int, int]) -> list[Drive]:
+    """The drives of a source, all at one plausible or stated rate."""
+    try:
+        drives = source.drives(root, options, size)
+        rates = sorted({drive.hz for drive in drives})
+        if not any(options.get(name) for name in ("hz", "recorded_hz")):
+            for hz in rates:
+                check_rate(f"the dataset '{source.name}'", hz)
+    except ImplausibleRateError as error:
+        raise UserError(f"{error}; {_rate_cure(source)}") from error
     if len(rates) > 1:
         raise UserError(
             f"the drives of '{source.name}' have different frame rates ({', '.join(f'{hz:g}' for hz in rates)} Hz); "
             "set --hz to resample them to one rate"
         )
     assert drives and len({drive.name for drive in drives}) == len(drives)
+    return drives
+
+
+def _rate_cure(source: Source) -> str:
+    """What to do about an implausible rate, by the options that the source has."""
+    cures = {
+        "time_scale": "set the unit of the times, such as --set time_scale=0.001 for milliseconds",
+        "recorded_hz": "if the times are not those of the recording, state its rate, such as --set recorded_hz=20",
+    }
+    known = [cures[option.name] for option in source.options if option.name in cures]
+    return ", or ".join(known) or "correct the times of the recording"
 
 
 def _image_size(size: tuple[int, int] | None) -> tuple[int, int]:

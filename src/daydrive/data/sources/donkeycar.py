@@ -15,7 +15,7 @@ end a drive.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from daydrive.data.kinematics import clock
 from daydrive.data.sources.base import Option, Options, action
 from daydrive.data.sources.files import find_folders, inside, json_object, natural
 from daydrive.data.sources.mapping import interval_means, pedals
+from daydrive.data.sources.timestamps import RECORDED_HZ
 from daydrive.errors import UserError
 from daydrive.types import Drive, Frame
 
@@ -99,6 +100,7 @@ class DonkeycarSource:
     options: tuple[Option, ...] = (
         Option("hz", float, None, "frames per second; default: the tubs' native rate", 0.1),
         Option("seed", int, 0, "seed of the split by tub", minimum=0),
+        RECORDED_HZ,
     )
 
     def describe(self, options: Options) -> dict[str, Any]:
@@ -120,8 +122,9 @@ class DonkeycarSource:
             raise UserError(
                 f"{root} has no Donkeycar tubs; a tub is a folder with {MANIFEST} and {IMAGES}/, or with {RECORDS}"
             )
-        read = [(tub, _runs(tub, root)) for tub in tubs]
-        rates = clock.shared_hz([(tub, _joined_times(runs)) for tub, runs in read], options["hz"])
+        stated = options["recorded_hz"]
+        read = [(tub, _runs(tub, root, stated)) for tub in tubs]
+        rates = clock.shared_hz([(tub, _joined_times(runs)) for tub, runs in read], options["hz"], stated)
         drives: list[Drive] = []
         for tub, run, hz in ((tub, run, hz) for (tub, runs), hz in zip(read, rates, strict=True) for run in runs):
             image_folder = tub / IMAGES if (tub / MANIFEST).is_file() else tub
@@ -149,9 +152,12 @@ def _is_tub(folder: Path) -> bool:
     return (folder / MANIFEST).is_file() or next(folder.glob(RECORDS), None) is not None
 
 
-def _runs(tub: Path, root: Path) -> list[_Run]:
-    """The runs of at least two records in a tub, separated by deleted records and ends of sessions."""
+def _runs(tub: Path, root: Path, recorded_hz: float | None) -> list[_Run]:
+    """The runs of at least two records in a tub, separated by deleted records and ends of sessions. recorded_hz: rate
+    of the records in place of their times."""
     records = _read_catalogs(tub, root) if (tub / MANIFEST).is_file() else _read_record_files(tub, root)
+    if recorded_hz:
+        records = (replace(record, time=record.index / recorded_hz) for record in records)
     runs: list[_Run] = []
     previous: _Record | None = None
     for record in records:

@@ -1,7 +1,7 @@
 """Recordings in daydrive's own folder layout.
 
     <root>/<split>/<drive>/   or   <root>/<drive>/ (split by drive)
-        actions.csv           header steering,throttle,brake,gear and optionally time (s), speed; one row per frame
+        actions.csv           header steering,throttle,brake,gear and optionally time, speed; one row per frame
         images/*.jpg|png      in natural order of their names; or one video (mp4, mkv, avi, mov) instead of images/
 
 The rate comes from the time column, from the video, or from `--hz`. Recordings with times are resampled to a fixed
@@ -24,6 +24,7 @@ from daydrive.data.kinematics import clock
 from daydrive.data.sources.base import Option, Options, action
 from daydrive.data.sources.files import image_files, subfolders
 from daydrive.data.sources.table import ActionTable, read_actions
+from daydrive.data.sources.timestamps import RECORDED_HZ, SECONDS, TIME_SCALE, unit_notes
 from daydrive.data.store.store import SPLITS
 from daydrive.errors import UserError
 from daydrive.types import Drive, Frame, Image
@@ -35,28 +36,28 @@ DEFAULT_HZ = 10.0
 
 @dataclass(frozen=True)
 class _Recording:
-    """A validated drive folder. times: (N,) s."""
+    """A validated drive folder. times: (N,) s, as they were written in `unit`."""
 
     folder: Path
     video: Path | None
     images: list[Path]
     table: ActionTable
     times: npt.NDArray[np.float64]
+    unit: str
 
     @classmethod
-    def read(cls, folder: Path, hz: float | None) -> _Recording:
-        table = read_actions(folder / ACTIONS)
+    def read(cls, folder: Path, options: Options) -> _Recording:
+        stated = options["recorded_hz"]
+        table = read_actions(folder / ACTIONS, 1.0 if stated else options["time_scale"])
         video_file = _video(folder)
         images = [] if video_file else _images(folder)
         rows = len(table.actions)
         if video_file is None and len(images) != rows:
             raise UserError(f"{folder / ACTIONS} has {rows} rows for the {len(images)} images in {folder / IMAGES}")
-        if table.times is not None:
-            times = table.times
-        else:
-            rate = video.frame_rate(video_file) if video_file else hz or DEFAULT_HZ
-            times = np.arange(rows) / rate
-        return cls(folder, video_file, images, table, times)
+        if table.times is not None and not stated:
+            return cls(folder, video_file, images, table, *table.times)
+        rate = stated or (video.frame_rate(video_file) if video_file else options["hz"] or DEFAULT_HZ)
+        return cls(folder, video_file, images, table, np.arange(rows) / rate, SECONDS)
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,13 @@ class _Frames:
     """The frames of run number `run` of a recording, resampled to `hz`."""
 
     folder: Path
-    given_hz: float | None
+    options: Options
     hz: float
     run: int
     image_size: tuple[int, int]
 
     def __call__(self) -> Iterator[Frame]:
-        recording = _Recording.read(self.folder, self.given_hz)
+        recording = _Recording.read(self.folder, self.options)
         table = recording.table
         chosen = clock.resample(recording.times, self.hz)[self.run]
         actions = clock.held_mean(table.actions, recording.times, chosen)
@@ -87,6 +88,8 @@ class FolderSource:
     options: tuple[Option, ...] = (
         Option("hz", float, None, "frames per second; default: the recordings' native rate, or 10 if unknown", 0.1),
         Option("seed", int, 0, "seed of the split by drive", minimum=0),
+        TIME_SCALE,
+        RECORDED_HZ,
     )
 
     def describe(self, options: Options) -> dict[str, Any]:
@@ -102,18 +105,22 @@ class FolderSource:
         }
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
-        given = options["hz"]
         folders = _drive_folders(root)
-        recordings = [(split, folder, _Recording.read(folder, given).times) for split, folder in folders]
-        rates = clock.shared_hz([(folder, times) for _, folder, times in recordings], given)
+        recordings = [_Recording.read(folder, options) for _, folder in folders]
+        clocks = [(recording.folder, recording.times) for recording in recordings]
+        rates = clock.shared_hz(clocks, options["hz"], options["recorded_hz"])
+        for note in unit_notes(
+            (folder / ACTIONS, recording.unit) for (_, folder), recording in zip(folders, recordings, strict=True)
+        ):
+            print(note)
         drives = []
-        for (split, folder, times), hz in zip(recordings, rates, strict=True):
+        for (split, _), (folder, times), hz in zip(folders, clocks, rates, strict=True):
             name = folder.relative_to(root).as_posix()
             runs = clock.resample(times, hz)
             usable = [(run, len(chosen)) for run, chosen in enumerate(runs) if len(chosen) >= 2]
             for run, length in usable:
-                label = name if len(runs) == 1 else f"{name}.{run}"
-                drives.append(Drive(label, hz, _Frames(folder, given, hz, run, image_size), split, length))
+                label, group = (name, None) if len(runs) == 1 else (f"{name}.{run}", name)
+                drives.append(Drive(label, hz, _Frames(folder, options, hz, run, image_size), split, length, group))
         if not drives:
             raise UserError(f"{root} has no two consecutive frames without a gap in time")
         return drives

@@ -15,6 +15,7 @@ from typing import TextIO
 import numpy as np
 import numpy.typing as npt
 
+from daydrive.data.sources.timestamps import TimeCells, Times
 from daydrive.errors import UserError
 from daydrive.types import ACTION_HIGH, ACTION_LOW, ACTION_NAMES
 
@@ -23,35 +24,39 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ActionTable:
-    """actions (N, 4) in the ranges of `Frame.action`; times (N,) s, strictly increasing; speed (N,) in any unit."""
+    """actions (N, 4) in the ranges of `Frame.action`; times, strictly increasing; speed (N,) in any unit."""
 
     actions: Array
-    times: Array | None
+    times: Times | None
     speed: Array | None
 
 
-def read_actions(file: Path) -> ActionTable:
+def read_actions(file: Path, time_scale: float | None = None) -> ActionTable:
     """Reads a CSV with the columns steering, throttle, brake, gear and optionally time and speed; others are ignored.
 
-    A UserError names file and row (the header is row 1).
+    time_scale: seconds per unit of the time; recognized by default. A UserError names file and row (the header is row
+    1).
     """
     rows: list[list[float]] = []
+    moments = TimeCells("time")
     with file.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
         table = cells_of(stream, file)
         header = [cell.strip() for cell in next(table, [])]
         wanted = _columns(header, file)
+        time = header.index("time") if "time" in header else None
         for row, cells in enumerate(table, start=2):
             where = f"{file}, row {row}"
             if len(cells) != len(header):
                 raise UserError(f"{where}: there are {len(cells)} cells, but the header has {len(header)}")
             rows.append([_cell(cells[index], name, where) for name, index in wanted.items()])
-            if "time" in wanted and len(rows) > 1 and rows[-1][4] <= rows[-2][4]:
-                raise UserError(f"{where}: time {rows[-1][4]:g} is not after {rows[-2][4]:g}")
+            if time is not None:
+                moments.add(cells[time], where)
+                moments.check_order(where)
     if len(rows) < 2:
         raise UserError(f"{file} has {len(rows)} rows below its header; a drive needs at least 2")
     values = dict(zip(wanted, np.array(rows).T, strict=True))
     actions = np.stack([values[name] for name in ACTION_NAMES], axis=1)
-    return ActionTable(actions, values.get("time"), values.get("speed"))
+    return ActionTable(actions, None if time is None else moments.times(file, time_scale), values.get("speed"))
 
 
 def cells_of(stream: TextIO, file: Path) -> Iterator[list[str]]:
@@ -78,7 +83,7 @@ def number(text: str, column: str, where: str, low: float = -math.inf, high: flo
 
 def _columns(header: Sequence[str], file: Path) -> dict[str, int]:
     wanted = {}
-    for name in (*ACTION_NAMES, "time", "speed"):
+    for name in (*ACTION_NAMES, "speed"):
         if name in header:
             wanted[name] = header.index(name)
         elif name in ACTION_NAMES:
@@ -112,10 +117,14 @@ def read_header(file: Path) -> list[str]:
     return header
 
 
-def read_columns(file: Path, names: Sequence[str]) -> dict[str, Array]:
-    """The named columns, (N,) each, N >= 2; a UserError for an invalid number names the row (the header is row 1)."""
+def read_columns(file: Path, names: Sequence[str], moments: TimeCells | None = None) -> dict[str, Array]:
+    """The named columns, (N,) each, N >= 2; a UserError for an invalid number names the row (the header is row 1).
+
+    moments: gets the cells of its column, which has to increase.
+    """
     header = read_header(file)
     indices = [header.index(name) for name in names]
+    time = header.index(moments.column) if moments else 0
     columns = [array("d") for _ in names]
     blank = 0
     with _rows(file) as rows:
@@ -131,6 +140,9 @@ def read_columns(file: Path, names: Sequence[str]) -> dict[str, Array]:
                 raise UserError(f"{where}: there are {len(cells)} cells, but the header has {len(header)}")
             for column, index, name in zip(columns, indices, names, strict=True):
                 column.append(number(cells[index], name, where))
+            if moments:
+                moments.add(cells[time], where)
+                moments.check_order(where)
     if names and len(columns[0]) < 2:
         raise UserError(f"{file} has {len(columns[0])} rows below its header; a drive needs at least 2")
     return {name: np.frombuffer(column, dtype=np.float64) for name, column in zip(names, columns, strict=True)}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from daydrive.data.images import read_image
 from daydrive.data.kinematics import clock
 from daydrive.data.sources.base import Option, Options, action
 from daydrive.data.sources.table import cells_of, number
+from daydrive.data.sources.timestamps import RECORDED_HZ
 from daydrive.errors import UserError
 from daydrive.types import Drive, Frame
 
@@ -76,6 +77,7 @@ class UdacitySource:
     split: Literal["drive", "time"] = "time"
     options: tuple[Option, ...] = (
         Option("hz", float, None, "frames per second; default: the recording's native rate", minimum=0.1),
+        RECORDED_HZ,
     )
 
     def describe(self, options: Options) -> dict[str, Any]:
@@ -97,7 +99,9 @@ class UdacitySource:
         if not log_file.is_file() or not folder.is_dir():
             raise UserError(f"{root} is not a recording of the Udacity simulator: it needs {LOG} and a folder IMG")
         log = _read_log(log_file)
-        native = clock.native_hz(log.times)
+        if options["recorded_hz"]:
+            log = replace(log, times=np.arange(len(log.times)) / options["recorded_hz"])
+        (native,) = clock.shared_hz([(log_file, log.times)], None, options["recorded_hz"])
         hz = float(options["hz"] or native)
         if hz > native * clock.SAME_RATE:
             raise UserError(f"{log_file} has {native:g} frames per second, too few for --hz {hz:g}")
