@@ -206,7 +206,8 @@ class _UprightConverter:
 def _orientation(frame: av.VideoFrame) -> Orientation:
     from av.sidedata.sidedata import Type
 
-    matrices = [bytes(item) for item in frame.side_data if item.type == Type.DISPLAYMATRIX]
+    found = [frame.side_data[index] for index in range(len(frame.side_data))]
+    matrices = [bytes(item) for item in found if item.type == Type.DISPLAYMATRIX]
     return of_display_matrix(matrices[0]) if matrices else UPRIGHT
 
 

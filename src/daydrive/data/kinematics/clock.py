@@ -18,31 +18,54 @@ SAME_RATE = 1.05
 MIN_RUN_SECONDS = 1.0
 """Seconds; runs between two gaps that are shorter than this are dropped."""
 
+MIN_HZ, MAX_HZ = 0.5, 120.0
+"""Rates of recordings that are accepted unless they are stated, since wrong units of time give rates far outside."""
+
 Times = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+
+
+class ImplausibleRateError(UserError):
+    """The times of a recording give a rate that no recording has."""
+
+
+def check_rate(path: Path | str, hz: float) -> None:
+    """Raise ImplausibleRateError if the native rate of a recording is outside `MIN_HZ` to `MAX_HZ`."""
+    if not MIN_HZ - 1e-6 <= hz <= MAX_HZ + 0.5:
+        raise ImplausibleRateError(
+            f"{path} has {hz:.4g} frames per second by its times, outside {MIN_HZ:g} to {MAX_HZ:g}"
+        )
 
 
 def native_hz(times: Times) -> float:
     """The native frame rate, Hz, of frames at `times` (N,) s.
 
     1 / mean interval if the intervals are nearly equal; otherwise 1 / median interval, rounded down to a tenth, since
-    at a rate slightly below the camera's a frame rarely has to be repeated.
+    at a rate slightly below the camera's a frame rarely has to be repeated. Infinite if the times do not increase.
     """
     intervals = np.diff(times)
     median = float(np.median(intervals))
+    if median <= 0.0:
+        return math.inf
     if float(np.abs(intervals - median).max()) < 0.05 * median:
-        return round(1.0 / float(intervals.mean()), 2)
-    return max(math.floor(10.0 / median + 1e-6), 1) / 10.0
+        rate = 1.0 / float(intervals.mean())
+        return round(rate, 2) if rate > 0.1 else rate
+    return max(math.floor(10.0 / median + 1e-6) / 10.0, min(1.0 / median, 0.1))
 
 
-def shared_hz(recordings: Sequence[tuple[Path, Times]], given: float | None) -> list[float]:
+def shared_hz(
+    recordings: Sequence[tuple[Path, Times]], given: float | None, stated: float | None = None
+) -> list[float]:
     """The rate, Hz, of each recording, given as (path, frame times (N,) s).
 
     This is `given` if set; otherwise the native rate, or the slowest recording's rate if that is within `SAME_RATE`.
-    Raises UserError if a recording's native rate is below `given`.
+    stated: the rate that the user gave in place of the recorded times, which may be any. Raises UserError if a
+    recording's native rate is implausible or below `given`.
     """
     rates = [native_hz(times) for _, times in recordings]
     for (path, _), rate in zip(recordings, rates, strict=True):
+        if not stated:
+            check_rate(path, rate)
         if given and given > rate * SAME_RATE:
             raise UserError(f"{path} has {rate:g} frames per second, too few for --hz {given:g}")
     slowest = min(rates, default=0.0)

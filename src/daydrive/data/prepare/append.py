@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -91,10 +90,16 @@ def splits_of(store: Store) -> dict[str, str]:
     return {str(e.get("group") or e["name"]): str(e["split"]) for e in store.metadata["drives"] if e["split"] in SPLITS}
 
 
-def counts_of(store: Store) -> Counter[str]:
-    """The number of groups of drives in each split."""
-    found = {(str(entry.get("group") or entry["name"]), str(entry["split"])) for entry in store.metadata["drives"]}
-    return Counter(split for _, split in found if split in SPLITS)
+def sizes_of(store: Store) -> dict[str, tuple[int, int]]:
+    """The number of groups of drives, and of frames, in each split."""
+    groups: dict[str, set[str]] = {name: set() for name in SPLITS}
+    frames = dict.fromkeys(SPLITS, 0)
+    for entry in store.metadata["drives"]:
+        split = str(entry["split"])
+        if split in SPLITS:
+            groups[split].add(str(entry.get("group") or entry["name"]))
+            frames[split] += int(entry["frames"])
+    return {name: (len(groups[name]), frames[name]) for name in SPLITS}
 
 
 def _names(drive: Drive) -> list[str]:

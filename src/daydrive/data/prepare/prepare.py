@@ -21,10 +21,11 @@ from typing import Any, get_args
 
 from daydrive.data.defaults import defaults_of
 from daydrive.data.images import JPEG_QUALITY, Fit, geometry
+from daydrive.data.kinematics.clock import ImplausibleRateError, check_rate
 from daydrive.data.prepare import append, shards
 from daydrive.data.prepare.disk_space import check_disk_space
 from daydrive.data.prepare.engines import Engine, build_engine
-from daydrive.data.prepare.split_assignment import assign_splits, with_other_cameras
+from daydrive.data.prepare.split_assignment import assign_splits, splits_text, with_other_cameras
 from daydrive.data.prepare.writer import append_to_store, write_store
 from daydrive.data.sources import Options, Source, get, read_options
 from daydrive.data.sources.base import flag
@@ -107,9 +108,8 @@ def prepare(
         check_writable(target)
     if source.needs_root:
         _check_root(source, root)
-    found = source.drives(root or Path(), chosen, size)
+    found = _drives(source, root or Path(), chosen, size)
     drives, counts = found[:limit], counts_of(found)
-    _check_drives(source, drives)
     if counts is not None:
         counts.leave_out(frames_of(found[len(drives) :]), f"in drives beyond --limit {limit}")
     if existing is not None:
@@ -204,6 +204,8 @@ def _prepare(work: _Work, engine: Engine) -> None:
         print(f"The new drives have no values in the columns {missing}; `daydrive score` computes them.")
     print(_summary(work.target, written, time.monotonic() - start_time))
     print("\n".join(counts.report(stored)))
+    for note in splits_text(rows, len(primary)):
+        print(note)
 
 
 def is_prepared(target: Location, request: dict[str, Any], overwrite: bool) -> bool:
@@ -300,14 +302,33 @@ def _check_root(source: Source, root: Path | None) -> None:
         raise UserError(f"the data root {root} is empty")
 
 
-def _check_drives(source: Source, drives: Sequence[Drive]) -> None:
-    rates = sorted({drive.hz for drive in drives})
+def _drives(source: Source, root: Path, options: Options, size: tuple[int, int]) -> list[Drive]:
+    """The drives of a source, all at one plausible or stated rate."""
+    try:
+        drives = source.drives(root, options, size)
+        rates = sorted({drive.hz for drive in drives})
+        if not any(options.get(name) for name in ("hz", "recorded_hz")):
+            for hz in rates:
+                check_rate(f"the dataset '{source.name}'", hz)
+    except ImplausibleRateError as error:
+        raise UserError(f"{error}; {_rate_cure(source)}") from error
     if len(rates) > 1:
         raise UserError(
             f"the drives of '{source.name}' have different frame rates ({', '.join(f'{hz:g}' for hz in rates)} Hz); "
             "set --hz to resample them to one rate"
         )
     assert drives and len({drive.name for drive in drives}) == len(drives)
+    return drives
+
+
+def _rate_cure(source: Source) -> str:
+    """What to do about an implausible rate, by the options that the source has."""
+    cures = {
+        "time_scale": "set the unit of the times, such as --set time_scale=0.001 for milliseconds",
+        "recorded_hz": "if the times are not those of the recording, state its rate, such as --set recorded_hz=20",
+    }
+    known = [cures[option.name] for option in source.options if option.name in cures]
+    return ", or ".join(known) or "correct the times of the recording"
 
 
 def _image_size(size: tuple[int, int] | None) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,6 +11,9 @@ from daydrive.data.prepare.shards import Job
 from daydrive.data.prepare.writer import DriveRows
 from daydrive.data.sources import Source
 from daydrive.data.store.store import SPLITS, Store
+
+MIN_GROUPS = 3
+"""Number of independent drives from which whole drives can be assigned to three splits."""
 
 
 def assign_splits(
@@ -24,22 +27,22 @@ def assign_splits(
     """
     drives = [job.drive for job in jobs]
     assigned = append.splits_of(existing) if existing else {}
-    groups = [name for name in dict.fromkeys(drive.group or drive.name for drive in drives) if name not in assigned]
+    sizes: Counter[str] = Counter()
+    for drive, count in zip(drives, frames, strict=True):
+        group = drive.group or drive.name
+        if group not in assigned:
+            sizes[group] += count
     if all(drive.split is not None for drive in drives):
         splits = [drive.split or "" for drive in drives]
-    elif source.split == "drive" and len(groups) + len(assigned) >= 3:
-        counts = append.counts_of(existing) if existing else {}
-        by_group = {**assigned, **dict(zip(groups, split.by_drive_added(len(groups), counts, seed), strict=True))}
-        splits = [by_group[drive.group or drive.name] for drive in drives]
+    elif source.split == "time" or len(sizes) + len(assigned) < MIN_GROUPS:
+        return _cut(jobs, frames, origin)
     else:
-        segments = split.by_time(frames, drives[0].hz)
-        return [
-            DriveRows(
-                job.file, f"{job.drive.name}.{segment.split}", segment.split, segment.start, segment.stop,
-                job.drive.made_from, job.drive.group or job.drive.name, origin,
-            )
-            for segment, job in ((segment, jobs[segment.drive]) for segment in segments)
-        ]  # fmt: skip
+        present = append.sizes_of(existing) if existing else {}
+        chosen = split.by_frames(list(sizes.values()), present, seed)
+        if existing is None and split.should_cut(list(sizes.values()), chosen, drives[0].hz):
+            return _cut(jobs, frames, origin)
+        by_group = {**assigned, **dict(zip(sizes, chosen, strict=True))}
+        splits = [by_group[drive.group or drive.name] for drive in drives]
     return [
         DriveRows(job.file, job.drive.name, name, 0, count, job.drive.made_from, job.drive.group, origin)
         for name, job, count in sorted(zip(splits, jobs, frames, strict=True), key=lambda item: SPLITS.index(item[0]))
@@ -60,3 +63,34 @@ def with_other_cameras(rows: Sequence[DriveRows], jobs: Sequence[Job]) -> list[D
             label = other.drive.name + row.name.removeprefix(name)
             found.append(replace(row, file=other.file, name=label, made_from=other.drive.made_from))
     return found
+
+
+def splits_text(rows: Sequence[DriveRows], drives: int) -> list[str]:
+    """What should be known about the splits of new rows, of `drives` drives: that few drives were cut by time, and that
+    training is not the largest split."""
+    frames = {name: sum(row.stop - row.start for row in rows if row.split == name) for name in SPLITS}
+    notes = []
+    if drives > 1 and any(row.name.endswith(tuple(f".{name}" for name in SPLITS)) for row in rows):
+        shares = ", ".join(f"{count} {name}" for name, count in frames.items())
+        notes.append(
+            f"The {drives} drives are too few or too uneven to assign them to splits as a whole: they were cut by time "
+            f"({shares} frames)."
+        )
+    largest = max(frames, key=frames.__getitem__)
+    if frames["train"] < frames[largest]:
+        notes.append(
+            f"Warning: train has only {frames['train']} of {sum(frames.values())} frames, fewer than {largest} "
+            f"({frames[largest]}); add drives, or change the splits with `daydrive data split`."
+        )
+    return notes
+
+
+def _cut(jobs: Sequence[Job], frames: Sequence[int], origin: int) -> list[DriveRows]:
+    segments = split.by_time(frames, jobs[0].drive.hz)
+    return [
+        DriveRows(
+            job.file, f"{job.drive.name}.{segment.split}", segment.split, segment.start, segment.stop,
+            job.drive.made_from, job.drive.group or job.drive.name, origin,
+        )
+        for segment, job in ((segment, jobs[segment.drive]) for segment in segments)
+    ]  # fmt: skip

@@ -90,7 +90,7 @@ class _Clip:
         return {**dict.fromkeys(ACTION_NAMES, "speed"), "steering": f"speed, {self.yaw_from}"}
 
     def times(self) -> Array:
-        times = video.frame_times(self.file)
+        times = video.frame_times(self.file).seconds
         return times - times[0]
 
     def motion_times(self) -> Array:
@@ -103,7 +103,7 @@ class _Clip:
         return Rates(motion.times, motion.speed, motion.yaw_rate), others
 
     def images(self, chosen: Indices, image_size: tuple[int, int]) -> Iterator[Image | bytes]:
-        times = video.frame_times(self.file)
+        times = video.frame_times(self.file).seconds
         yield from video.frames_at(self.file, times[chosen], 0.45 * float(np.diff(times).min()), image_size)
 
 

@@ -1,7 +1,7 @@
 """Recordings in daydrive's own folder layout.
 
     <root>/<split>/<drive>/   or   <root>/<drive>/ (split by drive)
-        actions.csv           header steering,throttle,brake,gear and optionally time (s), speed; one row per frame
+        actions.csv           header steering,throttle,brake,gear and optionally time, speed; one row per frame
         images/*.jpg|png      in natural order of their names; or one video (mp4, mkv, avi, mov) instead of images/
 
 The rate comes from the time column, from the video, or from `--hz`. Recordings with times are resampled to a fixed
@@ -25,6 +25,7 @@ from daydrive.data.sources.base import GAP, Option, Options, action
 from daydrive.data.sources.files import entries, image_files, subfolders
 from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
 from daydrive.data.sources.table import SCALED, ActionTable, read_actions
+from daydrive.data.sources.timestamps import RECORDED_HZ, SECONDS, TIME_SCALE, unit_notes
 from daydrive.data.store.store import SPLITS
 from daydrive.errors import UserError
 from daydrive.types import Drive, Frame, Image
@@ -36,29 +37,29 @@ DEFAULT_HZ = 10.0
 
 @dataclass(frozen=True)
 class _Recording:
-    """A validated drive folder. times: (N,) s."""
+    """A validated drive folder. times: (N,) s, as they were written in `unit`."""
 
     folder: Path
     video: Path | None
     images: list[Path]
     table: ActionTable
     times: npt.NDArray[np.float64]
+    unit: str
 
     @classmethod
     def read(cls, folder: Path, options: Options) -> _Recording:
         scales = {name: options[f"{name}_scale"] for name in SCALED if options[f"{name}_scale"] is not None}
-        table, hz = read_actions(folder / ACTIONS, scales), options["hz"]
+        stated = options["recorded_hz"]
+        table = read_actions(folder / ACTIONS, scales, 1.0 if stated else options["time_scale"])
         video_file = _video(folder)
         images = [] if video_file else _images(folder)
         rows = len(table.actions)
         if video_file is None and len(images) != rows:
             raise UserError(f"{folder / ACTIONS} has {rows} rows for the {len(images)} images in {folder / IMAGES}")
-        if table.times is not None:
-            times = table.times
-        else:
-            rate = video.frame_rate(video_file) if video_file else hz or DEFAULT_HZ
-            times = np.arange(rows) / rate
-        return cls(folder, video_file, images, table, times)
+        if table.times is not None and not stated:
+            return cls(folder, video_file, images, table, *table.times)
+        rate = stated or (video.frame_rate(video_file) if video_file else options["hz"] or DEFAULT_HZ)
+        return cls(folder, video_file, images, table, np.arange(rows) / rate, SECONDS)
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ class FolderSource:
         Option("seed", int, 0, "seed of the split by drive", minimum=0),
         GAP,
         *(Option(f"{name}_scale", float, None, "factor to the action's range, negative to invert") for name in SCALED),
+        TIME_SCALE,
+        RECORDED_HZ,
     )
 
     def describe(self, options: Options) -> dict[str, Any]:
@@ -106,18 +109,22 @@ class FolderSource:
         }
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
-        given, gap = options["hz"], options["gap"]
+        gap = options["gap"]
         folders = _drive_folders(root)
-        recordings = [(split, folder, _Recording.read(folder, options).times) for split, folder in folders]
-        rates = clock.shared_hz([(folder, times) for _, folder, times in recordings], given)
+        recordings = [_Recording.read(folder, options) for _, folder in folders]
+        clocks = [(recording.folder, recording.times) for recording in recordings]
+        rates = clock.shared_hz(clocks, options["hz"], options["recorded_hz"])
+        for note in unit_notes((recording.folder / ACTIONS, recording.unit) for recording in recordings):
+            print(note)
         drives, counts = [], FrameCounts()
-        for (split, folder, times), hz in zip(recordings, rates, strict=True):
+        for (split, _), (folder, times), hz in zip(folders, clocks, rates, strict=True):
             name = folder.relative_to(root).as_posix()
             runs = clock.resample(times, hz, gap)
             counts.recorded += len(times)
             for run, chosen in counts.usable(runs, len(times), hz, gap, shortest=0.0):
-                label = name if len(runs) == 1 else f"{name}.{run}"
-                drives.append(Drive(label, hz, _Frames(folder, options, hz, run, image_size), split, len(chosen)))
+                label, group = (name, None) if len(runs) == 1 else (f"{name}.{run}", name)
+                frames = _Frames(folder, options, hz, run, image_size)
+                drives.append(Drive(label, hz, frames, split, len(chosen), group))
         if not drives:
             raise UserError(f"{root} has no two consecutive frames without a gap in time")
         return CountedDrives(drives, counts)

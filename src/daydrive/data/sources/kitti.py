@@ -206,8 +206,9 @@ class KittiSource:
             known = len(recording.known(moments))
             counts.leave_out(len(moments) - known, "without a reading of the GPS and inertial unit around them")
             for run, chosen in counts.usable(runs, known, hz):
-                label = name if len(runs) == 1 else f"{name}.{run}"
-                drives.append(Drive(label, hz, _Frames(recording, camera, hz, run, image_size), None, len(chosen)))
+                label, group = (name, None) if len(runs) == 1 else (f"{name}.{run}", name)
+                frames = _Frames(recording, camera, hz, run, image_size)
+                drives.append(Drive(label, hz, frames, None, len(chosen), group))
         if not drives:
             raise UserError(
                 f"{root} has no {clock.MIN_RUN_SECONDS:g} s of images and motion without a gap{counts.why_none()}"

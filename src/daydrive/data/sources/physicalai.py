@@ -132,7 +132,7 @@ class _Clip:
     def images(self, chosen: Indices, image_size: tuple[int, int]) -> Iterator[Image | bytes]:
         rows = len(self._micros())
         with self.movie.on_disk() as file:
-            times = video.frame_times(file)
+            times = video.frame_times(file).seconds
             if len(times) != rows:
                 raise UserError(f"{self.movie} has {len(times)} frames for the {rows} rows of {self.stamps}")
             yield from video.frames_at(file, times[chosen], 0.45 * float(np.diff(times).min()), image_size)

@@ -16,6 +16,7 @@ from typing import TextIO
 import numpy as np
 import numpy.typing as npt
 
+from daydrive.data.sources.timestamps import TimeCells, Times
 from daydrive.errors import UserError
 from daydrive.types import ACTION_HIGH, ACTION_LOW, ACTION_NAMES
 
@@ -30,32 +31,35 @@ _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(E[-+]?\d+)?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class ActionTable:
-    """actions (N, 4) in the ranges of `Frame.action`; times (N,) s, strictly increasing; speed (N,) in any unit."""
+    """actions (N, 4) in the ranges of `Frame.action`; times, strictly increasing; speed (N,) in any unit."""
 
     actions: Array
-    times: Array | None
+    times: Times | None
     speed: Array | None
 
 
-def read_actions(file: Path, scales: Mapping[str, float] | None = None) -> ActionTable:
+def read_actions(file: Path, scales: Mapping[str, float] | None = None, time_scale: float | None = None) -> ActionTable:
     """Reads a CSV with the columns steering, throttle, brake, gear and optionally time and speed; others are ignored.
 
-    scales: factors by column; scaled actions are clipped to their ranges. A UserError names file and row (the header is
-    row 1).
+    scales: factors by column; scaled actions are clipped to their ranges. time_scale: seconds per unit of the time;
+    recognized by default. A UserError names file and row (the header is row 1).
     """
     rows: list[list[float]] = []
+    moments = TimeCells("time")
     with _rows(file) as table:
         header = [cell.strip() for cell in next(table, [])]
         wanted = _columns(header, file)
+        time = wanted.pop("time", None)
         for where, cells in _below_header(table, header, file):
             rows.append([_cell(cells[index], name, where, scales) for name, index in wanted.items()])
-            if "time" in wanted and len(rows) > 1 and rows[-1][4] <= rows[-2][4]:
-                raise UserError(f"{where}: time {rows[-1][4]:g} is not after {rows[-2][4]:g}")
+            if time is not None:
+                moments.add(cells[time], where)
+                moments.check_order(where)
     if len(rows) < 2:
         raise UserError(f"{file} has {len(rows)} rows below its header; a drive needs at least 2")
     values = dict(zip(wanted, np.array(rows).T, strict=True))
     actions = np.stack([values[name] for name in ACTION_NAMES], axis=1)
-    return ActionTable(actions, values.get("time"), values.get("speed"))
+    return ActionTable(actions, None if time is None else moments.times(file, time_scale), values.get("speed"))
 
 
 def separator_of(stream: TextIO) -> str:
@@ -138,16 +142,23 @@ def read_header(file: Path) -> list[str]:
     return header
 
 
-def read_columns(file: Path, names: Sequence[str]) -> dict[str, Array]:
-    """The named columns, (N,) each, N >= 2; a UserError for an invalid number names the row (the header is row 1)."""
+def read_columns(file: Path, names: Sequence[str], moments: TimeCells | None = None) -> dict[str, Array]:
+    """The named columns, (N,) each, N >= 2; a UserError for an invalid number names the row (the header is row 1).
+
+    moments: gets the cells of its column, which has to increase.
+    """
     header = read_header(file)
     indices = [header.index(name) for name in names]
+    time = header.index(moments.column) if moments else 0
     columns = [array("d") for _ in names]
     with _rows(file) as rows:
         next(rows)
         for where, cells in _below_header(rows, header, file):
             for column, index, name in zip(columns, indices, names, strict=True):
                 column.append(number(cells[index], name, where))
+            if moments:
+                moments.add(cells[time], where)
+                moments.check_order(where)
     if names and len(columns[0]) < 2:
         raise UserError(f"{file} has {len(columns[0])} rows below its header; a drive needs at least 2")
     return {name: np.frombuffer(column, dtype=np.float64) for name, column in zip(names, columns, strict=True)}

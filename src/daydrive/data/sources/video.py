@@ -3,7 +3,7 @@
     <root>/**/<name>.mp4|mkv|avi|mov    one drive each; videos of one folder are in one split
     <root>/**/<name>.csv                or the only CSV of a folder with one video: a header, then numbers
 
-With a column `time` (s since the first frame) the CSV may have any rate; otherwise it has one row per frame. Other
+With a column `time` (since the first frame) the CSV may have any rate; otherwise it has one row per frame. Other
 column names, units and signs are mapped with `--set steering=wheel_deg --set steering_scale=-0.002`.
 """
 
@@ -34,6 +34,7 @@ from daydrive.data.sources.mapping import (
     named_values,
 )
 from daydrive.data.sources.table import columns_of, read_columns, read_header
+from daydrive.data.sources.timestamps import RECORDED_HZ, SECONDS, TIME_SCALE, TimeCells, unit_notes
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import ACTION_NAMES, Drive, Frame
 
@@ -48,30 +49,26 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class _Signals:
-    """The rows of a CSV. times: (M,) s since the first frame; None if there is one row per frame."""
+    """The rows of a CSV. times: (M,) s since the first frame, written in `unit`; None if there is one row per frame."""
 
     times: Array | None
     actions: Array
     values: Array
+    unit: str
 
     @classmethod
-    def read(cls, table: Path, options: Options) -> tuple[_Signals, ColumnMapping]:
+    def read(cls, table: Path, options: Options, seconds: float) -> tuple[_Signals, ColumnMapping]:
         header = read_header(table)
         mapping = ColumnMapping.from_options(options, header, columns_of(header), str(table))
         time_column = _time_column(table, header, options)
-        wanted = list(dict.fromkeys([*mapping.columns.values(), *([time_column] if time_column else [])]))
-        read = read_columns(table, wanted)
+        moments = TimeCells(time_column) if time_column else None
+        read = read_columns(table, list(dict.fromkeys(mapping.columns.values())), moments)
         recorded = {name: read[column] for name, column in mapping.columns.items()}
-        times = None
-        if time_column:
-            times = read[time_column] * float(options["time_scale"]) - float(options["time_offset"])
-            late = np.flatnonzero(np.diff(times) <= 0.0)
-            if len(late):
-                row = int(late[0]) + 1
-                raise UserError(f"{table}, row {row + 2}: {time_column} {read[time_column][row]:.12g} is not after "
-                                f"{read[time_column][row - 1]:.12g}")  # fmt: skip
+        times, unit = moments.times(table, options["time_scale"], seconds) if moments else (None, SECONDS)
+        if times is not None:
+            times = times - float(options["time_offset"])
         actions = mapping.actions(recorded, lambda row: f"{table}, row {row + 2}")
-        return cls(times, actions, mapping.values(recorded)), mapping
+        return cls(times, actions, mapping.values(recorded), unit), mapping
 
     def known(self, frames: Array) -> npt.NDArray[np.int64]:
         """Indices of the frames, given at (N,) s, for which the CSV has values."""
@@ -98,8 +95,13 @@ class _Recording:
     video: Path
     table: Path | None
 
-    def signals(self, options: Options) -> _Signals | None:
-        return _Signals.read(self.table, options)[0] if self.table else None
+    def clock(self, times: Array, options: Options) -> Array:
+        """Times (N,) of the frames since the first one, s, from those in the file or at the stated rate."""
+        stated = options["recorded_hz"]
+        return np.arange(len(times)) / stated if stated else times - times[0]
+
+    def signals(self, options: Options, seconds: float) -> _Signals | None:
+        return _Signals.read(self.table, options, seconds)[0] if self.table else None
 
     def runs(self, times: Array, signals: _Signals | None, hz: float, gap: float | None) -> list[npt.NDArray[np.int64]]:
         """Indices of the frames with signals of each run at `hz`. gap: as in `clock.resample`."""
@@ -119,8 +121,8 @@ class _Frames:
     image_size: tuple[int, int]
 
     def __call__(self) -> Iterator[Frame]:
-        signals = self.recording.signals(self.options)
-        times = self.times - self.times[0]
+        times = self.recording.clock(self.times, self.options)
+        signals = self.recording.signals(self.options, float(times[-1]))
         chosen = self.recording.runs(times, signals, self.hz, self.options["gap"])[self.run]
         actions = np.tile(np.array(NEUTRAL_ACTION, dtype=np.float32), (len(chosen), 1))
         values = np.full((len(chosen), len(VALUES)), np.nan)
@@ -142,7 +144,8 @@ class VideoSource:
         Option("seed", int, 0, "seed of the split by folder", minimum=0),
         GAP,
         Option("time", str, None, "time column of the CSV; default: 'time' if it exists"),
-        Option("time_scale", float, 1.0, "seconds per unit of the time column, 0.001 for milliseconds", minimum=1e-12),
+        TIME_SCALE,
+        RECORDED_HZ,
         Option("time_offset", float, 0.0, "time of the first frame on the CSV's clock, s"),
         *mapping_options("column"),
     )
@@ -159,10 +162,12 @@ class VideoSource:
         recordings = _recordings(root)
         scans = [video.frame_times(recording.video) for recording in recordings]
         times = [scan.seconds for scan in scans]
-        clocks = [(recording.video, t - t[0]) for recording, t in zip(recordings, times, strict=True)]
-        rates = clock.shared_hz(clocks, options["hz"])
+        clocks = [(r.video, r.clock(t, options)) for r, t in zip(recordings, times, strict=True)]
+        rates = clock.shared_hz(clocks, options["hz"], options["recorded_hz"])
         names = _names([recording.video for recording in recordings], root)
-        drives, counts = [], FrameCounts()
+        drives: list[Drive] = []
+        counts = FrameCounts()
+        units: list[tuple[Path, str]] = []
         for recording, scan in zip(recordings, scans, strict=True):
             counts.recorded += len(scan.seconds) + scan.undecodable
             counts.leave_out(scan.undecodable, "before the first key frame", first=str(recording.video))
@@ -171,7 +176,8 @@ class VideoSource:
         ):
             signals, made_from = None, dict.fromkeys(ACTION_NAMES, UNKNOWN)
             if recording.table is not None:
-                signals, mapping = _Signals.read(recording.table, options)
+                signals, mapping = _Signals.read(recording.table, options, float(frame_times[-1]))
+                units.append((recording.table, signals.unit))
                 made_from = mapping.made_from()
                 _check_times(recording, signals, frame_times, options)
             known = len(frame_times) if signals is None else len(signals.known(frame_times))
@@ -188,6 +194,8 @@ class VideoSource:
                 f"{root} has no {clock.MIN_RUN_SECONDS:g} s of video without a gap and within the times of its CSV"
                 f"{counts.why_none()}"
             )
+        for note in unit_notes(units):
+            print(note)
         without = sum(recording.table is None for recording in recordings)
         if without:
             print(f"{without} of {len(recordings)} videos have no CSV: unknown actions are stored as {NEUTRAL_ACTION}.")

@@ -223,6 +223,7 @@ def _rate(segments: Sequence[_Segment], times: Sequence[Array], given: float | N
     """`given` if set, otherwise the median of the segments' native rates."""
     rates = [clock.native_hz(moments) for moments in times]
     for segment, rate in zip(segments, rates, strict=True):
+        clock.check_rate(segment.image_file, rate)
         if given and given > rate * clock.SAME_RATE:
             raise UserError(f"{segment.image_file} has {rate:g} frames per second, too few for --hz {given:g}")
     return given or round(float(np.median(rates)), 1)

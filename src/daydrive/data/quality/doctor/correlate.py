@@ -69,8 +69,8 @@ def commanded_turn(drive: DriveFeatures) -> Column:
 
 def image_turn(drive: DriveFeatures) -> tuple[Column, Flags]:
     """(N-1,) turn of the camera seen in the images, as a fraction of the width, positive to the right; and where it is
-    known, (N-1,)."""
-    known = drive.valid[1:] & drive.valid[:-1] & (drive.change > UNCHANGED)
+    known and the car moves, (N-1,)."""
+    known = drive.valid[1:] & drive.valid[:-1] & (drive.change > UNCHANGED) & drive.moving[:-1]
     return -drive.right, known
 
 
@@ -87,7 +87,7 @@ def correlate(a: Column, b: Column, known: Flags, hz: float, reach: int | None =
         left, right = (slice(0, len(a) - lag), slice(lag, None)) if lag >= 0 else (slice(-lag, None), slice(0, lag))
         both = finite[left] & known[right]
         if both.sum() >= MIN_FRAMES // 2:
-            r[lag + reach] = _correlation(a[left][both], b[right][both])
+            r[lag + reach] = correlation(a[left][both], b[right][both])
     if not np.abs(r).max() > 0:
         return None
     return Correlogram(r, _weight(a, b, int((finite & known).sum())))
@@ -115,13 +115,14 @@ def slope(a: Column, b: Column, known: Flags, lag: int) -> tuple[float, float]:
     if power < 1e-12:
         return 0.0, np.inf
     gain = float(a @ b) / power
-    r = _correlation(a, b)
+    r = correlation(a, b)
     weight = _weight(a, b, len(a))
     error = np.sqrt(max(1.0 - r * r, 1e-6) / max(weight, 1.0)) / max(abs(r), 1e-6)
     return gain, float(error)
 
 
-def _correlation(a: Column, b: Column) -> float:
+def correlation(a: Column, b: Column) -> float:
+    """Pearson's correlation of two signals (N,); 0 if one of them is constant."""
     a, b = a - a.mean(), b - b.mean()
     power = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / power if power > 1e-12 else 0.0

@@ -19,8 +19,10 @@ REPEATED = 0.02
 BLACK, WHITE, BLANK = 8.0, 247.0, 3.0
 SHARP, BLURRED = 0.12, 0.35
 """Sharpness below which an image is blurred: absolute, and relative to the store's median."""
-STORE_BLUENESS, DRIVE_BLUENESS = 0.015, 0.022
-"""Thresholds of the blueness of the sky, for a whole store and for a single drive."""
+RED_SKY, MIN_COLOUR_FRAMES = 0.075, 500
+"""Redness of the upper third, alone and against the lower one, and frames from which a whole store is reported."""
+DRIVE_BLUENESS, BLUE_SKY = 0.022, 0.05
+"""Redness of the sky of a single drive that is reported, and blueness of that of the others."""
 MIN_SHARE = 0.002
 """Share of affected frames above which a drive is reported."""
 
@@ -114,7 +116,8 @@ def _flagged(
 
 
 def _colours(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
-    """Detect swapped colour channels: the sky, unlike the ground, should be bluish, or as in the other drives."""
+    """Detect swapped colour channels by the sky: where it would be clearly red above a bluer ground, or a drive matches
+    the others, under a blue sky, with red and blue swapped. Indoors, walls are slightly red."""
     usable = [drive for drive in drives if drive.valid.any()]
     blues = np.array([np.median(drive.blueness[drive.valid], axis=0) for drive in usable])
     if len(blues) == 0:
@@ -122,17 +125,17 @@ def _colours(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
     weights = np.array([len(drive) for drive in usable])
     above, below = (float(np.average(blues[:, k], weights=weights)) for k in (0, 1))
     if (
-        above < -STORE_BLUENESS
+        weights.sum() >= MIN_COLOUR_FRAMES
+        and above < -RED_SKY
         and (blues[:, 0] < 0).mean() > 0.7
-        and below > above - STORE_BLUENESS
-        and np.abs(blues).max() > 2 * STORE_BLUENESS
+        and below > above + RED_SKY
     ):
         wrong = list(range(len(usable)))
     else:
         wrong = []
         for k in range(len(usable)):
             rest = np.delete(blues, k, axis=0)
-            if len(rest) < 3 or blues[k, 0] > -DRIVE_BLUENESS or np.median(rest[:, 0]) < STORE_BLUENESS:
+            if len(rest) < 3 or blues[k, 0] > -DRIVE_BLUENESS or np.median(rest[:, 0]) < BLUE_SKY:
                 continue
             unchanged = np.abs(rest - blues[k]).sum(1).min()
             swapped = np.abs(rest + blues[k]).sum(1).min()
@@ -147,7 +150,8 @@ def _colours(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
     yield Finding(
         "warning", "colours-swapped",
         f"red and blue seem to be swapped in {drives_text(names, len(drives))}: the blueness of the upper third is "
-        f"{np.mean(blues[wrong, 0]):+.2f}, where {expected}", "swap red and blue (BGR to RGB) when recording", names,
+        f"{np.mean(blues[wrong, 0]):+.2f}, where {expected} (indoors, this says nothing)",
+        "look at the images: if the sky is orange, swap red and blue (BGR to RGB) when recording", names,
         whole=whole, size=float(np.mean(blues[wrong, 0])), unit="blue against red",
         rows=tuple(drive.start + int(k) for k in np.linspace(0, len(drive) - 1, 4)),
     )  # fmt: skip

@@ -16,6 +16,8 @@ Flags = npt.NDArray[np.bool_]
 NON_NUMERIC = ("drive", "frame", "image", "action")
 STANDING = 0.5
 """Speed in m/s below which a car may be standing."""
+COASTING_SECONDS = 1.0
+"""How long a car without a recorded speed is taken to move after its throttle."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,18 @@ class Readings:
             return None
         backwards = np.where(self.actions[:, 3] < 0, -1.0, 1.0)
         return np.abs(speed) * backwards * unit_of_speed(self.meanings.get("speed", ""))
+
+    @property
+    def moving(self) -> Flags:
+        """(N,) whether the car moves: by its speed, or else whether there was throttle in the last `COASTING_SECONDS`;
+        everywhere if neither was recorded."""
+        if self.speed is not None:
+            return np.asarray(np.abs(self.speed) > STANDING)
+        throttle = self.actions[:, 1] > 0
+        if not throttle.any():
+            return np.ones(len(self), dtype=bool)
+        window = np.ones(max(1, round(COASTING_SECONDS * self.hz)))
+        return np.convolve(throttle, window)[: len(self)] > 0
 
     @property
     def speed_is_known(self) -> bool:

@@ -7,20 +7,29 @@ times the gain of the others has steering or speed that is k times too small, or
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from daydrive.data.quality.doctor import units
+from daydrive.data.quality.doctor.clipping import (
+    MIN_FACTOR,
+    MIN_UNIT_FACTOR,
+    Gain,
+    clipped_drives,
+    clipping_factor,
+    limit_share,
+)
 from daydrive.data.quality.doctor.correlate import UNCHANGED, Correlogram, commanded_turn, image_turn, pooled, slope
+from daydrive.data.quality.doctor.evidence import LOOK, evidence_of
 from daydrive.data.quality.doctor.features import DriveFeatures
-from daydrive.data.quality.doctor.finding import Curve, Finding, drives_text
-from daydrive.data.quality.doctor.numbers import LIMIT
+from daydrive.data.quality.doctor.finding import Curve, Finding, Severity, drives_text
 from daydrive.data.quality.doctor.readings import STANDING, Column, Readings
+from daydrive.data.quality.doctor.steering import judged
 
-MIN_FACTOR, SIGMAS = 1.7, 4.0
-"""Factor, and number of standard errors, by which the gain of a drive must differ from that of the others."""
+SIGMAS = 3.8
+"""Number of standard errors by which the gain of a drive must differ from that of the others."""
 MIN_GAIN, MAX_GAIN = 0.01, 0.6
 """Plausible gains in 1/m: focal length / image width · maximum wheel angle / wheelbase; usually 0.03 to 0.2."""
 MAX_ACCELERATION, STRONG_BRAKING = 12.0, 6.5
@@ -30,44 +39,60 @@ MAX_SPEED_RATIO = 1.12
 METRES_PER_DEGREE = 111_320.0
 
 
-TURNING, CLIPPED_SHARE, MIN_UNIT_FACTOR = 0.05, 0.45, 4.0
-"""Steering that counts as a turn; share of turns at the limit that means clipping; factor that means a wrong unit."""
 FAR, FAR_NEAR = 15.0, 2.0
 """Factors beyond `FAR` are matched with units within a ratio of `FAR_NEAR`, because small motions are imprecise."""
 CERTAIN = 3.0
 MIN_FRAMES_FOR_SPEED = 12
-MIN_FRAMES = 30
-"""Minimum length of a drive whose gain is compared with the others."""
+MIN_FRAMES, MIN_SECONDS, MIN_TURNS = 30, 3.0, 10
+"""Minimum length of a drive whose gain is compared with the others, and of its turns in frames."""
 
 
-class Gain(NamedTuple):
-    """Ratio of the image turn to the commanded turn (1/m), and its relative standard error."""
-
-    value: float
-    error: float
-
+MANY, FIRM, MIN_DISTANCE = 8, 8.0, 1.3
+"""Gains vary with the distance of the scene, by a third among short drives. A drive differs from the others beyond
+doubt if there are many of them, or all are measured with these standard errors; it is reported if its gain differs from
+each of theirs by the factor `MIN_DISTANCE`."""
+MAX_LIMIT_SHARE = 0.2
+"""Share of the frames with turns at the limit, where tyres slide, up to which the gain does not depend on it."""
 
 Kind = Literal["steering-scale", "speed-scale", "frame-rate"]
 
 
 def check_scale(drives: Sequence[DriveFeatures], found: Mapping[str, Correlogram]) -> Iterator[Finding]:
     """Yield findings on units and scales. found: correlograms by drive, from `correlograms`."""
-    certain = {name for name, c in found.items() if c.certainty > CERTAIN}
-    clipped = [drive for drive in drives if _is_clipped(drive)]
-    confirmed = [drive for drive in clipped if drive.name in certain]  # visible in the images, so not a stuck signal
-    clipped = clipped if 2 * len(confirmed) > len(clipped) else confirmed
-    gains = _gains(drives, found, {drive.name for drive in clipped})
+    measured = judged(drives, found, MIN_SECONDS, MIN_TURNS)
+    gains = _gains(drives, measured)
+    clipped = clipped_drives(drives, gains)
+    sound = {name: gain for name, gain in gains.items() if name not in {drive.name for drive in clipped}}
     speeds = list(_displacements(drives)) or list(_accelerations(drives))
     yield from speeds
-    yield from _clipped(clipped, drives, gains)
+    if clipped:
+        names = tuple(drive.name for drive in clipped)
+        factor, reason = clipping_factor(clipped, sound)
+        doubt = _doubt(drives, names, measured, steady=factor > MIN_UNIT_FACTOR)
+        yield _scale_finding(
+            "steering-scale", factor, names, len(clipped) == len(drives), len(drives), None, reason, clipped[0], doubt
+        )  # fmt: skip
     if speeds:
         return
-    implausible = list(_implausible_gain(drives, gains))
-    yield from implausible or _against_others(drives, gains)
+    implausible = list(_implausible_gain(drives, sound, measured))
+    yield from implausible or _against_others(drives, sound, measured)
 
 
-def _gains(drives: Sequence[DriveFeatures], found: Mapping[str, Correlogram], excluded: set[str]) -> dict[str, Gain]:
-    certain = {name: c for name, c in found.items() if c.certainty > CERTAIN and name not in excluded}
+def _doubt(
+    drives: Sequence[DriveFeatures], names: Sequence[str], found: Mapping[str, Correlogram], steady: bool
+) -> str | None:
+    """The end of a message about the gain of some drives that says how sure it is; None if it is beyond reasonable
+    doubt. steady: whether the gain does not vary by itself, as it always does where the speed is not known."""
+    own = evidence_of(drives, {name: found[name] for name in names if name in found})
+    rest = evidence_of(drives, {name: c for name, c in found.items() if name not in names})
+    if own is None:
+        return " (not certain: the image motion of these drives shows nothing)"
+    known = all(drive.speed_is_known for drive in drives if drive.name in names)
+    return None if steady and known and (own.conclusive or own.conclusive_beside(rest)) else own.doubt
+
+
+def _gains(drives: Sequence[DriveFeatures], found: Mapping[str, Correlogram]) -> dict[str, Gain]:
+    certain = {name: c for name, c in found.items() if c.certainty > CERTAIN}
     if not certain:
         return {}
     lag = pooled([Correlogram(np.abs(c.r), c.weight) for c in certain.values()]).lag
@@ -81,7 +106,9 @@ def _gains(drives: Sequence[DriveFeatures], found: Mapping[str, Correlogram], ex
     return gains
 
 
-def _against_others(drives: Sequence[DriveFeatures], gains: Mapping[str, Gain]) -> Iterator[Finding]:
+def _against_others(
+    drives: Sequence[DriveFeatures], gains: Mapping[str, Gain], found: Mapping[str, Correlogram]
+) -> Iterator[Finding]:
     if len(gains) < 4:
         return
     by_name = {drive.name: drive for drive in drives}
@@ -90,30 +117,38 @@ def _against_others(drives: Sequence[DriveFeatures], gains: Mapping[str, Gain]) 
         usual, spread = _median_and_spread([math.log(gain.value) for gain in others.values()])
         ratio = math.exp(math.log(own.value) - usual)
         error = math.hypot(own.error, spread)
-        if len(by_name[name]) < MIN_FRAMES or abs(math.log(ratio)) < max(
-            math.log(MIN_FACTOR), min(SIGMAS * error, math.log(2.6) + 2 * own.error)
+        nearest = min(max(gain.value / own.value, own.value / gain.value) for gain in others.values())
+        if (
+            nearest < MIN_DISTANCE
+            or len(by_name[name]) < MIN_FRAMES
+            or abs(math.log(ratio)) < max(math.log(MIN_FACTOR), min(SIGMAS * error, math.log(2.6) + 2 * own.error))
         ):
             continue
         drive, rest = by_name[name], [by_name[key] for key in others]
-        observed = evidence(drive, rest)
+        observed = compare(drive, rest)
         kind, factor = attribute_gain(ratio, error, observed)
         reason = _gain_text(ratio)
         if kind == "steering-scale" and "pull" not in observed and _is_rate(ratio) and ratio > 1:
             reason += f" (using only every {round(ratio)}. frame at an unchanged frame rate would look the same)"
-        yield _scale_finding(kind, factor, (name,), False, len(drives), _gains_curve(gains, name), reason, drive)
+        measured = {key: c for key, c in found.items() if key in gains}
+        limit = max(limit_share(drive), float(np.median([limit_share(other) for other in rest])))
+        firm = len(rest) >= MANY or min(found[name].certainty, _median(found[key].certainty for key in others)) >= FIRM
+        doubt = _doubt(drives, [name], measured, steady=limit < MAX_LIMIT_SHARE and firm)
+        curve = _gains_curve(gains, name)
+        yield _scale_finding(kind, factor, (name,), False, len(drives), curve, reason, drive, doubt)
 
 
-class Evidence(NamedTuple):
+class Comparison(NamedTuple):
     """Ratio of a quantity of a drive to that of the others, and the standard error of its logarithm."""
 
     ratio: float
     error: float
 
 
-def attribute_gain(gain: float, error: float, observed: Mapping[str, Evidence]) -> tuple[Kind, float]:
+def attribute_gain(gain: float, error: float, observed: Mapping[str, Comparison]) -> tuple[Kind, float]:
     """Decide which of steering, speed and frame rate is wrong in a drive, and by what factor.
 
-    gain: of the drive, relative to the others; error: of its logarithm. observed: from `evidence`. A speed k times too
+    gain: of the drive, relative to the others; error: of its logarithm. observed: from `compare`. A speed k times too
     large also shows in the speed level and its response to the pedals, frames k times too far apart in the response and
     in the image expansion, wrong steering in none of these.
     """
@@ -143,19 +178,23 @@ def attribute_gain(gain: float, error: float, observed: Mapping[str, Evidence]) 
 _PRIOR: Mapping[Kind, float] = {"steering-scale": 0.0, "speed-scale": 1.0, "frame-rate": 2.0}
 
 
-def evidence(drive: DriveFeatures, rest: Sequence[DriveFeatures]) -> dict[str, Evidence]:
+def compare(drive: DriveFeatures, rest: Sequence[DriveFeatures]) -> dict[str, Comparison]:
     """Compare a drive with the others: level of the speed, pull (acceleration for the same pedals), growth (image
     expansion for the same speed)."""
     found = {}
     pull = _pull(drive, rest)
     if pull is not None:
-        found["pull"] = Evidence(pull, 0.3)
+        found["pull"] = Comparison(pull, 0.3)
     for name, measure in (("level", _level), ("growth", _growth)):
         own, others = measure(drive), [m for m in map(measure, rest) if m is not None]
         if own is not None and len(others) >= 3:
             usual, spread = _median_and_spread([math.log(m) for m in others])
-            found[name] = Evidence(own / math.exp(usual), 0.12 + 1.5 * spread)
+            found[name] = Comparison(own / math.exp(usual), 0.12 + 1.5 * spread)
     return found
+
+
+def _median(values: Iterable[float]) -> float:
+    return float(np.median(list(values)))
 
 
 def _median_and_spread(logs: Sequence[float]) -> tuple[float, float]:
@@ -207,7 +246,9 @@ def _growth(drive: DriveFeatures) -> float | None:
     return growth if growth > 1e-5 else None
 
 
-def _implausible_gain(drives: Sequence[DriveFeatures], gains: Mapping[str, Gain]) -> Iterator[Finding]:
+def _implausible_gain(
+    drives: Sequence[DriveFeatures], gains: Mapping[str, Gain], found: Mapping[str, Correlogram]
+) -> Iterator[Finding]:
     """Check the gain of the whole store against the range possible for cameras on cars."""
     known = [drive for drive in drives if drive.name in gains and drive.speed is not None and drive.speed_is_known]
     if len(known) < max(1, len(drives) // 4):
@@ -223,42 +264,8 @@ def _implausible_gain(drives: Sequence[DriveFeatures], gains: Mapping[str, Gain]
     factor = unit.factor if unit else factor
     names = tuple(drive.name for drive in known)
     reason = f"the image turns by {gain:.2g} of its width per second for steering 1 at 1 m/s; 0.01 to 0.6 is possible"
-    yield _scale_finding("steering-scale", factor, names, True, len(drives), None, reason, known[0])
-
-
-def _is_clipped(drive: DriveFeatures) -> bool:
-    """Whether steering is mostly at its limit while turning, because values far too large were clipped."""
-    turning = np.abs(drive.steering) > TURNING
-    return bool(
-        turning.sum() > 10
-        and turning.mean() > 0.08
-        and (np.abs(drive.steering[turning]) >= LIMIT).mean() > CLIPPED_SHARE
-    )
-
-
-def _clipped(
-    clipped: Sequence[DriveFeatures], drives: Sequence[DriveFeatures], gains: Mapping[str, Gain]
-) -> Iterator[Finding]:
-    """Estimate the scale of clipped steering from the share of clipped frames and the steering that the image motion
-    implies with the gain of the other drives. Noise makes this a lower bound, so large values are taken for degrees."""
-    if not clipped:
-        return
-    degrees = units.STEERING[0]
-    factors = []
-    for drive in clipped if gains else ():
-        speed = drive.speed if drive.speed is not None else np.ones(len(drive))
-        right, known = image_turn(drive)
-        gain = float(np.median([gain.value for gain in gains.values()]))
-        implied = np.abs(right) / (gain * np.maximum(np.abs(speed[:-1]), 1.0) / drive.hz)
-        share = float((np.abs(drive.steering) >= LIMIT).mean())
-        factors.append(1.0 / max(float(np.quantile(implied[known], 1.0 - share)), 1e-3))
-    factor = float(np.median(factors)) if factors else degrees.factor
-    turning = np.concatenate([drive.steering[np.abs(drive.steering) > TURNING] for drive in clipped])
-    reason = f"steering is clipped at its limit in {(np.abs(turning) >= LIMIT).mean():.0%} of the frames with turns"
-    yield _scale_finding(
-        "steering-scale", degrees.factor if factor > MIN_UNIT_FACTOR else factor,
-        tuple(drive.name for drive in clipped), len(clipped) == len(drives), len(drives), None, reason, clipped[0],
-    )  # fmt: skip
+    doubt = _doubt(drives, names, found, steady=True)
+    yield _scale_finding("steering-scale", factor, names, True, len(drives), None, reason, known[0], doubt)
 
 
 def _displacements(drives: Sequence[DriveFeatures]) -> Iterator[Finding]:
@@ -349,7 +356,7 @@ _QUANTITIES: Mapping[str, tuple[str, str]] = {
 
 def _scale_finding(
     kind: Kind, factor: float, names: tuple[str, ...], whole: bool, count: int, curve: Curve | None, reason: str,
-    drive: DriveFeatures,
+    drive: DriveFeatures, doubt: str | None = None,
 ) -> Finding:  # fmt: skip
     quantity, fix = _QUANTITIES[kind]
     if kind == "frame-rate":
@@ -362,9 +369,11 @@ def _scale_finding(
         guess = f" ({unit.description}?)" if unit else ""
         size = f"{factor:.3g} times too large" if factor > 1 else f"{1 / factor:.3g} times too small"
         message = f"the {quantity} of {drives_text(names, count)} is {size}{guess}: {reason}"
-    severity: Literal["warning", "fatal"] = "warning" if kind == "speed-scale" else "fatal"
+    fatal = doubt is None and kind != "speed-scale"
     rows = tuple(drive.start + k for k in range(0, min(len(drive), 8), 2))
-    return Finding(severity, kind, message, fix, names, whole, factor, "times", rows=rows, curve=curve)
+    fix = fix if doubt is None else f"{LOOK}; if so, {fix}"
+    severity: Severity = "fatal" if fatal else "warning"
+    return Finding(severity, kind, message + (doubt or ""), fix, names, whole, factor, "times", rows=rows, curve=curve)
 
 
 def _gains_curve(gains: Mapping[str, Gain], name: str) -> Curve:

@@ -47,17 +47,17 @@ class OwnRecording:
 
     def times(self) -> Array:
         file = inside(self.folder / TABLE, self.root)
-        table = read_actions(file)
-        if table.times is None:
+        times = read_actions(file, time_scale=1.0).times
+        if times is None:
             raise UserError(f"{file}, row 1: there is no column 'time'")
         images = self._images()
-        if len(images) != len(table.times):
-            raise UserError(f"{file} has {len(table.times)} rows for the {len(images)} images in {images[0].parent}")
-        return table.times
+        if len(images) != len(times.seconds):
+            raise UserError(f"{file} has {len(times.seconds)} rows for the {len(images)} images in {images[0].parent}")
+        return times.seconds
 
     def read(self) -> Readings:
         file = inside(self.folder / TABLE, self.root)
-        table = read_actions(file)
+        table = read_actions(file, time_scale=1.0)
         count = len(table.actions)
         unknown = np.full(count, np.nan)
         speed = unknown if table.speed is None else table.speed

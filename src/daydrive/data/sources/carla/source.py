@@ -86,7 +86,8 @@ class CarlaSource:
             raise UserError(f"--split {options['split']}: must be by-route or by-town")
         recordings = _recordings(root, options["camera"], options["recorded_hz"])
         times = [recording.times() for recording in recordings]
-        rates = clock.shared_hz([(r.folder, t) for r, t in zip(recordings, times, strict=True)], options["hz"])
+        clocks = [(r.folder, t) for r, t in zip(recordings, times, strict=True)]
+        rates = clock.shared_hz(clocks, options["hz"], options["recorded_hz"])
         drives, counts = [], FrameCounts()
         for recording, moments, hz in zip(recordings, times, rates, strict=True):
             folder = recording.folder

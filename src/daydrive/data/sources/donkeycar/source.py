@@ -28,6 +28,7 @@ from daydrive.data.sources.base import Option, Options, action
 from daydrive.data.sources.donkeycar.tubs import find_tubs, image_folder, joined_times, read_runs
 from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
 from daydrive.data.sources.mapping import interval_means, pedals
+from daydrive.data.sources.timestamps import RECORDED_HZ
 from daydrive.errors import UserError
 from daydrive.types import Drive, Frame
 
@@ -70,6 +71,7 @@ class DonkeycarSource:
         Option("hz", float, None, "frames per second; default: the tubs' native rate", 0.1),
         Option("seed", int, 0, "seed of the split by tub", minimum=0),
         Option("gap", float, None, f"s; a longer interval ends a drive; default: {GAP:g}, at least two periods", 0.01),
+        RECORDED_HZ,
     )
 
     def describe(self, options: Options) -> dict[str, Any]:
@@ -86,10 +88,10 @@ class DonkeycarSource:
         }
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
-        counts = FrameCounts()
-        read = [(tub, read_runs(tub, root, counts)) for tub in find_tubs(root)]
+        counts, stated = FrameCounts(), options["recorded_hz"]
+        read = [(tub, read_runs(tub, root, counts, stated)) for tub in find_tubs(root)]
         read = [(tub, runs) for tub, runs in read if runs]
-        rates = clock.shared_hz([(tub, joined_times(runs)) for tub, runs in read], options["hz"])
+        rates = clock.shared_hz([(tub, joined_times(runs)) for tub, runs in read], options["hz"], stated)
         drives: dict[str, Drive] = {}
         for tub, run, hz in ((tub, run, hz) for (tub, runs), hz in zip(read, rates, strict=True) for run in runs):
             times, readings = np.array(run.times), np.array(run.readings)

@@ -10,7 +10,7 @@ import json
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -80,15 +80,17 @@ def image_folder(tub: Path) -> Path:
     return tub / IMAGES if (tub / MANIFEST).is_file() else tub
 
 
-def read_runs(tub: Path, root: Path, counts: FrameCounts) -> list[Run]:
+def read_runs(tub: Path, root: Path, counts: FrameCounts, recorded_hz: float | None = None) -> list[Run]:
     """The runs of at least two records in a tub: a deleted record, the end of a session, and a clock that is put back
-    end a run. What is left out is added to `counts`."""
+    end a run. What is left out is added to `counts`. recorded_hz: rate of the records, in place of their times."""
     records = (_read_catalogs if (tub / MANIFEST).is_file() else _read_record_files)(tub, root)
     images = ImageFolder(image_folder(tub), root)
     runs: list[Run] = []
     previous: _Record | None = None
     put_back = 0
     for record in records.usable(counts):
+        if recorded_hz:
+            record = replace(record, time=record.index / recorded_hz)
         problem = images.problem(record.image)
         if problem is not None:
             counts.leave_out(1, f"with an image that is {problem}", first=record.where)

@@ -328,6 +328,7 @@ class LeRobotSource:
         if options["split"] not in (None, "official", "by-drive"):
             raise UserError(f"--split {options['split']}: must be official or by-drive")
         info = Info.read(root)
+        clock.check_rate(info.file, info.fps)
         hz = float(options["hz"] or info.fps)
         if hz > info.fps * clock.SAME_RATE:
             raise UserError(f"{info.file} has {info.fps:g} frames per second, too few for --hz {hz:g}")

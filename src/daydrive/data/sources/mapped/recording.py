@@ -41,7 +41,7 @@ class Recording:
     def images(self, chosen: Sequence[int], size: tuple[int, int]) -> Iterator[Image | bytes]:
         """The images of the chosen frames, in non-decreasing order."""
         if self.video is not None:
-            moments = video.frame_times(self.video)[list(chosen)]
+            moments = video.frame_times(self.video).seconds[list(chosen)]
             yield from video.frames_at(self.video, moments, 1e-3, size)
             return
         for index in chosen:
@@ -64,7 +64,7 @@ def frame_clock(table: Table, folder: Path, root: Path, mapping: Mapping) -> Fra
     fit."""
     images = inside(folder / mapping.images, root)
     if images.suffix.lower() in video.SUFFIXES:
-        times = video.frame_times(images)
+        times = video.frame_times(images).seconds
         per_row = len(times) == table.rows
         if not per_row and mapping.time is None:
             raise UserError(f"{table.file} has {table.rows} rows for the {len(times)} frames of {images.name}; without "

@@ -77,7 +77,7 @@ class _Segment:
         """The log, and the numbers and times (N,) s of the frames that the camera's file has."""
         log = read_log(self.file(self.log), self.root, self.camera, self.schema)
         numbers, times = log.frames
-        there = numbers < len(video.frame_times(inside(self.file(self.camera), self.root)))
+        there = numbers < len(video.frame_times(inside(self.file(self.camera), self.root)).seconds)
         return log, numbers[there], times[there]
 
     def runs(self, log: Log, times: Array, hz: float) -> list[npt.NDArray[np.int64]]:
@@ -100,7 +100,7 @@ class _Frames:
         chosen = self.segment.runs(log, times, self.hz)[self.run]
         actions, values = _sample(log, times[chosen])
         file = inside(self.segment.file(self.segment.camera), self.segment.root)
-        rows = len(video.frame_times(file))
+        rows = len(video.frame_times(file).seconds)
         images = video.frames(file, numbers[chosen].tolist(), rows, self.segment.file(self.segment.log))
         for k, (number, image) in enumerate(images):
             more = dict(zip(VALUES, [*values[k].tolist(), float(number)], strict=True))

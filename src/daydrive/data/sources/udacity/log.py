@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -45,12 +45,17 @@ class Log:
 
 
 def read_log(
-    file: Path, folder: ImageFolder, cameras: Sequence[str], taken: set[str], counts: FrameCounts
+    file: Path,
+    folder: ImageFolder,
+    cameras: Sequence[str],
+    taken: set[str],
+    counts: FrameCounts,
+    recorded_hz: float | None = None,
 ) -> Log | None:
     """The rows whose images of these cameras can be read; None with fewer than two. Other rows are added to `counts`.
 
-    taken: images of the logs that were read before, to which this log's are added. A UserError names file and row,
-    from 1.
+    taken: images of the logs that were read before, to which this log's are added. recorded_hz: rate of the
+    rows, in place of the times in the names of the images. A UserError names file and row, from 1.
     """
     images: dict[str, list[str]] = {camera: [] for camera in cameras}
     rows: list[int] = []
@@ -67,6 +72,8 @@ def read_log(
         if problem is not None:
             counts.leave_out(1, f"with an image that is {problem}", first=where)
             continue
+        if recorded_hz:
+            stamp = (stamps[0] if stamps else stamp) + timedelta(seconds=len(stamps) / recorded_hz)
         if stamps and stamp <= stamps[-1]:
             name = names[cameras[0]]
             raise UserError(f"{where}: the time in '{name}' is not after that of the previous row; sort the log")

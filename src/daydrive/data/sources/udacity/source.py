@@ -25,6 +25,7 @@ from daydrive.data.sources.base import GAP, Option, Options, action
 from daydrive.data.sources.files import entries, find_folders, subfolders
 from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
 from daydrive.data.sources.image_folder import ImageFolder
+from daydrive.data.sources.timestamps import RECORDED_HZ
 from daydrive.data.sources.udacity.log import CAMERAS, Log, first_images, read_log
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import Drive, Frame
@@ -76,6 +77,7 @@ class UdacitySource:
         Option("camera", str, None, "center, left, right, or all: each camera as drives of its own; default: center"),
         Option("steering_correction", float, 0.0, "added to the steering of left, subtracted from that of right"),
         GAP,
+        RECORDED_HZ,
     )
 
     def describe(self, options: Options) -> dict[str, Any]:
@@ -97,13 +99,14 @@ class UdacitySource:
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
         cameras, gap = _cameras(options["camera"]), options["gap"]
+        stated = options["recorded_hz"]
         counts, taken = FrameCounts(), set[str]()
         read = []
         for recording in _recordings(root):
-            log = read_log(recording.log, recording.images, cameras, taken, counts)
+            log = read_log(recording.log, recording.images, cameras, taken, counts, stated)
             if log is not None:
                 read.append((recording, log))
-        rates = clock.shared_hz([(recording.log, log.times) for recording, log in read], options["hz"])
+        rates = clock.shared_hz([(recording.log, log.times) for recording, log in read], options["hz"], stated)
         drives: dict[str, Drive] = {}
         for (recording, log), hz in zip(read, rates, strict=True):
             runs = clock.resample(log.times, hz, gap)
