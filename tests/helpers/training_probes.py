@@ -130,6 +130,7 @@ def backends(config: Config) -> tuple[str, bool]:
 
     with pytest.MonkeyPatch.context() as two:
         two.setenv("WORLD_SIZE", "2")
+        two.setenv("RANK", "0")
         _, sentence = check_processes(config.training)
         two.setattr(torch.cuda, "is_available", lambda: True)
         two.setattr(torch.cuda, "set_device", lambda device: None)
