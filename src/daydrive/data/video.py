@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -206,7 +206,7 @@ class _UprightConverter:
 def _orientation(frame: av.VideoFrame) -> Orientation:
     from av.sidedata.sidedata import Type
 
-    found = [frame.side_data[index] for index in range(len(frame.side_data))]
+    found: list[Any] = list(frame.side_data)  # SideData, which PyAV's types call keys
     matrices = [bytes(item) for item in found if item.type == Type.DISPLAYMATRIX]
     return of_display_matrix(matrices[0]) if matrices else UPRIGHT
 
