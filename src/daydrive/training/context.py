@@ -88,7 +88,7 @@ class TrainingContext:
         """Compile the model where the settings ask for it and run the preflight checks; returns the checks and messages
         to print."""
         engine, batch = self.engine, self.longest_batch()
-        messages = [*self.resume_state.changes, engine.precision.description()]
+        messages = list(self.resume_state.changes)
         if self.config.training.compile:
             messages.append(compile_units(engine.model, functools.partial(_warmup, engine, batch)))
         checks = preflight(
@@ -96,7 +96,7 @@ class TrainingContext:
             engine.evaluate, self.total_steps,
             self.steps_per_epoch, self.dist.device, self.resume_state.folder is not None, self.allow_fatal_findings,
         )  # fmt: skip
-        return checks, messages
+        return [Check("precision", "ok", engine.precision.description()), *checks], messages
 
     def _loader(self, **options: object) -> ClipLoader:
         training, data = self.config.training, self.config.data

@@ -34,6 +34,7 @@ def train(config: Config, store_path: Path, run: Path, dist: DistributedContext,
         if dist.is_main:
             print("\n".join([*messages, static_checks.format_checks(checks)]))
         return 0
+    messages.append(context.engine.precision.description())
     messages += [f"warning: {check.message}" for check in checks if check.outcome == "warning"]
     with RunReporter(run, context) as reporter:
         for message in messages:
