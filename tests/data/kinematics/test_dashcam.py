@@ -109,7 +109,7 @@ def test_video_is_aligned_with_its_track(here: Path, monkeypatch: pytest.MonkeyP
     write_gpx(drive / "monday.gpx", seconds, seconds * 0, 20 * seconds - braking**2 - 20 * np.maximum(seconds - 30, 0))
     run_here(["daydrive", "data", "actions", "my_drives", "--fov", "70"], monkeypatch)
     written = read_actions(drive / "actions.csv")
-    assert written.times is not None and written.speed is not None and len(written.times) == 80
+    assert written.times is not None and written.speed is not None and len(written.times.seconds) == 80
     assert np.allclose(written.speed[:20], 20, atol=0.5) and written.speed[75] == pytest.approx(13, abs=0.7)
     assert written.actions[:20, 2].max() < 0.1 and np.allclose(written.actions[60:75, 2], 0.25, atol=0.05)
     (drive / "actions.csv").unlink()

@@ -172,7 +172,8 @@ def test_metadata_allows_inverting_the_conversion(drives: Path, tmp_path: Path) 
     assert metadata["jpeg_quality"] == 95 and metadata["format_version"] == 1 and metadata["daydrive"]
     assert metadata["pixel_aspect"] == 1.5 and metadata["recorded_image_size"] == [40, 60]
     scales = dict.fromkeys(("steering_scale", "throttle_scale", "brake_scale", "speed_scale"))
-    assert metadata["request"]["options"] == {"hz": None, "seed": 0, "gap": None, **scales}
+    times = dict.fromkeys(("time_scale", "recorded_hz"))
+    assert metadata["request"]["options"] == {"hz": None, "seed": 0, "gap": None, **scales, **times}
 
 
 def test_default_output(drives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

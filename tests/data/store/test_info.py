@@ -71,7 +71,10 @@ def test_statistics(described_store: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_missing_values_and_origins_of_actions(small_store: Path, described_store: Path) -> None:
     summary = summarize(Store.open(small_store))
-    assert summary["columns"]["speed"] == {"unit": "as given, times --set speed_scale where that is given", "missing": 1.0}
+    assert summary["columns"]["speed"] == {
+        "unit": "as given, times --set speed_scale where that is given",
+        "missing": 1.0,
+    }
     assert summary["driving"]["standing"] is None and summary["made_from"] == {}
     store = Store.open(described_store)
     for drive, origin in zip(store.metadata["drives"], ("pose", "can", "can"), strict=True):

@@ -75,7 +75,12 @@ class UdacitySource:
     options: tuple[Option, ...] = (
         Option("hz", float, None, "frames per second; default: the recording's native rate", minimum=0.1),
         Option("camera", str, None, "center, left, right, or all: each camera as drives of its own; default: center"),
-        Option("steering_correction", float, 0.0, "added to the steering of left, subtracted from that of right"),
+        Option(
+            "steering_correction",
+            float,
+            None,
+            "added to the steering of left, subtracted from that of right; default: 0",
+        ),
         GAP,
         RECORDED_HZ,
     )
@@ -83,7 +88,7 @@ class UdacitySource:
     def describe(self, options: Options) -> dict[str, Any]:
         held = "mean over the interval between two frames; a row's reading holds until the next row"
         pedal = f"{held}; backwards (gear -1) throttle and brake are exchanged"
-        correction = float(options["steering_correction"])
+        correction = float(options["steering_correction"] or 0.0)
         corrected = f"{held}; left + {correction:g}, right - {correction:g}, clipped" if correction else held
         share = "share of the largest angle (25 degrees)"
         gear = "-1 where speed grows from a standstill under the brake alone, until the car stands again; else 1"
@@ -116,7 +121,7 @@ class UdacitySource:
                 name = name if not {name, f"{name}/{cameras[0]}"} & drives.keys() else f"{name}.{len(drives)}"
                 labels = [name] if len(cameras) == 1 else [f"{name}/{camera}" for camera in cameras]
                 for camera, label in zip(cameras, labels, strict=True):
-                    correction = CORRECTION_SIGN[camera] * float(options["steering_correction"])
+                    correction = CORRECTION_SIGN[camera] * float(options["steering_correction"] or 0.0)
                     frames = _frames(recording, log, camera, correction, chosen, hz, image_size)
                     beside = None if label == labels[0] else labels[0]
                     group = None if len(cameras) == 1 else name
