@@ -23,6 +23,7 @@ from helpers.tiny_training import TINY_TRAINING
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 TWO = ("--processes", "2")
+KILLS = 6
 
 
 @pytest.fixture(scope="module")
@@ -177,12 +178,12 @@ def test_invalid_input_is_rejected_before_processes_start(
 
 
 @pytest.mark.slow
-def test_twenty_kills_of_either_process(config: Path, road_store: Path, two: Path, tmp_path: Path) -> None:
+def test_kills_of_either_process(config: Path, road_store: Path, two: Path, tmp_path: Path) -> None:
     run, moments, kills = tmp_path / "run", random.Random(0), 0
     while True:
         resume = ["--resume"] if (run / "checkpoints" / "last").is_file() else []
         process = start([sys.executable, *command(config, road_store, run, *TWO, *resume)])
-        if kills == 20:
+        if kills == KILLS:
             break
         victim: Callable[[], None] = process.kill if kills % 2 else children(process.pid)[0].kill
         time.sleep(moments.uniform(0.5, 6.0))
