@@ -86,7 +86,7 @@ def fitted(image: Image, size: tuple[int, int], fit: Fit) -> Image:
     return canvas
 
 
-class ReducedImage(npt.NDArray[np.uint8]):
+class ReducedImage(np.ndarray[tuple[int, ...], np.dtype[np.uint8]]):
     """An image decoded at a reduced scale. recorded: its full size (H, W)."""
 
     recorded: tuple[int, int]

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -206,9 +206,8 @@ class _UprightConverter:
 def _orientation(frame: av.VideoFrame) -> Orientation:
     from av.sidedata.sidedata import Type
 
-    found: list[Any] = list(frame.side_data)  # SideData, which PyAV's types call keys
-    matrices = [bytes(item) for item in found if item.type == Type.DISPLAYMATRIX]
-    return of_display_matrix(matrices[0]) if matrices else UPRIGHT
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
+    return UPRIGHT if matrix is None else of_display_matrix(bytes(matrix))
 
 
 def _decoded(file: Path, start: float | None = None) -> Iterator[_Decoded]:
