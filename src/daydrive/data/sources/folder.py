@@ -119,7 +119,8 @@ class FolderSource:
             runs = clock.resample(times, hz)
             usable = [(run, len(chosen)) for run, chosen in enumerate(runs) if len(chosen) >= 2]
             for run, length in usable:
-                label, group = (name, None) if len(runs) == 1 else (f"{name}.{run}", name)
+                label = name if len(runs) == 1 else f"{name}.{run}"
+                group = None if len(runs) == 1 else name
                 drives.append(Drive(label, hz, _Frames(folder, options, hz, run, image_size), split, length, group))
         if not drives:
             raise UserError(f"{root} has no two consecutive frames without a gap in time")

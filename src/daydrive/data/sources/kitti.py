@@ -197,7 +197,8 @@ class KittiSource:
             runs = recording.chosen(moments, hz)
             usable = [(run, len(frames)) for run, frames in enumerate(runs) if clock.long_enough(frames, hz)]
             for run, length in usable:
-                label, group = (name, None) if len(runs) == 1 else (f"{name}.{run}", name)
+                label = name if len(runs) == 1 else f"{name}.{run}"
+                group = None if len(runs) == 1 else name
                 drives.append(Drive(label, hz, _Frames(recording, camera, hz, run, image_size), None, length, group))
         if not drives:
             raise UserError(f"{root} has no {clock.MIN_RUN_SECONDS:g} s of images and motion without a gap")
