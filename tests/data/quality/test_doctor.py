@@ -464,6 +464,8 @@ def test_command_reports_and_training_refuses(
     assert [check.outcome for check in check_store_quality(opened, allowed=False)] == ["ok"]
     save_diagnosis(store, {**diagnosis(opened, []), "fingerprint": "another"})
     assert load_findings(opened) is None
+    save_diagnosis(store, {**diagnosis(opened, []), "criteria": 1})
+    assert load_findings(opened) is None, "older criteria refused right data"
     assert run(monkeypatch, "data", "doctor", tmp_path / "nothing") == 2
 
 

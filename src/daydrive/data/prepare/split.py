@@ -78,7 +78,8 @@ def by_frames(sizes: Sequence[int], existing: Mapping[str, tuple[int, int]], see
     splits = by_drive_added(len(sizes), counts, seed)
     present = {name: existing.get(name, (0, 0))[1] for name in SHARE_LIMITS}
     total, drives = sum(sizes) + sum(present.values()), len(sizes) + sum(counts.values())
-    wanted, frames = {}, {}
+    wanted: dict[str, float] = {}
+    frames: dict[str, int] = {}
     for name in SHARE_LIMITS:
         wanted[name] = total * (splits.count(name) + counts.get(name, 0)) / drives
         frames[name] = present[name] + sum(s for s, split in zip(sizes, splits, strict=True) if split == name)

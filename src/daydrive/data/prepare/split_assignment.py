@@ -76,11 +76,11 @@ def splits_text(rows: Sequence[DriveRows], drives: int) -> list[str]:
             f"The {drives} drives are too few or too uneven to assign them to splits as a whole: they were cut by time "
             f"({shares} frames)."
         )
-    main = max(frames, key=frames.__getitem__)
-    if frames["train"] < frames[main]:
+    biggest = max(frames, key=frames.__getitem__)
+    if frames["train"] < frames[biggest]:
         notes.append(
-            f"Warning: train has only {frames['train']} of {sum(frames.values())} frames, fewer than {main} "
-            f"({frames[main]}); add drives, or change the splits with `daydrive data split`."
+            f"Warning: train has only {frames['train']} of {sum(frames.values())} frames, fewer than {biggest} "
+            f"({frames[biggest]}); add drives, or change the splits with `daydrive data split`."
         )
     return notes
 

@@ -64,9 +64,11 @@ class _Signals:
         moments = TimeCells(time_column) if time_column else None
         read = read_columns(table, list(dict.fromkeys(mapping.columns.values())), moments)
         recorded = {name: read[column] for name, column in mapping.columns.items()}
-        times, unit = moments.times(table, options["time_scale"], seconds) if moments else (None, SECONDS)
-        if times is not None:
-            times = times - float(options["time_offset"])
+        times: Array | None = None
+        unit = SECONDS
+        if moments:
+            written = moments.times(table, options["time_scale"], seconds)
+            times, unit = written.seconds - float(options["time_offset"]), written.unit
         actions = mapping.actions(recorded, lambda row: f"{table}, row {row + 2}")
         return cls(times, actions, mapping.values(recorded), unit), mapping
 

@@ -12,11 +12,14 @@ from daydrive.files import write_json
 from daydrive.locations import Location, exists, object_store_errors
 
 FILE = "doctor.json"
+CRITERIA = 2
+"""Version of what counts as fatal; findings by older criteria are not used."""
 
 
 def diagnosis(store: Store, findings: Sequence[Finding]) -> dict[str, Any]:
     """The content of `doctor.json`: fingerprint of the store and the findings."""
     return {
+        "criteria": CRITERIA,
         "fingerprint": store.fingerprint,
         "rows": store.rows,
         "worst": worst(findings),
@@ -30,14 +33,15 @@ def save_diagnosis(folder: Location, content: dict[str, Any]) -> None:
 
 
 def load_findings(store: Store) -> list[Finding] | None:
-    """Return the findings saved with the store; None without a `doctor.json` or if the store has changed since."""
+    """Return the findings saved with the store; None without a `doctor.json`, or if the store or the criteria
+    have changed since."""
     file = store.path / FILE
     try:
         if not exists(file):
             return None
         with object_store_errors(file):
             content = json.loads(file.read_text(encoding="utf-8"))
-        if content["fingerprint"] != store.fingerprint:
+        if (content["fingerprint"], content["criteria"]) != (store.fingerprint, CRITERIA):
             return None
         return [_finding(entry) for entry in content["findings"]]
     except (OSError, ValueError, KeyError, TypeError):

@@ -47,10 +47,11 @@ MIN_FRAMES, MIN_SECONDS, MIN_TURNS = 30, 3.0, 10
 """Minimum length of a drive whose gain is compared with the others, and of its turns in frames."""
 
 
-MANY, FIRM, MIN_DISTANCE = 8, 8.0, 1.3
+MIN_DISTANCE = 1.3
+"""Factor by which the gain of a drive must differ from that of every other drive."""
+FIRM, MANY, FATAL_FACTOR = 8.0, 8, 2.3
 """Gains vary with the distance of the scene, by a third among short drives. A drive differs from the others beyond
-doubt if there are many of them, or all are measured with these standard errors; it is reported if its gain differs from
-each of theirs by the factor `MIN_DISTANCE`."""
+doubt if all are measured with these standard errors, or from so many others by this factor."""
 MAX_LIMIT_SHARE = 0.2
 """Share of the frames with turns at the limit, where tyres slide, up to which the gain does not depend on it."""
 
@@ -100,7 +101,7 @@ def _gains(drives: Sequence[DriveFeatures], found: Mapping[str, Correlogram]) ->
     for drive in drives:
         if drive.name in certain:
             own = certain[drive.name].lag
-            value, error = slope(commanded_turn(drive), *image_turn(drive), round(own if abs(own - lag) > 1.5 else lag))
+            value, error = slope(commanded_turn(drive), *image_turn(drive), round(own if abs(own - lag) > 1.2 else lag))
             if value != 0 and error < 0.5:
                 gains[drive.name] = Gain(abs(value), error)
     return gains
@@ -130,10 +131,12 @@ def _against_others(
         reason = _gain_text(ratio)
         if kind == "steering-scale" and "pull" not in observed and _is_rate(ratio) and ratio > 1:
             reason += f" (using only every {round(ratio)}. frame at an unchanged frame rate would look the same)"
-        measured = {key: c for key, c in found.items() if key in gains}
         limit = max(limit_share(drive), float(np.median([limit_share(other) for other in rest])))
-        firm = len(rest) >= MANY or min(found[name].certainty, _median(found[key].certainty for key in others)) >= FIRM
-        doubt = _doubt(drives, [name], measured, steady=limit < MAX_LIMIT_SHARE and firm)
+        many = len(rest) >= MANY and abs(math.log(ratio)) > math.log(FATAL_FACTOR)
+        firm = min(found[name].certainty, _median(found[key].certainty for key in others)) >= FIRM
+        measured = {key: c for key, c in found.items() if key in gains}
+        steady = limit < MAX_LIMIT_SHARE and (many or firm)
+        doubt = _doubt(drives, [name], measured, steady)
         curve = _gains_curve(gains, name)
         yield _scale_finding(kind, factor, (name,), False, len(drives), curve, reason, drive, doubt)
 
