@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -204,10 +204,9 @@ class _UprightConverter:
 
 
 def _orientation(frame: av.VideoFrame) -> Orientation:
-    from av.sidedata.sidedata import Type
-
-    matrices = [bytes(item) for item in frame.side_data if item.type == Type.DISPLAYMATRIX]
-    return of_display_matrix(matrices[0]) if matrices else UPRIGHT
+    side_data: Mapping[str, Any] = frame.side_data
+    matrix = side_data.get("DISPLAYMATRIX")
+    return UPRIGHT if matrix is None else of_display_matrix(bytes(matrix))
 
 
 def _decoded(file: Path, start: float | None = None) -> Iterator[_Decoded]:
