@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -204,9 +204,8 @@ class _UprightConverter:
 
 
 def _orientation(frame: av.VideoFrame) -> Orientation:
-    from av.sidedata.sidedata import Type
-
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
+    side_data: Mapping[str, Any] = frame.side_data
+    matrix = side_data.get("DISPLAYMATRIX")
     return UPRIGHT if matrix is None else of_display_matrix(bytes(matrix))
 
 
