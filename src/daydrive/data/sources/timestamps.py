@@ -36,7 +36,8 @@ RECORDED_HZ = Option(
 MAX_ROW_HZ, MIN_ROW_HZ = 500.0, 0.2
 """Possible rates of rows that are not frames, such as those of a CAN bus."""
 SIMILAR = 3.0
-"""Maximum ratio between the spans of a table and of its video if that decides about the unit."""
+"""Maximum ratio between the spans of a table and of its video, and between most steps and their median, if they decide
+about the unit."""
 
 _DATE = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})[ T,]+(\d{1,2}:\d{2}:\d{2}(?:[.,]\d+)?)")
 _TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}:\d{2}(?:[.,]\d+)?")
@@ -157,7 +158,10 @@ def _recognize(values: Array, column: str, file: Path, span: float | None) -> st
     step = float(np.median(steps))
     low, high = (MIN_HZ, MAX_HZ) if span is None else (MIN_ROW_HZ, MAX_ROW_HZ)
     rates = {unit: 1.0 / (step * scale) for unit, scale in UNITS.items()}
+    regular = float((np.abs(np.log(steps / step)) < np.log(SIMILAR)).mean()) > 0.5
     possible = [unit for unit, rate in rates.items() if low - 1e-6 <= rate <= high + 1e-6]
+    if not regular:  # only seconds need no guess
+        possible = [unit for unit in possible if unit == SECONDS]
     if len(possible) > 1 and span:
         covered = float(values[-1] - values[0])
         possible = [unit for unit in possible if 1 / SIMILAR <= covered * UNITS[unit] / span <= SIMILAR]
