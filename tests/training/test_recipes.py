@@ -38,7 +38,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("base", 1, 1, ["training.gradient_accumulation=1", "training.batch_size=4"]),
         ("distributed", 2, 1, ["training.batch_size=2"]),
         ("demo", 1, 2, []),
-        ("rssm", 1, 2, []),
+        ("rssm", 1, 2, ["data.sequence_length=10"]),
         ("diffusion", 1, 2, []),
         ("recipes/quick_prototype", 1, 1, ["training.gradient_accumulation=1", "training.batch_size=8"]),
         ("recipes/memory_efficient", 1, 1, []),
