@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def asked_anew() -> None:
+def no_cached_features() -> Iterator[None]:
+    processor.processor_features.cache_clear()
+    yield
     processor.processor_features.cache_clear()
 
 
