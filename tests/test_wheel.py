@@ -81,7 +81,7 @@ def test_demo_and_configs_by_name(environment: Path, tmp_path: Path) -> None:
     where = run(environment, tmp_path, "python", "-c", "import daydrive; print(daydrive.__file__)")
     assert Path(where.strip()).is_relative_to(environment.parent)
     output = run(environment, tmp_path, "daydrive", "demo", "--drives", "3", "--clips", "2", *small_settings("demo"))
-    assert "report, for a browser" in output and (tmp_path / "runs/demo/evaluation/report.html").is_file()
+    assert "report (HTML)" in output and (tmp_path / "runs/demo/evaluation/report.html").is_file()
 
     assert [
         line.split()[0] for line in run(environment, tmp_path, "daydrive", "configs").splitlines()

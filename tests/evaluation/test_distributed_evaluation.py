@@ -96,10 +96,11 @@ def test_two_processes_give_the_same_metrics_as_one(trained: Path, road_store: P
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_local_processes_share_all_suites(trained: Path, road_store: Path, tmp_path: Path) -> None:
     """The scorecard, the counterfactual branches and the long rollouts too: the same results but for timings."""
     config = EvaluateConfig(
-        split="val", horizon=5, clips=16, predictions=2, counterfactual=True, controllability=True, long=True
+        split="val", horizon=5, clips=8, predictions=2, counterfactual=True, controllability=True, long=True
     )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -23,7 +23,7 @@ from helpers.tiny_training import TINY_TRAINING
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 TWO = ("--processes", "2")
-KILLS = 6
+KILLS = 4
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +178,7 @@ def test_invalid_input_is_rejected_before_processes_start(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_kills_of_either_process(config: Path, road_store: Path, two: Path, tmp_path: Path) -> None:
     run, moments, kills = tmp_path / "run", random.Random(0), 0
     while True:
