@@ -46,7 +46,7 @@ def run_demo(
 
     console.print("[bold]2/3 training[/bold]")
     if _finished(run):
-        console.print(f"{run} is already trained.")
+        console.print(f"{run} is already trained, nothing to do.")
     else:
         options = TrainOptions(resume=True)
         code = train_run(settings, config_file, data_root, run, torch.device("cpu"), options, processes)
