@@ -72,11 +72,6 @@ def shared_hz(
     return [given or (slowest if rate < slowest * SAME_RATE else rate) for rate in rates]
 
 
-def long_enough(run: Indices, hz: float) -> bool:
-    """Whether a run from `resample` lasts at least `MIN_RUN_SECONDS` seconds."""
-    return len(run) >= max(2.0, MIN_RUN_SECONDS * hz)
-
-
 def resample(times: Times, hz: float, gap: float | None = None) -> list[Indices]:
     """Indices of the frames to use at a fixed rate of `hz`: one array for each run without a gap.
 

@@ -36,8 +36,9 @@ from daydrive.data.kinematics.ego_motion import (
 )
 from daydrive.data.sources import derived
 from daydrive.data.sources.base import Option, Options, action
-from daydrive.data.sources.ego_drives import GAP, frames_of_short, report_left_out
+from daydrive.data.sources.ego_drives import GAP
 from daydrive.data.sources.files import find_folders, inside, read_text
+from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
 from daydrive.data.sources.table import number
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import ACTION_NAMES, Drive, Frame
@@ -181,23 +182,20 @@ class AirSimSource:
         recordings = [recording for log in logs for recording in _read(root, log, options)]
         _report_slow_simulations(recordings)
         rates = clock.shared_hz([(r.log, r.times) for r in recordings], options["hz"])
-        drives = []
-        short = 0
+        drives, counts = [], FrameCounts()
         for recording, hz in zip(recordings, rates, strict=True):
             made_from = dict.fromkeys(ACTION_NAMES, "poses" if recording.commands is None else "commands")
             runs = clock.resample(recording.times, hz, GAP / hz)
-            short += frames_of_short(runs, hz)
-            for run, chosen in enumerate(runs):
-                if clock.long_enough(chosen, hz):
-                    images, rows = ([column[k] for k in chosen] for column in (recording.images, recording.rows))
-                    frames = _Frames(root, recording.log, images, rows, *recording.driven(chosen), hz, image_size)
-                    name = recording.name if len(runs) == 1 else f"{recording.name}.{run}"
-                    group = str(recording.log.parent.relative_to(root))
-                    drives.append(Drive(name, hz, frames, None, len(chosen), group, made_from))
-        report_left_out(sum(len(recording.rows) for recording in recordings), 0, short)
+            counts.recorded += len(recording.rows)
+            for run, chosen in counts.usable(runs, len(recording.rows), hz, GAP / hz):
+                images, rows = ([column[k] for k in chosen] for column in (recording.images, recording.rows))
+                frames = _Frames(root, recording.log, images, rows, *recording.driven(chosen), hz, image_size)
+                name = recording.name if len(runs) == 1 else f"{recording.name}.{run}"
+                group = str(recording.log.parent.relative_to(root))
+                drives.append(Drive(name, hz, frames, None, len(chosen), group, made_from))
         if not drives:
-            raise UserError(f"{root} has no {clock.MIN_RUN_SECONDS:g} s of images without a gap")
-        return drives
+            raise UserError(f"{root} has no {clock.MIN_RUN_SECONDS:g} s of images without a gap{counts.why_none()}")
+        return CountedDrives(drives, counts)
 
 
 def _read(root: Path, log: Path, options: Options) -> list[_Recording]:

@@ -23,7 +23,7 @@ from daydrive.data.sources import derived
 from daydrive.data.sources.arrow_columns import read_feather
 from daydrive.data.sources.base import Option, Options
 from daydrive.data.sources.ego_drives import Indices, PoseTrack, ego_drives
-from daydrive.data.sources.files import find_folders, image_files, inside
+from daydrive.data.sources.files import entries, find_folders, image_files, inside
 from daydrive.data.sources.official import official_splits
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import Drive, Image
@@ -137,9 +137,7 @@ def _logs(root: Path, camera: str) -> list[_Log]:
         seen[folder.resolve().name] = folder
     found = [_Log(root, folder, camera) for folder in folders if (folder / CAMERAS / camera).is_dir()]
     if not found:
-        cameras = {
-            path.name for folder in folders if (folder / CAMERAS).is_dir() for path in (folder / CAMERAS).iterdir()
-        }
+        cameras = {path.name for folder in folders if (folder / CAMERAS).is_dir() for path in entries(folder / CAMERAS)}
         raise UserError(f"--camera {camera}: {root} has no images of such a camera{did_you_mean(camera, cameras)}")
     if len(found) < len(folders):
         print(f"{len(folders) - len(found)} of {len(folders)} logs are skipped: they have no {CAMERAS / camera}/.")

@@ -14,6 +14,7 @@ from daydrive.data.kinematics import clock
 from daydrive.data.kinematics.ego_motion import Array, Bicycle, Rates, rates_from_poses, rotations_from_quaternions
 from daydrive.data.kinematics.signals import covered
 from daydrive.data.sources.derived import VALUES, derive_actions
+from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
 from daydrive.errors import UserError
 from daydrive.types import Drive, Frame, Image
 
@@ -97,51 +98,36 @@ def ego_drives(
     names: Sequence[str],
     hz: float | None,
     image_size: tuple[int, int],
-) -> list[Drive]:
+    counts: FrameCounts | None = None,
+) -> CountedDrives:
     """The drives of the recordings, cut at gaps. names: of their additional values. hz: default: the native rate.
 
-    Raises UserError if no part of the recordings is long enough.
+    counts: of frames that were left out before. Raises UserError if no part of the recordings is long enough.
     """
     times = [recording.times() for recording in recordings]
     rates = clock.shared_hz([(r.file, t) for r, t in zip(recordings, times, strict=True)], hz)
-    drives = []
-    unknown = short = 0
+    drives, counts = [], counts or FrameCounts()
     for recording, moments, rate, split in zip(recordings, times, rates, splits, strict=True):
         known, runs = _runs(recording, moments, rate)
-        unknown += len(moments) - len(known)
-        short += frames_of_short(runs, rate)
-        for run, chosen in enumerate(runs):
-            if clock.long_enough(chosen, rate):
-                name = recording.name if len(runs) == 1 else f"{recording.name}.{run}"
-                frames = _Frames(recording, bicycle, tuple(names), rate, run, image_size)
-                drives.append(Drive(name, rate, frames, split, len(chosen), recording.group, recording.made_from))
-    report_left_out(sum(map(len, times)), unknown, short)
+        counts.recorded += len(moments)
+        counts.leave_out(len(moments) - len(known), f"more than {TOLERANCE:g} s from a reading of the motion")
+        for run, chosen in counts.usable(runs, len(known), rate, GAP / rate):
+            name = recording.name if len(runs) == 1 else f"{recording.name}.{run}"
+            frames = _Frames(recording, bicycle, tuple(names), rate, run, image_size)
+            drives.append(Drive(name, rate, frames, split, len(chosen), recording.group, recording.made_from))
     if not drives:
         first = recordings[0].file
         raise UserError(
             f"{first} has no {clock.MIN_RUN_SECONDS:g} s of images and motion without a gap, nor has another"
+            f"{counts.why_none()}"
         )
-    return drives
+    return CountedDrives(drives, counts)
 
 
 def _runs(recording: EgoRecording, times: Array, hz: float) -> tuple[Indices, list[Indices]]:
     """The frames at which the motion is known; of each run without a gap, the frames at `hz`, indices into them."""
     known = np.flatnonzero(covered(recording.motion_times(), times, TOLERANCE))
     return known, clock.resample(times[known], hz, GAP / hz) if len(known) else []
-
-
-def frames_of_short(runs: Sequence[Indices], hz: float) -> int:
-    """How many frames the runs span that are too short for a drive."""
-    return sum(int(run[-1] - run[0]) + 1 for run in runs if not clock.long_enough(run, hz))
-
-
-def report_left_out(frames: int, unknown: int, short: int) -> None:
-    """Prints how many frames are left out. unknown: without motion. short: in parts that are too short for a drive."""
-    if unknown or short:
-        print(
-            f"{unknown + short} of {frames} frames are left out: {unknown} more than {TOLERANCE:g} s from a reading of "
-            f"the motion, {short} in parts of less than {clock.MIN_RUN_SECONDS:g} s between two gaps."
-        )
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from daydrive.data.sources import derived
 from daydrive.data.sources.base import Option, Options
 from daydrive.data.sources.ego_drives import Indices, PoseTrack, ego_drives
 from daydrive.data.sources.files import inside, natural, subfolders
+from daydrive.data.sources.frame_counts import FrameCounts
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import Drive, Image
 
@@ -147,12 +148,13 @@ class NuPlanSource:
         return {**derived.describe(BICYCLE, "poses"), "values": values, "camera": options["camera"]}
 
     def drives(self, root: Path, options: Options, image_size: tuple[int, int]) -> list[Drive]:
-        logs = _logs(root, options["camera"])
-        return ego_drives(logs, [None] * len(logs), BICYCLE, tuple(OTHERS), options["hz"], image_size)
+        counts = FrameCounts()
+        logs = _logs(root, options["camera"], counts)
+        return ego_drives(logs, [None] * len(logs), BICYCLE, tuple(OTHERS), options["hz"], image_size, counts)
 
 
-def _logs(root: Path, camera: str) -> list[_Log]:
-    """The logs that have at least two images of the camera, each once."""
+def _logs(root: Path, camera: str, counts: FrameCounts) -> list[_Log]:
+    """The logs that have at least two images of the camera, each once. Their missing images are added to `counts`."""
     files = list(_databases(root, root, DEPTH))
     if not files:
         raise UserError(f"{root} has no nuPlan logs (*.db)")
@@ -170,7 +172,8 @@ def _logs(root: Path, camera: str) -> list[_Log]:
         print(f"{len(logs) - len(found)} of {len(logs)} logs are skipped: {BLOBS}/ has no images of {camera} of them.")
     for log, (absent, count) in zip(with_folder, missing, strict=True):
         if 0 < absent <= count - 2:
-            print(f"{absent} of the {count} images of {camera} in {log.file.name} do not exist and are left out.")
+            counts.recorded += absent
+            counts.leave_out(absent, "whose image does not exist", first=log.file.name)
     return found
 
 

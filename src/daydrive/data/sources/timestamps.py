@@ -1,6 +1,6 @@
 """Times as recordings write them: numbers in s, ms, µs or ns, Unix times, ISO 8601, other dates and times of day.
 
-A unit is recognized only where a single one gives a possible rate; whatever is unclear is rejected with the cure.
+A unit is recognized only where a single one gives a possible rate; anything unclear is rejected with the cure.
 """
 
 from __future__ import annotations
@@ -91,6 +91,12 @@ class TimeCells:
         return Times(values * UNITS[unit], unit)
 
 
+def possible_rates(step: float, low: float, high: float) -> dict[str, float]:
+    """The rate, Hz, of each unit of `UNITS` in which rows that are `step` apart have a rate from `low` to `high`."""
+    rates = {unit: 1.0 / (step * scale) for unit, scale in UNITS.items()}
+    return {unit: rate for unit, rate in rates.items() if low - 1e-6 <= rate <= high + 1e-6}
+
+
 def unit_notes(units: Iterable[tuple[Path, str]]) -> list[str]:
     """A line for each way in which times were written, other than in seconds. units: by file."""
     files: dict[str, Path] = {}
@@ -108,10 +114,10 @@ def unit_notes(units: Iterable[tuple[Path, str]]) -> list[str]:
 def _parse(text: str, column: str, where: str) -> tuple[float, str]:
     """The value of a cell and its kind: '' for a number."""
     try:
-        value = float(text)
+        value: float | None = float(text)
     except ValueError:
-        pass
-    else:
+        value = None
+    if value is not None:
         if not np.isfinite(value):
             raise UserError(f"{where}: {column} is {value}, which is not a finite number")
         return value, ""
@@ -159,7 +165,7 @@ def _recognize(values: Array, column: str, file: Path, span: float | None) -> st
     low, high = (MIN_HZ, MAX_HZ) if span is None else (MIN_ROW_HZ, MAX_ROW_HZ)
     rates = {unit: 1.0 / (step * scale) for unit, scale in UNITS.items()}
     regular = float((np.abs(np.log(steps / step)) < np.log(SIMILAR)).mean()) > 0.5
-    possible = [unit for unit, rate in rates.items() if low - 1e-6 <= rate <= high + 1e-6]
+    possible = list(possible_rates(step, low, high))
     if not regular:  # only seconds need no guess
         possible = [unit for unit in possible if unit == SECONDS]
     if len(possible) > 1 and span:

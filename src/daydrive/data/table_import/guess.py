@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from daydrive.data.kinematics.clock import MIN_HZ
 from daydrive.data.sources.mapped.columns import Array, Table, iso_seconds
+from daydrive.data.sources.timestamps import MAX_ROW_HZ, UNITS, possible_rates
 from daydrive.errors import UserError, did_you_mean
 
 QUANTITIES = ("time", "steering", "throttle", "brake", "gear", "speed")
@@ -16,8 +18,9 @@ QUANTITIES = ("time", "steering", "throttle", "brake", "gear", "speed")
 FRONT_WHEEL_RADIANS, STEERING_WHEEL_DEGREES = 0.5, 90.0
 """Angles at steering 1, as in the sources kitti and comma2k19."""
 
-LOWEST_HZ, HIGHEST_HZ = 0.5, 500.0
-"""Rates of the rows of a table that are plausible."""
+SYMBOLS = dict(zip(UNITS, ("s", "ms", "µs", "ns"), strict=True))
+SUFFIXES = dict(zip(UNITS, ("sec", "ms", "us", "ns"), strict=True))
+"""Words in the names of time columns that state the unit."""
 
 _NAMES: Mapping[str, Mapping[str, int]] = {
     "time": {"timestamp": 4, "time": 4, "stamp": 3, "t": 3, "datetime": 3, "date": 2, "utc": 2, "epoch": 2},
@@ -113,19 +116,19 @@ def _time(table: Table, column: str) -> Guess | None:
     steps = np.diff(values)
     if not np.isfinite(values).all() or (steps <= 0.0).any():
         return None
-    units = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
-    now = [unit for unit, scale in units.items() if 3e8 < values[0] * scale < 4e9]
+    now = next((unit for unit, scale in UNITS.items() if 3e8 < values[0] * scale < 4e9), None)
     if now:
-        return Guess(column, units[now[0]], f"{now[0]} since 1970", "its magnitude", True)
-    rates = {unit: 1.0 / (float(np.median(steps)) * scale) for unit, scale in units.items()}
-    possible = [unit for unit, rate in rates.items() if LOWEST_HZ <= rate <= HIGHEST_HZ]
-    stated = [unit for unit in possible if {"s": "sec", "ms": "ms", "µs": "us", "ns": "ns"}[unit] in words(column)]
+        return Guess(column, UNITS[now], f"{SYMBOLS[now]} since 1970", "its magnitude", True)
+    rates = possible_rates(float(np.median(steps)), MIN_HZ, MAX_ROW_HZ)
+    possible = list(rates)
+    stated = [unit for unit in possible if SUFFIXES[unit] in words(column)]
     if len(possible) == 1 or stated:
         unit = (stated or possible)[0]
-        return Guess(column, units[unit], unit, f"{rates[unit]:.4g} rows per second", True)
+        return Guess(column, UNITS[unit], SYMBOLS[unit], f"{rates[unit]:.4g} rows per second", True)
     if not possible:
         return None
-    return Guess(column, units[possible[0]], possible[0], f"could also be {', '.join(possible[1:])}", False)
+    others = ", ".join(SYMBOLS[unit] for unit in possible[1:])
+    return Guess(column, UNITS[possible[0]], SYMBOLS[possible[0]], f"could also be {others}", False)
 
 
 def _unit(table: Table, quantity: str, column: str) -> Guess:

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from daydrive.data import video
-from daydrive.data.sources.files import IMAGE_SUFFIXES, subfolders
+from daydrive.data.sources.files import IMAGE_SUFFIXES, entries, subfolders
 from daydrive.data.sources.mapped.columns import Array, Table, read_table
 from daydrive.data.sources.mapped.mapping_file import FILE, Quantity, TimeColumn
 from daydrive.data.sources.mapped.mapping_file import Mapping as MappingFile
 from daydrive.data.sources.mapped.recording import Recording, frame_clock, is_number, read_recording
+from daydrive.data.sources.timestamps import UNITS
 from daydrive.data.table_import.evidence import Agreement, ImageTurn, agreement, image_turn
 from daydrive.data.table_import.guess import Guess, guess_columns
 from daydrive.errors import UserError
@@ -82,7 +83,7 @@ def import_table(
 
 def find_images(folder: Path) -> Path:
     """The only video in a folder, or its only subfolder with images; raises UserError if that is not clear."""
-    videos = sorted(f for f in folder.iterdir() if f.suffix.lower() in video.SUFFIXES and not f.name.startswith("."))
+    videos = [file for file in entries(folder) if file.suffix.lower() in video.SUFFIXES]
     folders = [f for f in (folder, *subfolders(folder)) if _has_images(f)]
     found = [*videos, *folders]
     if len(found) != 1:
@@ -92,7 +93,7 @@ def find_images(folder: Path) -> Path:
 
 
 def _has_images(folder: Path) -> bool:
-    return any(f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".") for f in folder.iterdir())
+    return any(file.suffix.lower() in IMAGE_SUFFIXES for file in entries(folder))
 
 
 def _mapping(table: Table, location: Path, guesses: Mapping[str, Guess]) -> MappingFile:
@@ -100,7 +101,7 @@ def _mapping(table: Table, location: Path, guesses: Mapping[str, Guess]) -> Mapp
     folder = table.file.parent
     column = None
     if location.is_dir():
-        names = {file.name for file in location.iterdir()}
+        names = {file.name for file in entries(location)}
         column = next((name for name, cells in table.texts.items() if _base(cells[0]) in names), None)
     where = location.resolve().relative_to(folder.resolve()).as_posix()
     return MappingFile(table=table.file.name, images=where, image_column=column, **_quantities(guesses))
@@ -129,7 +130,7 @@ def _aligned(
     time = guesses.get("time")
     location = folder / mapping.images
     if location.is_dir():
-        stems = [file.stem for file in location.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+        stems = [file.stem for file in entries(location) if file.suffix.lower() in IMAGE_SUFFIXES]
         if (
             mapping.image_column is None
             and len(stems) != table.rows
@@ -145,9 +146,7 @@ def _aligned(
     duration = float(clock.times[-1])
     seconds = table.times(time.column)
     if not time.sure:
-        time = replace(
-            time, scale=min((1.0, 1e-3, 1e-6, 1e-9), key=lambda s: abs(np.log(s * np.ptp(seconds) / duration)))
-        )
+        time = replace(time, scale=min(UNITS.values(), key=lambda s: abs(np.log(s * np.ptp(seconds) / duration))))
         time = replace(time, unit=f"{time.scale:g} s", reason="the length of the video")
     start = float(seconds[0]) * (time.scale or 1.0)
     if start > duration or start < -duration:
@@ -161,7 +160,7 @@ def _aligned(
 def _scale_of_names(names: Array, table: Table, time: Guess) -> float:
     """Seconds per unit of the numbers that are the images' names, so that they fall into the times of the table."""
     seconds = table.times(time.column) * (time.scale or 1.0)
-    for scale in (1.0, 1e-3, 1e-6, 1e-9):
+    for scale in UNITS.values():
         if names[-1] * scale >= seconds[0] and names[0] * scale <= seconds[-1]:
             return scale
     raise UserError(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from daydrive.data.kinematics import clock
 from daydrive.data.sources.base import Option, Options, action
 from daydrive.data.sources.files import inside, subfolders
+from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
 from daydrive.data.sources.mapped.mapping_file import FILE, Mapping, read_mapping
 from daydrive.data.sources.mapped.recording import read_recording
 from daydrive.data.sources.mapping import NEUTRAL_ACTION, VALUES, interval_means, named_values
@@ -75,24 +76,24 @@ class TableSource:
             raise UserError(f"{root} has no {FILE} with its table; `daydrive data import-table FILE` writes it")
         recordings = [read_recording(folder, root, mapping, options["hz"]) for folder, mapping in folders]
         rates = clock.shared_hz([(r.folder, r.times) for r in recordings], options["hz"])
-        drives = []
+        drives, counts = [], FrameCounts()
         for (folder, mapping), recording, hz in zip(folders, recordings, rates, strict=True):
             name = folder.relative_to(root).as_posix() if folder != root else root.resolve().name
             runs = clock.resample(recording.times[recording.known], hz)
             made_from = {**recording.columns.made_from(), "images": mapping.images}
-            for run, chosen in enumerate(runs):
-                if not clock.long_enough(chosen, hz):
-                    continue
+            images, known = len(recording.times), len(recording.known)
+            counts.recorded += images
+            counts.leave_out(images - known, "for which the table has no rows", first=name)
+            for run, chosen in counts.usable(runs, known, hz):
                 frames = _Frames(folder, root, mapping, options["hz"], hz, run, image_size)
                 label = name if len(runs) == 1 else f"{name}.{run}"
                 drives.append(Drive(label, hz, frames, None, len(chosen), name, made_from))
-            left_out = len(recording.times) - len(recording.known)
-            if left_out:
-                print(f"{name}: {left_out} of {len(recording.times)} images are left out; the table has no rows there.")
         if not drives:
-            raise UserError(f"{root} has no {clock.MIN_RUN_SECONDS:g} s of images without a gap and within the times "
-                            "of its table")  # fmt: skip
-        return drives
+            raise UserError(
+                f"{root} has no {clock.MIN_RUN_SECONDS:g} s of images without a gap and within the times of its table"
+                f"{counts.why_none()}"
+            )
+        return CountedDrives(drives, counts)
 
 
 def _folders(folder: Path, root: Path, mapping: Mapping | None, depth: int) -> Iterator[tuple[Path, Mapping]]:

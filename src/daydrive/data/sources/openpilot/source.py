@@ -17,7 +17,8 @@ from daydrive.data.kinematics.ego_motion import LARGEST_ACCELERATION, LARGEST_BR
 from daydrive.data.kinematics.signals import covered, means_between, smooth
 from daydrive.data.sources.base import Option, Options, action
 from daydrive.data.sources.derived import describe_pedals
-from daydrive.data.sources.files import inside, natural, subfolders
+from daydrive.data.sources.files import entries, inside, subfolders
+from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
 from daydrive.data.sources.openpilot.logs import ENCODE_INDICES, LOGS, Log, read_log
 from daydrive.errors import UserError, did_you_mean
 from daydrive.types import Drive, Frame
@@ -74,17 +75,20 @@ class _Segment:
         return self.folder / f"{self.prefix}{name}"
 
     def read(self) -> tuple[Log, npt.NDArray[np.int64], Array]:
-        """The log, and the numbers and times (N,) s of the frames that the camera's file has."""
+        """The log, and the numbers and times (N,) s of the frames of the log that the camera's file has."""
         log = read_log(self.file(self.log), self.root, self.camera, self.schema)
         numbers, times = log.frames
         there = numbers < len(video.frame_times(inside(self.file(self.camera), self.root)).seconds)
         return log, numbers[there], times[there]
 
+    def known(self, log: Log, times: Array) -> npt.NDArray[np.int64]:
+        """Indices of the frames with a state of the car."""
+        return np.flatnonzero(covered(log.times, times, MESSAGE_TOLERANCE))
+
     def runs(self, log: Log, times: Array, hz: float) -> list[npt.NDArray[np.int64]]:
         """Indices of the frames of each run with a state of the car."""
-        known = np.flatnonzero(covered(log.times, times, MESSAGE_TOLERANCE))
-        runs = clock.resample(times[known], hz) if len(known) else []
-        return [known[run] for run in runs if clock.long_enough(run, hz)]
+        known = self.known(log, times)
+        return [known[run] for run in clock.resample(times[known], hz)] if len(known) else []
 
 
 @dataclass(frozen=True)
@@ -143,20 +147,24 @@ class OpenpilotSource:
             if len(times) < 2:
                 raise UserError(f"{segment.file(camera)} has {len(times)} frames that are in {segment.log}")
         rates = clock.shared_hz([(s.folder, t) for s, (_, _, t) in zip(segments, read, strict=True)], options["hz"])
-        drives: list[Drive] = []
+        drives, counts = [], FrameCounts()
         for segment, (log, _, times), hz in zip(segments, read, rates, strict=True):
             if not log.complete:
                 print(f"{segment.name}: {segment.log} is cut off; the drive ends there.")
-            runs = segment.runs(log, times, hz)
-            for run, frames in enumerate(runs):
+            runs, known, logged = segment.runs(log, times, hz), len(segment.known(log, times)), len(log.frames[0])
+            counts.recorded += logged
+            counts.leave_out(logged - len(times), f"of the log that {camera} does not have")
+            counts.leave_out(len(times) - known, "without a state of the car around them")
+            for run, frames in counts.usable(runs, known, hz):
                 label = segment.name if len(runs) == 1 else f"{segment.name}.{run}"
                 made_from = {"images": camera, "steering": f"carState of {segment.log}"}
                 drives.append(Drive(label, hz, _Frames(segment, hz, run), None, len(frames), segment.route, made_from))
         if not drives:
             raise UserError(
                 f"{root} has no {clock.MIN_RUN_SECONDS:g} s of frames with the state of the car without a gap"
+                f"{counts.why_none()}"
             )
-        return drives
+        return CountedDrives(drives, counts)
 
 
 def find_segments(root: Path, schema: str | None) -> list[_Segment]:
@@ -169,9 +177,9 @@ def find_segments(root: Path, schema: str | None) -> list[_Segment]:
 
 def _find(folder: Path, root: Path, schema: str | None, depth: int) -> Iterator[_Segment]:
     logs: dict[str, list[str]] = {}
-    for file in sorted(folder.iterdir(), key=natural):
+    for file in entries(folder):
         prefix, name = re.sub(r"[^-]*$", "", file.name), re.sub(r"^.*-", "", file.name)
-        if name in LOGS and not file.name.startswith("."):
+        if name in LOGS:
             logs.setdefault(prefix, []).append(name)
     for prefix, names in logs.items():
         yield _Segment(root, folder, prefix, min(names, key=LOGS.index), "", schema)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from daydrive.data.sources.files import inside, natural, read_text, subfolders
+from daydrive.data.sources.files import entries, inside, read_text, subfolders
 from daydrive.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def find_bags(root: Path, depth: int = DEPTH) -> list[Path]:
     """Files and folders that are bags, in natural order; folders that are one are not searched."""
     if (root / METADATA).is_file():
         return [root]
-    files = [file for file in root.iterdir() if file.suffix in SUFFIXES and not file.name.startswith(".")]
-    bags = [file for file in sorted(files, key=natural) if not file.is_dir()]
+    files = [file for file in entries(root) if file.suffix in SUFFIXES]
+    bags = [file for file in files if not file.is_dir()]
     if depth:
         for folder in subfolders(root):
             bags += find_bags(folder, depth - 1)

@@ -14,6 +14,7 @@ from daydrive.data.kinematics import clock
 from daydrive.data.kinematics.ego_motion import Bicycle
 from daydrive.data.sources import derived
 from daydrive.data.sources.base import Option, Options
+from daydrive.data.sources.frame_counts import CountedDrives, FrameCounts
 from daydrive.data.sources.mapping import VALUES, describe_mapping, mapping_options
 from daydrive.data.sources.rosbag.bags import find_bags, opened
 from daydrive.data.sources.rosbag.cameras import Camera, FrameTimes, cameras, choose_camera, frame_times, read_images
@@ -39,7 +40,7 @@ class _Recording:
     def runs(self, hz: float) -> list[npt.NDArray[np.int64]]:
         """Indices of the frames of each run without a gap."""
         runs = clock.resample(self.frames.times[self.known], hz) if len(self.known) else []
-        return [self.known[run] for run in runs if clock.long_enough(run, hz)]
+        return [self.known[run] for run in runs]
 
 
 @dataclass(frozen=True)
@@ -103,27 +104,26 @@ class RosbagSource:
             raise UserError(f"{root} has no bags (.bag, .mcap, .db3, or a folder with metadata.yaml)")
         recordings = [_read(path, root, options) for path in paths]
         rates = clock.shared_hz([(recording.path, recording.frames.times) for recording in recordings], options["hz"])
-        drives: list[Drive] = []
-        left_out = 0
+        drives, counts = [], FrameCounts()
         for recording, hz, name in zip(recordings, rates, _names(paths, root), strict=True):
             runs = recording.runs(hz)
-            left_out += len(recording.frames.times) - sum(int(run[-1] - run[0]) + 1 for run in runs)
+            images, known, skipped = len(recording.frames.times), len(recording.known), recording.frames.skipped
+            counts.recorded += images + skipped
+            counts.leave_out(skipped, "not later than the one before, or video before its first key frame")
+            counts.leave_out(images - known, f"without a command in the {recording.commands.hold:g} s before")
             folder = recording.path.parent
             group = folder.relative_to(root).as_posix() if folder not in (root, root.parent) else None
             made_from = {**recording.commands.made_from, "images": recording.camera.topic}
-            for run, chosen in enumerate(runs):
+            for run, chosen in counts.usable(runs, known, hz):
                 label = name if len(runs) == 1 else f"{name}.{run}"
                 frames = _frames(recording, root, options, chosen, hz, image_size)
                 drives.append(Drive(label, hz, frames, None, len(chosen), group or name, made_from))
-        skipped = sum(recording.frames.skipped for recording in recordings)
         if not drives:
-            raise UserError(f"{root} has no {clock.MIN_RUN_SECONDS:g} s of images with commands and without a gap")
-        if left_out:
-            print(f"{left_out} images are left out: without a command in the {recordings[0].commands.hold:g} s before, "
-                  f"or less than {clock.MIN_RUN_SECONDS:g} s between two gaps.")  # fmt: skip
-        if skipped:
-            print(f"{skipped} images are left out: not later than the one before, or video before its first key frame.")
-        return drives
+            raise UserError(
+                f"{root} has no {clock.MIN_RUN_SECONDS:g} s of images with commands and without a gap"
+                f"{counts.why_none()}"
+            )
+        return CountedDrives(drives, counts)
 
 
 def _read(path: Path, root: Path, options: Options) -> _Recording:
