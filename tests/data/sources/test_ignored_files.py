@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from daydrive.data.prepare.prepare import prepare
+from daydrive.data.sources import get, read_options
 from daydrive.data.sources.files import entries, is_recorded, subfolders
+from daydrive.data.sources.frame_counts import counts_of
 from daydrive.data.store.store import Store
 from helpers.guide_recordings import RECORDINGS
 from helpers.open_formats import write_old_tub
@@ -65,6 +67,15 @@ SOURCES: dict[str, tuple[str, dict[str, object]]] = {
     OLD_TUB: ("donkeycar", {}),
     "rc_car": ("lerobot", {}),
     "trips": ("video", STEERING),
+    "argoverse2": ("argoverse2", {}),
+    "nuplan-v1.1": ("nuplan", {}),
+    "bdd100k": ("bdd100k", {}),
+    "physicalai": ("physicalai", {}),
+    "Documents/AirSim": ("airsim", {}),
+    "L2D": ("lerobot", {}),
+    "bags": ("rosbag", {}),
+    "routes": ("openpilot", {}),
+    "my_logs": ("table", {}),
 }
 """The dataset and options of each recording."""
 
@@ -78,10 +89,15 @@ def test_sources_ignore_them(name: str, tmp_path: Path) -> None:
     else:
         RECORDINGS[name](raw)
     clean = Store.open(prepare(dataset, raw, tmp_path / "clean", (16, 16), workers=1, **options))
+    source = get(dataset)
+    assert counts_of(source.drives(raw, read_options(source, options), (16, 16))) is not None, "the source counts"
     clutter(raw)
     cluttered = Store.open(prepare(dataset, raw, tmp_path / "cluttered", (16, 16), workers=1, **options))
     assert cluttered.fingerprint == clean.fingerprint and cluttered.rows == clean.rows > 10
-    assert cluttered.metadata["frame_counts"] == clean.metadata["frame_counts"]
+    (counted,) = clean.metadata["frame_counts"]
+    assert cluttered.metadata["frame_counts"] == [counted]
+    left_out = sum(entry["frames"] for entry in counted["left_out"])
+    assert counted["recorded"] == counted["stored"] - counted["repeated"] + left_out, "every frame is accounted for"
 
 
 def test_a_folder_of_nothing_else_is_empty(tmp_path: Path) -> None:
