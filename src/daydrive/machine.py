@@ -1,10 +1,12 @@
-"""Description of the machine that measurements are made on."""
+"""Description of the machine that measurements are made on, and the memory of this process."""
 
 from __future__ import annotations
 
 import os
 import platform
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -35,3 +37,16 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "load_average": os.getloadavg()[0],
     }
+
+
+def peak_rss() -> int:
+    """Bytes of this process's largest resident set. On Linux `ru_maxrss` is inherited from a larger parent, VmHWM is
+    not."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

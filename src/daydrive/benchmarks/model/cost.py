@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
-import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from daydrive.benchmarks.interleaved_timing import peak_bytes
 from daydrive.benchmarks.model.candidates import Candidate, modules
 from daydrive.benchmarks.model.scene import Scene, swaying_actions
+from daydrive.machine import peak_rss
 from daydrive.models.rollout import Session
 
 FRAMES = 8
@@ -65,17 +63,7 @@ def _peak_of_process(candidate: Candidate, scene: Scene, device: torch.device, t
     torch.set_num_threads(threads)
     with torch.no_grad():
         _roll_out(Session(candidate.load(device)), scene, FRAMES)
-    return _peak_resident()
-
-
-def _peak_resident() -> int:
-    """Peak resident memory of this process. On Linux `ru_maxrss` is inherited from a larger parent, VmHWM is not."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_rss()
 
 
 def _counted(run: Callable[[], None]) -> dict[str, int]:

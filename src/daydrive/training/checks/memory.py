@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from daydrive.config import Config
 from daydrive.distributed import processes_of_this_machine
+from daydrive.machine import peak_rss
 from daydrive.training.optim.ema import local
 
 USABLE_FRACTION = 0.9
@@ -106,11 +107,12 @@ def _reclaimable(stat: str) -> int:
 
 class PeakMemory:
     """A context manager that measures the peak growth of memory in bytes: allocations of PyTorch on a GPU, or this
-    process's resident set, sampled every few milliseconds."""
+    process's resident set, by the kernel's own peak (Linux) or sampled every few milliseconds."""
 
     def __init__(self, device: torch.device) -> None:
         self.growth = 0
         self._device, self._process = device, psutil.Process()
+        self._kernel_counts = False
         self._done = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
@@ -119,6 +121,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self._device)
             self._before = torch.cuda.memory_allocated(self._device)
         else:
+            self._kernel_counts = reset_peak_rss()
             self._before = self._process.memory_info().rss
             self._watcher.start()
         return self
@@ -130,11 +133,22 @@ class PeakMemory:
         else:
             self._done.set()
             self._watcher.join()
+            if self._kernel_counts:
+                self.growth = max(self.growth, peak_rss() - self._before)
 
     def _watch(self) -> None:
         while not self._done.wait(SAMPLE_SECONDS):
             with suppress(MemoryError):
                 self.growth = max(self.growth, self._process.memory_info().rss - self._before)
+
+
+def reset_peak_rss() -> bool:
+    """Make the kernel count the peak of this process's resident set from now on; False where it cannot."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # Documentation/filesystems/proc.rst
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -176,7 +190,9 @@ def memory_advice(
     training = config.training
     clips = clips or training.batch_size
     clips_per_update = training.batch_size * training.gradient_accumulation
-    fits = clips // 2 if needed is None else int((USABLE_FRACTION * available - fixed) / ((needed - fixed) / clips))
+    fits = clips // 2
+    if needed is not None:
+        fits = int((USABLE_FRACTION * available - fixed) * clips / max(1, needed - fixed))
     smaller = [size for size in range(1, min(fits, clips - 1) + 1) if clips_per_update % size == 0]
     options = []
     if smaller:
