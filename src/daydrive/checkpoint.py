@@ -2,6 +2,7 @@
 
 run/checkpoints/step-00000500/   model.safetensors  optimizer.safetensors  config.json  state.json
                                  trained.safetensors where model.safetensors is a moving average
+                                 self_rollout.safetensors with training.self_rollout
                                  optimizer/ instead of its file where the optimizer state is sharded
 run/checkpoints/last             the name of the newest folder; `best` likewise
 """
@@ -30,6 +31,7 @@ READABLE_FORMATS = (2, 3)
 """Formats that can be loaded; before `FORMAT`, weights have other names (`WorldModel.current_name`)."""
 
 WEIGHTS, TRAINED, MOMENTS = "model.safetensors", "trained.safetensors", "optimizer.safetensors"
+SELF_ROLLOUT = "self_rollout.safetensors"
 SHARDED_MOMENTS = "optimizer"
 POINTERS = ("last", "best")
 
@@ -78,12 +80,13 @@ class Contents(NamedTuple):
     """The tensors of a checkpoint, sharded (DTensor) or not.
 
     weights: those to predict with. trained: those being trained, where `weights` are their moving average. moments:
-    the state of the optimizers.
+    the state of the optimizers. self_rollout: rollouts under way and the critic, in trainings that have them.
     """
 
     weights: dict[str, Tensor]
     trained: dict[str, Tensor] | None
     moments: dict[str, Tensor]
+    self_rollout: dict[str, Tensor] | None = None
 
 
 class Writer(NamedTuple):
@@ -112,7 +115,7 @@ def save(
         try:
             writer.wait()
             sharded = tensors.is_sharded(contents.moments.values())
-            files = {WEIGHTS: contents.weights, TRAINED: contents.trained}
+            files = {WEIGHTS: contents.weights, TRAINED: contents.trained, SELF_ROLLOUT: contents.self_rollout}
             files |= {} if sharded else {MOMENTS: contents.moments}
             for name, named in files.items():
                 full = None if named is None else tensors.gather(named)
@@ -229,6 +232,11 @@ def read_weights(
 def load_weights(model: WorldModel, folder: Path, name: str = WEIGHTS, format_version: int | None = None) -> None:
     """Load weights into `model`, see `read_weights`. Raises UserError where names or shapes do not match."""
     tensors.fill(model.state_dict(), read_weights(model, folder, name, format_version), folder / name)
+
+
+def read_self_rollout(folder: Path) -> dict[str, Tensor]:
+    """What `Contents.self_rollout` was; empty where the checkpoint has none."""
+    return tensors.read(folder / SELF_ROLLOUT) if (folder / SELF_ROLLOUT).is_file() else {}
 
 
 def load_moments(optimizers: Sequence[torch.optim.Optimizer], model: WorldModel, folder: Path) -> None:

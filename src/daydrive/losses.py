@@ -6,7 +6,7 @@ can be found.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,24 @@ def latent_regularisation(latents: Tensor) -> Tensor:
     return 0.5 * _mean(latents.float().square())
 
 
+def coarse_loss(predicted: Tensor, real: Tensor, cell: int = 8) -> Tensor:
+    """Mean absolute error of the means over cells of `cell` pixels: colours and layout, not detail."""
+    return _mean((_pooled(predicted, cell) - _pooled(real, cell)).abs())
+
+
+def detail_loss(predicted: Tensor, real: Tensor, cell: int = 8) -> Tensor:
+    """The difference in the amount of detail, wherever exactly it is: mean magnitudes of horizontal and vertical
+    gradients over cells of `cell` pixels, at three scales."""
+    amounts = [_detail(images.flatten(0, -4).mean(1, keepdim=True), cell) for images in (predicted, real)]
+    return _mean((amounts[0] - amounts[1]).abs().unflatten(0, (len(predicted), -1)))
+
+
+def relativistic_loss(better: Sequence[Tensor], worse: Sequence[Tensor]) -> Tensor:
+    """How much logits (N, K) of `better` fail to exceed those of `worse`, mean over the tensors (Jolicoeur-Martineau
+    2019): softplus(worse - better), (N,)."""
+    return torch.stack([_mean(F.softplus(w - b)) for b, w in zip(better, worse, strict=True)]).mean(dim=0)
+
+
 def structure_loss(predicted: Tensor, real: Tensor, scales: int = 3) -> Tensor:
     """A perceptual distance without weights: the difference of image gradients and of their magnitudes.
 
@@ -56,6 +74,20 @@ def structure_loss(predicted: Tensor, real: Tensor, scales: int = 3) -> Tensor:
 def _gradients(x: Tensor, of: Callable[[Tensor], Tensor] = lambda x: x) -> tuple[Tensor, Tensor]:
     """Horizontal and vertical forward differences."""
     return of(x[..., 1:] - x[..., :-1]), of(x[..., 1:, :] - x[..., :-1, :])
+
+
+def _pooled(images: Tensor, cell: int) -> Tensor:
+    return F.avg_pool2d(images.flatten(0, -4), cell).unflatten(0, images.shape[:-3])
+
+
+def _detail(grey: Tensor, cell: int) -> Tensor:
+    """(N, 1, H, W) → (N, scales, 2, H/cell, W/cell)."""
+    amounts = []
+    for octave in range(3):
+        x, y = _gradients(F.avg_pool2d(grey, 2**octave), torch.abs)
+        gradients = torch.cat([F.pad(x, (0, 1)), F.pad(y, (0, 0, 0, 1))], dim=1)
+        amounts.append(F.avg_pool2d(gradients, max(1, cell >> octave)))
+    return torch.stack(amounts, dim=1)
 
 
 def _mean_difference(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:

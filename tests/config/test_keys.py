@@ -15,10 +15,11 @@ from helpers.keys_of_the_architectures import PROBES as ARCHITECTURES
 from helpers.model_probes import PROBES as MODEL
 from helpers.paths import REPO
 from helpers.probes import own_settings, settings
+from helpers.self_rollout_probes import PROBES as SELF_ROLLOUT
 from helpers.tiny_training import TINY_TRAINING
 from helpers.training_probes import PROBES as TRAINING
 
-PROBES = {**MODEL, **TRAINING, **DATA}
+PROBES = {**MODEL, **TRAINING, **SELF_ROLLOUT, **DATA}
 EVERY = {**{("texture", key): probe for key, probe in PROBES.items()}, **ARCHITECTURES}
 """By architecture and key."""
 

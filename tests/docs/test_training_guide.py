@@ -25,8 +25,14 @@ from helpers.paths import REPO
 from helpers.probes import own_settings, settings
 from helpers.training_guide import done, run_here
 
-ONLY_SOMEWHERE = {"speed/mfu", "train/skipped_steps", "train/loss_scale", "alarms"}
-"""Logged only on a GPU, with float16, or if there is an alarm."""
+ONLY_SOMEWHERE = {
+    "speed/mfu", "train/skipped_steps", "train/loss_scale", "alarms",
+    *(f"train/{name}" for name in (
+        "rollout_pred_loss", "rollout_perceptual_loss", "coarse_loss", "detail_loss", "realism_loss", "action_loss",
+        "critic_loss", "critic_accuracy", "critic_reading_loss", "rollout_age", "rollout_oldest",
+    )),
+}  # fmt: skip
+"""Logged only on a GPU, with float16, if there is an alarm, or with self-rollouts."""
 
 RUN = [block for block in blocks("bash") if not block.reason]
 

@@ -101,15 +101,56 @@ class UnrollPhase(Settings):
     steps: PositiveInt
 
 
+class CriticConfig(Settings):
+    """A critic of short windows of frames with their actions, for the loss of self-rollouts (Goodfellow et al. 2014,
+    with the relativistic pairing of Jolicoeur-Martineau 2019).
+
+    weight: of the loss that asks the model for windows that the critic takes for real ones. action_weight: of the loss
+    that asks for windows from which the driver's actions can be read, by a reader trained on real ones. lr: learning
+    rate of critic and reader. penalty: of the critic's change under small noise (Huang et al. 2024). mismatch_weight:
+    how much real windows with another window's actions count as not real.
+    """
+
+    weight: float = Field(0.06, ge=0)
+    action_weight: float = Field(0.02, ge=0)
+    lr: float = Field(1.2e-3, gt=0)
+    penalty: float = Field(10.0, ge=0)
+    mismatch_weight: float = Field(1.0, ge=0)
+
+
+class SelfRolloutConfig(Settings):
+    """Training on the model's own ongoing rollouts ("lanes"), so that long rollouts stay like real drives.
+
+    start: fraction of the training from which on every `interval`-th step continues lanes instead of new clips.
+    lanes: their number over all processes, a multiple of the clips of a step. steps: frames with gradient per visit;
+    free_steps: frames without gradient before them, in long lanes. max_age, short_age: frames after which the long and
+    the short half of the lanes restart from real frames. truth_age: frames over which the weight of the losses against
+    the real frames decays by e. coarse_weight: of the difference in 8x8-pixel means. detail_weight: of the difference
+    in the amount of detail at three scales. critic: default none.
+    """
+
+    start: float = Field(0.5, ge=0, lt=1)
+    interval: PositiveInt = 1
+    lanes: PositiveInt = 64
+    steps: PositiveInt = 3
+    free_steps: int = Field(3, ge=0)
+    max_age: PositiveInt = 400
+    short_age: PositiveInt = 9
+    truth_age: float = Field(8.0, gt=0)
+    coarse_weight: float = Field(0.4, ge=0)
+    detail_weight: float = Field(0.6, ge=0)
+    critic: CriticConfig | None = None
+
+
 class TrainingConfig(Settings):
     """Training ends after `num_epochs` or `max_steps`, whichever comes first; a step is an optimizer update.
 
     batch_size: clips per process in one pass; a step has `batch_size · gradient_accumulation` clips per process.
     amp_dtype: data type of `use_amp`; 'auto' is bfloat16 where the device supports it, else float16 on a GPU and
     float32 on a CPU. context_frames: real frames before the predicted ones. unroll: schedule of the number of
-    predicted frames; default: all frames of the clip. ema_decay: decay of a moving average of the weights, which is
-    then validated and exported. distributed: this is one of several processes that torchrun or Slurm started.
-    backend: 'auto' is nccl on GPUs, else gloo.
+    predicted frames; default: all frames of the clip. self_rollout: default none. ema_decay: decay of a moving average
+    of the weights, which is then validated and exported. distributed: this is one of several processes that torchrun or
+    Slurm started. backend: 'auto' is nccl on GPUs, else gloo.
     """
 
     batch_size: PositiveInt = 16
@@ -122,6 +163,7 @@ class TrainingConfig(Settings):
     seed: int = Field(0, ge=0, lt=2**32)
     context_frames: int = Field(4, ge=2)
     unroll: list[UnrollPhase] = []
+    self_rollout: SelfRolloutConfig | None = None
     use_gradient_checkpointing: bool = False
     compile: bool = False
     ema_decay: float | None = Field(None, gt=0, lt=1)
@@ -313,6 +355,13 @@ class Config(Settings):
             raise ValueError(
                 f"data.sequence_length = {length} is too short for training.context_frames = {context} and a rollout "
                 f"of {longest} steps; set at least {context + longest}"
+            )
+        lanes = self.training.self_rollout
+        if lanes is not None and context + lanes.free_steps + lanes.steps > length:
+            raise ValueError(
+                f"data.sequence_length = {length} is too short for training.context_frames = {context} and the "
+                f"{lanes.free_steps + lanes.steps} frames of a visit (training.self_rollout.free_steps + steps); set "
+                f"at least {context + lanes.free_steps + lanes.steps}"
             )
         if self.scheduler.min_lr > self.optimizer.lr:
             raise ValueError(

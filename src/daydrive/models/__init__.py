@@ -2,11 +2,13 @@
 
 from daydrive.models.interface import (
     GradientCheckpointing,
+    HasFeatures,
     HasLatents,
     HasMotion,
     LossOutput,
     MotionFields,
     Predictor,
+    State,
     Unit,
     WorldModel,
     WorldModelOutput,
@@ -15,11 +17,13 @@ from daydrive.models.registry import build_world_model
 
 __all__ = [
     "GradientCheckpointing",
+    "HasFeatures",
     "HasLatents",
     "HasMotion",
     "LossOutput",
     "MotionFields",
     "Predictor",
+    "State",
     "Unit",
     "WorldModel",
     "WorldModelOutput",

@@ -245,6 +245,14 @@ class HasLatents(Protocol):
         """The recurrent state, (B, D', h, w)."""
 
 
+@runtime_checkable
+class HasFeatures(Protocol):
+    """Optional: a model with a network whose features describe short windows of frames, for the critic."""
+
+    def feature_network(self) -> nn.Module:
+        """Maps windows (N, 3, 3, H, W) in [-1, 1], the newest frame last, to feature maps (N, C, h, w)."""
+
+
 def frames_to_reconstruct(length: int, context_frames: int, count: int | None) -> list[int]:
     """Indices of the `count` newest frames of the context; of all frames if `count` is None or at least `length`."""
     if count is None or count >= length:

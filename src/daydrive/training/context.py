@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
+from daydrive import checkpoint
 from daydrive.config import Config, DataConfig, TrainingConfig
 from daydrive.data.sampling.augment import DrivingAugmentation
 from daydrive.data.sampling.clips import ClipIndex
+from daydrive.data.sampling.lanes import LaneOrder
 from daydrive.data.sampling.loader import ClipLoader
 from daydrive.data.sampling.sample_order import SampleOrder, build_sample_order
 from daydrive.data.store.store import Store
 from daydrive.distributed import DistributedContext
+from daydrive.errors import UserError
 from daydrive.training.checks.preflight import preflight
 from daydrive.training.checks.static_checks import Check
 from daydrive.training.engine import Engine, compile_units
 from daydrive.training.optim.schedule import unroll_steps
 from daydrive.training.resume import ResumeState, prepare_run
+from daydrive.training.self_rollout.runner import SelfRollout
+from daydrive.training.step import StepResult
 from daydrive.training.validation import Validation
 from daydrive.types import Batch
 
@@ -58,10 +64,11 @@ class TrainingContext:
     clips: ClipIndex
     validation_clips: ClipIndex
     total_steps: int
-    order: SampleOrder
+    order: SampleOrder | LaneOrder
     augment: DrivingAugmentation
     engine: Engine
     validation: Validation
+    self_rollout: SelfRollout | None = None
     allow_fatal_findings: bool = False
 
     @property
@@ -70,19 +77,35 @@ class TrainingContext:
 
     def length_at(self, step: int) -> int:
         """Length in frames of the clips of `step` (0-based): context and unroll."""
-        return clip_length(self.resume_state.sample_of(step), self.config, self.resume_state, self.total_steps)
+        return self._clip_length()(self.resume_state.sample_of(step))
+
+    def cost_at(self, step: int) -> float:
+        """Relative duration of `step` (0-based): a frame of the context takes about half of a predicted one."""
+        return self.length_at(step) - self.config.training.context_frames / 2
 
     def prefetcher(self) -> DevicePrefetcher:
         """The batches of the training on the device, from the first sample on."""
-        length_of = functools.partial(
-            clip_length, config=self.config, resume_state=self.resume_state, total_steps=self.total_steps
-        )  # picklable, for the workers
-        loader = self._loader(num_workers=self.config.data.num_workers, clip_length=length_of)
+        loader = self._loader(num_workers=self.config.data.num_workers, clip_length=self._clip_length())
         return DevicePrefetcher(loader, self.dist.device, self.config.training.gradient_accumulation)
 
     def longest_batch(self) -> Batch:
         """The first batch, with clips of the full `data.sequence_length`."""
         return self.augment(next(iter(self._loader())).to(self.dist.device))
+
+    def accumulate(self, batch: Batch, last: bool) -> Iterator[StepResult]:
+        """Forward and backward pass of an augmented batch, on new clips or on lanes; see `Engine.accumulate`."""
+        lanes = self.lanes(batch)
+        return (lanes or self.engine).accumulate(batch, last)
+
+    def lanes(self, batch: Batch) -> SelfRollout | None:
+        """The self-rollouts if the batch belongs to them."""
+        return self.self_rollout if self.self_rollout is not None and self.self_rollout.applies_to(batch) else None
+
+    def augmented(self, batch: Batch) -> Batch:
+        lanes = self.lanes(batch)
+        if lanes is None:
+            return self.augment(batch)
+        return replace(self.augment(lanes.with_origins(batch)), samples=batch.samples)
 
     def check(self, run: Path) -> tuple[list[Check], list[str]]:
         """Compile the model where the settings ask for it and run the preflight checks; returns the checks and messages
@@ -97,6 +120,13 @@ class TrainingContext:
             self.steps_per_epoch, self.dist.device, self.resume_state.folder is not None, self.allow_fatal_findings,
         )  # fmt: skip
         return [Check("precision", "ok", engine.precision.description()), *checks], messages
+
+    def _clip_length(self) -> Callable[[int], int]:
+        """Picklable, for the loader's workers."""
+        lanes = self.order if isinstance(self.order, LaneOrder) else None
+        return functools.partial(
+            clip_length, config=self.config, resume_state=self.resume_state, total_steps=self.total_steps, lanes=lanes
+        )
 
     def _loader(self, **options: object) -> ClipLoader:
         training, data = self.config.training, self.config.data
@@ -122,6 +152,9 @@ def build_context(
     config, resume_state = prepare_run(config, store, run, options.resume, options.allow_change, dist.world_size)
     training, data = config.training, config.data
     clips, validation_clips = (clip_index(store, split, data) for split in ("train", "val"))
+    steps = total_steps(training, len(clips), resume_state)
+    order = _order(build_sample_order(store, clips, data, training.seed), clips, config, resume_state, steps)
+    engine = Engine(config, dist, options.data_parallel)
     context = TrainingContext(
         config=config,
         dist=dist,
@@ -129,16 +162,39 @@ def build_context(
         resume_state=resume_state,
         clips=clips,
         validation_clips=validation_clips,
-        total_steps=total_steps(training, len(clips), resume_state),
-        order=build_sample_order(store, clips, data, training.seed),
+        total_steps=steps,
+        order=order,
         augment=DrivingAugmentation.from_config(data.augmentation, training.seed),
-        engine=Engine(config, dist, options.data_parallel),
+        engine=engine,
         validation=Validation(validation_clips, clips, config, dist),
+        self_rollout=SelfRollout(engine, order) if isinstance(order, LaneOrder) else None,
         allow_fatal_findings=options.allow_fatal_findings,
     )
     if resume_state.folder is not None:
-        context.engine.load(resume_state.folder, resume_state.state)
+        engine.load(resume_state.folder, resume_state.state)
+        if context.self_rollout is not None:
+            context.self_rollout.load(checkpoint.read_self_rollout(resume_state.folder))
     return context
+
+
+def _order(
+    base: SampleOrder, clips: ClipIndex, config: Config, resume_state: ResumeState, total_steps: int
+) -> SampleOrder | LaneOrder:
+    """The order of the training's clips, with lanes where the settings have them. Raises UserError for lanes that do
+    not fit the steps."""
+    lanes = config.training.self_rollout
+    if lanes is None:
+        return base
+    per_step = resume_state.clips_per_step
+    if lanes.lanes % per_step:
+        raise UserError(
+            f"training.self_rollout.lanes = {lanes.lanes} is not a multiple of the {per_step} clips of a step; set it "
+            f"to {max(1, round(lanes.lanes / per_step)) * per_step}"
+        )
+    if config.training.strategy == "fsdp":
+        raise UserError("training.self_rollout does not work with training.strategy = fsdp; use ddp")
+    first = resume_state.sample_of(math.ceil(lanes.start * total_steps))
+    return LaneOrder(base, clips, lanes, first, per_step)
 
 
 def clip_index(store: Store, split: str, data: DataConfig) -> ClipIndex:
@@ -153,9 +209,13 @@ def total_steps(training: TrainingConfig, clips: int, resume_state: ResumeState)
     return min(by_epochs, training.max_steps or by_epochs)
 
 
-def clip_length(sample: int, config: Config, resume_state: ResumeState, total_steps: int) -> int:
+def clip_length(
+    sample: int, config: Config, resume_state: ResumeState, total_steps: int, lanes: LaneOrder | None
+) -> int:
     """Length in frames of the clips of the batch that starts at `sample`: the context and the unroll of its step."""
     training = config.training
+    if lanes is not None and lanes.has_lanes(sample):
+        return training.context_frames + lanes.config.free_steps + lanes.config.steps
     longest = config.data.sequence_length - training.context_frames
     return training.context_frames + unroll_steps(resume_state.step_of(sample), total_steps, training.unroll, longest)
 

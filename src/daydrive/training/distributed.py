@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -68,3 +68,14 @@ def replicate_model(model: nn.Module, dist: DistributedContext) -> DistributedDa
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # no successor before 2.13
     devices = [dist.device.index] if dist.device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], dist: DistributedContext) -> None:
+    """Average the gradients of a module that DDP does not wrap over all processes."""
+    if dist.world_size == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(flat)
+    for gradient, part in zip(gradients, (flat / dist.world_size).split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))

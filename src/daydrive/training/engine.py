@@ -71,7 +71,7 @@ class Engine:
         batch."""
         micro_batches = batch.split(clips_per_pass(batch))
         for number, micro_batch in enumerate(micro_batches):
-            with self._defer_gradient_sync(defer=not (last and number == len(micro_batches) - 1)):
+            with self.defer_gradient_sync(defer=not (last and number == len(micro_batches) - 1)):
                 result = self.evaluate(micro_batch)
                 self.precision.backward(result.loss)
             yield result
@@ -133,7 +133,7 @@ class Engine:
         checkpoint.load_moments(self.optimizers, self.model, folder)
         self.precision.load(state)
 
-    def _defer_gradient_sync(self, defer: bool) -> AbstractContextManager[object]:
+    def defer_gradient_sync(self, defer: bool) -> AbstractContextManager[object]:
         """Synchronize gradients between processes in the last pass of a step only."""
         if self.sharded:
             self.model.set_requires_gradient_sync(not defer)  # type: ignore[operator]

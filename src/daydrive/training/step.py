@@ -9,9 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from daydrive import losses
 from daydrive.config import LossConfig
 from daydrive.distributed import processes_of_this_machine
-from daydrive.models import LossOutput, WorldModel
+from daydrive.models import LossOutput, State, WorldModel
 from daydrive.perceptual import Distance
 from daydrive.types import Batch, to_signed
 
@@ -22,15 +23,41 @@ base config would need over 24 GiB."""
 Autocast = Callable[[], AbstractContextManager[object]]
 
 
+class OngoingRollout(NamedTuple):
+    """A rollout to continue: its state, and the next actions (B, K, action_dim)."""
+
+    state: State
+    actions: Tensor
+
+
+class ContinuedRollout(NamedTuple):
+    """predicted: the next frames (B, K, 3, H, W). state: after them. recon_loss: (B,), of the newest context frame."""
+
+    predicted: Tensor
+    state: State
+    recon_loss: Tensor
+
+
 class Objective(nn.Module):
-    """A model's loss as one module call, which DDP and DataParallel can wrap."""
+    """A model's loss, or a piece of an ongoing rollout, as one module call, which DDP and DataParallel can wrap."""
 
     def __init__(self, model: WorldModel, config: LossConfig, distance: Distance) -> None:
         super().__init__()
         self.model, self.config, self.distance = model, config, distance
 
-    def forward(self, images: Tensor, actions: Tensor) -> LossOutput:
-        return self.model.loss(images, actions, self.config, self.distance)
+    def forward(
+        self, images: Tensor, actions: Tensor, rollout: OngoingRollout | None = None
+    ) -> LossOutput | ContinuedRollout:
+        if rollout is None:
+            return self.model.loss(images, actions, self.config, self.distance)
+        state, frames = rollout.state, []
+        for t in range(rollout.actions.shape[1]):
+            state, frame = self.model.step(state, rollout.actions[:, t])
+            frames.append(frame)
+        newest = images.shape[1] - 1
+        reconstructed = self.model.reconstruct(images, actions, [newest])
+        recon_loss = losses.reconstruction_loss(reconstructed.float(), images[:, newest:])
+        return ContinuedRollout(torch.stack(frames, dim=1), state, recon_loss)
 
 
 class StepResult(NamedTuple):

@@ -57,15 +57,18 @@ def _loop(context: TrainingContext, run: Path, reporter: RunReporter) -> int:
             set_learning_rates(engine.optimizers, step - 1, total, config.scheduler)
             torch.manual_seed(step_seed(training.seed, step, dist.rank))
             with speed.step():
-                batches = [context.augment(next(prefetcher)) for _ in range(training.gradient_accumulation)]
+                batches = [context.augmented(next(prefetcher)) for _ in range(training.gradient_accumulation)]
+                lanes = context.lanes(batches[0])
                 for batch in batches:
-                    for result in engine.accumulate(batch, last=batch is batches[-1]):
+                    for result in context.accumulate(batch, last=batch is batches[-1]):
                         meter.add(result.parts)
                 grad_norm = engine.clip_gradients()
                 if step % logging.histogram_interval == 0:
                     reporter.histograms(step, engine.model)
                 if math.isfinite(grad_norm):
                     engine.update()
+                    if lanes is not None:
+                        meter.add(lanes.update_critic())
                 elif engine.precision.may_overflow:
                     engine.skip()
                 else:
@@ -77,6 +80,8 @@ def _loop(context: TrainingContext, run: Path, reporter: RunReporter) -> int:
             frames = engine.frames_of(result) if logged or evaluated else None
             if logged and frames is not None:
                 metrics = {**_metrics(context, meter, frames, grad_norm), **speed.take(prefetcher.waited)}
+                if lanes is not None:
+                    metrics |= lanes.metrics()
             if evaluated and frames is not None:
                 validated = context.validation.run(engine)
                 metrics |= validated.metrics
@@ -135,4 +140,7 @@ def _save(
         **reporter.state(),
     }
     writer = checkpoint.Writer(dist.is_main, dist.barrier)
-    return checkpoint.save(run, step, context.engine.contents(), config, state, config.logging.keep_checkpoints, writer)
+    contents = context.engine.contents()
+    if context.self_rollout is not None:
+        contents = contents._replace(self_rollout=context.self_rollout.contents())
+    return checkpoint.save(run, step, contents, config, state, config.logging.keep_checkpoints, writer)

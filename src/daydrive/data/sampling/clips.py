@@ -75,6 +75,14 @@ class ClipIndex:
         drive, _ = self.store.locate(start)
         return Clip(drive.name, start, length or self.sequence_length, self.frame_skip)
 
+    def moved(self, index: int, frames: int) -> tuple[int, bool]:
+        """The number of the clip that starts `frames` frames after clip `index` of an index with stride 1, and whether
+        that wrapped around: after the last clip of a drive (or matching segment) comes its first one."""
+        segment = int(np.searchsorted(self._ends, index, side="right"))
+        first = int(self._ends[segment - 1]) if segment else 0
+        turns, offset = divmod(index - first + frames * self.frame_skip, int(self._ends[segment]) - first)
+        return first + offset, turns > 0
+
     def spread(self, count: int) -> list[Clip]:
         """Up to `count` different clips, evenly over all of them, the same ones every time; for evaluation."""
         chosen = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64))

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from daydrive.data.parent_watch import end_with_parent
 from daydrive.data.sampling.clips import ClipIndex, read_clips
+from daydrive.data.sampling.lanes import LaneOrder
 from daydrive.data.sampling.sample_order import SampleOrder
 from daydrive.data.sampling.shared_memory import BufferPool, SharedBatch, release_buffers, retain_freed_memory
 from daydrive.errors import UserError
@@ -42,7 +43,7 @@ class ClipLoader:
         batch_size: int,
         num_workers: int = 0,
         pin_memory: bool = False,
-        order: SampleOrder | None = None,
+        order: SampleOrder | LaneOrder | None = None,
         seed: int = 0,
         first_sample: int = 0,
         accumulation: int = 1,
@@ -92,7 +93,7 @@ class _Batches(Dataset[Batch | SharedBatch | UserError]):
     it passes from a worker unchanged; workers return batches in shared memory."""
 
     index: ClipIndex
-    order: SampleOrder
+    order: SampleOrder | LaneOrder
     first_sample: int
     batch_size: int
     accumulation: int

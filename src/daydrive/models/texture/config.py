@@ -28,8 +28,23 @@ class DecoderConfig(Settings):
     init_size: PositiveInt = 16
 
 
+class StabilizerConfig(Settings):
+    """Keeps brightness, contrast and the amount of detail of a rollout near a reference, measured on the context.
+
+    pull: fraction of the deviation of the whole image's mean and contrast that each step removes; row_pull: of the
+    deviation of each row's mean colour. adaptation: fraction by which each step moves the reference to the rollout
+    itself, so that a drive into dusk or a tunnel may darken; 0: the reference stays.
+    """
+
+    pull: float = Field(0.2, ge=0, le=1)
+    row_pull: float = Field(0.1, ge=0, le=1)
+    adaptation: float = Field(0.0, ge=0, lt=1)
+
+
 class TextureConfig(ModelConfig):
-    """latent_dim: channels of the latent grid; hidden_dim: channels of the dynamics and of their recurrent state."""
+    """latent_dim: channels of the latent grid; hidden_dim: channels of the dynamics and of their recurrent state.
+
+    stabilizer: default none."""
 
     type: Literal["texture"] = "texture"
     latent_dim: PositiveInt = 256
@@ -37,6 +52,7 @@ class TextureConfig(ModelConfig):
     encoder: EncoderConfig = EncoderConfig()
     dynamics: DynamicsConfig = DynamicsConfig()
     decoder: DecoderConfig = DecoderConfig()
+    stabilizer: StabilizerConfig | None = None
 
     @model_validator(mode="after")
     def _heads_divide(self) -> TextureConfig:

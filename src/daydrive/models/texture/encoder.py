@@ -53,3 +53,15 @@ class Encoder(nn.Module):
             x = stage(in_proj(x))
             features.append(x)
         return Encoding(self.out_proj(x), tuple(features))
+
+
+class EncoderFeatures(nn.Module):
+    """The feature maps of an encoder as a module of its own."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, window: Tensor) -> tuple[Tensor, ...]:
+        encoding: Encoding = self.encoder(window)
+        return encoding.features

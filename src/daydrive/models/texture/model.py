@@ -17,8 +17,9 @@ from daydrive.models.texture import texture_memory
 from daydrive.models.texture.config import TextureConfig
 from daydrive.models.texture.decoder import Decoder
 from daydrive.models.texture.dynamics import Dynamics, DynamicsStep, Hidden
-from daydrive.models.texture.encoder import HISTORY, Encoder, Encoding
+from daydrive.models.texture.encoder import HISTORY, Encoder, EncoderFeatures, Encoding
 from daydrive.models.texture.sizes import stage_sizes
+from daydrive.models.texture.stabilizer import Reference, measure, stabilize
 from daydrive.models.texture.texture_memory import Motion, Texture
 
 FORMAT_2_NAMES = {
@@ -38,13 +39,14 @@ class TextureState(NamedTuple):
     """State of a rollout, constant in size.
 
     images: (B, HISTORY, 3, H, W), the newest last; hidden: of the dynamics; texture: components of the newest image;
-    latent: (B, latent_dim, h, w), predicted for the newest image; motion: of the last step; both None before the first
-    step.
+    reference: of the stabilizer, None without one; latent: (B, latent_dim, h, w), predicted for the newest image;
+    motion: of the last step; both None before the first step.
     """
 
     images: Tensor
     hidden: Hidden
     texture: Texture
+    reference: Reference | None
     latent: Tensor | None
     motion: Motion | None
 
@@ -63,7 +65,7 @@ class TextureWorldModel(WorldModel):
         super().__init__(config, image_size, context_frames)
         assert isinstance(config, TextureConfig)
         sizes = stage_sizes(config, image_size)
-        self._skips = sizes.skips
+        self._skips, self._stabilizer = sizes.skips, config.stabilizer
         self.encoder = Encoder(config, sizes.reductions)
         self.dynamics = Dynamics(config, sizes.grid)
         self.decoder = Decoder(config, sizes)
@@ -83,7 +85,8 @@ class TextureWorldModel(WorldModel):
         for t in range(min(HISTORY - 1, last), last):
             encoding = self.encoder(_window(images, t))
             hidden = self.dynamics(encoding.latent, actions[:, t], hidden).hidden
-        return TextureState(_window(images, last), hidden, texture_memory.init(images[:, last]), None, None)
+        reference = None if self._stabilizer is None else measure(images)
+        return TextureState(_window(images, last), hidden, texture_memory.init(images[:, last]), reference, None, None)
 
     def step(
         self, state: TextureState, action: Tensor, generator: torch.Generator | None = None
@@ -124,6 +127,10 @@ class TextureWorldModel(WorldModel):
         assert state.motion is not None, "there is no motion before the first step"
         return MotionFields(state.motion.flow, state.motion.mask, state.texture.opacity, state.texture.overlay)
 
+    def feature_network(self) -> EncoderFeatures:
+        """As `HasFeatures.feature_network`: the feature maps of the encoder's stages."""
+        return EncoderFeatures(self.encoder)
+
     def memory_grid(self, state: TextureState) -> Tensor:
         """As `HasLatents.memory_grid`: the hidden grid of the last layer."""
         return state.hidden[-1]
@@ -145,8 +152,14 @@ class TextureWorldModel(WorldModel):
         features = [None if i is None else encoding.features[i] for i in self._skips]
         motion = self.decoder.motion(step.latent, step.features, features, step.condition)
         texture = self.checkpointed(texture_memory.warp, state.texture, motion)
-        images = torch.cat([state.images[:, 1:], self.checkpointed(texture_memory.render, texture)[:, None]], dim=1)
-        return TextureState(images, step.hidden, texture, step.latent, motion)
+        image = self.checkpointed(texture_memory.render, texture)
+        reference = state.reference
+        if reference is not None and self._stabilizer is not None:
+            stable, reference = stabilize(image, reference, self._stabilizer)
+            texture = texture_memory.add(texture, stable - image)
+            image = stable
+        images = torch.cat([state.images[:, 1:], image[:, None]], dim=1)
+        return TextureState(images, step.hidden, texture, reference, step.latent, motion)
 
     def _latents(self, images: Tensor, frames: Sequence[int], known: dict[int, Tensor]) -> Tensor:
         """Latents of the given frames (B, len(frames), …); `known` latents are reused."""

@@ -72,6 +72,11 @@ def warp(texture: Texture, motion: Motion) -> Texture:
     )
 
 
+def add(texture: Texture, change: Tensor) -> Texture:
+    """A memory that renders the image plus `change`, which goes into the overlay."""
+    return texture._replace(overlay=texture.overlay + change)
+
+
 def render(texture: Texture) -> Tensor:
     """Render the image (B, 3, H, W). Bicubic sampling preserves detail of the source, which is sampled only once."""
     return texture.opacity * sample(texture.source, texture.displacement, "bicubic").clamp(-1, 1) + texture.overlay

@@ -29,6 +29,10 @@ SIGNIFICANT, MIN_SWING, WINDOW, RISES = 4.0, 1.1, 20, 3
 """A swing is SIGNIFICANT standard deviations of a logged loss that varies only with the choice of clips, and at least a
 tenth. RISES such rises within WINDOW log lines, with such falls in between, are an oscillation."""
 
+CRITIC_WINS, CRITIC_GUESSES = 0.98, 0.51
+"""Shares of windows that the critic tells apart, above which it gives the model no useful gradient, and below which it
+has learned nothing."""
+
 STALE_VALIDATIONS = 2
 """Minimum number of validations without improvement before an alarm, where epochs are short."""
 
@@ -164,9 +168,12 @@ class AlarmMonitor:
 
 
 def planned_changes(config: Config, total_steps: int, steps_per_epoch: float) -> list[int]:
-    """Steps after which the loss may rise as planned: the end of the warmup, longer unrolls, harder clips."""
+    """Steps after which the loss may rise as planned: the end of the warmup, longer unrolls, self-rollouts, harder
+    clips."""
     changes = [config.scheduler.warmup_steps]
     changes += [math.ceil(phase.start * total_steps) for phase in config.training.unroll]
+    if config.training.self_rollout is not None:
+        changes.append(math.ceil(config.training.self_rollout.start * total_steps))
     curriculum = config.data.curriculum
     if curriculum is not None:
         ends = range(1, curriculum.phases + 1)
@@ -321,6 +328,20 @@ def _starving(moment: Moment, config: Config) -> Finding:
     return seen, advice
 
 
+def _critic_unbalanced(moment: Moment, config: Config) -> Finding:
+    accuracy, lanes = moment.metrics["train/critic_accuracy"], config.training.self_rollout
+    if lanes is None or lanes.critic is None or CRITIC_GUESSES <= accuracy <= CRITIC_WINS:
+        return None
+    critic = lanes.critic
+    if accuracy > CRITIC_WINS:
+        seen = f"the critic tells {accuracy:.0%} of the windows apart, so that the model learns nothing from it"
+        change = f"training.self_rollout.critic.lr={critic.lr / 2:g}"
+        return seen, f"{change}; training.self_rollout.critic.penalty={2 * critic.penalty:g}"
+    seen = f"the critic tells {accuracy:.0%} of the windows apart, as guessing would"
+    change = f"training.self_rollout.critic.lr={2 * critic.lr:g}"
+    return seen, f"{change}; training.self_rollout.critic.penalty={critic.penalty / 2:g}"
+
+
 def lower_rates(config: Config, by: float = 2) -> str:
     """Overrides that divide every learning rate by `by`, and clip gradients where they are hardly clipped."""
     optimizer = config.optimizer
@@ -349,5 +370,6 @@ RULES = (
     Rule("oscillation", ("train/loss",), _oscillation),
     Rule("output_range", ("val/output_max",), _output_range),
     Rule("actions_ignored", ("val/psnr", "val/shuffled_actions_psnr"), _actions_ignored),
+    Rule("critic_unbalanced", ("train/critic_accuracy",), _critic_unbalanced),
     Rule("starving", ("speed/device_use",), _starving),
 )

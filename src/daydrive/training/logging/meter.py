@@ -20,31 +20,36 @@ PEAK_FLOPS = {
 name."""
 
 
+COUNT = "/count"
+"""Ends the names of the numbers of clips; not every step has every loss."""
+
+
 class Meter:
     """Means over clips since the last log line. Sums stay on the device until they are read, and are part of a
     checkpoint, so that a resumed run logs the same values."""
 
     def __init__(self, state: dict[str, float] | None = None) -> None:
         state = dict(state or {})
-        self._count = state.pop("count", 0.0)
+        if "count" in state:  # of checkpoints in which all losses had one count
+            count = state.pop("count")
+            state |= {name + COUNT: count for name in state}
         self._sums: dict[str, Tensor | float] = dict(state)
 
     def add(self, values: dict[str, Tensor]) -> None:
         """values: (B,) each, of the same clips."""
-        self._count += len(next(iter(values.values())))
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value.double().sum()
+            self._sums[name + COUNT] = self._sums.get(name + COUNT, 0.0) + float(len(value))
 
     def take(self, dist: DistributedContext) -> dict[str, float]:
         """Return the means over the clips of all processes, and reset."""
         sums = self.state(dist)
-        count = sums.pop("count")
-        self._count, self._sums = 0.0, {}
-        return {name: total / count for name, total in sums.items()}
+        self._sums = {}
+        return {name: total / sums[name + COUNT] for name, total in sums.items() if not name.endswith(COUNT)}
 
     def state(self, dist: DistributedContext) -> dict[str, float]:
         """The sums over all processes."""
-        return dist.sum({"count": self._count, **{name: float(total) for name, total in self._sums.items()}})
+        return dist.sum({name: float(total) for name, total in self._sums.items()})
 
 
 class ThroughputMeter:

@@ -43,7 +43,7 @@ class RunReporter:
         if dist.is_main:
             accumulation = context.config.training.gradient_accumulation
             self._progress = TrainingProgress(
-                resume_state.step, total, context.steps_per_epoch, dist.device, cost=context.length_at,
+                resume_state.step, total, context.steps_per_epoch, dist.device, cost=context.cost_at,
                 batches_per_step=accumulation,
             )  # fmt: skip
             parameters = sum(p.numel() for p in context.engine.model.parameters())

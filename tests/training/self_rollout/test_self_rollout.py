@@ -1,0 +1,93 @@
+"""Training on lanes: exact resuming, any number of processes, every architecture."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from daydrive import checkpoint
+from daydrive.errors import UserError
+from helpers.architectures import ARCHITECTURES, settings
+from helpers.processes import keep_only, trained, worst_gap
+from helpers.runs import logged, run_training, same, weights
+
+LANES = {"start": 0.25, "lanes": 8, "steps": 2, "free_steps": 1, "max_age": 9, "short_age": 4}
+
+
+def write(file: Path, architecture: str = "texture", **lanes: Any) -> Path:
+    tree = settings(architecture, self_rollout={**LANES, "critic": {}, **lanes})
+    file.write_text(yaml.safe_dump({**tree, "data": {**tree["data"], "sequence_length": 8}}))
+    return file
+
+
+def lane_tensors(run: Path) -> dict[str, Any]:
+    return checkpoint.read_self_rollout(checkpoint.find(run, "last"))
+
+
+def test_resumed_training_continues_bit_for_bit(road_store: Path, tmp_path: Path) -> None:
+    config = write(tmp_path / "lanes.yaml")
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    run_training(config, road_store, whole, "logging.keep_checkpoints=9")
+    for step in (2, 6):  # before the lanes, and among them
+        shutil.copytree(whole, resumed)
+        keep_only(resumed, step)
+        run_training(config, road_store, resumed, "logging.keep_checkpoints=1", resume=True)
+        assert same(weights(resumed), weights(whole))
+        assert same(lane_tensors(resumed), lane_tensors(whole))
+        shutil.rmtree(resumed)
+    last = json.loads((whole / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"train/realism_loss", "train/critic_accuracy", "train/action_loss", "train/coarse_loss"} <= last.keys()
+    assert 0 < last["train/rollout_age"] <= last["train/rollout_oldest"] <= 9
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_trains_on_its_rollouts(architecture: str, road_store: Path, tmp_path: Path) -> None:
+    config = write(tmp_path / "lanes.yaml", architecture, interval=2)
+    assert run_training(config, road_store, tmp_path / "run", "training.max_steps=8") == 0
+    assert all(value.isfinite().all() for value in weights(tmp_path / "run").values())
+    assert len(logged(tmp_path / "run")) > 0
+
+
+@pytest.mark.slow
+def test_lanes_do_not_depend_on_the_number_of_processes(road_store: Path, tmp_path: Path) -> None:
+    config = write(tmp_path / "lanes.yaml")
+    common = (
+        "training.use_amp=false",
+        "training.distributed=true",
+        "training.max_steps=8",
+        "model.dynamics.dropout=0.0",
+        "optimizer.type=adamw",
+        "training.self_rollout.critic=null",
+        "logging.log_interval=1",
+    )
+    runs = {
+        w: trained(w, config, road_store, tmp_path / str(w), *common, f"training.batch_size={4 // w}") for w in (1, 2)
+    }
+    assert worst_gap(runs[2], runs[1], "train/loss") < 1e-3
+    one, two = (lane_tensors(tmp_path / str(world)) for world in (1, 2))
+    assert one["lanes.ages"].tolist() == two["lanes.ages"].tolist() and one.keys() == two.keys()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "training.self_rollout.lanes=6",
+            r"self_rollout\.lanes = 6 is not a multiple of the 4 clips of a step; set it to 8",
+        ),
+        ("training.strategy=fsdp", "training.self_rollout does not work with training.strategy = fsdp; use ddp"),
+    ],
+)
+def test_unsuitable_settings_are_rejected(road_store: Path, tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run_training(write(tmp_path / "lanes.yaml"), road_store, tmp_path / "run", override)
+
+
+def test_clips_too_short_for_a_visit_are_rejected(road_store: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"sequence_length = 6 is too short .* set at least 7"):
+        run_training(write(tmp_path / "lanes.yaml"), road_store, tmp_path / "run", "data.sequence_length=6")
