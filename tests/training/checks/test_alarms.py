@@ -362,17 +362,28 @@ def test_slow_loader(tiny: tuple[Config, Store]) -> None:
     assert alarms(loading=0.0) == [[], [], []]
 
 
+@pytest.mark.parametrize(("accuracy", "advice"), [(0.999, "lr=0.0006"), (0.8, ""), (0.5, "lr=0.0024")])
+def test_critic_that_wins_or_guesses(accuracy: float, advice: str) -> None:
+    config = parse_config({"training": {"self_rollout": {"critic": {}}}})
+    alarms = AlarmMonitor(config, 100, 10).observe(50, {"train/critic_accuracy": accuracy})
+    assert [alarm.name for alarm in alarms] == (["critic_unbalanced"] if advice else [])
+    assert all(f"training.self_rollout.critic.{advice}; " in alarm.advice for alarm in alarms)
+
+
 def test_advice_is_valid_as_overrides(tmp_path: Path) -> None:
     """Every `section.key=value` in it is valid and changes a setting."""
     everything_wrong = {
         "train/loss": 1.0, "train/grad_norm": math.nan, "val/psnr": 15.0, "val/train_psnr": 20.0,
         "val/shuffled_actions_psnr": 15.0, "val/output_max": 2.0, "speed/device_use": 0.1,
+        "train/critic_accuracy": 0.999,
     }  # fmt: skip
     trees = [{}, TINY_TRAINING, {"optimizer": {"encoder_lr": 1e-5}, "training": {"max_grad_norm": 5}}]
     trees += [{"scheduler": {"min_lr": 9e-5, "type": "linear"}, "data": {"augmentation": {"crop_scale": [0.5, 1]}}}]
     for tree in trees:
         file = tmp_path / "config.yaml"
-        file.write_text(yaml.safe_dump({**tree, "logging": {"log_interval": 1}}))
+        lanes = {"self_rollout": {"critic": {}}}
+        training, data = {**tree.get("training", {}), **lanes}, {**tree.get("data", {}), "sequence_length": 10}
+        file.write_text(yaml.safe_dump({**tree, "training": training, "data": data, "logging": {"log_interval": 1}}))
         config = load_config(file)
         swinging = [(step, 1.0 + 99 * (step % 2)) for step in range(1990, 2000)]
         watch = AlarmMonitor(config, 10, 1, {"losses": swinging, "best": 20.0, "stale": 5})
