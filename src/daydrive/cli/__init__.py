@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from daydrive.cli import benchmarks, configs, data, evaluation, recording, stores, training, visualizing
+from daydrive.cli import benchmarks, configs, data, driving, evaluation, recording, stores, training, visualizing
 from daydrive.cli.options import app
 from daydrive.errors import UserError
 from daydrive.renamed import current_names
@@ -20,6 +20,7 @@ __all__ = [
     "benchmarks",
     "configs",
     "data",
+    "driving",
     "evaluation",
     "main",
     "recording",

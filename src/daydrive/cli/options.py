@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from daydrive.errors import UserError
 
 ORDER = (
+    "drive",
     "demo",
     "configs",
     "prepare-dataset",

@@ -95,6 +95,11 @@ class RoadEnv(gym.Env[np.ndarray, np.ndarray]):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Advance by 0.1 s. Values outside the action space are clipped."""
+        reward, terminated, info = self.advance(action)
+        return self.observe(), reward, terminated, False, info
+
+    def advance(self, action: np.ndarray) -> tuple[float, bool, dict[str, Any]]:
+        """As `step` without rendering, which takes most of its time: reward, terminated, info."""
         values = np.clip(np.asarray(action, np.float64), ACTION_LOW, ACTION_HIGH)
         if values.shape != (4,) or not np.isfinite(values).all():
             raise UserError(f"action must be four finite numbers (steering, throttle, brake, gear), not {action!r}")
@@ -115,7 +120,12 @@ class RoadEnv(gym.Env[np.ndarray, np.ndarray]):
         reward = 0.0 if self._off_road() else self._s - before
         reward -= 10.0 * self._collision
         terminated = abs(self._d) > MAX_LATERAL or not MARGIN - 60 < self._s < LENGTH - MARGIN
-        return self.observe(), float(reward), terminated, False, self._info()
+        return float(reward), terminated, self._info()
+
+    @property
+    def speed(self) -> float:
+        """Of the car, m/s; negative in reverse."""
+        return self._car.speed
 
     def observe(self) -> np.ndarray:
         """Render the current frame, uint8 (H, W, 3)."""
