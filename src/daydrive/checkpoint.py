@@ -22,9 +22,11 @@ from torch import Tensor
 
 from daydrive import tensors
 from daydrive.config import Config, as_tree, parse_config
+from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.files import read_json, write_json, write_text
 from daydrive.models import Predictor, WorldModel, build_world_model
+from daydrive.types import ACTION_NAMES
 
 FORMAT = 3
 READABLE_FORMATS = (2, 3)
@@ -198,6 +200,22 @@ def load(path: Path, device: torch.device | str = "cpu") -> RolloutModel:
         raise UserError(f"{folder / WEIGHTS}: '{broken}' has values that are not finite; use an earlier checkpoint")
     step = read_state(folder)["step"]
     return RolloutModel(model.to(device).eval(), config, step, folder)
+
+
+def check_fit(loaded: RolloutModel, store: Store) -> None:
+    """Raises UserError if the model expects other images or actions than the store's."""
+    size = loaded.image_size
+    actions = len(ACTION_NAMES) if loaded.config is None else loaded.config.model.action_dim
+    if size is not None and tuple(size) != store.image_size:
+        raise UserError(
+            f"the model {loaded.path} expects images of {size[0]}x{size[1]} and the store {store.path} has "
+            f"{store.image_size[0]}x{store.image_size[1]}; prepare the store with --image-size {size[0]} {size[1]}"
+        )
+    if actions != len(ACTION_NAMES):
+        raise UserError(
+            f"the model {loaded.path} expects actions of {actions} numbers and the store {store.path} has "
+            f"{len(ACTION_NAMES)} ({', '.join(ACTION_NAMES)})"
+        )
 
 
 def read_config(folder: Path) -> Config:

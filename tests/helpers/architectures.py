@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from daydrive.config import Config, parse_config
+from daydrive.models import WorldModel, build_world_model
 from helpers.tiny_training import TINY_TRAINING
 
 ARCHITECTURES = ("texture", "rssm", "diffusion")
@@ -36,6 +37,17 @@ def settings(architecture: str, **training: Any) -> dict[str, Any]:
 def config_of(architecture: str, image_size: tuple[int, int] = (32, 48), **training: Any) -> Config:
     tree = settings(architecture, **training)
     return parse_config({**tree, "model": {**tree["model"], "image_size": image_size}})
+
+
+def built(architecture: str, spread: float | None = None) -> WorldModel:
+    """spread: all weights are drawn anew, so that none is zero as initialized; those of the RSSM are four times
+    larger, because its variables depend little on small weights."""
+    torch.manual_seed(0)
+    model = build_world_model(config_of(architecture)).eval()
+    if spread is not None:
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=4 * spread if architecture == "rssm" else spread)
+    return model
 
 
 def write_config(folder: Path, architecture: str, **training: Any) -> Path:

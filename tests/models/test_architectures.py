@@ -20,29 +20,18 @@ from daydrive.data.store.store import Store
 from daydrive.distributed import DistributedContext
 from daydrive.errors import UserError
 from daydrive.losses import structure_loss
-from daydrive.models import HasLatents, HasMotion, WorldModel, build_world_model
+from daydrive.models import HasLatents, HasMotion, build_world_model
 from daydrive.models.diffusion import noise_levels
 from daydrive.models.interface import PARTS
 from daydrive.models.registry import names
 from daydrive.models.rollout import rollout, rollout_uint8
 from daydrive.models.rssm import balanced_divergence
 from daydrive.training.engine import Engine
-from helpers.architectures import ARCHITECTURES, clip, config_of, settings, write_config
+from helpers.architectures import ARCHITECTURES, built, clip, config_of, settings, write_config
 from helpers.refusals import Refuse
 from helpers.runs import CPU, logged, run_training, same, start, wait_for_step, weights
 
 every = pytest.mark.parametrize("architecture", ARCHITECTURES)
-
-
-def built(architecture: str, spread: float | None = None) -> WorldModel:
-    """spread: all weights are drawn anew, so that none is zero as initialized; those of the RSSM are four times
-    larger, because its variables depend little on small weights."""
-    torch.manual_seed(0)
-    model = build_world_model(config_of(architecture)).eval()
-    if spread is not None:
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=4 * spread if architecture == "rssm" else spread)
-    return model
 
 
 def leaves(state: Any) -> list[Tensor]:

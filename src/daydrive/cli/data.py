@@ -96,9 +96,8 @@ def score(
     if checkpoint is None:
         print(scores.add_score(opened, by, scores.MOTION, partial(scores.motion, opened)))
         return
-    from daydrive.checkpoint import load
+    from daydrive.checkpoint import check_fit, load
     from daydrive.devices import find_device
-    from daydrive.evaluation.model_loading import check_fit
     from daydrive.evaluation.scoring import meaning, prediction_error
 
     loaded = load(checkpoint, find_device(device))

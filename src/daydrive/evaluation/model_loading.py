@@ -7,15 +7,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from daydrive.checkpoint import WEIGHTS, RolloutModel, load
+from daydrive.checkpoint import WEIGHTS, RolloutModel, check_fit, load
 from daydrive.data.store.store import Store
-from daydrive.errors import UserError
 from daydrive.evaluation.adapter import load_adapter
 from daydrive.evaluation.manifest import file_hash
 from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
 from daydrive.models import Predictor
 from daydrive.models.rollout import rollout_uint8
-from daydrive.types import ACTION_NAMES
 
 
 class EvaluatedModel(NamedTuple):
@@ -75,19 +73,3 @@ def describe(loaded: RolloutModel, adapter: str | None) -> dict[str, Any]:
 def make_rollout_fn(model: Predictor, seed: int = 0) -> RolloutFunction:
     """Binds a model to `rollout_uint8`, with the frames returned on the CPU. seed: of the model's sampling."""
     return lambda context, actions: rollout_uint8(model, context, actions, seed).cpu()
-
-
-def check_fit(loaded: RolloutModel, store: Store) -> None:
-    """Raises UserError if the model expects other images or actions than the store's."""
-    size = loaded.image_size
-    actions = len(ACTION_NAMES) if loaded.config is None else loaded.config.model.action_dim
-    if size is not None and tuple(size) != store.image_size:
-        raise UserError(
-            f"the model {loaded.path} expects images of {size[0]}x{size[1]} and the store {store.path} has "
-            f"{store.image_size[0]}x{store.image_size[1]}; prepare the store with --image-size {size[0]} {size[1]}"
-        )
-    if actions != len(ACTION_NAMES):
-        raise UserError(
-            f"the model {loaded.path} expects actions of {actions} numbers and the store {store.path} has "
-            f"{len(ACTION_NAMES)} ({', '.join(ACTION_NAMES)})"
-        )

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from daydrive.config import LossConfig, ModelConfig
 from daydrive.errors import UserError
 from daydrive.models.interface import Distance, GradientCheckpointing, LossOutput, Unit, WorldModel
+from daydrive.models.noise import sample_noise
 
 SIGMA_DATA = 0.5
 CHANGE_SCALE = 4.0
@@ -266,5 +267,5 @@ def noise_levels(steps: int) -> list[float]:
 
 
 def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise, the same for all clips of the batch."""
-    return torch.randn(1, *like.shape[1:], generator=generator).to(like).expand_as(like)
+    """Standard normal noise."""
+    return sample_noise(torch.randn, (1, *like.shape[1:]), generator).to(like).expand_as(like)

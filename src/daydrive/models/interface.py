@@ -18,7 +18,10 @@ from daydrive import losses
 from daydrive.config import LossConfig, ModelConfig
 
 State = Any
-"""State of a rollout, specific to the architecture: nested tuples of tensors of constant size."""
+"""State of a rollout, specific to the architecture: nested tuples of tensors of constant size, clips first.
+
+Parts that `step` does not read may be None after `init_state`.
+"""
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Two clips (B, T, 3, H, W) in [-1, 1] → the mean distance of each, (B,)."""
@@ -124,8 +127,9 @@ class WorldModel(GradientCheckpointing, ABC):
     def init_state(self, images: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> State:
         """The state after real frames (B, C, 3, H, W) and the actions (B, C-1, action_dim) between them.
 
-        generator: on the CPU; random numbers are drawn from it once for all clips of a batch, so that the frames of a
-        clip do not depend on the other clips. None: no randomness, the most likely values.
+        generator: on the CPU; random numbers are drawn from it by `noise.sample_noise`, once for all clips of a batch
+        (for each clip with `ClipGenerators`), so that the frames of a clip do not depend on the other clips. None: no
+        randomness, the most likely values.
         """
 
     @abstractmethod

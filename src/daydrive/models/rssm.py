@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from daydrive.config import LossConfig, ModelConfig
 from daydrive.errors import UserError
 from daydrive.models.interface import Distance, GradientCheckpointing, LossOutput, Unit, WorldModel
+from daydrive.models.noise import sample_noise
 
 FREE_NATS = 1.0
 DYNAMICS, REPRESENTATION = 1.0, 0.1
@@ -150,14 +151,16 @@ class RSSM(WorldModel):
         self.decoder = Decoder(config, grid)
 
     def init_state(self, images: Tensor, actions: Tensor, generator: torch.Generator | None = None) -> RSSMState:
-        noise = None if generator is None else _uniform((images.shape[1], 1, *self.shape), generator, images.device)
+        shape = (images.shape[1], 1, *self.shape)
+        noise = None if generator is None else _uniform(sample_noise(torch.rand, shape, generator, 1), images.device)
         return self.observe(images, actions, noise)[0][-1]
 
     def step(
         self, state: RSSMState, action: Tensor, generator: torch.Generator | None = None
     ) -> tuple[RSSMState, Tensor]:
         recurrent = self.dynamics.advance(state, action)
-        noise = None if generator is None else _uniform((1, *self.shape), generator, action.device)
+        shape = (1, *self.shape)
+        noise = None if generator is None else _uniform(sample_noise(torch.rand, shape, generator), action.device)
         state = RSSMState(recurrent, draw(self.dynamics.prior_logits(recurrent), noise))
         frame: Tensor = self.decoder(torch.cat(state, -1))
         return state, frame.clamp(-1, 1)
@@ -190,7 +193,7 @@ class RSSM(WorldModel):
         In training a random half of the frames is decoded, since decoding dominates the cost.
         """
         clips, length = images.shape[:2]
-        noise = _uniform((length, clips, *self.shape), None, images.device)
+        noise = _uniform(torch.rand(length, clips, *self.shape, device=images.device), images.device)
         states, posterior, prior = self.observe(images, actions, noise)
         frames = torch.randperm(length)[: (length + 1) // 2].tolist() if self.training else list(range(length))
         error = (self._decoded(states, frames) - images[:, frames]) / 2
@@ -237,10 +240,9 @@ def _divergence(posterior: Tensor, prior: Tensor) -> Tensor:
     return nats.mean(-1).clamp(min=FREE_NATS)
 
 
-def _uniform(shape: Sequence[int], generator: torch.Generator | None, device: torch.device) -> Tensor:
-    """Uniform numbers in the open interval (0, 1); drawn on the CPU if a generator is given."""
-    drawn_on = device if generator is None else torch.device("cpu")
-    return torch.rand(*shape, generator=generator, device=drawn_on).clamp_(1e-6, 1 - 1e-6).to(device)
+def _uniform(noise: Tensor, device: torch.device) -> Tensor:
+    """Uniform numbers from [0, 1) in the open interval (0, 1), on the device."""
+    return noise.clamp_(1e-6, 1 - 1e-6).to(device)
 
 
 def _head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -16,10 +16,9 @@ from daydrive.benchmarks.model.candidates import Candidate, find_candidates, of_
 from daydrive.benchmarks.model.energy import energy_of
 from daydrive.benchmarks.model.scene import REAL_TIME_HZ, Scene, noise, of_store, swaying_actions
 from daydrive.benchmarks.model.throughput import frames_per_second
-from daydrive.checkpoint import RolloutModel, load
+from daydrive.checkpoint import RolloutModel, check_fit, load
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
-from daydrive.evaluation.model_loading import check_fit
 from daydrive.files import check_folder, created_parents
 from daydrive.machine import describe_machine
 from daydrive.models.rollout import Session

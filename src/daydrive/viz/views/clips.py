@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daydrive.checkpoint import load
+from daydrive.checkpoint import check_fit, load
 from daydrive.data.sampling.clips import read_clips
 from daydrive.data.store.store import DriveInfo, Store
 from daydrive.errors import UserError
 from daydrive.evaluation.clip_selection import choose_clips
 from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
-from daydrive.evaluation.model_loading import check_fit, find_model
+from daydrive.evaluation.model_loading import find_model
 from daydrive.metrics import psnr
 from daydrive.models import Predictor
 from daydrive.models.interface import State
