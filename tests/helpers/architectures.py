@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import yaml
 
+from daydrive.checkpoint import RolloutModel
 from daydrive.config import Config, parse_config
 from daydrive.models import WorldModel, build_world_model
 from helpers.tiny_training import TINY_TRAINING
@@ -39,15 +40,21 @@ def config_of(architecture: str, image_size: tuple[int, int] = (32, 48), **train
     return parse_config({**tree, "model": {**tree["model"], "image_size": image_size}})
 
 
-def built(architecture: str, spread: float | None = None) -> WorldModel:
+def built(architecture: str, spread: float | None = None, image_size: tuple[int, int] = (32, 48)) -> WorldModel:
     """spread: all weights are drawn anew, so that none is zero as initialized; those of the RSSM are four times
     larger, because its variables depend little on small weights."""
     torch.manual_seed(0)
-    model = build_world_model(config_of(architecture)).eval()
+    model = build_world_model(config_of(architecture, image_size)).eval()
     if spread is not None:
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=4 * spread if architecture == "rssm" else spread)
     return model
+
+
+def rollout_model(architecture: str, image_size: tuple[int, int] = (64, 64)) -> RolloutModel:
+    """An untrained model that reacts to actions and, if it samples, to noise."""
+    config = config_of(architecture, image_size)
+    return RolloutModel(built(architecture, 0.2, image_size), config, 0, Path(architecture))
 
 
 def write_config(folder: Path, architecture: str, **training: Any) -> Path:
