@@ -42,7 +42,7 @@ def test_the_training_suite_measures_everything(tiny_config: Path, road_store: P
     app([*arguments, "--data-root", str(road_store), "--device", "cpu"], standalone_mode=False)
     result = json.loads(output.read_text())
     expected = {*OF_EACH, *(f"{name}_tiny" for name in OF_EACH)}
-    expected |= {"checkpointing_memory", "checkpointing_time", "ranks_2_vs_1", "auto_precision"}
+    expected |= {"checkpointing_memory", "checkpointing_time", "ranks_2_vs_1", "auto_precision", "self_rollout_cost"}
     assert result["ratios"].keys() == expected == result["targets"].keys()
     assert all(math.isfinite(value) and value >= 0 for value in result["ratios"].values())
     assert result["ratios"]["checkpointing_memory"] < 1

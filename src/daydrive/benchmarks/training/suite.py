@@ -11,6 +11,7 @@ import torch
 from daydrive.benchmarks.findings import Findings, Target, write
 from daydrive.benchmarks.interleaved_timing import QUICK, THOROUGH
 from daydrive.benchmarks.training import overhead, scaling, steps, throughput
+from daydrive.benchmarks.training.lanes import self_rollouts
 from daydrive.benchmarks.training.workload import Workload, build_workload
 from daydrive.config import load_config
 from daydrive.errors import UserError
@@ -24,6 +25,7 @@ TARGETS = {
     "amp_memory": Target(0.55, False, "peak memory of a step with mixed precision over that without"),
     "checkpointing_memory": Target(0.5, False, "peak memory of a step with gradient checkpointing over that without"),
     "checkpointing_time": Target(1.25, False, "time of a step with gradient checkpointing over that without"),
+    "self_rollout_cost": Target(2.0, False, "time of a step on self-rollouts over one at the longest unroll"),
     "loader_wait": Target(0.05, False, "fraction of a step spent waiting for clips"),
     "save_stall": Target(0.01, False, "time of a checkpoint over that of the steps between two"),
     "logging_cost": Target(0.02, False, "time of all logging over that of the steps"),
@@ -78,6 +80,8 @@ def benchmark_training(
             all_found.not_measured |= dict.fromkeys(("amp_speed", "amp_memory"), "a target for GPUs; no GPU is used")
         log(f"{large.name}: gradient checkpointing")
         all_found.add(steps.gradient_checkpointing(large))
+        log(f"{small.name}: self-rollouts")
+        all_found.add(self_rollouts(small))
         log(f"{small.name}: two processes")
         all_found.add(scaling.two_processes(small))
         all_found.ratios["step_vs_eager_fp32"] = all_found.ratios[f"step_vs_eager_fp32_{large.name}"]
