@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,10 +61,8 @@ class Scenario:
         if not self.blind:
             return None
         first, second = (describe(loaded) for loaded in self.models)
-        number = 0
-        while (file := self.output / f"comparison-{number:03d}.json").exists():
-            number += 1
-        return BlindComparison((first, second), file)
+        name = f"comparison-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}.json"
+        return BlindComparison((first, second), self.output / name)
 
     def identity(self) -> dict[str, Any]:
         """Entries for an action log that identify what is driven."""
