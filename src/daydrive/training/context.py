@@ -75,6 +75,11 @@ class TrainingContext:
     def steps_per_epoch(self) -> float:
         return len(self.clips) / self.resume_state.clips_per_step
 
+    @property
+    def lanes_start(self) -> int:
+        """The number of steps before self-rollouts begin; 0 without them."""
+        return self.resume_state.step_of(self.order.first_sample) if isinstance(self.order, LaneOrder) else 0
+
     def length_at(self, step: int) -> int:
         """Length in frames of the clips of `step` (0-based): context and unroll."""
         return self._clip_length()(self.resume_state.sample_of(step))

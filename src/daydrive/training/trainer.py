@@ -86,6 +86,8 @@ def _loop(context: TrainingContext, run: Path, reporter: RunReporter) -> int:
                 validated = context.validation.run(engine)
                 metrics |= validated.metrics
                 reporter.validated(step, validated, frames)
+            if step > context.lanes_start >= best.step:
+                best = checkpoint.Best()  # rollouts that last cost PSNR: earlier checkpoints are no longer compared
             improved = evaluated and metrics["val/psnr"] > best.psnr
             if improved:
                 best = checkpoint.Best(step, metrics["val/psnr"])

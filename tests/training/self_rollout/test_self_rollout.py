@@ -45,6 +45,14 @@ def test_resumed_training_continues_bit_for_bit(road_store: Path, tmp_path: Path
     assert 0 < last["train/rollout_age"] <= last["train/rollout_oldest"] <= 9
 
 
+def test_best_checkpoint_is_one_of_the_self_rollouts(road_store: Path, tmp_path: Path) -> None:
+    config = write(tmp_path / "lanes.yaml", start=0.5, detail_weight=1000.0)
+    run_training(config, road_store, tmp_path / "run")
+    psnr = {line["step"]: line["val/psnr"] for line in logged(tmp_path / "run") if "val/psnr" in line}
+    assert psnr[4] > max(value for step, value in psnr.items() if step > 6), "they have to cost PSNR here"
+    assert checkpoint.find(tmp_path / "run", "best").name > "step-00000006"
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_trains_on_its_rollouts(architecture: str, road_store: Path, tmp_path: Path) -> None:
     config = write(tmp_path / "lanes.yaml", architecture, interval=2)
