@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from daydrive.cli import benchmarks, configs, data, evaluation, recording, stores, training, visualizing
+from daydrive.cli import benchmarks, configs, data, evaluation, exporting, recording, stores, training, visualizing
 from daydrive.cli.options import app
 from daydrive.errors import UserError
 from daydrive.renamed import current_names
@@ -21,6 +21,7 @@ __all__ = [
     "configs",
     "data",
     "evaluation",
+    "exporting",
     "main",
     "recording",
     "stores",
