@@ -13,9 +13,32 @@ from typing import TYPE_CHECKING
 from daydrive.version import __version__
 
 if TYPE_CHECKING:
-    from daydrive.api import Clips, Store, UserError, build_world_model, evaluate, load, rollout
+    from daydrive.api import (
+        Clips,
+        Store,
+        UserError,
+        build_world_model,
+        evaluate,
+        from_pretrained,
+        load,
+        push_to_hub,
+        rollout,
+        save_pretrained,
+    )
 
-__all__ = ["Clips", "Store", "UserError", "__version__", "build_world_model", "evaluate", "load", "rollout"]
+__all__ = [
+    "Clips",
+    "Store",
+    "UserError",
+    "__version__",
+    "build_world_model",
+    "evaluate",
+    "from_pretrained",
+    "load",
+    "push_to_hub",
+    "rollout",
+    "save_pretrained",
+]
 
 if not TYPE_CHECKING:
 

@@ -18,8 +18,20 @@ from daydrive.evaluation import EvaluateConfig
 from daydrive.evaluation import evaluate as evaluate_checkpoint
 from daydrive.models import WorldModel, build_world_model
 from daydrive.models.rollout import rollout_uint8
+from daydrive.pretrained import from_pretrained, push_to_hub, save_pretrained
 
-__all__ = ["Clips", "Store", "UserError", "build_world_model", "evaluate", "load", "rollout"]
+__all__ = [
+    "Clips",
+    "Store",
+    "UserError",
+    "build_world_model",
+    "evaluate",
+    "from_pretrained",
+    "load",
+    "push_to_hub",
+    "rollout",
+    "save_pretrained",
+]
 
 
 class Clips(Dataset[tuple[Tensor, Tensor]]):
@@ -73,7 +85,8 @@ class Clips(Dataset[tuple[Tensor, Tensor]]):
 def load(path: str | Path, device: torch.device | str = "cpu") -> WorldModel:
     """Load the model of a checkpoint onto `device`, in evaluation mode.
 
-    path: a run folder (its best checkpoint is loaded), a checkpoint folder or a `model.safetensors`.
+    path: a run folder (its best checkpoint is loaded), a checkpoint folder, a `model.safetensors`, a folder of
+    `save_pretrained`, or "road", the weights of the road world in the package.
 
     Examples:
         >>> import daydrive

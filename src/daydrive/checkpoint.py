@@ -27,6 +27,7 @@ from daydrive.errors import UserError
 from daydrive.files import read_json, write_json, write_text
 from daydrive.models import Predictor, WorldModel, build_world_model
 from daydrive.types import ACTION_NAMES
+from daydrive.weights import find_weights
 
 FORMAT = 3
 READABLE_FORMATS = (2, 3)
@@ -189,9 +190,9 @@ def _named_by(pointer: Path) -> Path:
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> RolloutModel:
-    """The model of a checkpoint in evaluation mode; of a run folder, the best one. Raises UserError with the invalid
-    file."""
-    folder = find(Path(path))
+    """The model of a checkpoint in evaluation mode; of a run folder, the best one; where the path does not exist, the
+    weights of the package with this name. Raises UserError with the invalid file."""
+    folder = (None if path.exists() else find_weights(str(path))) or find(path)
     config = read_config(folder)
     model = build_world_model(config)
     load_weights(model, folder)

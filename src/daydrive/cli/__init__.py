@@ -10,7 +10,18 @@ import sys
 
 import typer
 
-from daydrive.cli import benchmarks, configs, data, driving, evaluation, recording, stores, training, visualizing
+from daydrive.cli import (
+    benchmarks,
+    configs,
+    data,
+    driving,
+    evaluation,
+    exporting,
+    recording,
+    stores,
+    training,
+    visualizing,
+)
 from daydrive.cli.options import app
 from daydrive.errors import UserError
 from daydrive.renamed import current_names
@@ -22,6 +33,7 @@ __all__ = [
     "data",
     "driving",
     "evaluation",
+    "exporting",
     "main",
     "recording",
     "stores",

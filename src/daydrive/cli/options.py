@@ -27,6 +27,7 @@ ORDER = (
     "evaluate",
     "fetch-weights",
     "visualize",
+    "export",
     "benchmark",
     "dream-speed",
 )
@@ -54,7 +55,7 @@ ConfigFile = Annotated[Path, typer.Option("--config", help="YAML file, or a name
 StoreFolder = Annotated[Path, typer.Option("--data-root", help="store")]
 ConfiguredStore = Annotated[Path | None, typer.Option("--data-root", help="store; default: data.root, or the newest")]
 Split = Annotated[str, typer.Option(help="val, test or train")]
-Checkpoint = Annotated[Path, typer.Option(help="run folder, checkpoint folder or model.safetensors")]
+Checkpoint = Annotated[Path, typer.Option(help="run or checkpoint folder, model.safetensors, or road: in the package")]
 Processes = Annotated[str, typer.Option(help="number of local processes, or auto: one per core on a CPU")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …, or auto: a GPU if there is one")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]…", help="settings to override")]

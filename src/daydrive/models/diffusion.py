@@ -246,14 +246,14 @@ class Diffusion(WorldModel):
         levels = noise_levels(self.sampling_steps)
         x = noise * levels[0]
         for sigma, following in pairwise([*levels, 0.0]):
-            clean = self.denoise(x, x.new_full((len(x),), sigma), past, actions)
+            clean = self.denoise(x, x.new_full(x.shape[:1], sigma), past, actions)
             x = clean + (x - clean) * (following / sigma)
         return (past[:, -1] + x / CHANGE_SCALE).clamp(-1, 1)
 
     def _past(self, images: Tensor, actions: Tensor, last: int) -> DiffusionState:
         """State that ends with frame `last`."""
         numbers = range(last - self.context_frames + 1, last + 1)
-        still = actions.new_zeros(len(images), self.config.action_dim)
+        still = actions.new_zeros(images.shape[0], self.config.action_dim)
         between = [actions[:, t] if t >= 0 else still for t in numbers[:-1]]
         seen = torch.stack([images[:, max(0, t)] for t in numbers], 1)
         return DiffusionState(seen, torch.stack(between, 1) if between else actions[:, :0])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ FILES = (WEIGHTS, "config.json", "state.json")
 """Files of a checkpoint that are needed to load it."""
 TASK = "image-to-video"
 """The closest of the Hub's tasks."""
+TAGS = ("world-model", "driving", "video-prediction", "action-conditioned")
 LICENCES = {
     "road": ("mit", "part of daydrive"),
     "comma2k19": ("mit", "MIT"),
@@ -112,6 +114,25 @@ def model_card(evaluation: Mapping[str, Any], store: Store, training: Training) 
     return f"---\n{head}---\n\n" + "\n\n".join(part.strip() for part in parts) + "\n"
 
 
+def plain_card(training: Training) -> str:
+    """The text of a model card without an evaluation; a publisher adds the licence and the data."""
+    config = training.config
+    size = config.model.image_size
+    name = f"daydrive {config.model.type}"
+    head = {"library_name": "daydrive", "pipeline_tag": TASK, "tags": list(TAGS)}
+    images = "" if size is None else f" of {size[0]}x{size[1]} pixels"
+    parts = [
+        f"# {name}",
+        f"A world model of driving: from {config.training.context_frames} images{images} and the driver's actions "
+        f"({', '.join(ACTION_NAMES)}) it predicts the camera's next frames. {training.parameters:,} parameters.",
+        "## Intended use\n\nResearch on world models. **Not for controlling a car**, and not for assessing driving "
+        "safety.",
+        "## Training\n\n" + _training(training),
+        "## Evaluation\n\nNone is recorded here; `daydrive evaluate` writes a model card with its results.",
+    ]
+    return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n" + "\n\n".join(parts) + "\n"
+
+
 def _metadata(evaluation: Mapping[str, Any], store: Store, name: str) -> dict[str, Any]:
     """The Hub's metadata: https://github.com/huggingface/hub-docs/blob/main/modelcard.md."""
     licences = {LICENCES.get(source, OTHER_LICENCE)[0] for source in _sources(store)}
@@ -145,7 +166,7 @@ def _metadata(evaluation: Mapping[str, Any], store: Store, name: str) -> dict[st
         **({"license_name": "that-of-the-training-drives"} if licence == "other" else {}),
         "library_name": "daydrive",
         "pipeline_tag": TASK,
-        "tags": ["world-model", "driving", "video-prediction", "action-conditioned", *_sources(store)],
+        "tags": [*TAGS, *_sources(store)],
         "datasets": data,
         "metrics": metrics,
         "model-index": [{"name": name, "results": [result]}],
@@ -206,6 +227,7 @@ def _training(training: Training) -> str:
         "hardware": provenance.get("device"),
         "started": provenance.get("began"),
         "seed": config.training.seed,
+        "command": _command(provenance.get("command")),
         "code": provenance.get("git_commit"),
         "versions": provenance.get("versions"),
     }
@@ -214,6 +236,13 @@ def _training(training: Training) -> str:
         "\n".join(f"- {name}: {format_value(value)}" for name, value in lines.items() if value is not None)
         + f"\n\n{settings}"
     )
+
+
+def _command(words: Any) -> str | None:
+    """The command of a run, its program without its folder; None without one."""
+    if not isinstance(words, list) or not words:
+        return None
+    return f"`{shlex.join([Path(str(words[0])).name, *map(str, words[1:])])}`"
 
 
 def _evaluation(evaluation: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from daydrive.training.context import TrainOptions, build_context
 
 
 def self_rollouts(workload: Workload) -> Findings:
-    """`self_rollout_cost`: a step on lanes with the critic, in which all lanes restart, over one at the longest unroll."""
+    """`self_rollout_cost`: a step on lanes with the critic, all of which restart, over one at the longest unroll."""
     setup = workload.setup
     clips = setup.resume_state.clips_per_step
     lanes = SelfRolloutConfig(start=0.0, lanes=clips, critic=CriticConfig())
