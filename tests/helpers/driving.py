@@ -109,7 +109,8 @@ def connected(url: str, **options: Any) -> ClientConnection:
 
 
 class Page:
-    """A viewer that speaks the protocol. welcome, status: the newest such messages; header: of the newest frame."""
+    """A viewer that speaks the protocol. welcome, status: the newest such messages; header: of the newest frame.
+    thumbnails: images of the start moments by number."""
 
     def __init__(self, address: str, session: str | None = None, **options: Any) -> None:
         self.socket = connected(f"{address}/drive", **options)
@@ -117,6 +118,7 @@ class Page:
         self.status: dict[str, Any] = {}
         self.header: dict[str, Any] = {}
         self.images: list[bytes] = []
+        self.thumbnails: dict[int, str] = {}
         self._sequence = 0
         self.send(type="hello", version=VERSION, session=session)
 
@@ -148,6 +150,8 @@ class Page:
         message = json.loads(data)
         if message["type"] in ("welcome", "status"):
             setattr(self, message["type"], message)
+        if message["type"] == "thumbnail":
+            self.thumbnails[message["moment"]] = message["image"]
         return message
 
     def wait(self, found: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
