@@ -79,12 +79,17 @@ class Chromium:
         self.send("Page.navigate", url=file.absolute().as_uri())
         self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
 
-    def look(self, width: int, height: int = 900, dark: bool = False) -> None:
-        """Set the window size and the preferred colour scheme."""
+    def visit(self, address: str) -> None:
+        self.send("Page.navigate", url=address)
+        self.wait(f"location.href.startsWith('{address}') && document.readyState === 'complete'")
+
+    def look(self, width: int, height: int = 900, dark: bool = False, reduced_motion: bool = False) -> None:
+        """Set the window size, and the preferred colour scheme and amount of motion."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.send("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.send("Emulation.setEmulatedMedia", features=[scheme])
+        motion = {"name": "prefers-reduced-motion", "value": "reduce" if reduced_motion else "no-preference"}
+        self.send("Emulation.setEmulatedMedia", features=[scheme, motion])
 
     def value(self, script: str) -> Any:
         """Evaluate an expression; promises are awaited."""
@@ -101,8 +106,21 @@ class Chromium:
             time.sleep(0.05)
 
     def press(self, key: str) -> None:
-        for kind in ("rawKeyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=_CODES[key])
+        self.hold(key)
+        self.release(key)
+
+    def hold(self, key: str) -> None:
+        self._key("rawKeyDown", key)
+
+    def release(self, key: str) -> None:
+        self._key("keyUp", key)
+
+    def _key(self, kind: str, key: str) -> None:
+        """key: as in `KeyboardEvent.key`."""
+        letter = key.upper() if len(key) == 1 and key.isalpha() else None
+        code = f"Key{letter}" if letter else key
+        number = ord(letter) if letter else _CODES[key]
+        self.send("Input.dispatchKeyEvent", type=kind, key=key, code=code, windowsVirtualKeyCode=number)
 
     def _message(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
@@ -126,4 +144,7 @@ class Chromium:
             self.asked.append(message["request"]["url"][:100])
 
 
-_CODES = {"Tab": 9, "ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35}
+_CODES = {
+    "Tab": 9, "Enter": 13, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39, ".": 190, "-": 189, "?": 191,
+    "0": 48, "1": 49, "2": 50,
+}  # fmt: skip
