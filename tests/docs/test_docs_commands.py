@@ -36,7 +36,7 @@ RUN_BY = {
 }
 LANGUAGES = {None, "", "bash", "python", "yaml", "toml", "json", "diff", "text", "dockerfile"}
 A_COMMAND = re.compile(r"\W*(python|daydrive|make|pip|docker|torchrun|uv|git|tensorboard) ")
-LONG = re.compile(r"tensorboard|find_lr|torchrun|--counterfactual|--controllability|benchmark|visualize")
+LONG = re.compile(r"tensorboard|find_lr|torchrun|--counterfactual|--controllability|benchmark|visualize|export ")
 
 
 def name_of(page: Path) -> str:

@@ -26,6 +26,8 @@ from daydrive.export.state import flatten, rebuild
 from daydrive.models import WorldModel
 from helpers.architectures import ARCHITECTURES, clip
 from helpers.checkpoints import write_checkpoint
+from helpers.guide import blocks
+from helpers.paths import REPO
 from helpers.refusals import Refuse
 
 
@@ -114,6 +116,17 @@ def test_smaller_weights(exported: Path, tmp_path: Path, precision: str, share: 
     images, actions = clip((32, 32), frames=6)
     exact, found = (onnx_frames(folder, images[:, :4], actions, 4) for folder in (exported / "onnx", tmp_path))
     assert 1e-6 < np.abs(found - exact).max() < (0.02 if precision == "float16" else 0.2)
+
+
+def test_examples_of_the_guide(exported: Path, here: Path) -> None:
+    (here / "runs").mkdir()
+    (here / "exported").mkdir()
+    shutil.copytree(exported / "run", here / "runs/demo")
+    shutil.copytree(exported / "onnx", here / "exported/onnx")
+    made: dict[str, Any] = {}
+    for block in blocks("python", REPO / "docs/EXPORT.md"):
+        exec(compile(block.text, block.name, "exec"), made)
+    assert made["frame"].shape == (1, 3, 32, 32) and made["model"].image_size == (32, 32)
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,7 @@ ADDED = {
     "evaluate.py": ("--clips", "2", "--horizon", "6"),
     "dream_speed.py": ("--frames", "20"),
     "show_batch.py": ("--length", "4"),
+    "export.py": ("--clips", "1"),
     "tensorboard": ("--port", "0"),
 }
 
