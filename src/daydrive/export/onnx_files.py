@@ -54,31 +54,31 @@ def compress(proto: ModelProto, weights: Container[str], precision: str) -> None
     scale per row. They are converted back when the graph is loaded: all computation is in float32."""
     from onnx import TensorProto, helper, numpy_helper
 
-    conversions, kept = [], []
+    conversions, retained = [], []
     for tensor in proto.graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or tensor.name not in weights or len(tensor.dims) < 2:
-            kept.append(tensor)
+            retained.append(tensor)
             continue
         values, name = numpy_helper.to_array(tensor), tensor.name
         small = f"{name}.{precision}"
         if precision == "float16":
-            kept.append(numpy_helper.from_array(values.astype(np.float16), small))
+            retained.append(numpy_helper.from_array(values.astype(np.float16), small))
             conversions.append(helper.make_node("Cast", [small], [name], to=TensorProto.FLOAT))
             continue
         rows, scale = _to_int8(values)
-        kept += [numpy_helper.from_array(rows, small), numpy_helper.from_array(scale, f"{name}.scale")]
+        retained += [numpy_helper.from_array(rows, small), numpy_helper.from_array(scale, f"{name}.scale")]
         conversions.append(helper.make_node("Cast", [small], [f"{small}.float"], to=TensorProto.FLOAT))
         conversions.append(helper.make_node("Mul", [f"{small}.float", f"{name}.scale"], [name]))
     nodes = [*conversions, *proto.graph.node]
     del proto.graph.initializer[:], proto.graph.node[:]
-    proto.graph.initializer.extend(kept)
+    proto.graph.initializer.extend(retained)
     proto.graph.node.extend(nodes)
 
 
 def _to_int8(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
     """Integers in [-127, 127] and the scale of each index of the first dimension."""
-    largest = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True)
-    scale = (np.where(largest > 0, largest, 1) / 127).astype(np.float32)
+    magnitude = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True)
+    scale = (np.where(magnitude > 0, magnitude, 1) / 127).astype(np.float32)
     return np.rint(values / scale).astype(np.int8), scale
 
 
@@ -98,7 +98,7 @@ def save(protos: Mapping[str, ModelProto], folder: Path) -> None:
                     file.write(bytes(-file.tell() % ALIGNMENT))
                     places[key] = file.tell()
                     file.write(data)
-                _move(tensor, places[key], len(data))
+                _refer_to_file(tensor, places[key], len(data))
     for name, proto in protos.items():
         (folder / name).write_bytes(proto.SerializeToString())
         checker.check_model(str(folder / name))
@@ -110,7 +110,7 @@ def _raw(tensor: TensorProto) -> bytes:
     return bytes(tensor.raw_data) or numpy_helper.to_array(tensor).tobytes()
 
 
-def _move(tensor: TensorProto, offset: int, length: int) -> None:
+def _refer_to_file(tensor: TensorProto, offset: int, length: int) -> None:
     """Let a tensor refer to bytes of the weights' file."""
     from onnx import TensorProto
 
