@@ -11,7 +11,9 @@ import torch
 
 from daydrive.drive.comparison import BlindComparison, binomial_p_value, wilson_interval
 from daydrive.drive.scenario import Scenario, load_scenario
+from daydrive.evaluation import EvaluateConfig, evaluate
 from helpers.driving import Page, serving
+from helpers.refusals import Refuse
 
 MODELS = ({"name": "first"}, {"name": "second"})
 
@@ -76,6 +78,30 @@ def test_statistics_of_choices() -> None:
     assert binomial_p_value(9, 10) == pytest.approx(2 * (1 + 10) / 1024)
     low, high = wilson_interval(8, 10)
     assert (low, high) == pytest.approx((0.4901, 0.9433), abs=1e-3) and not math.isnan(low)
+
+
+def test_choices_are_part_of_the_report(
+    trained: Path, road_store: Path, tmp_path: Path, refuse: Refuse
+) -> None:  # fmt: skip
+    comparison = BlindComparison(MODELS, tmp_path / "results.json")
+    for _ in range(4):
+        comparison.choose("left" if comparison.sides[0] == 0 else "right", "m", 5)
+    comparison.choose("equal", "m", 5)
+    config = EvaluateConfig(horizon=2, clips=2, human=comparison.file)
+    evaluation = evaluate(trained, road_store, tmp_path / "evaluation", config)
+    assert evaluation["human"]["preferred"] == [4, 0]
+    for report in ("report.html", "report.md"):
+        text = (tmp_path / "evaluation" / report).read_text()
+        assert "Human comparison" in text and "In 5 drives a person" in text and "p = 0.125" in text
+        assert "1.00 [0.51, 1.00]" in text and "0.00 [0.00, 0.49]" in text
+    arguments = ("evaluate", "--checkpoint", trained, "--data-root", road_store, "--output", tmp_path / "other")
+    for content, message in (
+        ("{", "not valid JSON"),
+        ("{}", "not the results of"),
+        ('{"rounds": []}', "not the results"),
+    ):
+        comparison.file.write_text(content)
+        refuse(*arguments, "--human", comparison.file, message=message)
 
 
 def test_comparisons_have_files_of_their_own(trained: Path, road_store: Path, tmp_path: Path) -> None:

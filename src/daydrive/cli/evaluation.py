@@ -41,6 +41,7 @@ def evaluate(
     compare: Annotated[
         list[Path] | None, typer.Option(help="folder of another evaluation of the same clips; repeatable")
     ] = None,
+    human: Annotated[Path | None, typer.Option(help="results of `daydrive drive --blind`, for the report")] = None,
     processes: Processes = "auto",
     device: Device = "auto",
 ) -> None:
@@ -62,7 +63,7 @@ def evaluate(
         split=split, horizon=steps, clips=clips, predictions=predictions, batch_size=batch_size, seed=seed,
         counterfactual=counterfactual, controllability=controllability, long=long,
         lpips=lpips, lpips_weights=lpips_weights, fid_weights=fid_weights, fvd_weights=fvd_weights,
-        compare_with=tuple(compare or ()),
+        compare_with=tuple(compare or ()), human=human,
     )  # fmt: skip
     console = Console(quiet=not is_first_process())
     where = find_device(device)

@@ -20,7 +20,8 @@ class EvaluateConfig:
     counterfactual: also drive left, straight and right from the same moments of the road world. controllability: also
     compute the controllability scorecard. long: also evaluate rollouts of 200 and 1000 steps.
     lpips, lpips_weights: see `find_lpips`. fid_weights, fvd_weights: files of the published networks, see
-    `find_features`. compare_with: folders of other evaluations of the same clips.
+    `find_features`. compare_with: folders of other evaluations of the same clips. human: results of a blind comparison
+    by `daydrive drive`, for the report.
 
     Raises UserError if a number is too small.
 
@@ -42,6 +43,7 @@ class EvaluateConfig:
     fid_weights: Path | None = None
     fvd_weights: Path | None = None
     compare_with: tuple[Path, ...] = ()
+    human: Path | None = None
 
     def __post_init__(self) -> None:
         for name, minimum in _MINIMUM.items():

@@ -26,6 +26,7 @@ from daydrive.evaluation.controllability import (
 from daydrive.evaluation.controllability.counterfactual import counterfactual
 from daydrive.evaluation.controllability.training_index import as_json
 from daydrive.evaluation.frechet import FILTERS, Features, choose_reference_clips, find_features
+from daydrive.evaluation.human import read_choices
 from daydrive.evaluation.manifest import manifest
 from daydrive.evaluation.metrics.baselines import mean_image
 from daydrive.evaluation.metrics.frame_metrics import step_metrics
@@ -192,6 +193,7 @@ def evaluate_model(
         str(folder): read_evaluation(folder, plan.manifest, (len(task.clips), plan.steps))
         for folder in config.compare_with
     }
+    choices = None if config.human is None else read_choices(config.human)
     training = training_of(model.weights)
     unchanged: dict[str, Any] = {
         "manifest": plan.manifest,
@@ -219,6 +221,8 @@ def evaluate_model(
             save_frame_metrics(folder, measured.metrics)
             rollouts = (read_cached(work, i, task.clips[i]) for i in plan.with_images)
             write_predictions(folder, rollouts, len(plan.with_images), plan.steps, store)
+            if choices is not None:
+                evaluation["human"] = choices
             evaluation |= run_optional_suites(config, model, store, dist, folder, shown)
             evaluation = finite(evaluation)
             write_images(folder, evaluation, store, shown, failed)

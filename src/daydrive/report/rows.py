@@ -75,6 +75,19 @@ def differences(evaluation: Mapping[str, Any], difference: Mapping[str, Any]) ->
     return Rows(("metric", "difference [95 % CI]"), rows)
 
 
+def human(choices: Mapping[str, Any]) -> Rows:
+    """How often a person preferred each of two models without knowing which was which."""
+    low, high = choices["share_interval"]
+    intervals = ((low, high), (1 - high, 1 - low))
+    decided = sum(choices["preferred"])
+    rows = [
+        (model["name"], str(wins), format_with_interval(wins / decided if decided else None, bounds, ".2f"))
+        for model, wins, bounds in zip(choices["models"], choices["preferred"], intervals, strict=True)
+    ]
+    rows.append(("undecided", str(choices["equal"]), MISSING))
+    return Rows(("model", "preferred", "share of decided choices [95 % CI]"), rows)
+
+
 def checks(scores: Mapping[str, Any]) -> Rows:
     """The checks of the controllability scorecard."""
     rows = [(check["name"], _SIGNS[check["passed"]], check["evidence"]) for check in scores["checks"]]

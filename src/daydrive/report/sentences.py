@@ -95,6 +95,14 @@ def about_features(distribution: Mapping[str, Any]) -> list[str]:
     return [*absent, f"Features: {features}. Other drives: {clips}."]
 
 
+def human(choices: Mapping[str, Any]) -> str:
+    """What a person was asked, and how likely such an uneven result is by chance."""
+    return (
+        f"In {len(choices['rounds'])} drives a person drove both models side by side with the same commands and chose "
+        f"the better one, without knowing which was which; p = {choices['p_value']:.3f} if both are equally good."
+    )
+
+
 def provenance(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of the manifest and the names of the held-out drives."""
     return {**evaluation["manifest"], "held-out drives": evaluation["held"]}

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from daydrive.report import rows
+from daydrive.report import rows, sentences
 from daydrive.report.rows import BASELINES, shown_steps
 from daydrive.report.sentences import (
     ABOUT_FRECHET,
@@ -78,6 +78,9 @@ def report_markdown(evaluation: dict[str, Any]) -> str:
     parts.append("## Metrics by kind of clip\n\n" + markdown_table(*rows.slices(evaluation["slices"]), RIGHT))
     for folder, difference in evaluation.get("compared", {}).items():
         parts.append(f"## Comparison with {difference['name'] or folder}\n\n" + _difference(evaluation, difference))
+    if "human" in evaluation:
+        table = markdown_table(*rows.human(evaluation["human"]))
+        parts.append(f"## Human comparison\n\n{sentences.human(evaluation['human'])}\n\n{table}")
     parts.append("## Provenance\n\n" + _provenance(evaluation))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
