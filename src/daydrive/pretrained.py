@@ -49,7 +49,7 @@ def save_pretrained(source: str | Path, folder: str | Path, precision: str = "fl
         tensors.write(stored, staged / checkpoint.WEIGHTS)
         write_json(staged / "config.json", _shared_settings(loaded.config))
         write_json(staged / "state.json", {"format": checkpoint.FORMAT, "step": loaded.step})
-        write_text(staged / CARD, _card(loaded.path))
+        write_text(staged / CARD, _model_card(loaded.path))
     return output
 
 
@@ -114,16 +114,16 @@ def _shared_settings(config: Config) -> dict[str, Any]:
     return tree
 
 
-def _card(folder: Path) -> str:
+def _model_card(folder: Path) -> str:
     """The model card of the folder itself, of the evaluation of its run, or a short one."""
     own, evaluation = folder / CARD, folder.parent.parent / "evaluation"
     if own.is_file():
         return own.read_text(encoding="utf-8")
-    card, result = evaluation / "MODEL_CARD.md", evaluation / "evaluation.json"
-    if card.is_file() and result.is_file():
+    model_card, result = evaluation / "MODEL_CARD.md", evaluation / "evaluation.json"
+    if model_card.is_file() and result.is_file():
         evaluated = read_json(result, "evaluation").get("checkpoint")
         if evaluated is not None and Path(evaluated).name == folder.name:
-            return card.read_text(encoding="utf-8")
+            return model_card.read_text(encoding="utf-8")
     training = training_of(folder / checkpoint.WEIGHTS)
     assert training is not None, "the checkpoint has been loaded"
     return plain_card(training)

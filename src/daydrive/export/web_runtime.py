@@ -65,7 +65,7 @@ def _from_folder(folder: Path) -> dict[str, bytes]:
 
 def _read_first(folder: Path, name: str) -> bytes | None:
     places = (folder / part / name for part in ("dist", "package/dist", ""))
-    return next((place.read_bytes() for place in places if place.is_file()), None)
+    return next((candidate.read_bytes() for candidate in places if candidate.is_file()), None)
 
 
 def _from_archive(file: Path) -> dict[str, bytes]:
