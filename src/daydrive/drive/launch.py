@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import webbrowser
 from pathlib import Path
@@ -23,6 +24,7 @@ def serve(scenario: Scenario, host: str, port: int, token: str | None, sessions:
     """
     import uvicorn
 
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of every page that vanished
     access = make_access(host, token)
     listener = bind(host, port)
     with listener:
