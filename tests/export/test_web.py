@@ -100,6 +100,11 @@ def test_road_world_moments(trained: Path) -> None:
     assert not clips.images[0].equal(clips.images[1]) and clips.actions[:, :, 3].eq(1).any()
 
 
+def test_a_single_clip(trained: Path, road_store: Path) -> None:
+    one, two = (read(load(trained), road_store, "test", count=count, steps=3) for count in (1, 2))
+    assert len(one.images) == 1 and one.images[0].equal(two.images[0])
+
+
 def test_page_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "weights.bin").write_bytes(bytes(3000))
     web.check_size(tmp_path, "float32")

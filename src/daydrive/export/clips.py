@@ -46,8 +46,8 @@ def read(loaded: RolloutModel, data_root: Path | None, split: str, count: int, s
         return _of_the_road_world(loaded, count, steps)
     store, skip = Store.open(data_root), loaded.frame_skip
     check_fit(loaded, store)
-    chosen, _ = choose_clips(store, split, loaded.context_frames, steps, count, skip, seed=0)
-    batch = read_clips(store, chosen)
+    chosen, _ = choose_clips(store, split, loaded.context_frames, steps, max(2, count), skip, seed=0)  # at least two
+    batch = read_clips(store, chosen[:count])
     images = batch.images.contiguous()
     return ExportClips(images, batch.actions, store.clip_hz(skip), store.pixel_aspect, f"{store.path.name}, {split}")
 

@@ -12,7 +12,7 @@ const DRIVING = new Map([
   ["KeyD", "right"], ["ArrowRight", "right"],
   ["Space", "stop"],
 ]);
-const COMMANDS = new Map([["Enter", "reset"], ["Period", "pause"], ["KeyE", "step"]]);
+const COMMANDS = new Map([["enter", "reset"], [".", "pause"], ["e", "step"]]);
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const approach = (value, target, change) => value + clamp(target - value, -change, change);
@@ -88,12 +88,13 @@ export class DriverInput {
 
   #keyDown(event, onCommand) {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
+    const command = COMMANDS.get(event.key.toLowerCase());
     const onButton = event.target instanceof HTMLButtonElement && ["Enter", "Space"].includes(event.code);
     if (onButton) return;
     if (DRIVING.has(event.code)) {
       this.held.add(DRIVING.get(event.code));
-    } else if (COMMANDS.has(event.code) && !(event.repeat && event.code !== "KeyE")) {
-      onCommand(COMMANDS.get(event.code));
+    } else if (command !== undefined && (command === "step" || !event.repeat)) {
+      onCommand(command);
     } else {
       return;
     }
