@@ -192,6 +192,7 @@ def _named_by(pointer: Path) -> Path:
 def load(path: Path, device: torch.device | str = "cpu") -> RolloutModel:
     """The model of a checkpoint in evaluation mode; of a run folder, the best one; where the path does not exist, the
     weights of the package with this name. Raises UserError with the invalid file."""
+    path = Path(path)
     folder = (None if path.exists() else find_weights(str(path))) or find(path)
     config = read_config(folder)
     model = build_world_model(config)
