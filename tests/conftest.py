@@ -1,5 +1,6 @@
 """Fixtures for several tests: a small store of road drives, and settings that train in seconds."""
 
+import contextlib
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ from daydrive.data.prepare.prepare import prepare
 from helpers.drives import write_drive
 from helpers.refusals import Refuse, check_sentence, listing
 from helpers.tiny_training import TINY_TRAINING
+
+with contextlib.suppress(ImportError):
+    import setuptools  # noqa: F401  torch.compile imports it, and it refuses to come after the standard distutils
 
 
 @pytest.fixture(scope="session")
