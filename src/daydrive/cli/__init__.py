@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from daydrive.cli import benchmarks, configs, data, evaluation, recording, stores, training, visualizing
+from daydrive.cli import benchmarks, configs, data, evaluation, readout, recording, stores, training, visualizing
 from daydrive.cli.options import app
 from daydrive.errors import UserError
 from daydrive.renamed import current_names
@@ -22,6 +22,7 @@ __all__ = [
     "data",
     "evaluation",
     "main",
+    "readout",
     "recording",
     "stores",
     "training",

@@ -23,6 +23,7 @@ ORDER = (
     "train",
     "find-lr",
     "replay",
+    "train-readout",
     "evaluate",
     "fetch-weights",
     "visualize",
