@@ -24,6 +24,7 @@ ORDER = (
     "train",
     "find-lr",
     "replay",
+    "train-readout",
     "evaluate",
     "fetch-weights",
     "visualize",

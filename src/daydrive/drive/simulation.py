@@ -1,7 +1,7 @@
 """A drive in progress: simulators that take the same actions from one moment, and its history.
 
 The newest step can be replaced when the action changes before the next step is due, and a drive can return to an
-earlier step and continue with other actions. States of every tenth step are kept for that; those between are computed
+earlier step and continue with other actions. States of every tenth step are stored for that; those between are computed
 again, so that memory stays constant.
 """
 

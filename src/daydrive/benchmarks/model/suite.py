@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from daydrive.benchmarks.findings import Findings, Target, write
 from daydrive.benchmarks.model import cost, latency, metrics_speed
 from daydrive.benchmarks.model.candidates import Candidate, find_candidates, of_size
 from daydrive.benchmarks.model.energy import energy_of
+from daydrive.benchmarks.model.environments import environments_per_second
 from daydrive.benchmarks.model.scene import REAL_TIME_HZ, Scene, noise, of_store, swaying_actions
 from daydrive.benchmarks.model.throughput import frames_per_second
 from daydrive.checkpoint import RolloutModel, check_fit, load
@@ -29,6 +30,7 @@ TARGETS = {
     "vs_constant_flow": Target(None, False, "minimum time of a frame over that of the constant-flow baseline"),
     "vs_copy_last": Target(None, False, "minimum time of a frame over that of the copy-last baseline"),
     "joules": Target(None, False, "energy per frame"),
+    "vector_env": Target(4.0, True, "frames per second of 64 environments in a vector over 64 steps of a single one"),
     **metrics_speed.TARGETS,
 }
 BATCHES, SIZES = (1, 4, 16), (64, 128, 256)
@@ -49,8 +51,9 @@ def benchmark_model(
     """Measure the models of the checkpoints and write JSON: `ratios`, `targets`, `not_measured`, `machine`, `raw`.
 
     adapters: external models, `FILE.py:NAME@CHECKPOINT` each. data_root: a store whose first drive gives context and
-    rate; default: noise at 10 Hz. Ratios are named `RATIO_NAME_DEVICE`; `raw.dreams` has one row per model and
-    device, `raw.frames_per_second` one per batch size and image size as well. Raises UserError before measuring.
+    rate, and whose clips the environments start from; default: noise at 10 Hz. Ratios are named `RATIO_NAME_DEVICE`;
+    `raw.dreams` has one row per model and device, `raw.frames_per_second` one per batch size and image size as well,
+    `raw.environments` one per checkpoint and device. Raises UserError before measuring.
     """
     if output.is_dir():
         raise UserError(f"--output {output} is a folder; give a file")
@@ -62,13 +65,17 @@ def benchmark_model(
                 "models can only be compared at the same image size"
             )
     candidates = find_candidates([loaded, *others], adapters)
-    scene = _scene(loaded, data_root, max(candidate.context_frames for candidate in candidates))
+    store = None if data_root is None else Store.open(data_root)
+    scene = _scene(loaded, store, max(candidate.context_frames for candidate in candidates))
     check_folder(output.absolute().parent, "output folder")
     machine = describe_machine(devices[-1])
-    found = Findings(raw={"dreams": [], "frames_per_second": [], "seen": scene.text, "hz": scene.hz})
+    own = {candidate.name: model for candidate, model in zip(candidates, (loaded, *others), strict=False)}
+    raw: dict[str, Any] = {"dreams": [], "frames_per_second": [], "environments": []}
+    found = Findings(raw={**raw, "seen": scene.text, "hz": scene.hz})
     found.raw["flops_are"] = cost.COUNTED
     for device in devices:
         _measure_on(device, loaded, candidates, scene, quick, found, log)
+        _measure_environments(device, own, store, quick, found, log)
     log("cpu: PSNR and SSIM")
     found.add(metrics_speed.measures_ratio(quick))
     with created_parents(output):
@@ -76,11 +83,10 @@ def benchmark_model(
     return found, TARGETS
 
 
-def _scene(loaded: RolloutModel, data_root: Path | None, frames: int) -> Scene:
-    if data_root is None:
+def _scene(loaded: RolloutModel, store: Store | None, frames: int) -> Scene:
+    if store is None:
         assert loaded.image_size is not None, "training sets it from the store"
         return noise(loaded.image_size, frames, REAL_TIME_HZ)
-    store = Store.open(data_root)
     check_fit(loaded, store)
     scene = of_store(store, frames, loaded.frame_skip)
     if scene is None:
@@ -125,6 +131,26 @@ def _measure_on(
             log(f"{device}: frames per second of {own['name']}'s settings at {size} px, untrained")
             entries = _untrained(loaded, size, batches, effort, device)
             found.raw["frames_per_second"] += [own | entry for entry in entries]
+
+
+def _measure_environments(
+    device: torch.device,
+    models: Mapping[str, RolloutModel],
+    store: Store | None,
+    quick: bool,
+    found: Findings,
+    log: Callable[[str], None],
+) -> None:
+    effort = interleaved_timing.QUICK if quick else interleaved_timing.THOROUGH._replace(seconds=5)
+    for name, loaded in models.items():
+        ratio = f"vector_env_{name}_{device.type}"
+        if store is None:
+            found.not_measured[ratio] = "episodes start from clips of a store: --data-root"
+            continue
+        log(f"{device}: environments of {name}")
+        entry = environments_per_second(loaded, store, effort, device)
+        found.raw["environments"].append({"name": name, "device": str(device)} | entry)
+        found.ratios[ratio] = entry["vector_frames_per_second"] / entry["single_frames_per_second"]
 
 
 def _untrained(

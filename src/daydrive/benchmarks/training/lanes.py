@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from daydrive.benchmarks.findings import Findings
 from daydrive.benchmarks.interleaved_timing import least, time_interleaved
 from daydrive.benchmarks.training.workload import Workload
@@ -26,8 +28,7 @@ def self_rollouts(workload: Workload) -> Findings:
 
     def on_lanes() -> None:
         for batch in batches:
-            for _ in context.accumulate(batch, last=batch is batches[-1]):
-                pass
+            deque(context.accumulate(batch, last=batch is batches[-1]), maxlen=0)
         context.engine.clip_gradients()
         context.engine.update()
         rollouts.update_critic()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from daydrive.envs.world_model import ground_motion
 from daydrive.errors import UserError
 from daydrive.files import atomic_replace
 from daydrive.types import to_signed
 
 FRAMES = 2
+SPEED = "speed"
 SIDE = 64
 """Images are reduced to this length of their shorter side (pixels), if they are larger."""
 
@@ -45,14 +48,15 @@ class ReadoutError(BaseModel):
 class ReadoutInfo(BaseModel):
     """What a readout reads and how it was trained.
 
-    units: of the values, by name; hz: frames per second; image_size: height and width; errors: by value, on `frames`
-    frames of the split `split`; store: fingerprint of the store.
+    units: of the values, by name; hz: frames per second; image_size: height and width; horizon: its row, in image
+    heights from the top; errors: by value, on `frames` frames of the split `split`; store: fingerprint of the store.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     units: dict[str, str] = Field(min_length=1)
     hz: float = Field(gt=0)
     image_size: tuple[int, int]
+    horizon: float = Field(ge=0, le=1)
     errors: dict[str, ReadoutError]
     frames: int
     split: str
@@ -61,23 +65,37 @@ class ReadoutInfo(BaseModel):
 
 
 class ReadoutNetwork(nn.Module):
-    """Strided convolutions over two frames, and two layers over a grid of their features."""
+    """Reads values from two frames: the speed from the motion of the ground between them, all else from the second."""
 
     offset: Tensor
     scale: Tensor
 
-    def __init__(self, values: int) -> None:
+    def __init__(self, names: Sequence[str], horizon: float) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(a, b, 5 if a == 3 * FRAMES else 3, 2, 2 if a == 3 * FRAMES else 1), nn.GroupNorm(8, b)
+        self.horizon = horizon
+        views = [name for name in names if name != SPEED]
+        self._order = [views.index(name) if name != SPEED else len(views) for name in names]
+        if views:
+            self.view = nn.Sequential(
+                *(_stage(a, b, 5 if a == 3 else 3) for a, b in pairwise((3, *CHANNELS))),
+                nn.AdaptiveAvgPool2d(GRID),
+                nn.Flatten(),
+                nn.Linear(CHANNELS[-1] * GRID * GRID, HIDDEN),
+                nn.SiLU(),
+                nn.Linear(HIDDEN, len(views)),
             )
-            for a, b in pairwise((3 * FRAMES, *CHANNELS))
-        )
-        self.hidden = nn.Linear(CHANNELS[-1] * GRID * GRID, HIDDEN)
-        self.out = nn.Linear(HIDDEN, values)
-        self.register_buffer("offset", torch.zeros(values))
-        self.register_buffer("scale", torch.ones(values))
+        if SPEED in names:
+            self.motion = nn.Sequential(
+                nn.BatchNorm1d(ground_motion.FEATURES),
+                nn.Linear(ground_motion.FEATURES, HIDDEN // 2),
+                nn.SiLU(),
+                nn.Dropout(0.3),
+                nn.Linear(HIDDEN // 2, HIDDEN // 4),
+                nn.SiLU(),
+                nn.Linear(HIDDEN // 4, 1),
+            )
+        self.register_buffer("offset", torch.zeros(len(names)))
+        self.register_buffer("scale", torch.ones(len(names)))
 
     def forward(self, frames: Tensor) -> Tensor:
         """uint8 (B, FRAMES, 3, h, w), as `reduce_images` returns them → values in their units (B, V)."""
@@ -85,12 +103,18 @@ class ReadoutNetwork(nn.Module):
 
     def standardized(self, frames: Tensor) -> Tensor:
         """As `forward`, with the values less `offset`, divided by `scale`."""
-        x = to_signed(frames.flatten(1, 2))
-        for stage in self.stages:
-            x = F.silu(stage(x))
-        x = F.adaptive_avg_pool2d(x, GRID)
-        standardized: Tensor = self.out(F.silu(self.hidden(x.flatten(1))))
-        return standardized
+        values = [self.view(to_signed(frames[:, -1]))] if hasattr(self, "view") else []
+        if hasattr(self, "motion"):
+            values.append(self.motion(self.correlations(frames)))
+        return torch.cat(values, dim=1)[:, self._order]
+
+    def correlations(self, frames: Tensor) -> Tensor:
+        """The input of `motion`, (B, `ground_motion.FEATURES`), for frames as for `forward`."""
+        return ground_motion.correlations(to_signed(frames), self.horizon)
+
+
+def _stage(inputs: int, outputs: int, kernel: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, 2, kernel // 2), nn.GroupNorm(8, outputs), nn.SiLU())
 
 
 class Readout:
@@ -130,7 +154,7 @@ class Readout:
             if header is None:
                 raise UserError(f"{file} is not a readout; train one with `daydrive train-readout`")
             info = ReadoutInfo.model_validate(json.loads(header))
-            network = ReadoutNetwork(len(info.units))
+            network = ReadoutNetwork(tuple(info.units), info.horizon)
             network.load_state_dict(weights)
         except (SafetensorError, OSError, ValueError, ValidationError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]

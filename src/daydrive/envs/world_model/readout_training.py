@@ -10,21 +10,33 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import Store
-from daydrive.envs.world_model.readout import FRAMES, Readout, ReadoutError, ReadoutInfo, ReadoutNetwork, reduce_images
+from daydrive.envs.world_model.readout import (
+    FRAMES,
+    SPEED,
+    Readout,
+    ReadoutError,
+    ReadoutInfo,
+    ReadoutNetwork,
+    reduce_images,
+)
 from daydrive.errors import UserError, did_you_mean
 from daydrive.files import check_folder
+from daydrive.types import to_signed
 from daydrive.version import __version__
 
 VALUES = ("lane_offset", "heading_error", "speed")
 """Columns that are read by default, as far as the store has them."""
 
 TRAINING_PAIRS, HELD_OUT_PAIRS = 16_000, 4_000
-BATCH, LEARNING_RATE, WEIGHT_DECAY = 64, 2e-3, 1e-2
+VIEW_BATCH, MOTION_BATCH, LEARNING_RATE, WEIGHT_DECAY = 64, 512, 2e-3, 1e-2
+HORIZON = 0.44
+"""Of the road world's camera: the row of the horizon, in image heights from the top."""
+
 CHUNK = 256
 """Images that are decoded at once."""
 
@@ -48,34 +60,38 @@ def train_readout(
     store: Store,
     columns: Sequence[str] = (),
     frame_skip: int = 1,
-    steps: int = 2000,
+    horizon: float = HORIZON,
+    steps: int = 1500,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    progress: Callable[[int], None] = lambda step: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Readout:
     """Train a readout on the split `train` and measure its errors on the split `test`.
 
     columns: of the store; default: those of `VALUES` that it has. frame_skip: frames of the store per frame of the
-    model whose rollouts are read. The same seed gives the same readout on one machine.
-    progress: called after each step.
+    model whose rollouts are read. horizon: its row, in image heights from the top; for the speed. steps: for each of
+    the two parts of `ReadoutNetwork`; progress: called after each step with the steps done and in total. The same seed
+    gives the same readout on one machine.
 
     Raises UserError if the store has no such columns or too few frames.
     """
     columns = _checked_columns(store, columns)
     training = read_pairs(store, "train", columns, frame_skip, TRAINING_PAIRS)
     held_out = read_pairs(store, "test", columns, frame_skip, HELD_OUT_PAIRS)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = ReadoutNetwork(len(columns))
-    network.offset.copy_(training.values.mean(0))
-    network.scale.copy_(training.values.std(0).clamp(min=1e-6))
-    network.to(device)
-    _fit(network, training, steps, seed, progress)
+        network = ReadoutNetwork(columns, horizon)
+        network.offset.copy_(training.values.mean(0))
+        network.scale.copy_(training.values.std(0).clamp(min=1e-6))
+        parts = _parts(network.to(device), training, columns)
+        for k, part in enumerate(parts):
+            _train(part, steps, seed, lambda done, k=k: progress(k * steps + done, len(parts) * steps))  # type: ignore[misc]
     errors = measure(network, held_out, training.values.median(0).values)
     info = ReadoutInfo(
         units={name: str(store.metadata["values"][name]) for name in columns},
         hz=store.clip_hz(frame_skip),
         image_size=store.image_size,
+        horizon=horizon,
         errors=dict(zip(columns, errors, strict=True)),
         frames=len(held_out.values),
         split="test",
@@ -150,21 +166,44 @@ def check_output(file: Path) -> None:
             raise UserError(f"--output {file} exists and is not a readout; choose another file") from None
 
 
-def _fit(network: ReadoutNetwork, pairs: Pairs, steps: int, seed: int, progress: Callable[[int], None]) -> None:
-    """AdamW with a warm-up and a cosine schedule on the Huber loss of standardized values."""
-    device, count = network.offset.device, len(pairs.values)
-    generator = torch.Generator().manual_seed(seed)
+class _Part(NamedTuple):
+    """A part of the network with its training examples. inputs: those of the given numbers; targets: (P, V)."""
+
+    network: nn.Module
+    inputs: Callable[[Tensor], Tensor]
+    targets: Tensor
+    batch: int
+
+
+def _parts(network: ReadoutNetwork, pairs: Pairs, columns: Sequence[str]) -> list[_Part]:
+    device = network.offset.device
     targets = (pairs.values.to(device) - network.offset) / network.scale
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    moving = torch.tensor([name == SPEED for name in columns], device=device)
+    parts = []
+    if not moving.all():
+        last = pairs.places[:, -1]
+        parts.append(
+            _Part(network.view, lambda n: to_signed(pairs.images[last[n]].to(device)), targets[:, ~moving], VIEW_BATCH)
+        )
+    if moving.any():
+        chunks = torch.arange(len(targets)).split(CHUNK)
+        correlations = torch.cat([network.correlations(pairs.frames(chunk).to(device)) for chunk in chunks])
+        parts.append(_Part(network.motion, lambda n: correlations[n.to(device)], targets[:, moving], MOTION_BATCH))
+    return parts
+
+
+def _train(part: _Part, steps: int, seed: int, progress: Callable[[int], None]) -> None:
+    """AdamW with a warm-up and a cosine schedule on the Huber loss of standardized values."""
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(part.network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     warmup = max(1, steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda k: min(1.0, (k + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, k / steps)))
     )
-    network.train()
+    part.network.train()
     for step in range(steps):
-        chosen = torch.randint(count, (BATCH,), generator=generator)
-        read = network.standardized(pairs.frames(chosen).to(device))
-        loss = F.smooth_l1_loss(read, targets[chosen.to(device)])
+        chosen = torch.randint(len(part.targets), (part.batch,), generator=generator)
+        loss = F.smooth_l1_loss(part.network(part.inputs(chosen)), part.targets[chosen.to(part.targets.device)])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

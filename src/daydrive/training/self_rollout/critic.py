@@ -37,7 +37,7 @@ class Critic(nn.Module):
     """
 
     def __init__(self, image_size: tuple[int, int], features: nn.Module | None) -> None:
-        """features: maps windows to feature maps, see `Features`; a frozen copy of it is kept. None: pixels only."""
+        """features: maps windows to feature maps, see `Features`; it is copied and frozen. None: pixels only."""
         super().__init__()
         self.pixels = WindowNetwork(image_size)
         self.fine, self.coarse = nn.Conv2d(WIDTHS[1], 1, 1), nn.Conv2d(WIDTHS[2], 1, 1)
