@@ -52,7 +52,7 @@ def test_first_viewer_gets_moments_and_drives(address: str) -> None:
     with Page(address) as page:
         assert page.welcome["hz"] == 10 and page.welcome["image_size"] == [64, 64]
         assert len(page.welcome["moments"]) == 12
-        while 2 not in page.thumbnails:  # it may have come before the first frame
+        while 2 not in page.thumbnails:  # drawn before this page came, or after
             page.next()
         assert page.thumbnails[2].startswith("data:image/jpeg;base64,")
         assert page.status["driving"] and page.status["paused"] and page.header["step"] == 0

@@ -150,6 +150,8 @@ class Page:
         message = json.loads(data)
         if message["type"] in ("welcome", "status"):
             setattr(self, message["type"], message)
+        if message["type"] == "welcome":
+            self.thumbnails |= {k: m["image"] for k, m in enumerate(message["moments"]) if m["image"] is not None}
         if message["type"] == "thumbnail":
             self.thumbnails[message["moment"]] = message["image"]
         return message

@@ -164,6 +164,14 @@ def test_buffers_in_use_are_not_overwritten_and_free_ones_are_reused(path: Path)
     assert torch.equal(view, copy)
 
 
+def test_small_buffer_released_meanwhile_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = BufferPool()
+    small = pool.acquire(100)
+    answers = iter([True])  # in use at first, released by the training a moment later
+    monkeypatch.setattr(type(small), "in_use", property(lambda buffer: next(answers, False)))
+    assert len(pool.acquire(200).memory) == HEADER + 200
+
+
 def test_buffers_are_reused_only_if_free_and_large_enough() -> None:
     pool = BufferPool()
     a, b = pool.acquire(100), pool.acquire(100)

@@ -60,8 +60,9 @@ class BufferPool:
 
     def acquire(self, size: int) -> Buffer:
         """Return a free buffer for at least `size` bytes."""
-        self._buffers = [buffer for buffer in self._buffers if buffer.in_use or len(buffer.memory) >= HEADER + size]
-        buffer = next((buffer for buffer in self._buffers if not buffer.in_use), None)
+        large = [buffer for buffer in self._buffers if len(buffer.memory) >= HEADER + size]
+        self._buffers = [buffer for buffer in self._buffers if buffer in large or buffer.in_use]
+        buffer = next((buffer for buffer in large if not buffer.in_use), None)
         if buffer is None:
             buffer = Buffer.new(self._created, size)
             self._created += 1
