@@ -31,11 +31,12 @@ from helpers.paths import REPO
 from helpers.refusals import Refuse
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+@pytest.fixture(scope="module", params=[*ARCHITECTURES, "texture with a stabilizer"])
 def exported(request: pytest.FixtureRequest, small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run and its export as ONNX."""
-    folder = tmp_path_factory.mktemp(request.param)
-    write_checkpoint(folder / "run", request.param)
+    folder = tmp_path_factory.mktemp("exported")
+    architecture, _, stabilizer = request.param.partition(" with ")
+    write_checkpoint(folder / "run", architecture, **({"stabilizer": {"adaptation": 0.01}} if stabilizer else {}))
     command(folder / "run", small_store, folder / "onnx", "--format", "onnx")
     return folder
 

@@ -18,6 +18,7 @@ import torch
 from daydrive.drive.moments import Moment
 from daydrive.drive.simulators import Action, RoadSimulator, Simulator
 from daydrive.metrics import psnr
+from daydrive.models.rollout import STANDING_CHANGE
 from daydrive.types import Image
 
 STATE_INTERVAL = 10
@@ -26,8 +27,6 @@ LONGEST = 36_000
 """Steps after which a drive ends, an hour at 10 Hz."""
 STANDING_SPEED = 0.3
 """m/s below which a car stands."""
-STANDING_CHANGE = 1.0
-"""Mean absolute difference of consecutive images, of 255, below which a car of unknown speed stands."""
 
 
 class Step(NamedTuple):

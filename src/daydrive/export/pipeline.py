@@ -20,6 +20,7 @@ from daydrive.export.state import flatten
 from daydrive.files import check_folder, write_json
 from daydrive.machine import describe_machine
 from daydrive.models import WorldModel
+from daydrive.models.rollout import STANDING_CHANGE
 from daydrive.pretrained import save_pretrained
 from daydrive.types import ACTION_HIGH, ACTION_LOW, ACTION_NAMES
 from daydrive.workspace import staged_folder
@@ -159,6 +160,7 @@ def _about(loaded: RolloutModel, graphs: Graphs, clips: ExportClips, config: Exp
         "pixel_aspect": clips.pixel_aspect,
         "context_frames": loaded.context_frames,
         "hz": clips.hz,
+        "standing_change": STANDING_CHANGE,
         "actions": [
             {"name": name, "low": low, "high": high}
             for name, low, high in zip(ACTION_NAMES, ACTION_LOW.tolist(), ACTION_HIGH.tolist(), strict=True)

@@ -14,6 +14,11 @@ from daydrive.export.clips import ExportClips
 from daydrive.viz.images import to_images
 
 STATIC = Path(str(files("daydrive"))) / "export" / "static"
+WINDOW = Path(str(files("daydrive"))) / "drive" / "static"
+WINDOW_FILES = (
+    "controls.js", "dashboard.js", "display.js", "easing.js", "moments.js", "statistics.js", "style.css", "views.js",
+)  # fmt: skip
+"""Parts of the window of `daydrive drive` that the page consists of, too."""
 MAX_BYTES = 40_000_000
 STARTS = 6
 
@@ -21,7 +26,7 @@ STARTS = 6
 def write_page(folder: Path, runtime: dict[str, bytes], clips: ExportClips, context: int) -> list[dict[str, Any]]:
     """Write page, runtime and start moments; their entries in `model.json`: the context frames as one PNG, side by
     side, and the actions between them."""
-    for file in sorted(STATIC.iterdir()):
+    for file in [*sorted(STATIC.iterdir()), *(WINDOW / name for name in WINDOW_FILES)]:
         (folder / file.name).write_bytes(file.read_bytes())
     for name, data in runtime.items():
         (folder / name).write_bytes(data)

@@ -12,6 +12,9 @@ from daydrive.models import Predictor
 from daydrive.models.interface import unroll
 from daydrive.types import to_signed, to_uint8
 
+STANDING_CHANGE = 1.0
+"""Mean absolute difference of consecutive frames, of 255, below which a car of unknown speed stands."""
+
 
 @torch.no_grad()
 def rollout_states(model: Predictor, context: Tensor, actions: Tensor, seed: int = 0) -> Iterator[tuple[Any, Tensor]]:

@@ -1,22 +1,27 @@
 // The page: loads the model, steps it at the rate of its training data, draws its frames and the driver's input.
 
-import { DriverInput } from "./input.js";
+import { Controls } from "./controls.js";
+import { Dashboard } from "./dashboard.js";
 import { WorldModel } from "./model.js";
-
-const WHEEL_DEGREES = 120; // of the drawn wheel at full lock
-const SMOOTHING = 0.1; // weight of the newest value in the figures shown
+import { MomentList } from "./moments.js";
+import { Statistics } from "./statistics.js";
+import { Views } from "./views.js";
 
 const element = (id) => document.getElementById(id);
-const view = element("view");
 const model = new WorldModel();
-const input = new DriverInput(view, (name) => commands[name]());
+const controls = new Controls();
+const dashboard = new Dashboard(element("dashboard"));
+const views = new Views(element("views"));
+const moments = new MomentList(element("thumbnails"));
+let statistics = new Statistics();
 
 /** The page's state; also read by tests. */
-const drive = { ready: false, paused: false, frames: 0, milliseconds: 0, fps: 0, start: 0, action: null, error: null };
+const drive = { ready: false, paused: false, frames: 0, start: 0, action: null, error: null };
 window.drive = drive;
 
 let about;
 let starts;
+let before = null; // the previous frame's pixels
 let busy = Promise.resolve(); // requests to the model, one at a time
 let loops = 0; // started; only the newest goes on
 
@@ -24,7 +29,7 @@ const commands = {
   reset: () => begin(drive.start),
   pause: () => {
     drive.paused = !drive.paused;
-    element("pause").textContent = drive.paused ? "Continue" : "Pause";
+    document.querySelector('[data-command="pause"]').ariaPressed = String(drive.paused);
     if (!drive.paused) schedule();
   },
   step: () => {
@@ -61,49 +66,48 @@ async function open({ image, actions }) {
 /** The last context frame. */
 function newest({ frames }) {
   const [height, width] = about.image_size;
-  const canvas = new OffscreenCanvas(width, height);
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
   canvas.getContext("2d").putImageData(frames, width - frames.width, 0);
   return canvas;
 }
 
 function begin(index) {
   drive.start = index;
-  input.release();
-  for (const [k, button] of [...element("starts").children].entries()) {
-    button.setAttribute("aria-pressed", String(k === index));
-  }
+  controls.reset();
+  moments.mark(index);
   return queue(async () => {
     await model.start(starts[index].frames, starts[index].actions);
     drive.frames = 0;
+    before = null;
     draw(newest(starts[index]));
   });
 }
 
 function step() {
   return queue(async () => {
-    const action = input.read(1 / about.hz);
+    const action = controls.sample(performance.now(), 0.5 / about.hz);
     const { frame, milliseconds } = await model.step(about.actions.map(({ name }) => action[name]));
     const canvas = new OffscreenCanvas(frame.width, frame.height);
     canvas.getContext("2d").putImageData(frame, 0, 0);
     draw(canvas);
-    show(action);
+    dashboard.show(action);
+    controls.standing = before !== null && change(before, frame.data) < about.standing_change;
+    before = frame.data;
     drive.action = action;
-    drive.milliseconds += (drive.frames ? SMOOTHING : 1) * (milliseconds - drive.milliseconds);
     drive.frames += 1;
+    statistics.arrived({ frame: drive.frames, step: drive.frames, model_ms: [milliseconds] }, performance.now());
   });
 }
 
-function draw(canvas) {
-  const context = view.getContext("2d");
-  context.imageSmoothingQuality = "high";
-  context.drawImage(canvas, 0, 0, view.width, view.height);
+function draw(image) {
+  views.draw([image], [{ name: "model" }]);
 }
 
-function show({ steering, throttle, brake, gear }) {
-  element("wheel").style.transform = `rotate(${WHEEL_DEGREES * steering}deg)`;
-  element("throttle").style.transform = `scaleY(${throttle})`;
-  element("brake").style.transform = `scaleY(${brake})`;
-  element("gear").textContent = gear < 0 ? "R" : "D";
+/** The mean absolute difference of two images in RGBA. */
+function change(a, b) {
+  let sum = 0;
+  for (let k = 0; k < a.length; k++) sum += Math.abs(a[k] - b[k]); // alpha does not change
+  return sum / (0.75 * a.length);
 }
 
 /** Steps at the rate of the training data, or as fast as the model can. */
@@ -111,33 +115,36 @@ async function schedule() {
   const loop = ++loops;
   const period = 1000 / about.hz;
   let due = performance.now();
-  let last = due;
   while (loop === loops && !drive.paused && drive.error === null) {
     await step();
     const now = performance.now();
-    drive.fps += (drive.fps ? SMOOTHING : 1) * (1000 / Math.max(1, now - last) - drive.fps);
-    last = now;
-    element("figures").textContent =
-      `${drive.fps.toFixed(1)} frames per second, ${drive.milliseconds.toFixed(0)} ms of them in the model per frame`;
     due = Math.max(due + period, now);
     await new Promise((resolve) => setTimeout(resolve, due - now));
   }
 }
 
-function addStarts() {
-  for (const [index, start] of starts.entries()) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.setAttribute("aria-label", `Moment ${index + 1}`);
-    const frame = newest(start);
-    const thumbnail = document.createElement("canvas");
-    [thumbnail.width, thumbnail.height] = [frame.width, frame.height];
-    thumbnail.style.aspectRatio = String((frame.width * about.pixel_aspect) / frame.height);
-    thumbnail.getContext("2d").drawImage(frame, 0, 0);
-    button.append(thumbnail);
-    button.addEventListener("click", () => begin(index).then(() => view.focus({ preventScroll: true })));
-    element("starts").append(button);
+function showFigures() {
+  if (!drive.frames) return;
+  element("model-ms").textContent = `${statistics.modelMilliseconds[0].toFixed(1)} ms`;
+  element("rate").textContent = statistics.rate(performance.now()).toFixed(1);
+}
+
+function listen() {
+  controls.addEventListener("command", ({ detail: { name, down } }) => {
+    if (down) commands[name]?.();
+  });
+  for (const button of document.querySelectorAll("[data-command]")) {
+    button.addEventListener("click", (event) => {
+      commands[button.dataset.command]();
+      if (event.detail > 0) button.blur(); // after a mouse click, Space and Enter drive again
+    });
   }
+  moments.addEventListener("choose", ({ detail: index }) => {
+    document.activeElement.blur();
+    statistics = new Statistics();
+    begin(index);
+  });
+  setInterval(showFigures, 500);
 }
 
 async function main() {
@@ -147,10 +154,11 @@ async function main() {
   const [height, width] = about.image_size;
   element("about").textContent =
     `${about.name}: ${width} x ${height} pixels at ${about.hz} frames per second, weights in ${about.precision}`;
-  view.height = Math.round((view.width * height) / (width * about.pixel_aspect));
+  views.pixelAspect = about.pixel_aspect;
   [starts] = await Promise.all([Promise.all(about.starts.map(open)), model.load(about)]);
-  addStarts();
-  for (const name of ["pause", "step", "reset"]) element(name).addEventListener("click", commands[name]);
+  const images = starts.map((start, index) => ({ name: `Moment ${index + 1}`, image: newest(start).toDataURL() }));
+  moments.set(images, (width * about.pixel_aspect) / height);
+  listen();
   await begin(0);
   say("");
   drive.ready = drive.error === null;

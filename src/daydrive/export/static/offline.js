@@ -1,7 +1,10 @@
 // A service worker: the network first, and what was loaded before without one. Only on https and localhost.
 
 const CACHE = "daydrive";
-const PAGE = ["./", "style.css", "drive.js", "input.js", "model.js", "worker.js"];
+const PAGE = [
+  "./", "style.css", "controls.js", "dashboard.js", "display.js", "drive.js", "easing.js", "model.js", "moments.js",
+  "statistics.js", "views.js", "worker.js",
+];
 
 addEventListener("install", (event) => {
   skipWaiting();

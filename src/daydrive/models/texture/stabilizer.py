@@ -44,20 +44,20 @@ def stabilize(image: Tensor, reference: Reference, config: StabilizerConfig) -> 
         rows = _smooth_rows(image.mean(3, keepdim=True), ROW_RADIUS)
         spread = image.std((2, 3), keepdim=True)
         ratio = (reference.contrast / spread.clamp(min=1e-3)).mean(1, keepdim=True)
-        gain = 1 + config.pull * (ratio.clamp(0.5, 2) - 1)
+        gain = 1 + config.pull * (ratio.clamp(0.5, 2.0) - 1)
         whole = reference.mean.mean(2, keepdim=True) - mean
         shift = config.row_pull * (reference.mean - rows) + (config.pull - config.row_pull) * whole
     adjusted = image + (gain - 1) * (image - mean) + shift
     blurred = F.avg_pool2d(F.pad(adjusted, (1, 1, 1, 1), mode="replicate"), 3, 1)
     with torch.no_grad():
-        limit = (reference.detail / _row_detail(adjusted).clamp(min=1e-3)).clamp(max=1)
+        limit = (reference.detail / _row_detail(adjusted).clamp(min=1e-3)).clamp(max=1.0)
         adapted = Reference(
             torch.lerp(reference.mean, rows, config.adaptation),
             torch.lerp(reference.contrast, spread, config.adaptation),
             reference.detail,
         )
     stable = blurred + limit * (adjusted - blurred)
-    return stable + (stable.clamp(-1, 1) - stable).detach(), adapted
+    return stable + (stable.clamp(-1.0, 1.0) - stable).detach(), adapted
 
 
 def _smooth_rows(x: Tensor, radius: int) -> Tensor:
