@@ -11,12 +11,14 @@ import pytest
 import yaml
 
 from daydrive import checkpoint
+from daydrive.config import load_config
 from daydrive.errors import UserError
 from daydrive.training.engine import Engine
 from daydrive.training.validation import Validation, ValidationResult
 from helpers.architectures import ARCHITECTURES, settings
 from helpers.processes import keep_only, trained, worst_gap
 from helpers.runs import logged, run_training, same, weights
+from helpers.self_rollout_probes import built
 
 LANES = {"start": 0.25, "lanes": 8, "steps": 2, "free_steps": 1, "max_age": 9, "short_age": 4}
 
@@ -108,3 +110,14 @@ def test_unsuitable_settings_are_rejected(road_store: Path, tmp_path: Path, over
 def test_clips_too_short_for_a_visit_are_rejected(road_store: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"sequence_length = 6 is too short .* set at least 7"):
         run_training(write(tmp_path / "lanes.yaml"), road_store, tmp_path / "run", "data.sequence_length=6")
+
+
+@pytest.mark.parametrize(("critic", "factor"), [(None, 1.0), ({}, 2.3)])
+def test_cost_of_a_step_follows_its_frames(
+    road_store: Path, tmp_path: Path, critic: dict[str, Any] | None, factor: float
+) -> None:
+    file = write(tmp_path / "lanes.yaml", start=0.75, critic=critic)
+    context, _ = built(load_config(file, [f"data.root={road_store}", "model.image_size=[64, 64]"]))
+    # half of four frames of the context, then one or two predicted ones; on lanes two and a sixth
+    assert [context.cost_at(step) for step in (0, 6)] == [3.0, 4.0]
+    assert context.cost_at(9) == pytest.approx(factor * (2 + 2 + 1 / 6))
