@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from daydrive.config.files import config_names
+from helpers.driving import Page
 from helpers.guide import small_settings
 from helpers.paths import REPO
 
@@ -59,10 +61,13 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin"
 
 
+def clean() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PYTHONUNBUFFERED": "1"}
+
+
 def run(environment: Path, folder: Path, *words: str) -> str:
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [str(environment / words[0]), *words[1:]], cwd=folder, env=clean, capture_output=True, text=True, check=False,
+        [str(environment / words[0]), *words[1:]], cwd=folder, env=clean(), capture_output=True, text=True, check=False,
         timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
@@ -93,3 +98,19 @@ def test_demo_and_configs_by_name(environment: Path, tmp_path: Path) -> None:
     train = ("daydrive", "train", "--config", "demo", "--run-dir", "second")
     assert "store: data/processed/road" in run(environment, tmp_path, *train, *small_settings("demo"))
     assert (tmp_path / "second/checkpoints/last").is_file()
+
+
+def test_driving_in_the_packaged_weights(environment: Path, tmp_path: Path) -> None:
+    command = [str(environment / "daydrive"), "drive", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, env=clean(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            address = next(filter(None, (re.search(r"http://([\d.]+:\d+)/", line) for line in process.stdout)))[1]
+            with Page(address) as page:
+                start = page.images[0]
+                page.answer(type="pause", on=False)
+                sequence = page.act(steering=0.5, throttle=0.5, key=True)
+                page.wait(lambda _: bool(page.header["sequence"] >= sequence))
+                assert page.images[0] != start
+        finally:
+            process.terminate()

@@ -245,7 +245,7 @@ def write_png(path: Path, image: Image) -> None:
     """Write a PNG atomically; its folder is created if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_replace(path) as temporary:
-        Pillow.fromarray(image).save(temporary, format="PNG", optimize=True)
+        Pillow.fromarray(image).save(temporary, format="PNG")
 
 
 def write_video(path: Path, images: Iterable[Image], hz: float) -> int:
