@@ -123,6 +123,15 @@ def test_training_details_from_a_run(run: Path) -> None:
     assert training_of(None) is None and training_of(run / "config.yaml") is None
 
 
+def test_command_has_no_folders_of_the_machine(evaluation: dict[str, Any], trained: Path, road_store: Path) -> None:
+    training = training_of(checkpoint_of(trained) / "model.safetensors")
+    assert training is not None
+    command = ["/home/me/.venv/bin/daydrive", "train", "--data-root", "/home/me/road", "--config", "configs/x.yaml"]
+    given = training._replace(provenance={**training.provenance, "command": command})
+    card = model_card(evaluation, Store.open(road_store), given)
+    assert "- command: `daydrive train --data-root road --config configs/x.yaml`" in card
+
+
 def test_limits_and_licences(evaluation: dict[str, Any], trained: Path, road_store: Path) -> None:
     training = training_of(checkpoint_of(trained) / "model.safetensors")
     assert training is not None

@@ -239,10 +239,10 @@ def _training(training: Training) -> str:
 
 
 def _command(words: Any) -> str | None:
-    """The command of a run, its program without its folder; None without one."""
+    """The command of a run; None without one. Cards are shared, so absolute paths are reduced to their names."""
     if not isinstance(words, list) or not words:
         return None
-    return f"`{shlex.join([Path(str(words[0])).name, *map(str, words[1:])])}`"
+    return f"`{shlex.join(Path(word).name if Path(word).is_absolute() else word for word in map(str, words))}`"
 
 
 def _evaluation(evaluation: Mapping[str, Any]) -> str:
