@@ -73,7 +73,7 @@ class Driver(Protocol):
 
 
 class Displacement(NamedTuple):
-    """Where a drive starts: m from the middle of the right lane and degrees from its direction, positive to the right."""
+    """Where a drive starts: m from the middle of the right lane and degrees from its direction; right is positive."""
 
     lateral: float = 0.0
     heading: float = 0.0

@@ -72,8 +72,8 @@ class RoadEnv(gym.Env[np.ndarray, np.ndarray]):
         self._time, self._steps = 0.0, 0
         self._pitch, self._collision = 0.0, False
         self._road = build_road(world)
-        self._s = float(MARGIN)
-        self._put_car(LANE_CENTRE, 0.0, 8.0 + 10.0 * hash_uniform(world, 5))
+        self._s, self._d = float(MARGIN), LANE_CENTRE
+        self._car = self._car_at(LANE_CENTRE, 0.0, 8.0 + 10.0 * hash_uniform(world, 5))
         self._others, self._number = init_traffic(world, self._s)
 
     def reset(
@@ -166,13 +166,13 @@ class RoadEnv(gym.Env[np.ndarray, np.ndarray]):
     def set_pose(self, lane_offset: float, heading_error: float, speed: float) -> None:
         """Put the car beside where it is: m from the middle of the right lane and rad from its direction, both positive
         to the right; m/s. Its wheels point straight ahead."""
-        self._put_car(LANE_CENTRE + lane_offset, heading_error, speed)
+        self._d = LANE_CENTRE + lane_offset
+        self._car = self._car_at(self._d, heading_error, speed)
 
-    def _put_car(self, d: float, heading_error: float, speed: float) -> None:
-        self._d = d
+    def _car_at(self, d: float, heading_error: float, speed: float) -> CarState:
         yaw = self._road.heading_at(self._s) + heading_error
         x, y = self._road.world(self._s, d)
-        self._car = CarState(x - FORWARD * math.cos(yaw), y - FORWARD * math.sin(yaw), yaw, speed, 0.0)
+        return CarState(x - FORWARD * math.cos(yaw), y - FORWARD * math.sin(yaw), yaw, speed, 0.0)
 
     def _camera_position(self) -> tuple[float, float]:
         return self._car.x + FORWARD * math.cos(self._car.yaw), self._car.y + FORWARD * math.sin(self._car.yaw)
