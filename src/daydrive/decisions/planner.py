@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from daydrive.decisions.closed_loop import Action, Observation, Task
+from daydrive.decisions.closed_loop import Action, Observation, Task, cruise
 from daydrive.decisions.costs import CostFunction, DrivingCost, Prediction, checked_costs
 from daydrive.decisions.predictors import Dynamics, ModelDynamics, Roll
 from daydrive.decisions.solvers import SOLVERS, SolverSettings, limit_change, shifted
@@ -22,14 +22,16 @@ LOW, HIGH = torch.tensor([-1.0, -1.0]), torch.tensor([1.0, 1.0])
 @dataclass(frozen=True)
 class PlannerSettings:
     """solver: a name of `SOLVERS`. horizon: steps of the model ahead. read_every: steps between those whose frames are
-    read; the last one always is. steering_rate: largest change of the steering, 1/s. steering_std, pedal_std: standard
-    deviations of the candidates.
+    read; the last one always is. steering_rate: largest change of the steering, 1/s. plan_pedals: whether throttle and
+    brake are planned too; if not, they hold the target speed by the car's speedometer. steering_std, pedal_std:
+    standard deviations of the candidates.
     """
 
-    solver: str = "mppi"
+    solver: str = "cem"
     horizon: int = 4
     read_every: int = 2
     steering_rate: float = 2.0
+    plan_pedals: bool = False
     steering_std: float = 0.12
     pedal_std: float = 0.25
     sampling: SolverSettings = field(default_factory=SolverSettings)
@@ -51,7 +53,10 @@ class PlannerSettings:
 
 
 class Planner:
-    """Plans anew in every frame, from the rest of its last plan, and takes the first action of the plan."""
+    """Plans anew in every frame, from the rest of its last plan, and takes the first action of the plan.
+
+    It sees the images and knows the car's speed; `RoadEnv`'s state only where it plans in the simulator itself.
+    """
 
     def __init__(
         self,
@@ -63,7 +68,8 @@ class Planner:
         settings.check()
         self.frames = dynamics.frames
         self._dynamics, self._settings, self._cost = dynamics, settings, cost
-        self._std = torch.tensor([settings.steering_std, settings.pedal_std], device=dynamics.device)
+        pedal_std = settings.pedal_std if settings.plan_pedals else 0.0
+        self._std = torch.tensor([settings.steering_std, pedal_std], device=dynamics.device)
 
     def reset(self, task: Task) -> None:
         self._task, self._generator = task, torch.Generator().manual_seed(task.seed)
@@ -73,6 +79,9 @@ class Planner:
     def act(self, observation: Observation) -> Action:
         settings, task, last = self._settings, self._task, self._last
         roll = self._dynamics.start(observation)
+        if not settings.plan_pedals:
+            _, throttle, brake, _ = cruise(task.target_speed, observation.info["speed"]).tolist()
+            self._plan[..., 1] = throttle - brake
         limits = torch.tensor([settings.steering_rate / task.hz, torch.inf], device=last.device)
 
         def project(plans: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class SolverSettings:
     elites: of CEM and iCEM. momentum: share of the previous mean and deviation in theirs. exponent: of the power
     spectrum of iCEM's noise."""
 
-    samples: int = 8
+    samples: int = 6
     iterations: int = 1
     knots: int = 1
     temperature: float = 0.05
