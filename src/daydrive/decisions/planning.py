@@ -127,8 +127,8 @@ def _drive_all(
 def plan_table(drivers: dict[str, dict[str, Any]]) -> Table:
     """The drivers of `plan.json`, for the terminal."""
     table = Table(title="in the true simulator, 95 % intervals over roads", title_justify="left")
-    table.add_column("driver")
-    for heading in ("in the lane", "off the road", "lane error", "speed error", "progress", "ms per decision"):
+    table.add_column("driver", no_wrap=True)
+    for heading in ("in the lane", "off the road", "lane error", "speed error", "progress", "ms"):
         table.add_column(heading, justify="right")
     for name, driver in drivers.items():
         table.add_row(
