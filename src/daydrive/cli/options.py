@@ -25,6 +25,8 @@ ORDER = (
     "find-lr",
     "replay",
     "train-readout",
+    "plan",
+    "rank",
     "evaluate",
     "fetch-weights",
     "visualize",
