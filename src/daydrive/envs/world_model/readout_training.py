@@ -130,7 +130,10 @@ def measure(network: ReadoutNetwork, pairs: Pairs, constant: Tensor) -> list[Rea
     device = network.offset.device
     network.eval()
     read = torch.cat(
-        [network(pairs.frames(part).to(device)).cpu() for part in torch.arange(len(pairs.values)).split(CHUNK)]
+        [
+            network(to_signed(pairs.frames(part).to(device))).cpu()
+            for part in torch.arange(len(pairs.values)).split(CHUNK)
+        ]
     )
     errors, spread = read - pairs.values, pairs.values - pairs.values.mean(0)
     explained = 1 - errors.square().sum(0) / spread.square().sum(0).clamp(min=1e-12)
@@ -187,7 +190,7 @@ def _parts(network: ReadoutNetwork, pairs: Pairs, columns: Sequence[str]) -> lis
         )
     if moving.any():
         chunks = torch.arange(len(targets)).split(CHUNK)
-        correlations = torch.cat([network.correlations(pairs.frames(chunk).to(device)) for chunk in chunks])
+        correlations = torch.cat([network.correlations(to_signed(pairs.frames(chunk).to(device))) for chunk in chunks])
         parts.append(_Part(network.motion, lambda n: correlations[n.to(device)], targets[:, moving], MOTION_BATCH))
     return parts
 
