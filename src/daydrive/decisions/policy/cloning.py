@@ -1,0 +1,127 @@
+"""Behaviour cloning: a network learns the actions that a driver took at given frames (Pomerleau, NIPS 1988)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from daydrive.data.sampling.clips import read_images
+from daydrive.data.store.store import Store
+from daydrive.decisions.policy.network import FRAMES, PolicyNetwork
+from daydrive.envs.world_model import ground_motion
+from daydrive.envs.world_model.readout import reduce_images
+from daydrive.errors import UserError
+from daydrive.types import to_signed
+
+BATCH, LEARNING_RATE, WEIGHT_DECAY = 64, 1e-3, 1e-2
+BETA = 0.05
+"""Of the smooth L1 loss: above it, outliers such as sudden manoeuvres count linearly."""
+
+BRIGHTNESS, NOISE = 0.2, 0.03
+"""Augmentation: standard deviations of brightness and contrast per clip, and of the noise of pixels, of [-1, 1]."""
+
+CHUNK = 256
+"""Images that are decoded at once."""
+
+
+class Examples(NamedTuple):
+    """What a driver saw and did. images: uint8 (P, 3, h, w), reduced; correlations: (P, `ground_motion.FEATURES`), of
+    each image and the one before it; controls: float32 (P, 3), steering, throttle and brake."""
+
+    images: Tensor
+    correlations: Tensor
+    controls: Tensor
+
+
+def examples_of(images: Tensor, rows: Tensor, actions: Tensor, horizon: float) -> Examples:
+    """images: uint8 (N, 3, h, w), reduced; rows: (P, FRAMES), the images of each example, the newest last; actions:
+    float32 (P, 4)."""
+    parts = rows.split(CHUNK)
+    correlations = [ground_motion.correlations(to_signed(images[part]), horizon) for part in parts]
+    return Examples(images[rows[:, -1]], torch.cat(correlations), actions[:, :3].contiguous())
+
+
+def join(parts: Sequence[Examples]) -> Examples:
+    """All examples of several sets."""
+    return Examples(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def recorded_examples(store: Store, split: str, frame_skip: int, horizon: float) -> Examples:
+    """The frames of a split, with the actions of its drivers, where they drive forwards.
+
+    Raises UserError if there are none.
+    """
+    drives = [drive for drive in store.split(split) if drive.frames > (FRAMES - 1) * frame_skip]
+    newest = [np.arange(d.start + (FRAMES - 1) * frame_skip, d.start + d.frames) for d in drives]
+    rows = np.concatenate(newest) if newest else np.zeros(0, np.int64)
+    actions = store.read_actions(rows) if len(rows) else np.zeros((0, 4), np.float32)
+    rows, actions = rows[actions[:, 3] > 0], actions[actions[:, 3] > 0]
+    if len(rows) == 0:
+        raise UserError(f"the split '{split}' of {store.path} has no two frames in a row that are driven forwards")
+    pairs = rows[:, None] - frame_skip * np.arange(FRAMES - 1, -1, -1)
+    unique, places = np.unique(pairs, return_inverse=True)
+    images = [
+        reduce_images(torch.from_numpy(read_images(store, unique[k : k + CHUNK])[0]).movedim(-1, 1))
+        for k in range(0, len(unique), CHUNK)
+    ]
+    return examples_of(
+        torch.cat(images), torch.from_numpy(places.reshape(pairs.shape)), torch.from_numpy(actions), horizon
+    )
+
+
+def cloning_loss(network: PolicyNetwork, examples: Examples, chosen: Tensor, generator: torch.Generator) -> Tensor:
+    """The loss on the examples of these numbers, augmented, a scalar."""
+    images = augmented(to_signed(examples.images[chosen]), generator)
+    controls = network.controls(images, examples.correlations[chosen])
+    return F.smooth_l1_loss(controls, examples.controls[chosen], beta=BETA)
+
+
+def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (B, 3, h, w) with another brightness and contrast each, and noise."""
+    change = BRIGHTNESS * torch.randn(2, len(images), 1, 1, 1, generator=generator)
+    noise = NOISE * torch.randn(images.shape, generator=generator)
+    return images * (1 + change[0]) + change[1] + noise
+
+
+def clone(
+    network: PolicyNetwork,
+    examples: Examples,
+    steps: int,
+    seed: int,
+    progress: Callable[[int], None] = lambda done: None,
+    learning_rate: float = LEARNING_RATE,
+) -> None:
+    """Train `network` in place with AdamW, a warm-up and a cosine schedule. progress: called with the steps done."""
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    warmup = max(1, steps // 20)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda k: min(1.0, (k + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, k / steps)))
+    )
+    network.train()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for step in range(steps):
+            chosen = torch.randint(len(examples.controls), (BATCH,), generator=generator)
+            loss = cloning_loss(network, examples, chosen, generator)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            progress(step + 1)
+    network.eval()
+
+
+@torch.no_grad()
+def cloning_error(network: PolicyNetwork, examples: Examples) -> float:
+    """Mean absolute error of the steering on examples."""
+    parts = torch.arange(len(examples.controls)).split(CHUNK)
+    network.eval()
+    errors = [network.steering(to_signed(examples.images[p])) - examples.controls[p, 0] for p in parts]
+    return float(torch.cat(errors).abs().mean())
