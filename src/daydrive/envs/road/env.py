@@ -73,10 +73,7 @@ class RoadEnv(gym.Env[np.ndarray, np.ndarray]):
         self._pitch, self._collision = 0.0, False
         self._road = build_road(world)
         self._s, self._d = float(MARGIN), LANE_CENTRE
-        heading = self._road.heading_at(self._s)
-        x, y = self._road.world(self._s, self._d)
-        speed = 8.0 + 10.0 * hash_uniform(world, 5)
-        self._car = CarState(x - FORWARD * math.cos(heading), y - FORWARD * math.sin(heading), heading, speed, 0.0)
+        self._car = self._car_at(LANE_CENTRE, 0.0, 8.0 + 10.0 * hash_uniform(world, 5))
         self._others, self._number = init_traffic(world, self._s)
 
     def reset(
@@ -134,6 +131,11 @@ class RoadEnv(gym.Env[np.ndarray, np.ndarray]):
     def render(self) -> np.ndarray | None:
         return self.observe() if self.render_mode == "rgb_array" else None
 
+    @property
+    def info(self) -> dict[str, Any]:
+        """As `step` returns it."""
+        return self._info()
+
     def get_state(self) -> State:
         """Return the complete simulator state as JSON-serializable values."""
         return {
@@ -160,6 +162,17 @@ class RoadEnv(gym.Env[np.ndarray, np.ndarray]):
             self._others, self._number = load(state["others"]), state["number"]
         except (KeyError, TypeError) as error:
             raise UserError(f"not a state of the road environment: {error}; pass the result of get_state()") from error
+
+    def set_pose(self, lane_offset: float, heading_error: float, speed: float) -> None:
+        """Put the car beside where it is: m from the middle of the right lane and rad from its direction, both positive
+        to the right; m/s. Its wheels point straight ahead."""
+        self._d = LANE_CENTRE + lane_offset
+        self._car = self._car_at(self._d, heading_error, speed)
+
+    def _car_at(self, d: float, heading_error: float, speed: float) -> CarState:
+        yaw = self._road.heading_at(self._s) + heading_error
+        x, y = self._road.world(self._s, d)
+        return CarState(x - FORWARD * math.cos(yaw), y - FORWARD * math.sin(yaw), yaw, speed, 0.0)
 
     def _camera_position(self) -> tuple[float, float]:
         return self._car.x + FORWARD * math.cos(self._car.yaw), self._car.y + FORWARD * math.sin(self._car.yaw)
