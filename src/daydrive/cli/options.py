@@ -25,6 +25,7 @@ ORDER = (
     "find-lr",
     "replay",
     "train-readout",
+    "learn-policy",
     "evaluate",
     "fetch-weights",
     "visualize",

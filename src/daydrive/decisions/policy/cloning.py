@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,9 +14,9 @@ from torch.nn import functional as F
 
 from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import Store
-from daydrive.decisions.policy.network import FRAMES, PolicyNetwork
+from daydrive.decisions.policy.network import PolicyNetwork
 from daydrive.envs.world_model import ground_motion
-from daydrive.envs.world_model.readout import reduce_images
+from daydrive.envs.world_model.readout import FRAMES, reduce_images
 from daydrive.errors import UserError
 from daydrive.types import to_signed
 
@@ -26,6 +27,7 @@ BETA = 0.05
 BRIGHTNESS, NOISE = 0.2, 0.03
 """Augmentation: standard deviations of brightness and contrast per clip, and of the noise of pixels, of [-1, 1]."""
 
+VALIDATION_STEPS = 200
 CHUNK = 256
 """Images that are decoded at once."""
 
@@ -95,15 +97,19 @@ def clone(
     steps: int,
     seed: int,
     progress: Callable[[int], None] = lambda done: None,
-    learning_rate: float = LEARNING_RATE,
+    validation: Examples | None = None,
 ) -> None:
-    """Train `network` in place with AdamW, a warm-up and a cosine schedule. progress: called with the steps done."""
+    """Train `network` in place with AdamW, a warm-up and a cosine schedule.
+
+    progress: called with the steps done. validation: its best weights on them are the result; default: the last ones.
+    """
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     warmup = max(1, steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda k: min(1.0, (k + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, k / steps)))
     )
+    best, least = None, math.inf
     network.train()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -115,7 +121,14 @@ def clone(
             optimizer.step()
             schedule.step()
             progress(step + 1)
+            if validation is not None and (step + 1) % VALIDATION_STEPS == 0:
+                error = cloning_error(network, validation)
+                network.train()
+                if error < least:
+                    best, least = copy.deepcopy(network.state_dict()), error
     network.eval()
+    if best is not None:
+        network.load_state_dict(best)
 
 
 @torch.no_grad()

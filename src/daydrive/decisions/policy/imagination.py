@@ -20,19 +20,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from daydrive.checkpoint import RolloutModel
 from daydrive.decisions.policy.cloning import BATCH, Examples, cloning_loss
-from daydrive.decisions.policy.network import FRAMES, PolicyNetwork
+from daydrive.decisions.policy.network import PolicyNetwork
 from daydrive.envs.world_model.moments import Moments
-from daydrive.envs.world_model.readout import Readout, shrink
+from daydrive.envs.world_model.readout import FRAMES, Readout, shrink
+from daydrive.errors import UserError
 from daydrive.models import Predictor, WorldModel
 from daydrive.models.interface import State
 from daydrive.models.states import concatenate, map_tensors
 from daydrive.types import to_signed
 
 LANE_OFFSET, HEADING, SPEED = "lane_offset", "heading_error", "speed"
-MIN_SPEED = 3.0
-"""m/s, of the moments that rollouts start from."""
+NOISE = 0.05
+"""Standard deviation of the noise on a frame that tests its reading, of [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ImaginationConfig:
     displacement: steps of noise on the wheel before a rollout, at most; noise: its standard deviation. preview: s, see
     `lane_cost`. cloning: weight of the cloning loss. noise_scale: m by which a reading may change with a little noise
     on the frame before it counts half. refresh: updates after which the displaced starts are drawn anew, from `moments`
-    recorded moments.
+    recorded moments at which the car is faster than `min_speed` (m/s).
     """
 
     updates: int = 120
@@ -55,6 +55,7 @@ class ImaginationConfig:
     noise_scale: float = 0.3
     refresh: int = 30
     moments: int = 48
+    min_speed: float = 3.0
     learning_rate: float = 5e-4
 
 
@@ -69,7 +70,10 @@ class Starts(NamedTuple):
 
     def select(self, which: Tensor) -> Starts:
         return Starts(
-            map_tensors(lambda tensor: tensor[which], self.state), self.image[which], self.action[which], self.speed[which]
+            map_tensors(lambda tensor: tensor[which], self.state),
+            self.image[which],
+            self.action[which],
+            self.speed[which],
         )
 
 
@@ -98,8 +102,9 @@ def displaced_starts(
     drawn = torch.randint(len(moments), (config.moments,), generator=generator)
     recording = moments.read(drawn.tolist())
     speed = readout(recording.images[:, -FRAMES:])[SPEED]
-    moving = speed > MIN_SPEED
-    moving &= recording.actions[:, -1, 3] > 0
+    moving = (speed > config.min_speed) & (recording.actions[:, -1, 3] > 0)
+    if not moving.any():
+        raise UserError("there is no moment of the split 'train' at which the car moves forwards")
     images, actions, speed = recording.images[moving], recording.actions[moving], speed[moving]
     images = to_signed(images[:, -model.context_frames :])
     count, action = len(images), actions[:, -1]
@@ -129,18 +134,18 @@ def imagined_cost(
     state, image, cost = starts.state, starts.image, torch.zeros(())
     for _ in range(config.horizon):
         steering = network.steering(shrink(image.detach()))
-        before = image
         state, image = model.step(
             model.detach_images(state), torch.cat([steering[:, None], starts.action[:, 1:]], dim=1)
         )
         image = image.clamp(-1, 1)
-        frames = torch.stack([before.detach(), image], dim=1)
-        readings = readout.read_signed(frames)
+        readings = readout.read_view(image)
         with torch.no_grad():
-            noisy = readout.read_signed(frames + 0.05 * torch.randn(frames.shape, generator=generator))
+            noisy = readout.read_view(image + NOISE * torch.randn(image.shape, generator=generator))
             change = (noisy[LANE_OFFSET] - readings[LANE_OFFSET]).abs()
             weight = 1 / (1 + (change / config.noise_scale).square())
-        cost = cost + (weight * lane_cost(readings[LANE_OFFSET], readings[HEADING], starts.speed, config.preview)).mean()
+        cost = (
+            cost + (weight * lane_cost(readings[LANE_OFFSET], readings[HEADING], starts.speed, config.preview)).mean()
+        )
     return cost / config.horizon
 
 
@@ -158,19 +163,21 @@ def improve(
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     model.requires_grad_(False)
-    for update in range(config.updates):
-        if update % config.refresh == 0:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for update in range(config.updates):
+            if update % config.refresh == 0:
+                network.eval()
+                starts = displaced_starts(model, readout, moments, network, config, generator)
             network.eval()
-            starts = displaced_starts(model, readout, moments, network, config, generator)
-        network.eval()
-        chosen = torch.randint(len(starts.speed), (config.batch,), generator=generator)
-        cost = imagined_cost(model, readout, network, starts.select(chosen), config, generator)
-        network.train()
-        recorded = torch.randint(len(examples.controls), (BATCH,), generator=generator)
-        loss = cost + config.cloning * cloning_loss(network, examples, recorded, generator)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        progress(update + 1, float(cost))
+            chosen = torch.randint(len(starts.speed), (config.batch,), generator=generator)
+            cost = imagined_cost(model, readout, network, starts.select(chosen), config, generator)
+            network.train()
+            recorded = torch.randint(len(examples.controls), (BATCH,), generator=generator)
+            loss = cost + config.cloning * cloning_loss(network, examples, recorded, generator)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            progress(update + 1, cost.item())
     network.eval()

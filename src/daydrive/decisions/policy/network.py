@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from daydrive.envs.world_model import ground_motion
-from daydrive.envs.world_model.readout import FRAMES, reduce_images
+from daydrive.envs.world_model.readout import reduce_images
 from daydrive.errors import UserError
 from daydrive.tensors import read_described, write_described
 from daydrive.types import to_signed
@@ -126,6 +126,3 @@ def load_policy(file: str | Path) -> Policy:
     if not all(value.isfinite().all() for value in network.state_dict().values()):
         raise UserError(f"{path} has weights that are not finite; learn it again")
     return Policy(network, info)
-
-
-__all__ = ["FRAMES", "POLICY_FILE", "Policy", "PolicyInfo", "PolicyNetwork", "load_policy"]

@@ -126,10 +126,11 @@ class Readout:
         reduced = reduce_images(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         return dict(zip(self.names, self.network(to_signed(reduced)).unbind(1), strict=True))
 
-    def read_signed(self, frames: Tensor) -> dict[str, Tensor]:
-        """As calling it, differentiable, for frames in [-1, 1]."""
-        reduced = shrink(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-        return dict(zip(self.names, self.network(reduced).unbind(1), strict=True))
+    def read_view(self, images: Tensor) -> dict[str, Tensor]:
+        """Everything but the speed, differentiable, from single frames (B, 3, H, W) in [-1, 1]."""
+        views = [k for k, name in enumerate(self.names) if name != SPEED]
+        values = self.network.offset[views] + self.network.scale[views] * self.network.view(shrink(images))
+        return dict(zip([self.names[k] for k in views], values.unbind(1), strict=True))
 
     def to(self, device: torch.device | str) -> Readout:
         """A copy on another device."""

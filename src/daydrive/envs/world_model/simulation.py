@@ -71,7 +71,7 @@ class Simulation:
         self._readout = None
         if readout is not None:
             self._readout = readout.to(device) if isinstance(readout, Readout) else Readout.load(readout, device)
-            _check_readout(self._readout, self.hz, self.image_size)
+            check_readout(self._readout, self.hz, self.image_size)
         names = () if self._readout is None else self._readout.names
         self._reward = reward or (DrivingReward.of_readings(names) if names else zero_reward)
         self._termination = termination or (LaneDeparture() if "lane_offset" in names else never)
@@ -184,7 +184,8 @@ class Simulation:
         self._readings = {} if self._readout is None else self._readout(self._frames)
 
 
-def _check_readout(readout: Readout, hz: float, image_size: tuple[int, int]) -> None:
+def check_readout(readout: Readout, hz: float, image_size: tuple[int, int]) -> None:
+    """Raises UserError if the readout was trained on images of another size or at another rate."""
     if readout.info.hz != hz or readout.info.image_size != image_size:
         height, width = readout.info.image_size
         raise UserError(
