@@ -27,7 +27,7 @@ def learn_policy(
     seed: Annotated[int, typer.Option(min=0, help="the first one")] = 0,
     roads: Annotated[int, typer.Option(min=2, max=1000, help="unseen roads to drive on")] = 20,
     cloning_steps: Annotated[int, typer.Option(min=1, help="of cloning before learning in the model")] = 600,
-    updates: Annotated[int, typer.Option(min=0, help="of the policy in the model")] = 120,
+    updates: Annotated[int, typer.Option(min=0, help="of the policy in the model")] = 60,
 ) -> None:
     """Learn a policy inside a world model, and drive it in the road simulator.
 

@@ -108,6 +108,9 @@ def test_derivatives_reach_the_wheel_and_nothing_else(
     moments, policy = Moments(opened_store, "train", 4, 1), network()
     generator = torch.Generator().manual_seed(0)
     starts = displaced_starts(model, readout, moments, policy, TINY, generator)
+    with torch.no_grad():
+        frames = [model.step(state, starts.action)[1] for state in (starts.state, model.detach_images(starts.state))]
+    assert frames[0].equal(frames[1])
     imagined_cost(model, readout, policy, starts, TINY, generator).backward()
     assert policy.wheel.weight.grad is not None and policy.wheel.weight.grad.abs().sum() > 0
     assert policy.pedals[0].weight.grad is None and policy.motion[0].weight.grad is None

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import Store
 from daydrive.decisions.policy.network import PolicyNetwork
 from daydrive.envs.world_model import ground_motion
-from daydrive.envs.world_model.readout import FRAMES, reduce_images
+from daydrive.envs.world_model.readout import FRAMES
+from daydrive.envs.world_model.readout_training import read_reduced, warmup_and_cosine
 from daydrive.errors import UserError
 from daydrive.types import to_signed
 
@@ -67,14 +67,8 @@ def recorded_examples(store: Store, split: str, frame_skip: int, horizon: float)
     if len(rows) == 0:
         raise UserError(f"the split '{split}' of {store.path} has no two frames in a row that are driven forwards")
     pairs = rows[:, None] - frame_skip * np.arange(FRAMES - 1, -1, -1)
-    unique, places = np.unique(pairs, return_inverse=True)
-    images = [
-        reduce_images(torch.from_numpy(read_images(store, unique[k : k + CHUNK])[0]).movedim(-1, 1))
-        for k in range(0, len(unique), CHUNK)
-    ]
-    return examples_of(
-        torch.cat(images), torch.from_numpy(places.reshape(pairs.shape)), torch.from_numpy(actions), horizon
-    )
+    images, places = read_reduced(store, pairs)
+    return examples_of(images, places, torch.from_numpy(actions), horizon)
 
 
 def cloning_loss(network: PolicyNetwork, examples: Examples, chosen: Tensor, generator: torch.Generator) -> Tensor:
@@ -105,10 +99,7 @@ def clone(
     """
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    warmup = max(1, steps // 20)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda k: min(1.0, (k + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, k / steps)))
-    )
+    schedule = warmup_and_cosine(optimizer, steps)
     best, least = None, math.inf
     network.train()
     with torch.random.fork_rng():

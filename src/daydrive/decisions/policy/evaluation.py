@@ -43,11 +43,7 @@ def drive_policy(policy: Policy, roads: Sequence[int], progress: Progress) -> Dr
     """Drive on each road from the middle of its lane and from every displacement, to the right on every other road and
     to the left on the rest."""
     driver, total = PolicyDriver(policy), len(roads) * (1 + len(DISPLACEMENTS))
-    settings: Any = {
-        "target_speed": START_SPEED,
-        "image_size": policy.info.image_size,
-        "frame_skip": round(HZ / policy.info.hz),
-    }
+    settings: Any = {"target_speed": START_SPEED, "image_size": policy.info.image_size}
     lane = drive_closed_loop(driver, roads, LANE_SECONDS, **settings, progress=lambda done, _: progress(done, total))
     recovered: dict[str, list[bool]] = {}
     for k, (name, start) in enumerate(DISPLACEMENTS.items(), start=1):
@@ -56,17 +52,16 @@ def drive_policy(policy: Policy, roads: Sequence[int], progress: Progress) -> Dr
             side = 1 if number % 2 == 0 else -1
             moved = Displacement(side * start.lateral, side * start.heading)
             (result,) = drive_closed_loop(driver, [road], SECONDS, displacement=moved, **settings)
-            recovered[name].append(has_recovered(result, policy.info.hz))
+            recovered[name].append(has_recovered(result))
             progress(k * len(roads) + number + 1, total)
     return Driven(list(roads), [result.lane_share for result in lane], recovered)
 
 
-def has_recovered(result: RoadResult, hz: float) -> bool:
+def has_recovered(result: RoadResult) -> bool:
     """Whether the whole car was in its lane, and moved, during the last of `SECONDS`."""
-    last = round(hz)
-    complete = len(result.lane_offset) == round(SECONDS * hz)
-    inside = np.abs(result.lane_offset[-last:]) <= WHOLE_CAR
-    return bool(complete and inside.all() and (result.speed[-last:] > MOVING).all())
+    complete = len(result.lane_offset) == round(SECONDS * HZ)
+    inside = np.abs(result.lane_offset[-HZ:]) <= WHOLE_CAR
+    return bool(complete and inside.all() and (result.speed[-HZ:] > MOVING).all())
 
 
 def summarize_policy(driven: Sequence[Driven]) -> dict[str, Any]:

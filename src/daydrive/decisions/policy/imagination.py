@@ -45,7 +45,7 @@ class ImaginationConfig:
     recorded moments at which the car is faster than `min_speed` (m/s).
     """
 
-    updates: int = 120
+    updates: int = 60
     batch: int = 16
     horizon: int = 10
     displacement: int = 12

@@ -43,7 +43,7 @@ class LearnConfig:
     drives: int = 90
     frames: int = 100
     rounds: int = 3
-    simulator_steps: int = 1800
+    simulator_steps: int = 2000
 
 
 LEARNERS = ("world_model", "cloning", "cloning_noise", "simulator")

@@ -83,7 +83,8 @@ def learn(options: LearnOptions, output: Path, console: Console) -> dict[str, An
         "step": loaded.step,
         "store": store.fingerprint,
         "readout": None if given is None else given.info.model_dump(mode="json"),
-        "options": json.loads(json.dumps(asdict(options), default=str)),
+        "config": json.loads(json.dumps(asdict(options.config))),
+        "roads": options.roads,
     }
     working = workspace(
         output.with_name(output.name + ".partial"),
@@ -218,8 +219,11 @@ def _check(loaded: RolloutModel, store: Store, options: LearnOptions) -> None:
             f"the drives of {store.path} are from '{store.source}', not from the road simulator, where the policies "
             "are compared; give --no-compare"
         )
-    if options.compare and HZ % hz:
-        raise UserError(f"the model has {hz:g} frames a second, which does not divide the simulator's {HZ}")
+    if options.compare and hz != HZ:
+        raise UserError(
+            f"the model has {hz:g} frames a second and the road simulator, where the policies are compared, {HZ}; give "
+            "--no-compare"
+        )
 
 
 def _checked_readout(readout: Readout, loaded: RolloutModel, store: Store) -> Readout:

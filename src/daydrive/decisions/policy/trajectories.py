@@ -26,12 +26,11 @@ def draw_roads(policies: Mapping[str, Policy], road: int) -> Image:
     axis = rows[0].subplots()
     frames_axes = rows[1].subplots(len(policies), SHOWN_FRAMES, squeeze=False)
     for (name, policy), style, axes in zip(policies.items(), line_styles(len(policies)), frames_axes, strict=True):
-        skip = round(HZ / policy.info.hz)
         (result,) = drive_closed_loop(
             PolicyDriver(policy), [road], LANE_SECONDS, START_SPEED, displacement=START,
-            image_size=policy.info.image_size, frame_skip=skip, record=True,
+            image_size=policy.info.image_size, record=True,
         )  # fmt: skip
-        seconds = np.arange(1, len(result.lane_offset) + 1) / policy.info.hz
+        seconds = np.arange(1, len(result.lane_offset) + 1) / HZ
         axis.plot(seconds, result.lane_offset, color=style.colour, linestyle=style.dash, label=name)
         assert result.frames is not None
         shown = torch.linspace(0, len(result.frames) - 1, SHOWN_FRAMES).round().int().tolist()
