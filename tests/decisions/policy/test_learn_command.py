@@ -62,8 +62,10 @@ def test_recovered_is_moving_with_the_whole_car_in_the_lane_for_the_last_second(
 
 def test_shares_are_means_over_starts_with_intervals_over_roads() -> None:
     recovered = {name: [k < 2, False] for k, name in enumerate(DISPLACEMENTS)}
-    summary = summarize_policy([Driven([7, 8], [1.0, 0.5], recovered), Driven([7, 8], [0.5, 0.0], recovered)])
-    assert summary["lane_share"] == 0.5 and summary["lane_share_interval"] == [0.25, 0.75]
+    summary = summarize_policy([
+        Driven([7, 8], [1.0, 0.5], [8.0, 10.0], recovered), Driven([7, 8], [0.5, 0.0], [8.0, 6.0], recovered),
+    ])  # fmt: skip
+    assert summary["speed"] == 8 and summary["lane_share"] == 0.5 and summary["lane_share_interval"] == [0.25, 0.75]
     assert summary["recovered_share"] == pytest.approx(0.2) and summary["recovered_share_by_seed"] == [0.2, 0.2]
     assert [each["share"] for each in summary["recovered"].values()] == [0.5, 0.5, 0, 0, 0]
     shares = {"world_model": 0.6, "cloning": 0.3, "cloning_noise": 0.0, "simulator": 0.8}
@@ -77,7 +79,7 @@ def test_policies_drive_from_every_displacement(policy: Policy, monkeypatch: pyt
     shown: list[tuple[int, int]] = []
     driven = drive_policy(policy, [2**32, 2**32 + 1], lambda *counts: shown.append(counts))
     assert set(driven.recovered) == set(DISPLACEMENTS) and all(len(each) == 2 for each in driven.recovered.values())
-    assert len(driven.lane_share) == 2 and [done for done, _ in shown] == list(range(1, 13))
+    assert len(driven.lane_share) == len(driven.speed) == 2 and [done for done, _ in shown] == list(range(1, 13))
 
 
 @pytest.fixture

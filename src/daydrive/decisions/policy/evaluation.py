@@ -32,10 +32,12 @@ MOVING = 1.0
 
 
 class Driven(NamedTuple):
-    """What one policy did. roads: their seeds; lane_share: of each; recovered: of each, by displacement."""
+    """What one policy did. roads: their seeds; lane_share, speed (mean, m/s): of each, from the middle of the lane;
+    recovered: of each, by displacement."""
 
     roads: list[int]
     lane_share: list[float]
+    speed: list[float]
     recovered: dict[str, list[bool]]
 
 
@@ -54,7 +56,8 @@ def drive_policy(policy: Policy, roads: Sequence[int], progress: Progress) -> Dr
             (result,) = drive_closed_loop(driver, [road], SECONDS, displacement=moved, **settings)
             recovered[name].append(has_recovered(result))
             progress(k * len(roads) + number + 1, total)
-    return Driven(list(roads), [result.lane_share for result in lane], recovered)
+    speed = [float(result.speed.mean()) for result in lane]
+    return Driven(list(roads), [result.lane_share for result in lane], speed, recovered)
 
 
 def has_recovered(result: RoadResult) -> bool:
@@ -67,7 +70,7 @@ def has_recovered(result: RoadResult) -> bool:
 def summarize_policy(driven: Sequence[Driven]) -> dict[str, Any]:
     """Means of one kind of policy over its seeds, with 95 % intervals over roads.
 
-    recovered_share: of all displaced starts; recovered: of each displacement, `share` and `interval`.
+    speed: m/s. recovered_share: of all displaced starts; recovered: of each displacement, `share` and `interval`.
     """
     roads = [str(road) for each in driven for road in each.roads]
     by_displacement = {
@@ -80,6 +83,7 @@ def summarize_policy(driven: Sequence[Driven]) -> dict[str, Any]:
     return {
         "lane_share": mean,
         "lane_share_interval": bounds,
+        "speed": float(np.mean([speed for each in driven for speed in each.speed])),
         "recovered_share": share,
         "recovered_share_interval": share_bounds,
         "recovered": {

@@ -201,11 +201,14 @@ def _write(
 def policies_table(result: dict[str, Any]) -> Table:
     """The shares of all policies, for the terminal."""
     table = Table(title=f"on {len(result['roads'])} unseen roads, {len(result['seeds'])} seeds", title_justify="left")
-    for heading in ("policy", "in the lane", "recovered", *DISPLACEMENTS, "minutes"):
+    for heading in ("policy", "in the lane", "m/s", "recovered", *DISPLACEMENTS, "minutes"):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
     for name, each in result["policies"].items():
-        shares = [each["lane_share"], each["recovered_share"], *(d["share"] for d in each["recovered"].values())]
-        table.add_row(name, *(f"{share:.0%}" for share in shares), f"{each['minutes']['cpu']:.1f}")
+        recovered = [each["recovered_share"], *(start["share"] for start in each["recovered"].values())]
+        shares = [f"{share:.0%}" for share in recovered]
+        table.add_row(
+            name, f"{each['lane_share']:.0%}", f"{each['speed']:.1f}", *shares, f"{each['minutes']['cpu']:.1f}"
+        )
     return table
 
 

@@ -22,10 +22,10 @@ SHOWN_FRAMES = 4
 def draw_roads(policies: Mapping[str, Policy], road: int) -> Image:
     """Above, the distance from the middle of the lane over time; below, frames that each policy saw."""
     figure = new_figure(9, 3.2 + 1.5 * len(policies))
-    rows = figure.subfigures(2, 1, height_ratios=[3.2, 1.5 * len(policies)])
-    axis = rows[0].subplots()
-    frames_axes = rows[1].subplots(len(policies), SHOWN_FRAMES, squeeze=False)
-    for (name, policy), style, axes in zip(policies.items(), line_styles(len(policies)), frames_axes, strict=True):
+    grid = figure.add_gridspec(1 + len(policies), SHOWN_FRAMES, height_ratios=[2.2, *[1] * len(policies)])
+    axis = figure.add_subplot(grid[0, :])
+    styles = line_styles(len(policies))
+    for row, ((name, policy), style) in enumerate(zip(policies.items(), styles, strict=True), start=1):
         (result,) = drive_closed_loop(
             PolicyDriver(policy), [road], LANE_SECONDS, START_SPEED, displacement=START,
             image_size=policy.info.image_size, record=True,
@@ -34,9 +34,10 @@ def draw_roads(policies: Mapping[str, Policy], road: int) -> Image:
         axis.plot(seconds, result.lane_offset, color=style.colour, linestyle=style.dash, label=name)
         assert result.frames is not None
         shown = torch.linspace(0, len(result.frames) - 1, SHOWN_FRAMES).round().int().tolist()
-        for k, (each, frame) in enumerate(zip(axes, shown, strict=True)):
+        for k, frame in enumerate(shown):
+            each = figure.add_subplot(grid[row, k])
             each.imshow(result.frames[frame].permute(1, 2, 0).numpy())
-            each.set_xticks([]), each.set_yticks([])
+            each.set_axis_off()
             each.set_title(f"{name}, {seconds[frame]:.0f} s" if k == 0 else f"{seconds[frame]:.0f} s", fontsize=8)
     for edge in (-HALF_LANE, HALF_LANE):
         axis.axhline(edge, color=FAINT, linewidth=0.8)
