@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from daydrive.errors import UserError
+from daydrive.files import atomic_replace
 
 Named = Mapping[str, Tensor]
 
@@ -39,6 +40,25 @@ def read(file: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, ValueError, json.JSONDecodeError) as error:
         raise UserError(f"{file}: not a complete safetensors file: {error}") from None
     return tensors
+
+
+def write_described(tensors: Named, file: Path, key: str, description: str) -> None:
+    """Write a safetensors file atomically, with a description under `key` in its header."""
+    with atomic_replace(file) as temporary:
+        temporary.write_bytes(save(gather(tensors), {key: description}))
+
+
+def read_described(file: Path, key: str, what: str) -> tuple[str | None, dict[str, Tensor]]:
+    """The description under `key`, None if there is none, and the tensors. Raises UserError if the file is damaged.
+
+    what: the contents, such as 'readout'.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return (opened.metadata() or {}).get(key), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{file} is not a complete {what} ({reason}); train it again") from None
 
 
 def is_sharded(tensors: Iterable[Tensor]) -> bool:

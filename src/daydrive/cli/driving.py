@@ -22,6 +22,9 @@ def drive(
     compare: Annotated[Path | None, typer.Option(help="second checkpoint, driven beside the first")] = None,
     blind: Annotated[bool, typer.Option("--blind", help="with --compare: hide which is which, count choices")] = False,
     env: Annotated[str | None, typer.Option(help="road: drive the road simulator instead of a model")] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="policy.safetensors of `daydrive learn-policy`, which can drive instead of you")
+    ] = None,
     image_size: Annotated[tuple[int, int] | None, typer.Option(metavar="H W", help="with --env; default: 128")] = None,
     output: Annotated[Path, typer.Option(help="folder of recordings and results")] = Path("data/recorded/drive"),
     seed: Annotated[int, typer.Option(min=0, help="for models that sample")] = 0,
@@ -41,7 +44,7 @@ def drive(
     """
     from daydrive.devices import find_device
     from daydrive.drive.launch import replay_file, serve
-    from daydrive.drive.scenario import load_scenario
+    from daydrive.drive.scenario import load_scenario, with_policy
     from daydrive.files import check_folder
 
     if env not in (None, "road"):
@@ -56,6 +59,8 @@ def drive(
         checkpoints, data_root, output,
         env="road" if env else None, image_size=image_size, seed=seed, blind=blind, device=find_device(device),
     )  # fmt: skip
+    if policy is not None:
+        scenario = with_policy(scenario, policy)
     if replay is None:
         serve(scenario, host, port, token, sessions, browser)
         return

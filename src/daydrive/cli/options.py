@@ -27,6 +27,7 @@ ORDER = (
     "train-readout",
     "plan",
     "rank",
+    "learn-policy",
     "evaluate",
     "fetch-weights",
     "visualize",

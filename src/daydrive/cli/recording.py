@@ -1,4 +1,4 @@
-"""`daydrive record`: record drives in CARLA or any Gymnasium environment."""
+"""`daydrive record`: record drives in CARLA, any Gymnasium environment, or of a policy in the road simulator."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import typer
 from daydrive.cli.options import app
 from daydrive.errors import UserError, did_you_mean
 
-CARLA = "carla"
+CARLA, ROAD = "carla", "road"
 
 
 @app.command()
 def record(
-    env: Annotated[str, typer.Option(help="carla, or the id of a Gymnasium environment such as CarRacing-v3")],
+    env: Annotated[str, typer.Option(help="carla, road, or the id of a Gymnasium environment such as CarRacing-v3")],
     output: Annotated[Path | None, typer.Option(help="folder; default: data/recorded/ENV")] = None,
     drives: Annotated[int, typer.Option(min=1, help="number of drives")] = 24,
     frames: Annotated[int, typer.Option(min=2, help="frames per drive")] = 600,
+    policy: Annotated[Path | None, typer.Option(help="road: policy.safetensors of `daydrive learn-policy`")] = None,
     hz: Annotated[float | None, typer.Option(min=0.1, max=100, help="frame rate; default: about 10")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of route, traffic and driving style")] = 0,
     image_size: Annotated[tuple[int, int] | None, typer.Option(metavar="H W", help="carla: default 256 256")] = None,
@@ -36,7 +37,7 @@ def record(
     ] = None,
     timeout: Annotated[float | None, typer.Option(min=0.1, help="carla: for a response, seconds; default: 20")] = None,
 ) -> None:
-    """Record drives in CARLA or a Gymnasium environment.
+    """Record drives in CARLA, a Gymnasium environment, or of a policy in the road simulator.
 
     Writes folders of images and actions, for the dataset `folder` or `carla`. Each drive is written atomically;
     running the same command again records the missing drives.
@@ -49,8 +50,10 @@ def record(
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        if env == CARLA:
+        if env == CARLA and policy is None:
             recorded = _carla(folder, drives, {**given, "frames": frames, "hz": hz or 10.0, "seed": seed})
+        elif env == ROAD or policy is not None:
+            recorded = _road(env, folder, policy, drives, frames, hz, seed, given)
         else:
             recorded = _gym(env, folder, drives, frames, hz, seed, given)
     except KeyboardInterrupt:
@@ -73,6 +76,33 @@ def _carla(folder: Path, drives: int, options: dict[str, Any]) -> int:
     check_folder(folder, "output of the recording")
     with connected(settings) as session:
         return record_drives(session.planned_drives(drives), folder, settings.as_json(session.town))
+
+
+def _road(
+    env: str,
+    folder: Path,
+    policy: Path | None,
+    drives: int,
+    frames: int,
+    hz: float | None,
+    seed: int,
+    given: dict[str, Any],
+) -> int:
+    from daydrive.decisions.policy.recording import planned_drives
+    from daydrive.recording.recorder import record as record_drives
+
+    if env not in (ROAD, "daydrive/Road-v0"):
+        raise UserError(f"--policy drives in the road simulator: give --env road, not {env}")
+    if policy is None:
+        raise UserError(
+            "--env road records a policy: give --policy FILE; the scripted driver's drives are the dataset 'road' of "
+            "`daydrive prepare-dataset`"
+        )
+    if hz is not None or given:
+        name = next(iter(given), "hz").replace("_", "-")
+        raise UserError(f"--{name} is not for --env road, whose images and rate are those of the policy")
+    planned, settings = planned_drives(policy, drives, frames, seed)
+    return record_drives(planned, folder, settings)
 
 
 def _gym(env: str, folder: Path, drives: int, frames: int, hz: float | None, seed: int, given: dict[str, Any]) -> int:

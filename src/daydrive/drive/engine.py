@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from daydrive.data.images import encode
 from daydrive.drive.action_log import action_log
@@ -38,7 +39,7 @@ STILL = Command(np.array([0, 0, 0, 1], dtype=np.float32))
 class DriveEngine:
     """The methods that change what is seen return a binary message with the images.
 
-    mode: 'human' or 'recorded', whose actions drive. recording: whether frames are being recorded.
+    recording: whether frames are being recorded.
     """
 
     def __init__(self, scenario: Scenario) -> None:
@@ -82,6 +83,14 @@ class DriveEngine:
             self._pending = (before, command.action, speed)
         self._command = command
         return self._shown(step, 1000 * (time.perf_counter() - started))
+
+    def policy_action(self) -> Action:
+        """What the policy does now, from the two newest images. Raises UserError without a policy."""
+        if self.scenario.policy is None:
+            raise UserError("there is no policy; start `daydrive drive` with --policy")
+        pair = torch.from_numpy(np.stack(self.simulation.newest_images)).movedim(-1, 1)
+        action: Action = self.scenario.policy(pair[None])[0].numpy()
+        return action
 
     def amend(self, command: Command) -> bytes:
         """Replace the newest step by one with another action."""

@@ -23,6 +23,7 @@ MAX_MESSAGE = 4096
 """Bytes of the longest message from a page."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+DrivingMode = Literal["human", "recorded", "policy"]
 SessionId = Annotated[str, Field(pattern="^[a-z0-9]{1,16}$")]
 
 
@@ -91,10 +92,10 @@ class Pace(_Message):
 
 
 class Mode(_Message):
-    """Whose actions drive: those of the person or those of the recorded driver."""
+    """Whose actions drive: those of the person, of the recorded driver, or of the policy."""
 
     type: Literal["mode"]
-    mode: Literal["human", "recorded"]
+    mode: DrivingMode
 
 
 class Record(_Message):

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import torch
 from daydrive import checkpoint
 from daydrive.checkpoint import WEIGHTS, RolloutModel
 from daydrive.data.store.store import METADATA_FILE, Store
+from daydrive.decisions.policy.network import Policy, load_policy
 from daydrive.drive.comparison import BlindComparison
 from daydrive.drive.moments import Moments, RoadMoments, StoreMoments
 from daydrive.drive.simulators import ModelSimulator, RoadSimulator, Simulator
@@ -31,7 +32,8 @@ ROAD_SIZE = (128, 128)
 @dataclass(frozen=True)
 class Scenario:
     """models: none (the road simulator itself is driven), one, or two to compare. blind: whether the page must not
-    learn which of the two is which. output: folder of recordings and results. seed: of each first drive."""
+    learn which of the two is which. output: folder of recordings and results. seed: of each first drive. policy: that
+    can drive instead of the person."""
 
     models: tuple[RolloutModel, ...]
     moments: Moments
@@ -39,6 +41,7 @@ class Scenario:
     output: Path
     seed: int = 0
     blind: bool = False
+    policy: Policy | None = None
 
     def simulators(self) -> list[Simulator]:
         if not self.models:
@@ -75,6 +78,18 @@ class Scenario:
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
         }
+
+
+def with_policy(scenario: Scenario, file: Path) -> Scenario:
+    """The scenario with a policy. Raises UserError if the file is none, or one for other images or another rate."""
+    policy = load_policy(file)
+    for what, own, other in (
+        ("image size", policy.info.image_size, scenario.moments.image_size),
+        ("rate", f"{policy.info.hz:g} Hz", f"{scenario.moments.hz:g} Hz"),
+    ):
+        if own != other:
+            raise UserError(f"--policy {file}: its {what} is {own}, and that of what is driven is {other}")
+    return replace(scenario, policy=policy)
 
 
 def describe(loaded: RolloutModel) -> dict[str, Any]:

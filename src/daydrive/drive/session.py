@@ -9,13 +9,14 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any
 
 from daydrive.drive.engine import STILL, Command, DriveEngine
 from daydrive.drive.protocol import (
     VERSION,
     ActionMessage,
     Choose,
+    DrivingMode,
     Hello,
     Message,
     Mode,
@@ -53,7 +54,7 @@ class DriveSession:
         self._commands: deque[tuple[Viewer, Message]] = deque()
         self._wake, self._next_viewer = asyncio.Event(), 1
         self._paused, self._pace, self._previewing, self._closed = True, 1.0, False, False
-        self._mode: Literal["human", "recorded"] = "human"
+        self._mode: DrivingMode = "human"
         self._notice = ""
         self._due, self._slice_seconds = 0.0, 0.0
         self._recordings = 0
@@ -67,7 +68,7 @@ class DriveSession:
         viewer.post({
             "type": "welcome", "version": VERSION, "session": self.name, "viewer": viewer.number, "hz": moments.hz,
             "image_size": list(moments.image_size), "pixel_aspect": moments.pixel_aspect,
-            "blind": self._engine.scenario.blind,
+            "blind": self._engine.scenario.blind, "policy": self._engine.scenario.policy is not None,
             "moments": [
                 {"name": name, "image": image} for name, image in zip(moments.names, self._thumbnails, strict=True)
             ],
@@ -165,6 +166,8 @@ class DriveSession:
                 self._broadcast_status("the recording ends here")
                 return
             command = Command(action)
+        elif self._mode == "policy":
+            command = Command(await self._computed(self._engine.policy_action))
         self._show(await self._computed(self._engine.advance, command))
         if self._engine.simulation.ended:
             self._paused = True
@@ -211,6 +214,8 @@ class DriveSession:
             case Pace(factor=factor):
                 self._pace = factor
             case Mode(mode=mode):
+                if mode == "policy":
+                    await self._computed(engine.policy_action)
                 self._mode = mode
             case Record(on=on):
                 await self._record(on)

@@ -86,6 +86,12 @@ class Simulation:
         return self._before is not None
 
     @property
+    def newest_images(self) -> tuple[Image, Image]:
+        """Of the first simulator, the newest last; the same one twice where the drive has just been changed."""
+        newest = self.images[0]
+        return (newest if self._before is None else self._images_before[0], newest)
+
+    @property
     def recorded_action(self) -> Action | None:
         """What the recorded driver did at this step; None after the end of the recording."""
         recorded = self.moment.recorded

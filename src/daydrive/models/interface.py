@@ -136,6 +136,14 @@ class WorldModel(GradientCheckpointing, ABC):
     def step(self, state: State, action: Tensor, generator: torch.Generator | None = None) -> tuple[State, Tensor]:
         """action (B, action_dim) from the newest frame to the next → the new state and the next frame (B, 3, H, W)."""
 
+    def detach_images(self, state: State) -> State:
+        """The state, with the images that a step looks at as constants for derivatives.
+
+        The derivative of later frames with respect to earlier actions then passes through the rest of the state alone,
+        which costs less than half. The default changes nothing.
+        """
+        return state
+
     @abstractmethod
     def reconstruct(self, images: Tensor, actions: Tensor, frames: Sequence[int]) -> Tensor:
         """Reconstructions of the frames of (B, T, 3, H, W) with the indices `frames`: (B, len(frames), 3, H, W).

@@ -10,7 +10,7 @@ const DRIVING_KEYS = {
   KeyA: "left", ArrowLeft: "left", KeyD: "right", ArrowRight: "right", Space: "brake",
 };
 const COMMAND_KEYS = {
-  Enter: "reset", ".": "pause", e: "step", r: "record", m: "mode", v: "preview", c: "reference", x: "difference",
+  Enter: "reset", ".": "pause", e: "step", r: "record", m: "mode", p: "policy", v: "preview", c: "reference", x: "difference",
   n: "seed", g: "ghost", "-": "slower", "+": "faster", "=": "faster", "?": "help", 1: "left", 2: "right", 0: "equal",
 };
 const WHEEL_FREQUENCY = 10;

@@ -50,7 +50,7 @@ function sendAction(time, key) {
 
 controls.addEventListener("input", ({ detail: { time, down } }) => {
   if (!status.driving) return;
-  if (status.mode === "recorded" && down) connection.send({ type: "mode", mode: "human" });
+  if (status.mode !== "human" && down) connection.send({ type: "mode", mode: "human" });
   if (status.paused && down) connection.send({ type: "pause", on: false });
   sendAction(performance.now(), true);
   if (!status.paused) statistics.keyPressed(sequence, time);
@@ -58,7 +58,7 @@ controls.addEventListener("input", ({ detail: { time, down } }) => {
 
 function animate(time) {
   const action = sendAction(time, false);
-  if (status.driving && status.mode !== "recorded") dashboard.show(action);
+  if (status.driving && status.mode === "human") dashboard.show(action);
   requestAnimationFrame(animate);
 }
 requestAnimationFrame(animate);
@@ -74,7 +74,7 @@ connection.addEventListener("frame", async ({ detail: frame }) => {
   timeline.add(frame.step, frame.earliest, frame.images[0], welcome.hz);
   if (!timeline.moving) views.draw(images, frame.views);
   controls.standing = frame.standing;
-  if (!status.driving || status.mode === "recorded") {
+  if (!status.driving || status.mode !== "human") {
     const [steering, throttle, brake, gear] = frame.action;
     dashboard.show({ steering, throttle, brake, gear });
   }
@@ -116,7 +116,8 @@ const COMMANDS = {
   step: () => connection.send({ type: "step" }),
   reset: () => restart(null),
   record: () => connection.send({ type: "record", on: !status.recording }),
-  mode: () => connection.send({ type: "mode", mode: status.mode === "human" ? "recorded" : "human" }),
+  mode: () => switchMode("recorded"),
+  policy: () => switchMode("policy"),
   preview: () => connection.send({ type: "preview", on: !status.preview }),
   reference: () => connection.send({ type: "reference", on: !status.reference }),
   seed: () => connection.send({ type: "seed", seed: null }),
@@ -192,6 +193,7 @@ connection.addEventListener("welcome", ({ detail }) => {
   const [height, width] = welcome.image_size;
   moments.set(welcome.moments, (width * welcome.pixel_aspect) / height);
   get("blind").hidden = !welcome.blind;
+  document.querySelector('[data-command="policy"]').hidden = !welcome.policy;
   address.searchParams.set("session", welcome.session);
   history.replaceState(null, "", address);
 });
@@ -202,6 +204,7 @@ connection.addEventListener("status", ({ detail }) => {
   for (const name of ["recording", "reference", "preview"]) press(name === "recording" ? "record" : name, status[name]);
   press("pause", status.paused);
   press("mode", status.mode === "recorded");
+  press("policy", status.mode === "policy");
   moments.mark(status.moment);
   get("preview").hidden = true;
   get("take-wheel").hidden = status.driving;
@@ -222,8 +225,14 @@ connection.addEventListener("lost", ({ detail: { again } }) => {
   if (again) say("connection lost; trying again…");
 });
 
+const DRIVERS = { human: "you drive", recorded: "the recorded driver drives", policy: "the policy drives" };
+
+function switchMode(mode) {
+  connection.send({ type: "mode", mode: status.mode === mode ? "human" : mode });
+}
+
 function describe({ driving, paused, mode, recording, viewers, pace }) {
-  const parts = [driving ? (mode === "human" ? "you drive" : "the recorded driver drives") : "another viewer drives"];
+  const parts = [driving ? DRIVERS[mode] : "another viewer drives"];
   if (paused) parts.push("paused");
   if (recording) parts.push("recording");
   if (pace < 1) parts.push(`${pace} of real time`);

@@ -43,7 +43,7 @@ def correlations(frames: Tensor, horizon: float) -> Tensor:
     batch, _, _, height, width = frames.shape
     grid, inside = _plane(height, width, horizon, frames.device)
     grey = frames.mean(2).flatten(0, 1)[:, None]
-    plane = F.grid_sample(grey, grid.expand(len(grey), -1, -1, -1), align_corners=False)
+    plane = F.grid_sample(grey, grid.expand(grey.shape[0], -1, -1, -1), align_corners=False)
     detail = (plane - _smoothed(plane)) * inside
     texture = (detail / (_smoothed(detail.square()) + NOISE**2).sqrt()).view(batch, 2, ROWS, COLUMNS)
     least, most = SHIFTS

@@ -13,14 +13,12 @@ from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from daydrive.envs.world_model import ground_motion
 from daydrive.errors import UserError
-from daydrive.files import atomic_replace
+from daydrive.tensors import read_described, write_described
 from daydrive.types import to_signed
 
 FRAMES = 2
@@ -98,19 +96,15 @@ class ReadoutNetwork(nn.Module):
         self.register_buffer("scale", torch.ones(len(names)))
 
     def forward(self, frames: Tensor) -> Tensor:
-        """uint8 (B, FRAMES, 3, h, w), as `reduce_images` returns them → values in their units (B, V)."""
-        return self.offset + self.scale * self.standardized(frames)
-
-    def standardized(self, frames: Tensor) -> Tensor:
-        """As `forward`, with the values less `offset`, divided by `scale`."""
-        values = [self.view(to_signed(frames[:, -1]))] if hasattr(self, "view") else []
+        """(B, FRAMES, 3, h, w) in [-1, 1], reduced as by `reduce_images` → values in their units (B, V)."""
+        values = [self.view(frames[:, -1])] if hasattr(self, "view") else []
         if hasattr(self, "motion"):
             values.append(self.motion(self.correlations(frames)))
-        return torch.cat(values, dim=1)[:, self._order]
+        return self.offset + self.scale * torch.cat(values, dim=1)[:, self._order]
 
     def correlations(self, frames: Tensor) -> Tensor:
         """The input of `motion`, (B, `ground_motion.FEATURES`), for frames as for `forward`."""
-        return ground_motion.correlations(to_signed(frames), self.horizon)
+        return ground_motion.correlations(frames, self.horizon)
 
 
 def _stage(inputs: int, outputs: int, kernel: int) -> nn.Module:
@@ -129,8 +123,14 @@ class Readout:
 
     def __call__(self, frames: Tensor) -> dict[str, Tensor]:
         """uint8 (B, FRAMES, 3, H, W), on the readout's device → the values of the last frame by name, (B,) each."""
-        values = self.network(reduce_images(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]))
-        return dict(zip(self.names, values.unbind(1), strict=True))
+        reduced = reduce_images(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        return dict(zip(self.names, self.network(to_signed(reduced)).unbind(1), strict=True))
+
+    def read_view(self, images: Tensor) -> dict[str, Tensor]:
+        """Everything but the speed, differentiable, from single frames (B, 3, H, W) in [-1, 1]."""
+        views = [k for k, name in enumerate(self.names) if name != SPEED]
+        values = self.network.offset[views] + self.network.scale[views] * self.network.view(shrink(images))
+        return dict(zip([self.names[k] for k in views], values.unbind(1), strict=True))
 
     def check(self, hz: float, image_size: tuple[int, int]) -> None:
         """Raises UserError if it reads images of another size or rate."""
@@ -147,25 +147,21 @@ class Readout:
 
     def save(self, file: Path) -> None:
         """Write the file atomically."""
-        weights = {name: value.cpu().contiguous() for name, value in self.network.state_dict().items()}
-        with atomic_replace(file) as temporary:
-            temporary.write_bytes(save(weights, {METADATA: self.info.model_dump_json()}))
+        write_described(self.network.state_dict(), file, METADATA, self.info.model_dump_json())
 
     @classmethod
     def load(cls, file: str | Path, device: torch.device | str = "cpu") -> Readout:
         """Raises UserError if the file is missing or no readout."""
         if not Path(file).is_file():
             raise UserError(f"there is no readout {file}; train one with `daydrive train-readout`")
+        header, weights = read_described(Path(file), METADATA, "readout")
+        if header is None:
+            raise UserError(f"{file} is not a readout; train one with `daydrive train-readout`")
         try:
-            with safe_open(file, framework="pt") as opened:
-                header = (opened.metadata() or {}).get(METADATA)
-                weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            if header is None:
-                raise UserError(f"{file} is not a readout; train one with `daydrive train-readout`")
             info = ReadoutInfo.model_validate(json.loads(header))
             network = ReadoutNetwork(tuple(info.units), info.horizon)
             network.load_state_dict(weights)
-        except (SafetensorError, OSError, ValueError, ValidationError, RuntimeError) as error:
+        except (ValueError, ValidationError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"{file} is not a complete readout ({reason}); train it again") from None
         if not all(value.isfinite().all() for value in network.state_dict().values()):
@@ -175,9 +171,15 @@ class Readout:
 
 def reduce_images(images: Tensor) -> Tensor:
     """uint8 (N, 3, H, W) → uint8, with a shorter side of at most `SIDE` pixels, by averaging."""
+    if min(images.shape[-2:]) <= SIDE:
+        return images
+    return shrink(images.float()).round_().to(torch.uint8)
+
+
+def shrink(images: Tensor) -> Tensor:
+    """As `reduce_images`, differentiable, for images of floating-point numbers."""
     height, width = images.shape[-2:]
     factor = SIDE / min(height, width)
     if factor >= 1:
         return images
-    size = (round(factor * height), round(factor * width))
-    return F.interpolate(images.float(), size, mode="area").round_().to(torch.uint8)
+    return F.interpolate(images, (round(factor * height), round(factor * width)), mode="area")

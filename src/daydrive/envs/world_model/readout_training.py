@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from daydrive.data.sampling.clips import read_images
-from daydrive.data.store.store import Store
+from daydrive.data.store.store import Rows, Store
 from daydrive.envs.world_model.readout import (
     FRAMES,
     SPEED,
@@ -116,12 +116,26 @@ def read_pairs(store: Store, split: str, columns: Sequence[str], frame_skip: int
         )
     known = known[np.unique(np.linspace(0, len(known) - 1, min(count, len(known))).round().astype(np.int64))]
     pairs = last[known, None] - frame_skip * np.arange(FRAMES - 1, -1, -1)
+    images, places = read_reduced(store, pairs)
+    return Pairs(images, places, torch.from_numpy(values[known]))
+
+
+def read_reduced(store: Store, pairs: Rows) -> tuple[Tensor, Tensor]:
+    """The images of rows (P, FRAMES), reduced and each once, uint8 (N, 3, h, w), and their numbers, (P, FRAMES)."""
     unique, places = np.unique(pairs, return_inverse=True)
     images = [
         reduce_images(torch.from_numpy(read_images(store, unique[i : i + CHUNK])[0]).movedim(-1, 1))
         for i in range(0, len(unique), CHUNK)
     ]
-    return Pairs(torch.cat(images), torch.from_numpy(places.reshape(pairs.shape)), torch.from_numpy(values[known]))
+    return torch.cat(images), torch.from_numpy(places.reshape(pairs.shape))
+
+
+def warmup_and_cosine(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+    """A schedule of the learning rate: a warm-up over a twentieth of the steps, and half a cosine down to 0."""
+    warmup = max(1, steps // 20)
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda k: min(1.0, (k + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, k / steps)))
+    )
 
 
 @torch.no_grad()
@@ -130,7 +144,10 @@ def measure(network: ReadoutNetwork, pairs: Pairs, constant: Tensor) -> list[Rea
     device = network.offset.device
     network.eval()
     read = torch.cat(
-        [network(pairs.frames(part).to(device)).cpu() for part in torch.arange(len(pairs.values)).split(CHUNK)]
+        [
+            network(to_signed(pairs.frames(part).to(device))).cpu()
+            for part in torch.arange(len(pairs.values)).split(CHUNK)
+        ]
     )
     errors, spread = read - pairs.values, pairs.values - pairs.values.mean(0)
     explained = 1 - errors.square().sum(0) / spread.square().sum(0).clamp(min=1e-12)
@@ -187,7 +204,7 @@ def _parts(network: ReadoutNetwork, pairs: Pairs, columns: Sequence[str]) -> lis
         )
     if moving.any():
         chunks = torch.arange(len(targets)).split(CHUNK)
-        correlations = torch.cat([network.correlations(pairs.frames(chunk).to(device)) for chunk in chunks])
+        correlations = torch.cat([network.correlations(to_signed(pairs.frames(chunk).to(device))) for chunk in chunks])
         parts.append(_Part(network.motion, lambda n: correlations[n.to(device)], targets[:, moving], MOTION_BATCH))
     return parts
 
@@ -196,10 +213,7 @@ def _train(part: _Part, steps: int, seed: int, progress: Callable[[int], None]) 
     """AdamW with a warm-up and a cosine schedule on the Huber loss of standardized values."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(part.network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    warmup = max(1, steps // 20)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda k: min(1.0, (k + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, k / steps)))
-    )
+    schedule = warmup_and_cosine(optimizer, steps)
     part.network.train()
     for step in range(steps):
         chosen = torch.randint(len(part.targets), (part.batch,), generator=generator)

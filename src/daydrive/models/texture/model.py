@@ -94,6 +94,9 @@ class TextureWorldModel(WorldModel):
         state = self._advance(state, self.encoder(state.images), action)
         return state, state.image
 
+    def detach_images(self, state: TextureState) -> TextureState:
+        return state._replace(images=state.images.detach())
+
     def reconstruct(self, images: Tensor, actions: Tensor, frames: Sequence[int]) -> Tensor:
         """Each frame from its latent alone."""
         return self.decode(self._latents(images, frames, {}))
