@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -142,20 +143,37 @@ def served(folder: Path) -> Iterator[str]:
             server.shutdown()
 
 
+class Source(NamedTuple):
+    """checkpoint: a folder, or the name of packaged weights. store: of the start moments, None for the road world."""
+
+    checkpoint: Path
+    store: Path | None
+
+
+@pytest.fixture(scope="module", params=["small model", pytest.param("packaged weights", marks=pytest.mark.slow)])
+def source(request: pytest.FixtureRequest, trained: Path, road_store: Path) -> Source:
+    return Source(trained, road_store) if request.param == "small model" else Source(Path("road"), None)
+
+
 @pytest.fixture(scope="module")
-def page(trained: Path, road_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("web") / "page"
-    arguments = ["export", "--checkpoint", trained, "--data-root", road_store, "--format", "web", "--output", folder]
+    arguments = ["export", "--checkpoint", source.checkpoint, "--format", "web", "--output", folder]
     arguments += ["--runtime", RUNTIME, "--precision", "float16", "--clips", "1"]
-    app([*map(str, arguments)], standalone_mode=False)
+    store = [] if source.store is None else ["--data-root", source.store]
+    app([*map(str, arguments + store)], standalone_mode=False)
     return folder
 
 
 @needs_runtime
-def test_page_is_small_and_complete(page: Path) -> None:
+def test_page_is_small_and_complete(page: Path, source: Source) -> None:
     assert sum(file.stat().st_size for file in page.iterdir()) < web.MAX_BYTES
     about = json.loads((page / "model.json").read_text())
-    assert about["image_size"] == [64, 64] and about["hz"] == 10 and about["precision"] == "float16"
+    assert (
+        tuple(about["image_size"]) == load(source.checkpoint).image_size
+        and about["hz"] == 10
+        and about["precision"] == "float16"
+    )
     named = [about["step"], about["init"], about["weights"], *(start["image"] for start in about["starts"])]
     assert all((page / name).is_file() for name in named)
 
@@ -208,9 +226,11 @@ def test_driving_in_a_browser(page: Path, tmp_path: Path) -> None:
 @needs_runtime
 @needs_chromium
 @pytest.mark.timeout(300)
-def test_browser_predicts_the_same(page: Path, trained: Path, road_store: Path, tmp_path: Path) -> None:
-    model = load(trained).model
-    clips = read(load(trained), road_store, "test", count=1, steps=3)
+def test_browser_predicts_the_same(page: Path, source: Source, tmp_path: Path) -> None:
+    loaded = load(source.checkpoint)
+    model, size = loaded.model, loaded.image_size
+    assert size is not None
+    clips = read(loaded, source.store, "test", count=1, steps=3)
     script = """(async () => {
         const { WorldModel } = await import('./model.js');
         const about = await (await fetch('model.json')).json();
@@ -226,7 +246,7 @@ def test_browser_predicts_the_same(page: Path, trained: Path, road_store: Path, 
     })()"""
     with served(page) as address, Chromium(tmp_path / "profile") as browser:
         browser.visit(address + "style.css")
-        pixels = np.array(browser.value(script)).reshape(64, 64, 4)[..., :3]
+        pixels = np.array(browser.value(script)).reshape(*size, 4)[..., :3]
     actions = torch.cat([clips.actions[:, :3], torch.tensor([0.5, 1, 0, 1]).expand(1, 3, 4)], 1)
     expected = rollout_uint8(model, clips.images[:, :4], actions)[0, -1].movedim(0, -1).numpy().astype(int)
     assert np.abs(pixels - expected).max() <= 2
