@@ -62,7 +62,7 @@ def test_an_interrupted_plan_continues(command: Run, here: Path, monkeypatch: py
         def drive(driver: object, roads: list[int], seconds: float, speed: float, **options: object) -> object:
             if len(driven) == count:
                 raise KeyboardInterrupt
-            driven.append((type(driver).__name__, *roads, speed))
+            driven.append((type(driver).__name__, driver.frames, *roads, speed))  # type: ignore[attr-defined]
             return closed_loop.drive_closed_loop(driver, roads, seconds, speed, **options)  # type: ignore[arg-type]
 
         monkeypatch.setattr(planning, "drive_closed_loop", drive)
@@ -74,7 +74,7 @@ def test_an_interrupted_plan_continues(command: Run, here: Path, monkeypatch: py
     assert (here / "out.partial").is_dir() and not (here / "out").exists()
     interrupt_after(99)
     command("plan", *options)
-    assert len(driven) == len(set(driven)) == 10
+    assert len(driven) == len(set(driven)) == 10, "each drive once"
 
 
 COST = """
