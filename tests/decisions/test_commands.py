@@ -62,7 +62,7 @@ def test_an_interrupted_plan_continues(command: Run, here: Path, monkeypatch: py
         def drive(driver: object, roads: list[int], seconds: float, speed: float, **options: object) -> object:
             if len(driven) == count:
                 raise KeyboardInterrupt
-            driven.append((type(driver).__name__, *roads, speed))
+            driven.append((type(driver).__name__, driver.frames, *roads, speed))  # type: ignore[attr-defined]
             return closed_loop.drive_closed_loop(driver, roads, seconds, speed, **options)  # type: ignore[arg-type]
 
         monkeypatch.setattr(planning, "drive_closed_loop", drive)
@@ -74,7 +74,7 @@ def test_an_interrupted_plan_continues(command: Run, here: Path, monkeypatch: py
     assert (here / "out.partial").is_dir() and not (here / "out").exists()
     interrupt_after(99)
     command("plan", *options)
-    assert len(driven) == len(set(driven)) == 10
+    assert len(driven) == len(set(driven)) == 10, "each drive once"
 
 
 COST = """
@@ -88,10 +88,11 @@ def broken():
 
 
 def test_plan_with_a_cost_of_ones_own(command: Run, here: Path) -> None:
-    (here / "cost.py").write_text(COST)
-    command("plan", "--roads", "1", "--seconds", "0.5", "--cost", "cost.py:smooth", "--target-speed", "6")
+    (shown,) = [block for block in blocks("python", REPO / "docs/PLANNING.md") if "def cost" in block.text]
+    (here / "cost.py").write_text(shown.text)
+    command("plan", "--roads", "1", "--seconds", "0.5", "--cost", "cost.py:load", "--target-speed", "6")
     found = json.loads((here / "out/plan.json").read_text())
-    assert found["cost"] == "cost.py:smooth" and found["target_speeds"] == [6]
+    assert found["cost"] == "cost.py:load" and found["target_speeds"] == [6]
     assert found["drivers"]["world_model"]["lane_share_interval"] is None
 
 

@@ -20,6 +20,7 @@ from daydrive.envs.road import RoadEnv
 from daydrive.envs.world_model import Readout
 from daydrive.errors import UserError
 from daydrive.models.rollout import rollout_uint8
+from helpers.architectures import ARCHITECTURES, rollout_model
 
 ROADS = unseen_roads(2)
 TASK = Task(8.0, 10.0, 0)
@@ -94,6 +95,18 @@ def test_the_model_is_predicted_as_its_rollout(world_model: RolloutModel, readou
     assert difference.max() <= 1
     pairs = torch.stack([expected[:, 1], expected[:, 2]], dim=1)
     assert outcome.readings["lane_offset"][:, 1] == pytest.approx(readout(pairs)["lane_offset"], abs=0.02)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_candidates_of_any_architecture_do_not_depend_on_each_other(architecture: str) -> None:
+    dynamics = ModelDynamics(rollout_model(architecture).model, None)
+    start = first_observation(ROADS[0], dynamics.frames, 8.0, Displacement())
+    actions = candidates(3, 2)
+    together = dynamics.start(start)(actions, [1, 2]).frames
+    alone = dynamics.start(start)(actions[1:2], [1, 2]).frames
+    assert together is not None and alone is not None and together.shape == (3, 2, 3, 64, 64)
+    assert (together[1].int() - alone[0].int()).abs().max() <= 1
+    assert (together[0, 1].int() - together[2, 1].int()).abs().max() > 1
 
 
 def test_a_planner_drives_by_the_images_of_a_model(world_model: RolloutModel, readout: Readout) -> None:
