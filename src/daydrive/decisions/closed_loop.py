@@ -32,6 +32,9 @@ FIRST_ROAD = {"test": 2**32, "val": 2**32 + 10**6}
 """Seeds of the first unseen roads. The seeds of recorded drives (`daydrive.data.sources.road`) are below 2**32."""
 
 HALF_LANE = LANE_WIDTH / 2
+SPEED_GAIN = 2.0
+"""Acceleration per m/s of missing speed, 1/s."""
+
 MEASURES = ("lane_share", "off_road_share", "lane_error", "speed_error", "progress", "jerk", "steering_rate")
 
 
@@ -86,7 +89,8 @@ class RoadResult(NamedTuple):
     asphalt. A drive that ends early, far from the road, counts as beside the asphalt for the rest of the time.
     lane_error: mean distance from the middle of the lane, m; speed_error: mean absolute, m/s; progress: distance along
     the road, as a share of that at the target speed; jerk: mean absolute, m/s³; steering_rate: mean absolute change of
-    the steering, 1/s; collisions: number of steps with one. ms_per_decision: mean time of `Driver.act`. lane_offset,
+    the steering, 1/s; collisions: number of steps with one. ms_per_decision, cpu_ms_per_decision: mean time of
+    `Driver.act`, by the clock and of the processor, which other programs do not lengthen by waiting. lane_offset,
     speed, x, y: after each step, (T,), in m and m/s. frames: uint8 (T, 3, H, W) after each step, if recorded.
     """
 
@@ -100,6 +104,7 @@ class RoadResult(NamedTuple):
     steering_rate: float
     collisions: int
     ms_per_decision: float
+    cpu_ms_per_decision: float
     lane_offset: Values
     speed: Values
     x: Values
@@ -143,18 +148,32 @@ def drive_closed_loop(
         driver.reset(
             Task(target_speed, HZ / frame_skip, int(np.random.SeedSequence([seed, road]).generate_state(1)[0]))
         )
-        drive = _Drive(env, driver, target_speed, frame_skip, record)
+        drive = _Drive(env, driver.frames, target_speed, frame_skip, record)
         drive.start(road, displacement)
         steps = round(seconds * HZ / frame_skip)
         while not drive.ended and len(drive.infos) <= steps:
-            drive.step()
+            drive.step(driver)
         results.append(drive.result(road, steps))
         progress(done, len(roads))
     return results
 
 
+def first_observation(
+    road: int,
+    frames: int,
+    target_speed: float,
+    displacement: Displacement,
+    image_size: tuple[int, int] = (64, 64),
+    frame_skip: int = 1,
+) -> Observation:
+    """What a driver of `frames` frames sees before its first decision in `drive_closed_loop`."""
+    drive = _Drive(RoadEnv(image_size), frames, target_speed, frame_skip, record=False)
+    drive.start(road, displacement)
+    return drive.observation()
+
+
 def summarize(results: Sequence[RoadResult]) -> dict[str, Any]:
-    """Means of `MEASURES` and of `ms_per_decision`, the number of collisions, and NAME_interval: 95 % over roads.
+    """Means of `MEASURES` and of the times per decision, the number of collisions, and NAME_interval: 95 % over roads.
 
     results: of one driver; several of one road, such as those of other seeds, are drawn together. An interval is None
     for a single road.
@@ -167,26 +186,27 @@ def summarize(results: Sequence[RoadResult]) -> dict[str, Any]:
         bounds = None if draws is None else interval(draws.means(values))
         summary[f"{name}_interval"] = None if bounds is None else [float(bound) for bound in bounds]
     summary["collisions"] = sum(result.collisions for result in results)
-    summary["ms_per_decision"] = float(np.mean([result.ms_per_decision for result in results]))
+    for name in ("ms_per_decision", "cpu_ms_per_decision"):
+        summary[name] = float(np.mean([getattr(result, name) for result in results]))
     return summary
 
 
 class _Drive:
     """A drive in progress. infos: at the start and after each step."""
 
-    def __init__(self, env: RoadEnv, driver: Driver, target_speed: float, frame_skip: int, record: bool) -> None:
-        self._env, self._driver, self._skip = env, driver, frame_skip
+    def __init__(self, env: RoadEnv, frames: int, target_speed: float, frame_skip: int, record: bool) -> None:
+        self._env, self._seen, self._skip = env, frames, frame_skip
         self._target, self._record = target_speed, record
         self._images, self._frames = list[Tensor](), list[Tensor]()
         self._actions: list[Action] = []
-        self._milliseconds: list[float] = []
+        self._times: list[tuple[float, float]] = []
         self.infos: list[dict[str, Any]] = []
         self.ended = False
 
     def start(self, road: int, displacement: Displacement) -> None:
         """Drive parallel to the displaced direction until the driver has its frames; the displacement is that of the
         last of them."""
-        before = max(self._driver.frames - 1, 0)
+        before = max(self._seen - 1, 0)
         heading = math.radians(displacement.heading)
         way = before * self._skip / HZ * self._target * math.sin(heading)
         self._env.reset(seed=road)
@@ -197,27 +217,30 @@ class _Drive:
             self._see()
         self.infos, self._first = [self._env.info], len(self._actions)
 
-    def step(self) -> None:
-        frames = self._driver.frames
+    def observation(self) -> Observation:
+        frames = self._seen
         images = torch.stack(self._images) if frames else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
         past = np.stack(self._actions[-(frames - 1) :]) if frames > 1 else np.empty((0, 4), np.float32)
-        observation = Observation(images, torch.from_numpy(past), self.infos[-1], self._env.get_state())
-        start = time.perf_counter()
-        action = self._driver.act(observation)
-        self._milliseconds.append(1000 * (time.perf_counter() - start))
+        return Observation(images, torch.from_numpy(past), self.infos[-1], self._env.get_state())
+
+    def step(self, driver: Driver) -> None:
+        observation = self.observation()
+        start, start_cpu = time.perf_counter(), time.process_time()
+        action = driver.act(observation)
+        self._times.append((time.perf_counter() - start, time.process_time() - start_cpu))
         self._apply(action)
         self._see()
         self.infos.append(self._env.info)
         if self._record:
-            self._frames.append(self._images[-1] if frames else self._observe())
+            self._frames.append(self._images[-1] if self._seen else self._observe())
 
     def result(self, road: int, steps: int) -> RoadResult:
         track = {name: np.array([i[name] for i in self.infos], np.float64) for name in _TRACK}
-        missing, after = steps - len(self._milliseconds), {name: values[1:] for name, values in track.items()}
+        missing, after = steps - len(self._times), {name: values[1:] for name, values in track.items()}
         offset, speed = np.abs(after["lane_offset"]), after["speed"]
         acceleration = track["acceleration"]
         steering = np.array([action[0] for action in self._actions[self._first :]])
-        rate = HZ / self._skip
+        rate, seconds = HZ / self._skip, np.mean(self._times, axis=0).tolist()
         return RoadResult(
             road=road,
             lane_share=float((offset < HALF_LANE).sum() / steps),
@@ -228,7 +251,8 @@ class _Drive:
             jerk=float(np.abs(np.diff(acceleration)).mean() * rate),
             steering_rate=float(np.abs(np.diff(steering)).mean() * rate) if len(steering) > 1 else 0.0,
             collisions=int(after["collision"].sum()),
-            ms_per_decision=float(np.mean(self._milliseconds)),
+            ms_per_decision=1000 * seconds[0],
+            cpu_ms_per_decision=1000 * seconds[1],
             lane_offset=after["lane_offset"],
             speed=speed,
             x=after["x"],
@@ -243,8 +267,8 @@ class _Drive:
                 _, self.ended, _ = self._env.advance(action)
 
     def _see(self) -> None:
-        if self._driver.frames:
-            self._images = [*self._images, self._observe()][-self._driver.frames :]
+        if self._seen:
+            self._images = [*self._images, self._observe()][-self._seen :]
 
     def _observe(self) -> Tensor:
         return torch.from_numpy(self._env.observe()).permute(2, 0, 1).contiguous()
@@ -256,7 +280,12 @@ _TRACK = ("lane_offset", "speed", "acceleration", "off_road", "collision", "s", 
 def _parallel(info: dict[str, Any], heading: float, speed: float) -> Action:
     """Keeps a direction relative to the road, and the speed."""
     curvature = info["curvature"] + 2.0 * (heading - info["heading_error"]) / speed
-    return controls(curvature, 2.0 * (speed - info["speed"]), info["speed"])
+    return cruise(speed, info["speed"], curvature)
+
+
+def cruise(target_speed: float, speed: float, curvature: float = 0.0) -> Action:
+    """The action that approaches a target speed (m/s), at a curvature (1/m)."""
+    return controls(curvature, SPEED_GAIN * (target_speed - speed), speed)
 
 
 def controls(curvature: float, acceleration: float, speed: float) -> Action:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -53,15 +53,7 @@ def load_adapter(spec: str, checkpoint: Path, device: torch.device) -> AdaptedMo
     The file's folder is on `sys.path` while it loads. Raises UserError, naming the file, if the file, the function or
     one of the attributes in `REQUIRED` is missing.
     """
-    file, colon, name = spec.rpartition(":")
-    path = Path(file)
-    if not colon or path.suffix != ".py" or not name:
-        raise UserError(f"the adapter '{spec}' must be FILE.py:NAME, a Python file and a function in it")
-    if not path.is_file():
-        raise UserError(f"the adapter '{spec}': there is no file {path}")
-    label = f"the adapter '{spec}'"
-    with errors_attributed_to(label), _importable(path.parent):
-        adapter = _function(label, _module(path), name)(checkpoint, device)
+    label, name, adapter = call_function(spec, "adapter", checkpoint, device)
     missing = [attribute for attribute in REQUIRED if not hasattr(adapter, attribute)]
     if missing:
         raise UserError(
@@ -70,6 +62,31 @@ def load_adapter(spec: str, checkpoint: Path, device: torch.device) -> AdaptedMo
     if not isinstance(adapter.context, int) or adapter.context < 1:
         raise UserError(f"{label} has context {adapter.context!r}; it must be an integer of at least 1 frame")
     return AdaptedModel(label, str(getattr(adapter, "name", name)), adapter)
+
+
+class Called(NamedTuple):
+    """label: kind and origin of a function, for error messages. name: of the function. result: what it returned."""
+
+    label: str
+    name: str
+    result: Any
+
+
+def call_function(spec: str, kind: str, *arguments: Any) -> Called:
+    """Call the function given as `FILE.py:NAME`, with the file's folder on `sys.path`.
+
+    kind: what the function makes, for error messages. Raises UserError, naming the file, if file or function are
+    missing, and for errors inside of it.
+    """
+    file, colon, name = spec.rpartition(":")
+    path = Path(file)
+    if not colon or path.suffix != ".py" or not name:
+        raise UserError(f"the {kind} '{spec}' must be FILE.py:NAME, a Python file and a function in it")
+    if not path.is_file():
+        raise UserError(f"the {kind} '{spec}': there is no file {path}")
+    label = f"the {kind} '{spec}'"
+    with errors_attributed_to(label), _importable(path.parent):
+        return Called(label, name, _function(label, _module(path), name)(*arguments))
 
 
 class AdaptedModel:
@@ -110,12 +127,12 @@ def _module(path: Path) -> ModuleType:
     return module
 
 
-def _function(label: str, module: ModuleType, name: str) -> Callable[[Path, torch.device], Adapter]:
+def _function(label: str, module: ModuleType, name: str) -> Callable[..., Any]:
     function = getattr(module, name, None)
     if not callable(function):
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise UserError(f"{label}: the file has no function '{name}'{did_you_mean(name, public)}")
-    return cast(Callable[[Path, torch.device], Adapter], function)
+    return cast(Callable[..., Any], function)
 
 
 @contextmanager

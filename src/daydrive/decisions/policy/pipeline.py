@@ -37,7 +37,6 @@ from daydrive.decisions.policy.trajectories import draw_roads
 from daydrive.envs.road.env import HZ
 from daydrive.envs.world_model.readout import Readout
 from daydrive.envs.world_model.readout_training import VALUES, train_readout
-from daydrive.envs.world_model.simulation import check_readout
 from daydrive.errors import UserError
 from daydrive.files import check_folder, created_parents, write_json
 from daydrive.machine import describe_machine
@@ -228,5 +227,5 @@ def _checked_readout(readout: Readout, loaded: RolloutModel, store: Store) -> Re
             f"learning in the model needs a readout of {', '.join(missing)}, and this one reads "
             f"{', '.join(readout.names)}; train one with `daydrive train-readout`"
         )
-    check_readout(readout, store.clip_hz(loaded.frame_skip), store.image_size)
+    readout.check(store.clip_hz(loaded.frame_skip), store.image_size)
     return readout

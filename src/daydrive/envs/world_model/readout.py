@@ -132,6 +132,15 @@ class Readout:
         values = self.network.offset[views] + self.network.scale[views] * self.network.view(shrink(images))
         return dict(zip([self.names[k] for k in views], values.unbind(1), strict=True))
 
+    def check(self, hz: float, image_size: tuple[int, int]) -> None:
+        """Raises UserError if it reads images of another size or rate."""
+        if self.info.hz != hz or self.info.image_size != image_size:
+            height, width = self.info.image_size
+            raise UserError(
+                f"the readout was trained on images of {height}x{width} at {self.info.hz:g} Hz, and this environment "
+                f"has {image_size[0]}x{image_size[1]} at {hz:g} Hz; train one on the same store"
+            )
+
     def to(self, device: torch.device | str) -> Readout:
         """A copy on another device."""
         return Readout(copy.deepcopy(self.network).to(device), self.info)

@@ -71,7 +71,7 @@ class Simulation:
         self._readout = None
         if readout is not None:
             self._readout = readout.to(device) if isinstance(readout, Readout) else Readout.load(readout, device)
-            check_readout(self._readout, self.hz, self.image_size)
+            self._readout.check(self.hz, self.image_size)
         names = () if self._readout is None else self._readout.names
         self._reward = reward or (DrivingReward.of_readings(names) if names else zero_reward)
         self._termination = termination or (LaneDeparture() if "lane_offset" in names else never)
@@ -182,16 +182,6 @@ class Simulation:
     @torch.no_grad()
     def _read(self) -> None:
         self._readings = {} if self._readout is None else self._readout(self._frames)
-
-
-def check_readout(readout: Readout, hz: float, image_size: tuple[int, int]) -> None:
-    """Raises UserError if the readout was trained on images of another size or at another rate."""
-    if readout.info.hz != hz or readout.info.image_size != image_size:
-        height, width = readout.info.image_size
-        raise UserError(
-            f"the readout was trained on images of {height}x{width} at {readout.info.hz:g} Hz, and this environment "
-            f"has {image_size[0]}x{image_size[1]} at {hz:g} Hz; train one on the same store"
-        )
 
 
 def _checked_actions(actions: npt.ArrayLike, count: int) -> npt.NDArray[np.float32]:

@@ -1,0 +1,222 @@
+"""`daydrive plan` and `daydrive rank`: what they write, that they continue, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from daydrive import cli
+from daydrive.decisions import closed_loop, planning
+from daydrive.decisions.ranking import SKILLS
+from helpers.guide import blocks
+from helpers.paths import REPO
+from helpers.refusals import Refuse
+
+Run = Callable[..., None]
+
+MEASURES = {
+    "lane_share", "lane_share_interval", "off_road_share", "speed_error", "jerk", "steering_rate", "ms_per_decision",
+}  # fmt: skip
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, trained: Path, readout_file: Path, here: Path) -> Run:
+    """Runs a command with the model and the readout."""
+
+    def run(name: str, *options: object) -> None:
+        inputs = ["--checkpoint", trained, "--readout", readout_file, "--device", "cpu", "--output", "out"]
+        monkeypatch.setattr(sys, "argv", ["daydrive", name, *map(str, [*inputs, *options])])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert not ended.value.code
+
+    return run
+
+
+def test_plan_compares_five_drivers(
+    command: Run, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command("plan", "--roads", "2", "--seconds", "0.5", "--samples", "2", "--horizon", "1")
+    found = json.loads((here / "out/plan.json").read_text())
+    assert list(found["drivers"]) == ["world_model", "simulator", "scripted", "random", "straight"]
+    for driver in found["drivers"].values():
+        assert driver.keys() >= MEASURES and 0 <= driver["lane_share"] <= 1
+        assert driver["lane_share_interval"][0] <= driver["lane_share"] <= driver["lane_share_interval"][1]
+    assert found["planner"]["sampling"]["samples"] == 2 and found["target_speeds"] == [5, 8]
+    at_5, at_8, both = (d["straight"]["speed_error"] for d in (*found["by_target_speed"].values(), found["drivers"]))
+    assert both == pytest.approx((at_5 + at_8) / 2)
+    files = {"plan.json", "tracks.png", "views.png", "drives.mp4"}
+    assert {file.name for file in (here / "out").iterdir()} == files and not list(here.glob("*.partial"))
+    out = capsys.readouterr().out
+    assert all(name in out for name in (*found["drivers"], *files))
+
+
+def test_an_interrupted_plan_continues(command: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driven: list[tuple[object, ...]] = []
+
+    def interrupt_after(count: int) -> None:
+        def drive(driver: object, roads: list[int], seconds: float, speed: float, **options: object) -> object:
+            if len(driven) == count:
+                raise KeyboardInterrupt
+            driven.append((type(driver).__name__, driver.frames, *roads, speed))  # type: ignore[attr-defined]
+            return closed_loop.drive_closed_loop(driver, roads, seconds, speed, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(planning, "drive_closed_loop", drive)
+
+    options = ("--roads", "1", "--seconds", "0.5", "--samples", "2", "--horizon", "1")
+    interrupt_after(3)
+    with pytest.raises(AssertionError):
+        command("plan", *options)
+    assert (here / "out.partial").is_dir() and not (here / "out").exists()
+    interrupt_after(99)
+    command("plan", *options)
+    assert len(driven) == len(set(driven)) == 10, "each drive once"
+
+
+COST = """
+def smooth():
+    return lambda prediction: prediction.actions.diff(dim=1).square().sum((1, 2)) + 0 * prediction.frames.float().mean()
+def number():
+    return 3
+def broken():
+    raise RuntimeError("no weights")
+"""
+
+
+def test_plan_with_a_cost_of_ones_own(command: Run, here: Path) -> None:
+    (here / "cost.py").write_text(COST)
+    command("plan", "--roads", "1", "--seconds", "0.5", "--cost", "cost.py:smooth", "--target-speed", "6")
+    found = json.loads((here / "out/plan.json").read_text())
+    assert found["cost"] == "cost.py:smooth" and found["target_speeds"] == [6]
+    assert found["drivers"]["world_model"]["lane_share_interval"] is None
+
+
+def test_rank_compares_orders_of_a_dozen_drivers_and_ones_own(
+    command: Run, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("daydrive.decisions.ranking.HORIZONS", (0.1, 0.3))
+    monkeypatch.setattr("daydrive.decisions.ranking.MAIN_HORIZON", 0.3)
+    (policy,) = [block for block in blocks("python", REPO / "docs/PLANNING.md") if "class Mine" in block.text]
+    (here / "mine.py").write_text(policy.text)
+    command("rank", "--roads", "2", "--policy", "mine.py:load")
+    found = json.loads((here / "out/rank.json").read_text())
+    for name in ("spearman", "kendall", "cheat_spearman"):
+        assert -1 <= found[name] <= 1
+    low, high = found["spearman_interval"]
+    assert -1 <= low <= high <= 1 and set(found["horizons"]) == {"0.1", "0.3"}
+    assert list(found["horizons"]["0.3"]["lane_error"]) == found["names"] == [*SKILLS, "mine.py:load"]
+    out = capsys.readouterr().out
+    assert "mine.py:load" in out and "Spearman" in out and "ignores its actions" in out
+
+
+def test_a_readout_is_trained_if_there_is_none(
+    trained: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from daydrive.decisions import inputs
+
+    train, steps = inputs.train_readout, list[int]()
+
+    def few_steps(*arguments: object, **options: object) -> object:
+        steps.append(2)
+        return train(*arguments, steps=2, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(inputs, "train_readout", few_steps)
+    options = ["--roads", "1", "--seconds", "0.5", "--samples", "2", "--horizon", "1", "--device", "cpu"]
+    for name in ("plan", "plan"):
+        arguments = [name, "--checkpoint", str(trained), "--output", "new/out", *options]
+        monkeypatch.setattr(sys, "argv", ["daydrive", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert not ended.value.code
+    assert steps == [2], "the second one uses the readout of the first"
+    assert (here / "new/out/readout.safetensors").is_file()
+
+
+POLICY = """
+class Driver:
+    frames = 2
+    def reset(self, task): pass
+    def act(self, observation): return [float("nan"), 0, 0, 1]
+class Blind(Driver):
+    frames = 0
+def nan(): return Driver()
+def blind(): return Blind()
+def number(): return 3
+def broken(): raise RuntimeError("no weights")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("plan", ["--checkpoint", "nowhere"], "there is no checkpoint nowhere"),
+        ("plan", ["--readout", "nowhere"], "there is no readout nowhere"),
+        ("plan", ["--readout", "policy.py"], "not a complete readout"),
+        ("plan", ["--output", "policy.py"], "the output folder policy.py is a file"),
+        ("plan", ["--solver", "mpi"], "there is no solver 'mpi'; did you mean 'mppi'"),
+        ("plan", ["--samples", "1"], "(?i)--samples"),
+        ("plan", ["--horizon", "0"], "(?i)--horizon"),
+        ("plan", ["--steering-rate", "-1"], "(?i)--steering-rate"),
+        ("plan", ["--target-speed", "0"], "--target-speed 0: it is from 1 to 25 m/s"),
+        ("plan", ["--target-speed", "nan"], "--target-speed nan"),
+        ("plan", ["--seconds", "fast"], "(?i)--seconds"),
+        ("plan", ["--split", "train"], "--split train: unseen roads are test or val"),
+        ("plan", ["--precision", "bfloat"], "--precision bfloat: .*; did you mean 'bfloat16'"),
+        ("plan", ["--device", "gpu"], "--device gpu"),
+        ("plan", ["--cost", "cost"], "the cost 'cost' must be FILE.py:NAME"),
+        ("plan", ["--cost", "nowhere.py:cost"], "the cost 'nowhere.py:cost': there is no file nowhere.py"),
+        ("plan", ["--cost", "cost.py:smoth"], "has no function 'smoth'; did you mean 'smooth'"),
+        ("plan", ["--cost", "cost.py:number"], "returns a int instead of a cost function"),
+        ("plan", ["--cost", "cost.py:broken"], r"the cost 'cost.py:broken' failed \(RuntimeError: no weights\)"),
+        ("rank", ["--roads", "0"], "(?i)--roads"),
+        ("rank", ["--target-speed", "99"], "--target-speed 99: it is from 1 to 25 m/s"),
+        ("rank", ["--policy", "policy.py"], "the policy 'policy.py' must be FILE.py:NAME"),
+        ("rank", ["--policy", "policy.py:lod"], "has no function 'lod'"),
+        (
+            "rank",
+            ["--policy", "policy.py:number"],
+            "returns a int without 'frames'; a driver has frames, reset and act",
+        ),
+        ("rank", ["--policy", "policy.py:blind"], "has frames 0; it must be an integer from 1 to 64"),
+        ("rank", ["--policy", "policy.py:broken"], r"failed \(RuntimeError: no weights\)"),
+        ("rank", ["--seed", "-1"], "(?i)--seed"),
+        ("rank", ["--checkpoint", "policy.py"], "policy.py is not a checkpoint"),
+    ],
+)
+def test_invalid_input_is_refused(
+    name: str, options: list[str], message: str, trained: Path, readout_file: Path, here: Path, refuse: Refuse
+) -> None:
+    (here / "policy.py").write_text(POLICY)
+    (here / "cost.py").write_text(COST)
+    given = {"--checkpoint": str(trained), "--readout": str(readout_file), "--output": "out", "--device": "cpu"}
+    given |= dict(zip(options[::2], options[1::2], strict=True))
+    refuse(name, *[word for pair in given.items() for word in pair], message=message)
+
+
+def test_a_policy_that_returns_no_action_is_named(
+    command: Run, here: Path, monkeypatch: pytest.MonkeyPatch, trained: Path, readout_file: Path, refuse: Refuse
+) -> None:
+    monkeypatch.setattr("daydrive.decisions.ranking.SKILLS", {})
+    (here / "policy.py").write_text(POLICY)
+    refuse(
+        "rank", "--checkpoint", trained, "--readout", readout_file, "--output", "out", "--device", "cpu",
+        "--policy", "policy.py:nan", "--roads", "1",
+        message="the policy 'policy.py:nan' returns .* which is not an action of four finite numbers",
+    )  # fmt: skip
+
+
+def test_a_model_without_readout_and_store_is_refused(
+    run: Path, here: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in run.rglob("config.json"):
+        config = json.loads(file.read_text())
+        config["data"]["root"] = "gone"
+        file.write_text(json.dumps(config))
+    refuse(
+        "plan", "--checkpoint", run, "--output", "out", "--device", "cpu",
+        message="there is no readout and no store to train one on; name one with --readout, or a store with --data",
+    )  # fmt: skip
