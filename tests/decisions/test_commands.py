@@ -88,10 +88,11 @@ def broken():
 
 
 def test_plan_with_a_cost_of_ones_own(command: Run, here: Path) -> None:
-    (here / "cost.py").write_text(COST)
-    command("plan", "--roads", "1", "--seconds", "0.5", "--cost", "cost.py:smooth", "--target-speed", "6")
+    (shown,) = [block for block in blocks("python", REPO / "docs/PLANNING.md") if "def cost" in block.text]
+    (here / "cost.py").write_text(shown.text)
+    command("plan", "--roads", "1", "--seconds", "0.5", "--cost", "cost.py:load", "--target-speed", "6")
     found = json.loads((here / "out/plan.json").read_text())
-    assert found["cost"] == "cost.py:smooth" and found["target_speeds"] == [6]
+    assert found["cost"] == "cost.py:load" and found["target_speeds"] == [6]
     assert found["drivers"]["world_model"]["lane_share_interval"] is None
 
 
