@@ -107,6 +107,7 @@ def test_an_interrupted_command_continues_and_gives_the_same_policies(
         return learn_one(self, name, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pipeline.Learners, "learn", interrupted)
+    monkeypatch.setattr(pipeline, "export_policy", lambda policy, file: file.write_bytes(b"onnx"))
     with pytest.raises(KeyboardInterrupt):
         learn(options, here / "policies", Console(quiet=True))
     assert not (here / "policies").exists()

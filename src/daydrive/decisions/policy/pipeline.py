@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -81,7 +79,7 @@ def learn(options: LearnOptions, output: Path, console: Console) -> dict[str, An
         "checkpoint": str(loaded.path.resolve()),
         "step": loaded.step,
         "store": store.fingerprint,
-        "readout": None if given is None else given.info.model_dump(mode="json"),
+        "readout": {"seed": options.seed} if given is None else given.info.model_dump(mode="json"),
         "config": json.loads(json.dumps(asdict(options.config))),
         "roads": options.roads,
     }
@@ -124,13 +122,14 @@ class _Stages:
         return Readout.load(file)
 
     def learn(self, learners: Learners, name: str, seed: int) -> None:
-        if self.policy_file(name, seed).is_file():
+        file = self._folder / f"done-learned-{name}-{seed}.json"
+        if file.is_file():
             return
-        with (
-            self._timed(f"learned-{name}-{seed}"),
-            CountProgress(self._console, f"{name}, seed {seed}: steps") as shown,
-        ):
-            learners.learn(name, seed, shown).save(self.policy_file(name, seed))
+        wall, cpu = time.monotonic(), time.process_time()
+        with CountProgress(self._console, f"{name}, seed {seed}: steps") as progress:
+            learners.learn(name, seed, progress).save(self.policy_file(name, seed))
+        minutes = {"wall": (time.monotonic() - wall) / 60, "cpu": (time.process_time() - cpu) / 60}
+        write_json(file, minutes)
 
     def drive(self, name: str, seed: int, roads: list[int]) -> None:
         file = self._folder / f"done-driven-{name}-{seed}.json"
@@ -146,13 +145,6 @@ class _Stages:
         """`wall` and `cpu` minutes of learning."""
         read: dict[str, float] = json.loads((self._folder / f"done-learned-{name}-{seed}.json").read_text())
         return read
-
-    @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        wall, cpu = time.monotonic(), time.process_time()
-        yield
-        minutes = {"wall": (time.monotonic() - wall) / 60, "cpu": (time.process_time() - cpu) / 60}
-        write_json(self._folder / f"done-{name}.json", minutes)
 
 
 def _write(
@@ -170,7 +162,7 @@ def _write(
         if trained_readout:
             stages.readout(store, loaded, options.seed).save(folder / READOUT_FILE)
         first.save(folder / POLICY_FILE)
-        if find_spec("onnxruntime") is not None:
+        if all(find_spec(package) for package in ("onnx", "onnxscript", "onnxruntime")):
             export_policy(first, folder / ONNX_FILE)
         if options.compare:
             policies = {}
