@@ -1,4 +1,4 @@
-"""Accumulates per-clip metrics and Fréchet statistics, in memory and on disk."""
+"""Accumulates per-clip metrics and the statistics of features, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from daydrive.evaluation.frechet import FrechetAccumulator
+from daydrive.evaluation.distribution import DistributionAccumulator
 from daydrive.evaluation.metrics.intervals import Array
 from daydrive.evaluation.metrics.slices import Kind
 from daydrive.files import atomic_replace
 
-METRIC, FRECHET = "metric ", "frechet "
+METRIC, DISTRIBUTION = "metric ", "distribution "
 
 
 class _Part(NamedTuple):
@@ -31,11 +31,11 @@ class _Part(NamedTuple):
 class MetricAccumulator:
     """Metrics and kinds of clips by clip index. Clips may be added in any order, each exactly once.
 
-    frechet: the Fréchet accumulator of all clips.
+    distribution: the features of all clips.
     """
 
-    def __init__(self, frechet: FrechetAccumulator) -> None:
-        self.frechet = frechet
+    def __init__(self, distribution: DistributionAccumulator) -> None:
+        self.distribution = distribution
         self._parts: list[_Part] = []
 
     def read(self, files: Iterable[Path]) -> MetricAccumulator:
@@ -45,8 +45,12 @@ class MetricAccumulator:
                 metrics = {name.removeprefix(METRIC): data[name] for name in data.files if name.startswith(METRIC)}
                 kinds = [Kind(*json.loads(text)) for text in data["kinds"]]
                 self._parts.append(_Part(data["numbers"], metrics, kinds))
-                self.frechet.restore(
-                    {name.removeprefix(FRECHET): data[name] for name in data.files if name.startswith(FRECHET)}
+                self.distribution.restore(
+                    {
+                        name.removeprefix(DISTRIBUTION): data[name]
+                        for name in data.files
+                        if name.startswith(DISTRIBUTION)
+                    }
                 )
         return self
 
@@ -58,7 +62,7 @@ class MetricAccumulator:
     def save(self, file: Path) -> None:
         """Writes everything to `file`, atomically."""
         arrays: dict[str, Any] = {METRIC + name: values for name, values in self._metrics().items()}
-        arrays |= {FRECHET + name: values for name, values in self.frechet.arrays().items()}
+        arrays |= {DISTRIBUTION + name: values for name, values in self.distribution.arrays().items()}
         arrays["numbers"] = self.indices
         arrays["kinds"] = np.array([json.dumps(kind) for part in self._parts for kind in part.kinds])
         with atomic_replace(file) as temporary, temporary.open("wb") as stream:

@@ -25,7 +25,7 @@ from daydrive.evaluation.controllability import (
 )
 from daydrive.evaluation.controllability.counterfactual import counterfactual
 from daydrive.evaluation.controllability.training_index import as_json
-from daydrive.evaluation.frechet import FILTERS, Features, choose_reference_clips, find_features
+from daydrive.evaluation.distribution import FILTERS, Features, choose_reference_clips, find_features
 from daydrive.evaluation.human import read_choices
 from daydrive.evaluation.manifest import manifest
 from daydrive.evaluation.metrics.baselines import mean_image
@@ -284,7 +284,7 @@ def _evaluation(
         "distribution": {
             "other_split": plan.reference_split,
             "other_clips": reference_clips,
-            **measured.frechet.metrics(),
+            **measured.distribution.metrics(),
         },
         "horizons": step_metrics(metrics, draws),
         "slices": slices(metrics, measured.kinds, hz),

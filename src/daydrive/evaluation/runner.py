@@ -14,7 +14,7 @@ from daydrive.data.store.store import Store
 from daydrive.devices import release_free_memory
 from daydrive.distributed import DistributedContext
 from daydrive.evaluation.accumulator import MetricAccumulator, margin
-from daydrive.evaluation.frechet import Features, FrechetAccumulator, add_reference_clips
+from daydrive.evaluation.distribution import DistributionAccumulator, Features, add_reference_clips
 from daydrive.evaluation.metrics.frame_metrics import (
     FIXED_BATCH_SIZE,
     RolloutFunction,
@@ -63,7 +63,7 @@ class Task(NamedTuple):
         return [range(i, min(i + size, len(self.clips))) for i in range(0, len(self.clips), size)]
 
     def empty_accumulator(self) -> MetricAccumulator:
-        return MetricAccumulator(FrechetAccumulator(self.clips[0].length - self.context, self.features))
+        return MetricAccumulator(DistributionAccumulator(self.clips[0].length - self.context, self.features))
 
 
 def measure(
@@ -120,9 +120,9 @@ class _Worker:
         kinds = [kind_of(task.store, rollout, self._speeds[i]) for i, rollout in zip(batch, rollouts, strict=True)]
         self._consistent = False
         for i, rollout in zip(batch, rollouts, strict=True):
-            self._measured.frechet.add(i, rollout)
+            self._measured.distribution.add(i, rollout)
         references = range(batch.start, min(batch.stop, len(task.reference_clips)))
-        add_reference_clips(self._measured.frechet, self._read, task.reference_clips, references, task.context)
+        add_reference_clips(self._measured.distribution, self._read, task.reference_clips, references, task.context)
         self._measured.add(batch, metrics, kinds)
         self._consistent = True
         if time.monotonic() > self._next_save:

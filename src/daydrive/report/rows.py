@@ -23,6 +23,7 @@ DISTANCES = {
     "model to other drives": "dream_to_other_drives",
 }
 FEATURES = {"filters": "filters, frames", "change_filters": "filters, changes", "fid": "FID", "fvd": "FVD"}
+KERNEL_FEATURES = {**FEATURES, "fid": "KID", "fvd": "KVD"}
 
 _SIGNS = {True: "yes", False: "no", None: "not judged"}
 _FRAMES = {"real": "real frames", "true": "rollout", "wrong": "rollout, another clip's actions"}
@@ -190,6 +191,19 @@ def frechet_bands(distribution: Mapping[str, Any]) -> Rows:
     return Rows(("features", "steps", *DISTANCES), rows)
 
 
+def kernel_distances(distribution: Mapping[str, Any]) -> Rows:
+    """Kernel distances with their standard errors, for all steps and by band of steps."""
+    rows = []
+    for key, entry in measured_distances(distribution).items():
+        if "kid" in entry:
+            kid = entry["kid"]
+            rows.append([KERNEL_FEATURES[key], "all", f"{kid['samples']}", *_with_errors(kid)])
+            for band in kid.get("bands", ()):
+                steps = f"{band['first']} to {band['last']}"
+                rows.append([KERNEL_FEATURES[key], steps, f"{band['samples']}", *_with_errors(band)])
+    return Rows(("features", "steps", "samples", *DISTANCES), rows)
+
+
 def measured_distances(distribution: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The Fréchet distances that were measured, without those with only a reason why they were not."""
     return {key: distribution[key] for key in FEATURES if isinstance(distribution.get(key), Mapping)}
@@ -197,6 +211,14 @@ def measured_distances(distribution: Mapping[str, Any]) -> dict[str, Mapping[str
 
 def _distances(entry: Mapping[str, float | None]) -> list[str]:
     return [format_number(entry[name]) for name in DISTANCES.values()]
+
+
+def _with_errors(entry: Mapping[str, Any]) -> list[str]:
+    errors = entry["errors"]
+    return [
+        format_number(entry[name]) + ("" if errors[name] is None else f" ± {format_number(errors[name])}")
+        for name in DISTANCES.values()
+    ]
 
 
 def _repetition(entry: Mapping[str, Any]) -> str:

@@ -12,6 +12,11 @@ ABOUT_FRECHET = (
     "compare it with real frames of other drives with as many samples, and with the extrapolation to infinity (∞)."
 )
 
+ABOUT_KERNEL = (
+    "Kernel distance of the same features (the estimate of KID, whose published values are of Inception's features "
+    "only); it is not biased by the number of samples, 0 means equal. ±: standard error over groups of clips."
+)
+
 
 def headline(evaluation: Mapping[str, Any]) -> str:
     """The evaluated clips."""

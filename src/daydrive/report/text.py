@@ -11,6 +11,7 @@ from daydrive.report import rows, sentences
 from daydrive.report.rows import BASELINES, shown_steps
 from daydrive.report.sentences import (
     ABOUT_FRECHET,
+    ABOUT_KERNEL,
     about_branches,
     about_features,
     about_long_rollouts,
@@ -70,7 +71,7 @@ def report_markdown(evaluation: dict[str, Any]) -> str:
         parts.append("## LPIPS\n\n" + _lpips(evaluation))
     else:
         parts.append(f"LPIPS: {evaluation['lpips']}.")
-    parts.append("## Distribution\n\n" + frechet_markdown(evaluation["distribution"]))
+    parts.append("## Distribution\n\n" + distribution_markdown(evaluation["distribution"]))
     if "controllability" in evaluation:
         parts.append("## Controllability\n\n" + controllability_markdown(evaluation["controllability"]))
     if "long_dreams" in evaluation:
@@ -117,12 +118,13 @@ def long_markdown(long: Mapping[str, Any], hz: float) -> str:
     return f"{markdown_table(*rows.long_rollouts(long, hz))}\n\n{about_long_rollouts(long)}\n"
 
 
-def frechet_markdown(distribution: Mapping[str, Any]) -> str:
-    """The tables of Fréchet distances with explanations."""
+def distribution_markdown(distribution: Mapping[str, Any]) -> str:
+    """The tables of Fréchet and kernel distances with explanations."""
     tables = [
         markdown_table(*table, RIGHT) for table in (rows.frechet_sizes(distribution), rows.frechet_bands(distribution))
     ]
-    return "\n\n".join([ABOUT_FRECHET, *tables, *about_features(distribution)]) + "\n"
+    kernel = markdown_table(*rows.kernel_distances(distribution), RIGHT)
+    return "\n\n".join([ABOUT_FRECHET, *tables, ABOUT_KERNEL, kernel, *about_features(distribution)]) + "\n"
 
 
 def _lpips(evaluation: dict[str, Any]) -> str:
