@@ -55,6 +55,8 @@ def test_oracle_scores_perfectly(store: Store, tmp_path: Path) -> None:
     assert metric_values(evaluation, "shuffled_actions_psnr") == [PSNR_CAP] * HORIZON
     assert metric_values(evaluation, "ssim") == pytest.approx([1.0] * HORIZON, abs=1e-6)
     assert metric_values(evaluation, "sharpness") == [1.0] * HORIZON
+    for band in evaluation["spectrum"]["bands"]:
+        assert band["octaves"] == [0.0] * 3 and not band["peaks"]
     assert max(metric_values(evaluation, "copy_last_psnr")) < PSNR_CAP
 
 

@@ -33,6 +33,7 @@ from daydrive.evaluation.metrics.frame_metrics import step_metrics
 from daydrive.evaluation.metrics.intervals import bootstrap
 from daydrive.evaluation.metrics.lpips import find_lpips
 from daydrive.evaluation.metrics.slices import slices
+from daydrive.evaluation.metrics.spectrum import spectrum_metrics
 from daydrive.evaluation.metrics.usable import usable
 from daydrive.evaluation.model_loading import EvaluatedModel, find_model
 from daydrive.evaluation.output import check_writable, evaluation_workspace, finite, partial
@@ -286,6 +287,9 @@ def _evaluation(
             "other_clips": reference_clips,
             **measured.distribution.metrics(),
         },
+        "spectrum": spectrum_metrics(
+            metrics["predicted_power"], metrics["real_power"], measured.spectrum.bands, measured.spectrum.peaks(), draws
+        ),
         "horizons": step_metrics(metrics, draws),
         "slices": slices(metrics, measured.kinds, hz),
         "manifest": plan.manifest,

@@ -35,6 +35,8 @@ def report_html(evaluation: Mapping[str, Any], files: Mapping[str, bytes]) -> st
     """The text of the page. files: contents of those of `FILES` that exist, by name."""
     hz, horizons = evaluation["hz"], evaluation["horizons"]
     charts = _horizon_charts(horizons)
+    spectrum = evaluation.get("spectrum")
+    spectrum_charts = [_spectrum_chart(spectrum)] if spectrum and spectrum["periods"] else []
     long = evaluation.get("long_dreams")
     long_charts = [_long_chart(long)] if long else []
     lpips = [] if "lpips" in horizons[0] else [f"LPIPS: {evaluation['lpips']}."]
@@ -54,8 +56,9 @@ def report_html(evaluation: Mapping[str, Any], files: Mapping[str, bytes]) -> st
         files={name: files.get(name) for name in FILES},
         clip_seconds=(evaluation["context"] + len(horizons)) / hz,
         horizon_charts=[chart_html(chart) for chart in charts],
+        spectrum_chart=chart_html(spectrum_charts[0]) if spectrum_charts else None,
         long_chart=chart_html(long_charts[0]) if long_charts else None,
-        data={"hz": hz, "charts": [chart_data(chart) for chart in [*charts, *long_charts]]},
+        data={"hz": hz, "charts": [chart_data(chart) for chart in [*charts, *spectrum_charts, *long_charts]]},
     )
 
 
@@ -91,6 +94,12 @@ def _horizon_charts(horizons: Sequence[Mapping[str, Any]]) -> list[Chart]:
             curves[0] = curves[0]._replace(bounds=[h[f"{first}_interval"] for h in horizons])
             charts.append(Chart(name, steps, curves, 1.0 if first == "sharpness" else None))
     return charts
+
+
+def _spectrum_chart(spectrum: Mapping[str, Any]) -> Chart:
+    labels = [f"{low} to {high} px" for low, high in spectrum["periods"]]
+    curves = [Curve(label, values) for label, values in zip(labels, spectrum["by_step"], strict=True)]
+    return Chart("Power relative to real frames (dB)", range(1, len(curves[0].values) + 1), curves, 0.0)
 
 
 def _long_chart(long: Mapping[str, Any]) -> Chart:

@@ -204,6 +204,25 @@ def kernel_distances(distribution: Mapping[str, Any]) -> Rows:
     return Rows(("features", "steps", "samples", *DISTANCES), rows)
 
 
+def octaves(spectrum: Mapping[str, Any]) -> Rows:
+    """Power of the predicted frames relative to the real ones by octave and direction, and peaks, by band of steps."""
+    heads = [f"{low} to {high} px" for low, high in spectrum["periods"]]
+    rows = []
+    for band in spectrum["bands"]:
+        bounds = band["octaves_interval"] or [None] * len(heads)
+        values = map(format_with_interval, band["octaves"], bounds, ["+.1f"] * len(heads))
+        finest = " / ".join(format_number(value, "+.1f") for value in (band["directions"] or [[]])[0])
+        rows.append([f"{band['first']} to {band['last']}", *values, finest, peaks_text(band["peaks"])])
+    return Rows(("steps", *heads, "finest: horizontal / vertical / diagonal", "peaks"), rows)
+
+
+def peaks_text(peaks: Sequence[Mapping[str, Any]]) -> str:
+    """The strongest of the peaks of a spectrum in words."""
+    if not peaks:
+        return "none"
+    return f"period {peaks[0]['period']:.1f} px, +{peaks[0]['excess']:.0f} dB"
+
+
 def measured_distances(distribution: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The Fréchet distances that were measured, without those with only a reason why they were not."""
     return {key: distribution[key] for key in FEATURES if isinstance(distribution.get(key), Mapping)}

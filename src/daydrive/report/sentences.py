@@ -16,6 +16,11 @@ ABOUT_KERNEL = (
     "Kernel distance of the same features (the estimate of KID, whose published values are of Inception's features "
     "only); it is not biased by the number of samples, 0 means equal. ±: standard error over groups of clips."
 )
+ABOUT_SPECTRUM = (
+    "Power of the predicted frames relative to the real ones in dB, by period in pixels and by direction; 0 is right, "
+    "-6 is half the contrast. Unlike the sharpness it is not fooled by a grid or by streaks: a grid is a "
+    "peak, a single frequency far above its surroundings."
+)
 
 
 def headline(evaluation: Mapping[str, Any]) -> str:

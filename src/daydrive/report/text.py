@@ -12,6 +12,7 @@ from daydrive.report.rows import BASELINES, shown_steps
 from daydrive.report.sentences import (
     ABOUT_FRECHET,
     ABOUT_KERNEL,
+    ABOUT_SPECTRUM,
     about_branches,
     about_features,
     about_long_rollouts,
@@ -71,6 +72,8 @@ def report_markdown(evaluation: dict[str, Any]) -> str:
         parts.append("## LPIPS\n\n" + _lpips(evaluation))
     else:
         parts.append(f"LPIPS: {evaluation['lpips']}.")
+    if "spectrum" in evaluation:
+        parts.append("## Spectrum\n\n" + spectrum_markdown(evaluation["spectrum"]))
     parts.append("## Distribution\n\n" + distribution_markdown(evaluation["distribution"]))
     if "controllability" in evaluation:
         parts.append("## Controllability\n\n" + controllability_markdown(evaluation["controllability"]))
@@ -116,6 +119,11 @@ def controllability_markdown(scores: Mapping[str, Any]) -> str:
 def long_markdown(long: Mapping[str, Any], hz: float) -> str:
     """The stability of long rollouts."""
     return f"{markdown_table(*rows.long_rollouts(long, hz))}\n\n{about_long_rollouts(long)}\n"
+
+
+def spectrum_markdown(spectrum: Mapping[str, Any]) -> str:
+    """The power of the predicted frames by octave, with explanations."""
+    return f"{ABOUT_SPECTRUM}\n\n{markdown_table(*rows.octaves(spectrum), RIGHT)}\n"
 
 
 def distribution_markdown(distribution: Mapping[str, Any]) -> str:

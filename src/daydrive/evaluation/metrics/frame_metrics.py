@@ -125,6 +125,8 @@ def frame_metrics(rollout: Rollout, average: Tensor, lpips: Distance | None) -> 
     return metrics
 
 
+POWERS = ("predicted_power", "real_power")
+"""Metrics (N, octaves, 3), see `daydrive.evaluation.metrics.spectrum`; all others are (N,)."""
 RATIOS = {"sharpness": ("predicted_gradient", "real_gradient"), "flicker": ("predicted_change", "real_change")}
 """Metrics that are ratios of two means: image detail, and change from frame to frame; 1 for real frames."""
 
@@ -135,7 +137,7 @@ def step_metrics(metrics: Mapping[str, Array], draws: Bootstrap | None) -> list[
 
     `sharpness` and `flicker` are ratios of means, predicted over real; None at steps where the denominator is zero.
     """
-    parts = {name for pair in RATIOS.values() for name in pair}
+    parts = {*POWERS, *(name for pair in RATIOS.values() for name in pair)}
     mean = {name: values.mean(0) for name, values in metrics.items() if name not in parts}
     bounds_of = {} if draws is None else {name: interval(draws.means(metrics[name])) for name in mean}
     with np.errstate(divide="ignore", invalid="ignore"):
