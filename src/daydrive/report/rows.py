@@ -64,9 +64,12 @@ def slices(found: Sequence[Mapping[str, Any]]) -> Rows:
 
 
 def differences(evaluation: Mapping[str, Any], difference: Mapping[str, Any]) -> Rows:
-    """Differences between two evaluations with intervals: usable seconds, and PSNR and SSIM at a few steps."""
+    """Differences between two evaluations with intervals: usable and realistic seconds, PSNR, SSIM at a few steps."""
     bounds = difference["usable_seconds_interval"]
     rows = [["usable seconds", format_with_interval(difference["usable_seconds"], bounds, "+.2f")]]
+    if "realistic_seconds" in difference:
+        bounds = difference["realistic_seconds_interval"]
+        rows.append(["realistic seconds", format_with_interval(difference["realistic_seconds"], bounds, "+.2f")])
     for metrics in shown_steps(evaluation):
         step = metrics["step"]
         for name, label in (("psnr", "PSNR (dB)"), ("ssim", "SSIM")):
@@ -169,6 +172,58 @@ def long_rollouts(long: Mapping[str, Any], hz: float) -> Rows:
     heads = ("steps", "seconds", "verdict", "brightness", "drift (std)", "contrast", "sharpness", "change",
              "repetition", "ms per frame")  # fmt: skip
     return Rows(heads, rows)
+
+
+def horizon_quality(quality: Mapping[str, Any]) -> Rows:
+    """Quality of long rollouts by horizon."""
+    rows = []
+    for entry in quality["horizons"]:
+        nearest, distances = entry["nearest"], entry["distances"]
+        rows.append(
+            [
+                f"{entry['seconds']} s",
+                *(format_number(entry[name]) for name in ("brightness", "contrast", "sharpness", "change")),
+                " / ".join(format_number(value, "+.0f") for value in entry["octaves"]),
+                peaks_text(entry["peaks"]),
+                *(f"{distances[key]['frechet']:.0f}" for key in distances),
+                *(_kernel_text(distances[key]) for key in distances),
+                f"{format_number(nearest['dream_training'], '.1f')} ({format_number(nearest['real_training'], '.1f')})",
+                f"{format_number(nearest['dream_context'], '.1f')} ({format_number(nearest['real_context'], '.1f')})",
+                f"{entry['replayed']:.0%}",
+            ]
+        )
+    if quality["real"]:
+        distances = quality["real"]["distances"]
+        given = [f"{distances[key]['frechet']:.0f}" for key in distances]
+        kernel = [_kernel_text(distances[key]) for key in distances]
+        rows.append(["real, other drives", *[MISSING] * 6, *given, *kernel, *[MISSING] * 3])
+    heads = (
+        "horizon", "brightness", "contrast", "sharpness", "change", "power by octave (dB), finest first", "peaks",
+        "Fréchet, frames", "Fréchet, changes", "kernel, frames", "kernel, changes", "nearest training frame (dB; real)",
+        "nearest context frame (dB; real)", "replayed",
+    )  # fmt: skip
+    return Rows(heads, rows)
+
+
+def _kernel_text(distance: Mapping[str, float | None]) -> str:
+    error = distance["kid_error"]
+    return format_number(distance["kid"], ".1f") + ("" if error is None else f" ± {error:.1f}")
+
+
+def trajectories(found: Mapping[str, Any]) -> Rows:
+    """Displacements of trajectories by horizon."""
+    kinds = {"dream": "rollout", "other_actions": "rollout, another clip's actions", "estimator": "estimator's error"}
+    rows = [
+        [
+            f"{entry['seconds']} s",
+            label,
+            *(format_number(entry[kind][name]) for name in ("ade", "fde", "dtw", "frechet")),
+        ]
+        for entry in found["horizons"]
+        for kind, label in kinds.items()
+        if entry[kind] is not None
+    ]
+    return Rows(("horizon", "trajectory", "ADE (m)", "FDE (m)", "DTW (m)", "Fréchet, positions (m²)"), rows)
 
 
 def frechet_sizes(distribution: Mapping[str, Any]) -> Rows:

@@ -18,7 +18,7 @@ from daydrive.data.sampling.clips import read_actions, read_clips
 from daydrive.data.store.store import Store
 from daydrive.evaluation.metrics.baselines import constant_flow
 from daydrive.evaluation.metrics.intervals import Array, Bootstrap, interval
-from daydrive.metrics import change, psnr, sharpness, ssim
+from daydrive.metrics import change, psnr, sharpness, ssim, structure
 from daydrive.perceptual import Distance
 from daydrive.types import Batch, Clip, Rollout, to_signed
 
@@ -114,6 +114,10 @@ def frame_metrics(rollout: Rollout, average: Tensor, lpips: Distance | None) -> 
         "mean_image_psnr": psnr(average.expand_as(real), real, UINT8_RANGE),
         "shuffled_actions_psnr": psnr(rollout.shuffled, real, UINT8_RANGE),
         "zero_actions_psnr": psnr(rollout.idle, real, UINT8_RANGE),
+        "structure": structure(predicted, real),
+        "copy_last_structure": structure(copied, real),
+        "shuffled_actions_structure": structure(rollout.shuffled, real),
+        "zero_actions_structure": structure(rollout.idle, real),
         "predicted_gradient": sharpness(predicted),
         "real_gradient": sharpness(real),
         "real_change": change(real, before[0]),

@@ -7,6 +7,7 @@ direction, and a grid is a peak at one frequency, which no real scene has.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -98,12 +99,12 @@ def find_peaks(excess: Array, clips: int) -> list[Peak]:
     lowest = 2.0 ** -(octave_count(height, width) + 1)
     peaks = []
     for row, column in np.argwhere((prominence >= largest_around) & (prominence >= threshold)).tolist():
-        x, y = column / width, (row / height + 0.5) % 1.0 - 0.5
+        x, y = float(column / width), float((row / height + 0.5) % 1.0 - 0.5)
         alone = column in (0, width / 2)  # the spectrum is symmetric: the mirror image is in the same column
         if x > 0.5 or (alone and row > height / 2) or max(x, abs(y)) <= lowest:
             continue
-        excess = round(float(prominence[row, column]), 2)
-        peaks.append(Peak(x, abs(y) if y == -0.5 else y, round(1 / float(np.hypot(x, y)), 2), excess))
+        above = round(float(prominence[row, column]), 2)
+        peaks.append(Peak(x, abs(y) if y == -0.5 else y, round(1 / math.hypot(x, y), 2), above))
     return sorted(peaks, key=lambda peak: -peak.excess)[:MAX_PEAKS]
 
 
