@@ -127,8 +127,9 @@ def about_trajectories(found: Mapping[str, Any] | str) -> str:
     return (
         f"Positions read from the frames of {found['clips']} clips by an estimator that is not the model's, compared "
         "with its reading of the real frames: average and final displacement, mean distance after dynamic time "
-        "warping, and a Fréchet distance between the sets of trajectories. On real frames the correlation of its speed is "
-        f"{speed['correlation']:.2f} (root mean square error {speed['rmse']:.1f} of {speed['spread']:.1f} m/s){turn}."
+        "warping, and a Fréchet distance between the sets of trajectories. On real frames the correlation of its speed "
+        f"is {speed['correlation']:.2f} (root mean square error {speed['rmse']:.1f} of {speed['spread']:.1f} m/s)"
+        f"{turn}."
     )
 
 

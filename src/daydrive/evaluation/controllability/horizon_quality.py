@@ -26,7 +26,7 @@ from daydrive.types import Clip
 
 SECONDS = (1, 2, 5, 10, 20, 40, 60)
 """Horizons. Each is measured on the frames of the second before it."""
-CLIPS = 6
+CLIPS = 4
 """Number of drives that are rolled out."""
 BYTES = 2**28
 """Memory for the frames of one batch of rollouts."""
@@ -71,7 +71,8 @@ def measure_horizons(
 ) -> dict[str, Any]:
     """Rolls out the beginnings of `clips` drives to the last of `seconds`, repeating the drives' actions as needed.
 
-    index: of the store's training drives, built if it is not given. dist: the processes that share the drives.
+    index: of the store's training drives, built if it is not given. dist: the processes that share the batches of
+    drives, whose division does not depend on their number.
 
     For `evaluation.json`: `horizons`, for each of `seconds` with at least two frames in its last second,
     `brightness`, `contrast`, `sharpness` and `change` relative to all real frames of the same drives, `octaves` in dB
@@ -86,21 +87,17 @@ def measure_horizons(
     frames_each = max(2, round(hz))
     chosen = starting_clips(store, split, context, frame_skip, clips)
     index = index or TrainingIndex(store)
-    own: list[_Measured] = []
-    for clip, seen, real, frames in _rollouts(rollout_fn, store, dist.share(chosen), context, max(ends.values())):
-        whole = torch.cat((seen[-1:], frames))
-        windows = {
-            second: _measure(whole[max(0, end - frames_each) : end + 1], seen, index, clip)
-            for second, end in ends.items()
-        }
-        last = context - 1
-        true = {
-            second: _measure(real[last + max(0, end - frames_each) : last + end + 1], seen, index, clip)
-            for second, end in ends.items()
-            if last + end < len(real)
-        }
-        own.append(_Measured(_measure(real, seen, index, clip, compared=4 * COMPARED), windows, true))
-    measured = dist.gather(own)
+    longest = max(ends.values())
+    size = max(1, BYTES // (longest * store.image_size[0] * store.image_size[1] * 3))
+    batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+    own = [
+        [
+            _measure_clip(clip, seen, real, frames, ends, frames_each, index)
+            for clip, seen, real, frames in _rollouts(rollout_fn, store, batch, context, longest)
+        ]
+        for batch in dist.share(batches)
+    ]
+    measured = [of_clip for of_batch in dist.gather(own) for of_clip in of_batch]
     recorded = [of_clip.real for of_clip in measured]
     reference = _reference_windows(store, split, context, frame_skip, frames_each, len(measured))
     return {
@@ -127,16 +124,27 @@ def measure_horizons(
 def _rollouts(
     rollout_fn: RolloutFunction, store: Store, clips: Sequence[Clip], context: int, steps: int
 ) -> Iterator[tuple[Clip, Tensor, Tensor, Tensor]]:
-    """Each clip with its context, its real frames and its rollout, in batches that fit into `BYTES`."""
-    height, width = store.image_size
-    size = max(1, BYTES // (steps * height * width * 3))
-    for start in range(0, len(clips), size):
-        part = clips[start : start + size]
-        read = [read_drive(store, clip, context, steps) for clip in part]
-        seen, actions = torch.stack([each[0] for each in read]), torch.stack([each[2] for each in read])
-        frames = rollout_fn(seen, actions)
-        for k, clip in enumerate(part):
-            yield clip, seen[k], read[k][1], frames[k]
+    """Each clip with its context, its real frames and its rollout, which are predicted in one batch."""
+    read = [read_drive(store, clip, context, steps) for clip in clips]
+    predicted = rollout_fn(torch.stack([seen for seen, _, _ in read]), torch.stack([actions for *_, actions in read]))
+    for clip, (seen, real, _), frames in zip(clips, read, predicted, strict=True):
+        yield clip, seen, real, frames
+
+
+def _measure_clip(
+    clip: Clip, seen: Tensor, real: Tensor, frames: Tensor, ends: dict[int, int], count: int, index: TrainingIndex
+) -> _Measured:
+    """ends: last step of each horizon. count: frames of each horizon."""
+    whole, true = torch.cat((seen[-1:], frames)), real[len(seen) - 1 :]
+
+    def windows(images: Tensor) -> dict[int, _Window]:
+        return {
+            second: _measure(images[max(0, end - count) : end + 1], seen, index, clip)
+            for second, end in ends.items()
+            if end < len(images)
+        }
+
+    return _Measured(_measure(real, seen, index, clip, compared=4 * COMPARED), windows(whole), windows(true))
 
 
 def _measure(frames: Tensor, seen: Tensor, index: TrainingIndex, clip: Clip, compared: int = COMPARED) -> _Window:
