@@ -100,8 +100,8 @@ def find_peaks(excess: Array, clips: int) -> list[Peak]:
     peaks = []
     for row, column in np.argwhere((prominence >= largest_around) & (prominence >= threshold)).tolist():
         x, y = float(column / width), float((row / height + 0.5) % 1.0 - 0.5)
-        alone = column in (0, width / 2)  # the spectrum is symmetric: the mirror image is in the same column
-        if x > 0.5 or (alone and row > height / 2) or max(x, abs(y)) <= lowest:
+        twice = column in (0, width / 2)  # the spectrum is symmetric: the mirror image is in the same column
+        if x > 0.5 or (twice and row > height / 2) or max(x, abs(y)) <= lowest:
             continue
         above = round(float(prominence[row, column]), 2)
         peaks.append(Peak(x, abs(y) if y == -0.5 else y, round(1 / math.hypot(x, y), 2), above))
