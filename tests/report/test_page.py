@@ -102,7 +102,6 @@ def test_page_shows_the_measured_values(page: Page, evaluation: tuple[dict[str, 
         assert title in titles
     ends = metrics["long_dreams"]["lengths"][-1]["verdict"]
     seconds = [f"{metrics[name]:.2f}" for name in ("usable_seconds", "realistic_seconds")]
-    seconds = [f"{metrics[name]:.2f}" for name in ("usable_seconds", "realistic_seconds")]
     assert page.text["strong"][:4] == [*seconds, metrics["controllability"]["verdict"], ends]
     kinds = {cell.partition(":")[0] for cell in page.text["th"] if ": " in cell}
     assert kinds == {"steering", "speed", "light", "source", "drive"}

@@ -268,7 +268,7 @@ def octaves(spectrum: Mapping[str, Any]) -> Rows:
         values = map(format_with_interval, band["octaves"], bounds, ["+.1f"] * len(heads))
         finest = " / ".join(format_number(value, "+.1f") for value in (band["directions"] or [[]])[0])
         rows.append([f"{band['first']} to {band['last']}", *values, finest, peaks_text(band["peaks"])])
-    return Rows(("steps", *heads, "finest: horizontal / vertical / diagonal", "peaks"), rows)
+    return Rows(("steps", *heads, "finest, horizontal / vertical / diagonal", "peaks"), rows)
 
 
 def peaks_text(peaks: Sequence[Mapping[str, Any]]) -> str:
