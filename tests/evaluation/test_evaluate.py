@@ -55,6 +55,8 @@ def test_oracle_scores_perfectly(store: Store, tmp_path: Path) -> None:
     assert metric_values(evaluation, "shuffled_actions_psnr") == [PSNR_CAP] * HORIZON
     assert metric_values(evaluation, "ssim") == pytest.approx([1.0] * HORIZON, abs=1e-6)
     assert metric_values(evaluation, "sharpness") == [1.0] * HORIZON
+    for band in evaluation["spectrum"]["bands"]:
+        assert band["octaves"] == [0.0] * 3 and not band["peaks"]
     assert max(metric_values(evaluation, "copy_last_psnr")) < PSNR_CAP
 
 
@@ -121,7 +123,8 @@ def test_output_files_and_their_layout(store: Store, tmp_path: Path) -> None:
     names = [name for name in evaluation["horizons"][0] if not name.endswith("_interval")]
     assert names == [
         "step", "psnr", "ssim", "copy_last_psnr", "copy_last_ssim", "constant_flow_psnr", "mean_image_psnr",
-        "shuffled_actions_psnr", "zero_actions_psnr", "sharpness", "flicker",
+        "shuffled_actions_psnr", "zero_actions_psnr", "structure", "copy_last_structure", "shuffled_actions_structure",
+        "zero_actions_structure", "sharpness", "flicker",
     ]  # fmt: skip
     assert all(f"{name}_interval" in evaluation["horizons"][0] for name in names[1:])
     assert evaluation["held"] == ["val/val0", "val/val1", "val/val2"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d, pad
 
 from daydrive.data.prepare.prepare import prepare
 from daydrive.data.sampling.clips import read_images
@@ -19,6 +20,9 @@ from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
 
 PIXELS = 2.4
 """Shift of distant objects per step at full steering, in columns of an image of width 64."""
+
+MOVING = 5
+"""Steps after which a rollout freezes."""
 
 
 class _Blind(RoadEnv):
@@ -61,6 +65,24 @@ class World:
             return torch.stack([self._drive(seen[-1], ahead) for seen, ahead in zip(context, given, strict=True)])
 
         return rollout
+
+    def gridded(self, context: Tensor, actions: Tensor) -> Tensor:
+        """The simulator, blurred, with a sharp grid that makes up for the lost gradient."""
+        frames = self.simulator()(context, actions)
+        kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+        levels = frames.float().flatten(0, 2)[:, None]
+        for shape in ((5, 1), (1, 5)):
+            sides = (shape[1] // 2,) * 2 + (shape[0] // 2,) * 2
+            levels = conv2d(pad(levels, sides, mode="replicate"), kernel.view(1, 1, *shape))
+        lines = torch.zeros(levels.shape[-2:])
+        lines[::4] = lines[:, ::4] = 8.0
+        return (levels[:, 0].view(frames.shape) + lines - lines.mean()).clamp(0, 255).round().to(torch.uint8)
+
+    def frozen(self, context: Tensor, actions: Tensor) -> Tensor:
+        """The simulator for `MOVING` steps, and its last sharp image from then on."""
+        frames = self.simulator()(context, actions)
+        frames[:, MOVING:] = frames[:, MOVING - 1 : MOVING]
+        return frames
 
     def recorded(self, context: Tensor, actions: Tensor) -> Tensor:
         """The recorded future, independent of the actions."""

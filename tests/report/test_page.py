@@ -101,14 +101,16 @@ def test_page_shows_the_measured_values(page: Page, evaluation: tuple[dict[str, 
     ):  # fmt: skip
         assert title in titles
     ends = metrics["long_dreams"]["lengths"][-1]["verdict"]
-    assert page.text["strong"][:3] == [f"{metrics['usable_seconds']:.2f}", metrics["controllability"]["verdict"], ends]
+    seconds = [f"{metrics[name]:.2f}" for name in ("usable_seconds", "realistic_seconds")]
+    assert page.text["strong"][:4] == [*seconds, metrics["controllability"]["verdict"], ends]
     kinds = {cell.partition(":")[0] for cell in page.text["th"] if ": " in cell}
     assert kinds == {"steering", "speed", "light", "source", "drive"}
     data = json.loads(next(text for text in page.text["script"] if text.startswith("{")))
     psnr = data["charts"][0]
     assert psnr["curves"][0] == [entry["psnr"] for entry in metrics["horizons"]]
     assert psnr["steps"] == [entry["step"] for entry in metrics["horizons"]]
-    assert data["charts"][-1]["steps"] == metrics["long_dreams"]["curves"]["steps"]
+    assert data["charts"][-2]["steps"] == metrics["long_dreams"]["curves"]["steps"]
+    assert data["charts"][-1]["steps"] == [10, 20, 50, 100, 200, 400, 600]
     sliders = [given for given in page.given("div") if given.get("role") == "slider"]
     assert len(sliders) == len(data["charts"])
 

@@ -56,7 +56,7 @@ def evaluate(
     from daydrive.evaluation import evaluate as run
     from daydrive.evaluation.output import partial
     from daydrive.progress import CountProgress
-    from daydrive.report.sentences import long_sentence, usable_sentence, verdict_sentence
+    from daydrive.report.sentences import long_sentence, realistic_sentence, usable_sentence, verdict_sentence
     from daydrive.report.text import margins_table
 
     config = EvaluateConfig(
@@ -87,7 +87,7 @@ def evaluate(
         return
     console.print(margins_table(result))
     console.print(usable_sentence(result), soft_wrap=True)
-    for sentence in (verdict_sentence(result), long_sentence(result)):
+    for sentence in (realistic_sentence(result), verdict_sentence(result), long_sentence(result)):
         if sentence:
             console.print(sentence, soft_wrap=True)
     for name in (

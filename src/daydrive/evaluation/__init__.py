@@ -1,4 +1,4 @@
-"""Evaluation: rollout accuracy against baselines, Fréchet distances and controllability."""
+"""Evaluation: rollout accuracy against baselines, distances of distributions and controllability."""
 
 from daydrive.evaluation.config import EvaluateConfig
 from daydrive.evaluation.controllability.counterfactual import counterfactual

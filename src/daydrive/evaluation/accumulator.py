@@ -1,4 +1,4 @@
-"""Accumulates per-clip metrics and Fréchet statistics, in memory and on disk."""
+"""Accumulates per-clip metrics and the statistics of features, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from daydrive.evaluation.frechet import FrechetAccumulator
+from daydrive.evaluation.distribution import DistributionAccumulator
 from daydrive.evaluation.metrics.intervals import Array
 from daydrive.evaluation.metrics.slices import Kind
+from daydrive.evaluation.metrics.spectrum import SpectrumAccumulator
 from daydrive.files import atomic_replace
 
-METRIC, FRECHET = "metric ", "frechet "
+METRIC, DISTRIBUTION, SPECTRUM = "metric ", "distribution ", "spectrum "
 
 
 class _Part(NamedTuple):
-    """indices: (clips,), of the clips. metrics: float32 (clips, steps), by name."""
+    """indices: (clips,), of the clips. metrics: float32 (clips, steps, ...), by name."""
 
     indices: npt.NDArray[np.int64]
     metrics: dict[str, npt.NDArray[np.float32]]
@@ -31,34 +32,35 @@ class _Part(NamedTuple):
 class MetricAccumulator:
     """Metrics and kinds of clips by clip index. Clips may be added in any order, each exactly once.
 
-    frechet: the Fréchet accumulator of all clips.
+    distribution, spectrum: the features and the spectra of all clips.
     """
 
-    def __init__(self, frechet: FrechetAccumulator) -> None:
-        self.frechet = frechet
+    def __init__(self, distribution: DistributionAccumulator) -> None:
+        self.distribution = distribution
+        self.spectrum = SpectrumAccumulator(distribution.bands)
         self._parts: list[_Part] = []
 
     def read(self, files: Iterable[Path]) -> MetricAccumulator:
         """Adds the contents of files written by `save`; returns itself."""
         for file in files:
             with np.load(file, allow_pickle=False) as data:
-                metrics = {name.removeprefix(METRIC): data[name] for name in data.files if name.startswith(METRIC)}
+                metrics = _with_prefix(data, METRIC)
                 kinds = [Kind(*json.loads(text)) for text in data["kinds"]]
                 self._parts.append(_Part(data["numbers"], metrics, kinds))
-                self.frechet.restore(
-                    {name.removeprefix(FRECHET): data[name] for name in data.files if name.startswith(FRECHET)}
-                )
+                self.distribution.restore(_with_prefix(data, DISTRIBUTION))
+                self.spectrum.restore(_with_prefix(data, SPECTRUM))
         return self
 
     def add(self, indices: Sequence[int], metrics: Sequence[Mapping[str, Tensor]], kinds: Sequence[Kind]) -> None:
-        """metrics: for each clip, tensors (steps,) by name."""
+        """metrics: for each clip, tensors (steps, ...) by name."""
         stacked = {name: np.stack([of_clip[name].numpy() for of_clip in metrics]) for name in metrics[0]}
         self._parts.append(_Part(np.array(indices, dtype=np.int64), stacked, list(kinds)))
 
     def save(self, file: Path) -> None:
         """Writes everything to `file`, atomically."""
         arrays: dict[str, Any] = {METRIC + name: values for name, values in self._metrics().items()}
-        arrays |= {FRECHET + name: values for name, values in self.frechet.arrays().items()}
+        arrays |= {DISTRIBUTION + name: values for name, values in self.distribution.arrays().items()}
+        arrays |= {SPECTRUM + name: values for name, values in self.spectrum.arrays().items()}
         arrays["numbers"] = self.indices
         arrays["kinds"] = np.array([json.dumps(kind) for part in self._parts for kind in part.kinds])
         with atomic_replace(file) as temporary, temporary.open("wb") as stream:
@@ -76,7 +78,7 @@ class MetricAccumulator:
 
     @property
     def metrics(self) -> dict[str, Array]:
-        """float64 (clips, steps) by name, sorted by clip index; every clip must have been added."""
+        """float64 (clips, steps, ...) by name, sorted by clip index; every clip must have been added."""
         order = self._order()
         return {name: values[order].astype(np.float64) for name, values in self._metrics().items()}
 
@@ -103,6 +105,10 @@ class MetricAccumulator:
         order = np.argsort(self.indices)
         assert np.array_equal(self.indices[order], np.arange(len(order))), "each clip exactly once"
         return order
+
+
+def _with_prefix(data: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): data[name] for name in data if name.startswith(prefix)}
 
 
 def margin(metrics: Mapping[str, npt.ArrayLike]) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from daydrive.errors import UserError
 from daydrive.evaluation.manifest import check_comparable
 from daydrive.evaluation.metrics.intervals import Array, Bootstrap, interval
+from daydrive.evaluation.metrics.realistic import ARRAYS, realistic_steps_per_clip
 from daydrive.evaluation.metrics.usable import BASELINES, bootstrap_usable_steps, mean_usable_steps
 from daydrive.files import read_json
 
@@ -57,8 +58,8 @@ def _current(name: str) -> str:
 
 
 def compare(own: Mapping[str, Array], other: Mapping[str, Array], draws: Bootstrap | None, hz: float) -> dict[str, Any]:
-    """The first minus the second evaluation: `psnr` and `ssim` at each step and `usable_seconds`, each with its
-    confidence interval over drives.
+    """The first minus the second evaluation: `psnr` and `ssim` at each step, `usable_seconds` and `realistic_seconds`
+    (by clip alone; absent if one of them was made by an earlier version), each with its interval over drives.
 
     own, other: (clips, steps) by name. hz: frames per second. The intervals are None without `draws`.
     """
@@ -75,4 +76,11 @@ def compare(own: Mapping[str, Array], other: Mapping[str, Array], draws: Bootstr
     if draws is not None:
         low, high = interval((bootstrap_usable_steps(own, draws) - bootstrap_usable_steps(other, draws)) / hz)
         result["usable_seconds_interval"] = [round(float(low), 4), round(float(high), 4)]
+    if all(name in metrics for metrics in (own, other) for name in ARRAYS):  # evaluations of earlier versions have less
+        steps = realistic_steps_per_clip(own, hz) - realistic_steps_per_clip(other, hz)
+        result["realistic_seconds"] = round(float(steps.mean()) / hz, 4)
+        result["realistic_seconds_interval"] = None
+        if draws is not None:
+            low, high = interval(draws.means(steps) / hz)
+            result["realistic_seconds_interval"] = [round(float(low), 4), round(float(high), 4)]
     return result

@@ -19,25 +19,30 @@ from daydrive.evaluation.compare import compare, read_evaluation, save_frame_met
 from daydrive.evaluation.config import EvaluateConfig
 from daydrive.evaluation.controllability import (
     TrainingIndex,
+    measure_horizons,
     measure_long_rollouts,
     road_moments,
     score_controllability,
 )
 from daydrive.evaluation.controllability.counterfactual import counterfactual
 from daydrive.evaluation.controllability.training_index import as_json
-from daydrive.evaluation.frechet import FILTERS, Features, choose_reference_clips, find_features
+from daydrive.evaluation.distribution import FILTERS, Features, choose_reference_clips, find_features
 from daydrive.evaluation.human import read_choices
 from daydrive.evaluation.manifest import manifest
 from daydrive.evaluation.metrics.baselines import mean_image
 from daydrive.evaluation.metrics.frame_metrics import step_metrics
 from daydrive.evaluation.metrics.intervals import bootstrap
 from daydrive.evaluation.metrics.lpips import find_lpips
+from daydrive.evaluation.metrics.realistic import realistic
 from daydrive.evaluation.metrics.slices import slices
+from daydrive.evaluation.metrics.spectrum import spectrum_metrics
 from daydrive.evaluation.metrics.usable import usable
 from daydrive.evaluation.model_loading import EvaluatedModel, find_model
 from daydrive.evaluation.output import check_writable, evaluation_workspace, finite, partial
 from daydrive.evaluation.rollout_cache import bytes_cached, read_cached, worst
 from daydrive.evaluation.runner import Progress, Task, measure, measured_files
+from daydrive.evaluation.trajectories import CLIPS as TRAJECTORIES
+from daydrive.evaluation.trajectories import measure_trajectories
 from daydrive.local_processes import count_processes, local_processes
 from daydrive.perceptual import Distance
 from daydrive.report import plots
@@ -65,18 +70,18 @@ def run_optional_suites(
     results: dict[str, Any] = {}
     rollout_fn, context, skip, seed = model.rollout_fn, model.context, model.frame_skip, config.seed
     hz = store.clip_hz(skip)
+    index = TrainingIndex(store) if config.controllability or config.long else None
     if config.counterfactual:
         results["counterfactual"] = counterfactual(
             rollout_fn, store.image_size, context, frame_skip=skip, output=folder, seed=seed, dist=dist
         )
     if config.controllability:
         moments = road_moments(store.image_size, context, skip, seed=seed, dist=dist) if store.source == "road" else ()
-        index = TrainingIndex(store)
         scores = score_controllability(
             rollout_fn, store, config.split, context=context, frame_skip=skip, seed=seed, moments=moments, index=index,
             dist=dist,
         )  # fmt: skip
-        nearest = [match for match in map(index.match_rollout, shown) if match]
+        nearest = [match for match in (index.match_rollout(rollout) for rollout in shown) if match] if index else []
         results["controllability"] = {**scores, "nearest_training_clips": [as_json(match) for match in nearest]}
         if nearest and folder is not None:
             rows = [
@@ -87,6 +92,9 @@ def run_optional_suites(
     if config.long:
         results["long_dreams"], snapshots = measure_long_rollouts(
             rollout_fn, store, config.split, context, frame_skip=skip, dist=dist
+        )
+        results["long_dreams"]["quality"] = measure_horizons(
+            rollout_fn, store, config.split, context, frame_skip=skip, index=index, dist=dist
         )
         if folder is not None:
             plots.long_sheet(folder / "long.png", snapshots, hz, store.pixel_aspect)
@@ -221,6 +229,11 @@ def evaluate_model(
             save_frame_metrics(folder, measured.metrics)
             rollouts = (read_cached(work, i, task.clips[i]) for i in plan.with_images)
             write_predictions(folder, rollouts, len(plan.with_images), plan.steps, store)
+            some = [plan.with_images[k] for k in evenly(TRAJECTORIES, len(plan.with_images))]
+            evaluation["trajectories"] = measure_trajectories(
+                store, [task.clips[i] for i in some], model.context,
+                lambda k: read_cached(work, some[k], task.clips[some[k]]),
+            )  # fmt: skip
             if choices is not None:
                 evaluation["human"] = choices
             evaluation |= run_optional_suites(config, model, store, dist, folder, shown)
@@ -265,6 +278,7 @@ def _evaluation(
     metrics, hz = measured.metrics, plan.hz
     draws = bootstrap([clip.drive for clip in clips], seed=config.seed)
     reference_clips = len(plan.task.reference_clips)
+    bands, peaks = measured.spectrum.bands, measured.spectrum.peaks()
     evaluation: dict[str, Any] = {
         "daydrive": __version__,
         **model.about,
@@ -280,12 +294,14 @@ def _evaluation(
         "held": sorted({clip.drive for clip in clips}),
         "notes": plan.notes,
         **usable(metrics, draws, hz),
+        **realistic(metrics, bands, peaks, draws, hz),
         "lpips": networks.lpips_name,
         "distribution": {
             "other_split": plan.reference_split,
             "other_clips": reference_clips,
-            **measured.frechet.metrics(),
+            **measured.distribution.metrics(),
         },
+        "spectrum": spectrum_metrics(metrics["predicted_power"], metrics["real_power"], bands, peaks, draws),
         "horizons": step_metrics(metrics, draws),
         "slices": slices(metrics, measured.kinds, hz),
         "manifest": plan.manifest,

@@ -14,7 +14,7 @@ from daydrive.data.store.store import Store
 from daydrive.devices import release_free_memory
 from daydrive.distributed import DistributedContext
 from daydrive.evaluation.accumulator import MetricAccumulator, margin
-from daydrive.evaluation.frechet import Features, FrechetAccumulator, add_reference_clips
+from daydrive.evaluation.distribution import DistributionAccumulator, Features, add_reference_clips
 from daydrive.evaluation.metrics.frame_metrics import (
     FIXED_BATCH_SIZE,
     RolloutFunction,
@@ -23,6 +23,7 @@ from daydrive.evaluation.metrics.frame_metrics import (
     predict_clips,
 )
 from daydrive.evaluation.metrics.slices import kind_of, speeds
+from daydrive.evaluation.metrics.spectrum import ClipSpectrum, clip_spectrum
 from daydrive.evaluation.output import MEASURED
 from daydrive.evaluation.rollout_cache import RolloutCache
 from daydrive.perceptual import Distance
@@ -63,7 +64,7 @@ class Task(NamedTuple):
         return [range(i, min(i + size, len(self.clips))) for i in range(0, len(self.clips), size)]
 
     def empty_accumulator(self) -> MetricAccumulator:
-        return MetricAccumulator(FrechetAccumulator(self.clips[0].length - self.context, self.features))
+        return MetricAccumulator(DistributionAccumulator(self.clips[0].length - self.context, self.features))
 
 
 def measure(
@@ -111,18 +112,20 @@ class _Worker:
     def process(self, batch: range, on_progress: Callable[[int], None]) -> None:
         """Predicts and measures the clips with these indices."""
         task, previous = self._task, len(self._measured)
-        rollouts, metrics = list[Rollout](), list[dict[str, Tensor]]()
+        rollouts, spectra, metrics = list[Rollout](), list[ClipSpectrum](), list[dict[str, Tensor]]()
         for rollout in predict_clips(self._rollout_fn, task.store, task.clips, self._partner, task.context, batch):
             rollouts.append(rollout)
-            metrics.append(frame_metrics(rollout, task.average, task.lpips))
+            spectra.append(clip_spectrum(rollout.predicted, rollout.real, self._measured.spectrum.bands))
+            metrics.append(frame_metrics(rollout, task.average, task.lpips) | spectra[-1].powers)
             on_progress(previous + len(metrics))
         self._cache.add(batch, rollouts, [margin(of_clip) for of_clip in metrics])
         kinds = [kind_of(task.store, rollout, self._speeds[i]) for i, rollout in zip(batch, rollouts, strict=True)]
         self._consistent = False
-        for i, rollout in zip(batch, rollouts, strict=True):
-            self._measured.frechet.add(i, rollout)
+        for i, rollout, spectrum in zip(batch, rollouts, spectra, strict=True):
+            self._measured.distribution.add(i, rollout)
+            self._measured.spectrum.add(spectrum)
         references = range(batch.start, min(batch.stop, len(task.reference_clips)))
-        add_reference_clips(self._measured.frechet, self._read, task.reference_clips, references, task.context)
+        add_reference_clips(self._measured.distribution, self._read, task.reference_clips, references, task.context)
         self._measured.add(batch, metrics, kinds)
         self._consistent = True
         if time.monotonic() > self._next_save:

@@ -35,8 +35,12 @@ def report_html(evaluation: Mapping[str, Any], files: Mapping[str, bytes]) -> st
     """The text of the page. files: contents of those of `FILES` that exist, by name."""
     hz, horizons = evaluation["hz"], evaluation["horizons"]
     charts = _horizon_charts(horizons)
+    spectrum = evaluation.get("spectrum")
+    spectrum_charts = [_spectrum_chart(spectrum)] if spectrum and spectrum["periods"] else []
     long = evaluation.get("long_dreams")
     long_charts = [_long_chart(long)] if long else []
+    if long and "quality" in long:
+        long_charts.append(_quality_chart(long["quality"]))
     lpips = [] if "lpips" in horizons[0] else [f"LPIPS: {evaluation['lpips']}."]
     templates = environment(__package__)
     templates.filters |= {"anchor": _anchor, "format_value": format_value}
@@ -54,8 +58,9 @@ def report_html(evaluation: Mapping[str, Any], files: Mapping[str, bytes]) -> st
         files={name: files.get(name) for name in FILES},
         clip_seconds=(evaluation["context"] + len(horizons)) / hz,
         horizon_charts=[chart_html(chart) for chart in charts],
-        long_chart=chart_html(long_charts[0]) if long_charts else None,
-        data={"hz": hz, "charts": [chart_data(chart) for chart in [*charts, *long_charts]]},
+        spectrum_chart=chart_html(spectrum_charts[0]) if spectrum_charts else None,
+        long_charts=[chart_html(chart) for chart in long_charts],
+        data={"hz": hz, "charts": [chart_data(chart) for chart in [*charts, *spectrum_charts, *long_charts]]},
     )
 
 
@@ -69,6 +74,10 @@ def _tiles(evaluation: Mapping[str, Any]) -> list[Tile]:
     interval = f"95 % CI: {bounds[0]:.2f} to {bounds[1]:.2f}" if bounds else "no interval for a single drive"
     detail = f"{interval}; {seconds:.1f} s predicted"
     tiles = [Tile("usable seconds", f"{evaluation['usable_seconds']:.2f}", detail)]
+    if "realistic_seconds" in evaluation:
+        bounds = evaluation["realistic_seconds_interval"]
+        detail = f"95 % CI: {bounds[0]:.2f} to {bounds[1]:.2f}" if bounds else "no interval for a single drive"
+        tiles.append(Tile("realistic seconds", f"{evaluation['realistic_seconds']:.2f}", detail))
     if "controllability" in evaluation:
         scores = evaluation["controllability"]
         passed = f"{scores['mark']['passed']} of {scores['mark']['of']} checks passed"
@@ -91,6 +100,19 @@ def _horizon_charts(horizons: Sequence[Mapping[str, Any]]) -> list[Chart]:
             curves[0] = curves[0]._replace(bounds=[h[f"{first}_interval"] for h in horizons])
             charts.append(Chart(name, steps, curves, 1.0 if first == "sharpness" else None))
     return charts
+
+
+def _spectrum_chart(spectrum: Mapping[str, Any]) -> Chart:
+    labels = [f"{low} to {high} px" for low, high in spectrum["periods"]]
+    curves = [Curve(label, values) for label, values in zip(labels, spectrum["by_step"], strict=True)]
+    return Chart("Power relative to real frames (dB)", range(1, len(curves[0].values) + 1), curves, 0.0)
+
+
+def _quality_chart(quality: Mapping[str, Any]) -> Chart:
+    horizons = quality["horizons"]
+    names = ("brightness", "contrast", "sharpness", "change")
+    curves = [Curve(name, [entry[name] for entry in horizons]) for name in names]
+    return Chart("By horizon, relative to real frames", [entry["steps"] for entry in horizons], curves, 1.0)
 
 
 def _long_chart(long: Mapping[str, Any]) -> Chart:

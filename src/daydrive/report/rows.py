@@ -23,6 +23,7 @@ DISTANCES = {
     "model to other drives": "dream_to_other_drives",
 }
 FEATURES = {"filters": "filters, frames", "change_filters": "filters, changes", "fid": "FID", "fvd": "FVD"}
+KERNEL_FEATURES = {**FEATURES, "fid": "KID", "fvd": "KVD"}
 
 _SIGNS = {True: "yes", False: "no", None: "not judged"}
 _FRAMES = {"real": "real frames", "true": "rollout", "wrong": "rollout, another clip's actions"}
@@ -63,9 +64,12 @@ def slices(found: Sequence[Mapping[str, Any]]) -> Rows:
 
 
 def differences(evaluation: Mapping[str, Any], difference: Mapping[str, Any]) -> Rows:
-    """Differences between two evaluations with intervals: usable seconds, and PSNR and SSIM at a few steps."""
+    """Differences between two evaluations with intervals: usable and realistic seconds, PSNR, SSIM at a few steps."""
     bounds = difference["usable_seconds_interval"]
     rows = [["usable seconds", format_with_interval(difference["usable_seconds"], bounds, "+.2f")]]
+    if "realistic_seconds" in difference:
+        bounds = difference["realistic_seconds_interval"]
+        rows.append(["realistic seconds", format_with_interval(difference["realistic_seconds"], bounds, "+.2f")])
     for metrics in shown_steps(evaluation):
         step = metrics["step"]
         for name, label in (("psnr", "PSNR (dB)"), ("ssim", "SSIM")):
@@ -170,6 +174,58 @@ def long_rollouts(long: Mapping[str, Any], hz: float) -> Rows:
     return Rows(heads, rows)
 
 
+def horizon_quality(quality: Mapping[str, Any]) -> Rows:
+    """Quality of long rollouts by horizon."""
+    rows = []
+    for entry in quality["horizons"]:
+        nearest, distances = entry["nearest"], entry["distances"]
+        rows.append(
+            [
+                f"{entry['seconds']} s",
+                *(format_number(entry[name]) for name in ("brightness", "contrast", "sharpness", "change")),
+                " / ".join(format_number(value, "+.0f") for value in entry["octaves"]),
+                peaks_text(entry["peaks"]),
+                *(f"{distances[key]['frechet']:.0f}" for key in distances),
+                *(_kernel_text(distances[key]) for key in distances),
+                f"{format_number(nearest['dream_training'], '.1f')} ({format_number(nearest['real_training'], '.1f')})",
+                f"{format_number(nearest['dream_context'], '.1f')} ({format_number(nearest['real_context'], '.1f')})",
+                f"{entry['replayed']:.0%}",
+            ]
+        )
+    if quality["real"]:
+        distances = quality["real"]["distances"]
+        given = [f"{distances[key]['frechet']:.0f}" for key in distances]
+        kernel = [_kernel_text(distances[key]) for key in distances]
+        rows.append(["real, other drives", *[MISSING] * 6, *given, *kernel, *[MISSING] * 3])
+    heads = (
+        "horizon", "brightness", "contrast", "sharpness", "change", "power by octave (dB), finest first", "peaks",
+        "Fréchet, frames", "Fréchet, changes", "kernel, frames", "kernel, changes", "nearest training frame (dB; real)",
+        "nearest context frame (dB; real)", "replayed",
+    )  # fmt: skip
+    return Rows(heads, rows)
+
+
+def _kernel_text(distance: Mapping[str, float | None]) -> str:
+    error = distance["kid_error"]
+    return format_number(distance["kid"], ".1f") + ("" if error is None else f" ± {error:.1f}")
+
+
+def trajectories(found: Mapping[str, Any]) -> Rows:
+    """Displacements of trajectories by horizon."""
+    kinds = {"dream": "rollout", "other_actions": "rollout, another clip's actions", "estimator": "estimator's error"}
+    rows = [
+        [
+            f"{entry['seconds']} s",
+            label,
+            *(format_number(entry[kind][name]) for name in ("ade", "fde", "dtw", "frechet")),
+        ]
+        for entry in found["horizons"]
+        for kind, label in kinds.items()
+        if entry[kind] is not None
+    ]
+    return Rows(("horizon", "trajectory", "ADE (m)", "FDE (m)", "DTW (m)", "Fréchet, positions (m²)"), rows)
+
+
 def frechet_sizes(distribution: Mapping[str, Any]) -> Rows:
     """Fréchet distances with a quarter, half and all of the samples, and extrapolated."""
     rows = []
@@ -190,6 +246,38 @@ def frechet_bands(distribution: Mapping[str, Any]) -> Rows:
     return Rows(("features", "steps", *DISTANCES), rows)
 
 
+def kernel_distances(distribution: Mapping[str, Any]) -> Rows:
+    """Kernel distances with their standard errors, for all steps and by band of steps."""
+    rows = []
+    for key, entry in measured_distances(distribution).items():
+        if "kid" in entry:
+            kid = entry["kid"]
+            rows.append([KERNEL_FEATURES[key], "all", f"{kid['samples']}", *_with_errors(kid)])
+            for band in kid.get("bands", ()):
+                steps = f"{band['first']} to {band['last']}"
+                rows.append([KERNEL_FEATURES[key], steps, f"{band['samples']}", *_with_errors(band)])
+    return Rows(("features", "steps", "samples", *DISTANCES), rows)
+
+
+def octaves(spectrum: Mapping[str, Any]) -> Rows:
+    """Power of the predicted frames relative to the real ones by octave and direction, and peaks, by band of steps."""
+    heads = [f"{low} to {high} px" for low, high in spectrum["periods"]]
+    rows = []
+    for band in spectrum["bands"]:
+        bounds = band["octaves_interval"] or [None] * len(heads)
+        values = map(format_with_interval, band["octaves"], bounds, ["+.1f"] * len(heads))
+        finest = " / ".join(format_number(value, "+.1f") for value in (band["directions"] or [[]])[0])
+        rows.append([f"{band['first']} to {band['last']}", *values, finest, peaks_text(band["peaks"])])
+    return Rows(("steps", *heads, "finest, horizontal / vertical / diagonal", "peaks"), rows)
+
+
+def peaks_text(peaks: Sequence[Mapping[str, Any]]) -> str:
+    """The strongest of the peaks of a spectrum in words."""
+    if not peaks:
+        return "none"
+    return f"period {peaks[0]['period']:.1f} px, +{peaks[0]['excess']:.0f} dB"
+
+
 def measured_distances(distribution: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The Fréchet distances that were measured, without those with only a reason why they were not."""
     return {key: distribution[key] for key in FEATURES if isinstance(distribution.get(key), Mapping)}
@@ -197,6 +285,14 @@ def measured_distances(distribution: Mapping[str, Any]) -> dict[str, Mapping[str
 
 def _distances(entry: Mapping[str, float | None]) -> list[str]:
     return [format_number(entry[name]) for name in DISTANCES.values()]
+
+
+def _with_errors(entry: Mapping[str, Any]) -> list[str]:
+    errors = entry["errors"]
+    return [
+        format_number(entry[name]) + ("" if errors[name] is None else f" ± {format_number(errors[name])}")
+        for name in DISTANCES.values()
+    ]
 
 
 def _repetition(entry: Mapping[str, Any]) -> str:

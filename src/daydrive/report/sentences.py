@@ -12,6 +12,16 @@ ABOUT_FRECHET = (
     "compare it with real frames of other drives with as many samples, and with the extrapolation to infinity (∞)."
 )
 
+ABOUT_KERNEL = (
+    "Kernel distance of the same features (the estimate of KID, whose published values are of Inception's features "
+    "only); it is not biased by the number of samples, 0 means equal. ±: standard error over groups of clips."
+)
+ABOUT_SPECTRUM = (
+    "Power of the predicted frames relative to the real ones in dB, by period in pixels and by direction; 0 is right, "
+    "-6 is half the contrast. Unlike the sharpness it is not fooled by a grid or by streaks: a grid is a "
+    "peak, a single frequency far above its surroundings."
+)
+
 
 def headline(evaluation: Mapping[str, Any]) -> str:
     """The evaluated clips."""
@@ -29,6 +39,19 @@ def usable_sentence(evaluation: Mapping[str, Any]) -> str:
     return (
         f"Usable seconds: {evaluation['usable_seconds']:.2f}{interval}. For this time a rollout is better than every "
         f"baseline on average; {evaluation['usable_to_the_end']:.0%} of the rollouts are for the whole {seconds:.1f} s."
+    )
+
+
+def realistic_sentence(evaluation: Mapping[str, Any]) -> str:
+    """Realistic seconds and their interval; empty for evaluations of earlier versions."""
+    if "realistic_seconds" not in evaluation:
+        return ""
+    bounds = evaluation["realistic_seconds_interval"]
+    interval = f" [{bounds[0]:.2f}, {bounds[1]:.2f}]" if bounds else ""
+    return (
+        f"Realistic seconds: {evaluation['realistic_seconds']:.2f}{interval}. For this time a rollout has the detail "
+        "and the motion of real frames and is nearer to the right place than a copy of the last frame; a blurred mean "
+        "of all futures is not realistic."
     )
 
 
@@ -83,6 +106,31 @@ def about_long_rollouts(long: Mapping[str, Any]) -> str:
         return message
     growth = "constant" if long["cost_is_flat"] else "not constant"
     return f"{message} A late frame takes {long['later_cost']:.2f} times as long as an early one: {growth} cost."
+
+
+def about_horizons(quality: Mapping[str, Any]) -> str:
+    """Explains the table of quality by horizon."""
+    return (
+        f"{quality['clips']} drives continued to a minute: the frames of the second before each horizon, relative to "
+        "all real frames of these drives; distances to these frames, whose scale is that of real frames of as many "
+        "other drives; and the nearest training and context frames. Frames much nearer to one than real frames are "
+        "count as replayed."
+    )
+
+
+def about_trajectories(found: Mapping[str, Any] | str) -> str:
+    """Explains the trajectories and states the error of their estimator, or why there are none."""
+    if isinstance(found, str):
+        return f"Trajectories: {found}."
+    speed, yaw = found["estimator"]["speed"], found["estimator"]["yaw_rate"]
+    turn = f", of the yaw rate {yaw['correlation']:.2f} ({yaw['rmse']:.3f} of {yaw['spread']:.3f} rad/s)" if yaw else ""
+    return (
+        f"Positions read from the frames of {found['clips']} clips by an estimator that is not the model's, compared "
+        "with its reading of the real frames: average and final displacement, mean distance after dynamic time "
+        "warping, and a Fréchet distance between the sets of trajectories. On real frames the correlation of its speed "
+        f"is {speed['correlation']:.2f} (root mean square error {speed['rmse']:.1f} of {speed['spread']:.1f} m/s)"
+        f"{turn}."
+    )
 
 
 def about_features(distribution: Mapping[str, Any]) -> list[str]:

@@ -11,12 +11,16 @@ from daydrive.report import rows, sentences
 from daydrive.report.rows import BASELINES, shown_steps
 from daydrive.report.sentences import (
     ABOUT_FRECHET,
+    ABOUT_KERNEL,
+    ABOUT_SPECTRUM,
     about_branches,
     about_features,
+    about_horizons,
     about_long_rollouts,
     about_nearest,
     headline,
     provenance,
+    realistic_sentence,
     usable_sentence,
 )
 from daydrive.report.tables import RIGHT, format_number, format_value, format_with_interval, markdown_table
@@ -63,6 +67,7 @@ def report_markdown(evaluation: dict[str, Any]) -> str:
     parts = [
         f"# {evaluation.get('name') or 'Evaluation'}",
         usable_sentence(evaluation),
+        realistic_sentence(evaluation),
         margins_markdown(evaluation),
         "## PSNR and baselines\n\n" + baselines_markdown(evaluation),
     ]
@@ -70,11 +75,15 @@ def report_markdown(evaluation: dict[str, Any]) -> str:
         parts.append("## LPIPS\n\n" + _lpips(evaluation))
     else:
         parts.append(f"LPIPS: {evaluation['lpips']}.")
-    parts.append("## Distribution\n\n" + frechet_markdown(evaluation["distribution"]))
+    if "spectrum" in evaluation:
+        parts.append("## Spectrum\n\n" + spectrum_markdown(evaluation["spectrum"]))
+    parts.append("## Distribution\n\n" + distribution_markdown(evaluation["distribution"]))
     if "controllability" in evaluation:
         parts.append("## Controllability\n\n" + controllability_markdown(evaluation["controllability"]))
     if "long_dreams" in evaluation:
         parts.append("## Long rollouts\n\n" + long_markdown(evaluation["long_dreams"], evaluation["hz"]))
+    if "trajectories" in evaluation:
+        parts.append("## Trajectories\n\n" + trajectories_markdown(evaluation["trajectories"]))
     parts.append("## Metrics by kind of clip\n\n" + markdown_table(*rows.slices(evaluation["slices"]), RIGHT))
     for folder, difference in evaluation.get("compared", {}).items():
         parts.append(f"## Comparison with {difference['name'] or folder}\n\n" + _difference(evaluation, difference))
@@ -82,7 +91,7 @@ def report_markdown(evaluation: dict[str, Any]) -> str:
         table = markdown_table(*rows.human(evaluation["human"]))
         parts.append(f"## Human comparison\n\n{sentences.human(evaluation['human'])}\n\n{table}")
     parts.append("## Provenance\n\n" + _provenance(evaluation))
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
 def baselines_markdown(evaluation: Mapping[str, Any]) -> str:
@@ -114,15 +123,30 @@ def controllability_markdown(scores: Mapping[str, Any]) -> str:
 
 def long_markdown(long: Mapping[str, Any], hz: float) -> str:
     """The stability of long rollouts."""
-    return f"{markdown_table(*rows.long_rollouts(long, hz))}\n\n{about_long_rollouts(long)}\n"
+    parts = [markdown_table(*rows.long_rollouts(long, hz)), about_long_rollouts(long)]
+    if "quality" in long:
+        parts += [about_horizons(long["quality"]), markdown_table(*rows.horizon_quality(long["quality"]), RIGHT)]
+    return "\n\n".join(parts) + "\n"
 
 
-def frechet_markdown(distribution: Mapping[str, Any]) -> str:
-    """The tables of Fréchet distances with explanations."""
+def trajectories_markdown(found: Mapping[str, Any] | str) -> str:
+    """The displacements of trajectories, with the estimator's error; or why there are none."""
+    table = "" if isinstance(found, str) else f"\n\n{markdown_table(*rows.trajectories(found), RIGHT)}"
+    return f"{sentences.about_trajectories(found)}{table}\n"
+
+
+def spectrum_markdown(spectrum: Mapping[str, Any]) -> str:
+    """The power of the predicted frames by octave, with explanations."""
+    return f"{ABOUT_SPECTRUM}\n\n{markdown_table(*rows.octaves(spectrum), RIGHT)}\n"
+
+
+def distribution_markdown(distribution: Mapping[str, Any]) -> str:
+    """The tables of Fréchet and kernel distances with explanations."""
     tables = [
         markdown_table(*table, RIGHT) for table in (rows.frechet_sizes(distribution), rows.frechet_bands(distribution))
     ]
-    return "\n\n".join([ABOUT_FRECHET, *tables, *about_features(distribution)]) + "\n"
+    kernel = markdown_table(*rows.kernel_distances(distribution), RIGHT)
+    return "\n\n".join([ABOUT_FRECHET, *tables, ABOUT_KERNEL, kernel, *about_features(distribution)]) + "\n"
 
 
 def _lpips(evaluation: dict[str, Any]) -> str:

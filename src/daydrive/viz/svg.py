@@ -151,6 +151,8 @@ def _round_up(value: float) -> float:
 
 
 def _labelled_steps(steps: Sequence[int]) -> list[int]:
-    """Indices of the steps with a label: the first, and round numbers."""
+    """Indices of the steps with a label: all of a few, otherwise the first, and round numbers."""
+    if len(steps) <= 2 * _TICKS:
+        return list(range(len(steps)))
     apart = max(1, round(_round_up(steps[-1] / _TICKS)))
     return [k for k, step in enumerate(steps) if k == 0 or step % apart == 0]

@@ -18,6 +18,7 @@ from daydrive.evaluation.controllability import (
     Estimators,
     calibrate,
     drive_branches,
+    measure_horizons,
     measure_long_rollouts,
     score_controllability,
 )
@@ -29,11 +30,13 @@ from daydrive.evaluation.controllability.training_index import TrainingIndex, as
 from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
 from daydrive.evaluation.metrics.intervals import bootstrap
 from daydrive.metrics import PSNR_CAP
+from daydrive.report import rows
 from daydrive.report.sentences import about_nearest
+from daydrive.report.tables import markdown_table
 from daydrive.report.text import controllability_markdown
 from daydrive.types import Rollout
-from helpers.cheats import World, turned
-from helpers.planted_predictions import copier, scene_store, steerer
+from helpers.cheats import MOVING, World, turned
+from helpers.planted_predictions import copier, evaluated, scene_store, steerer
 
 CONTEXT = 4
 VERDICTS = {
@@ -255,6 +258,50 @@ def test_long_rollouts(world: World) -> None:
     assert measure(brightened, (50,))["lengths"][0]["verdict"] in ("drifts in brightness", "collapses")
     assert measure(world.recorded, (50,))["lengths"][0]["verdict"] == "holds"
     assert measure(world.recorded, (50,))["later_cost"] is None
+
+
+def horizon_quality(rollout_fn: RolloutFunction, world: World) -> dict[str, Any]:
+    return measure_horizons(rollout_fn, world.store, "test", CONTEXT, (1, 5), clips=3)
+
+
+def test_quality_by_horizon(world: World) -> None:
+    found = horizon_quality(world.simulator(), world)
+    assert [(entry["seconds"], entry["steps"]) for entry in found["horizons"]] == [(1, 10), (5, 50)]
+    for entry in found["horizons"]:
+        for name in ("brightness", "contrast", "sharpness", "change"):
+            assert entry[name] == pytest.approx(1.0, abs=0.35), name
+        assert np.abs(entry["octaves"]).max() < 3 and not entry["peaks"] and entry["replayed"] == 0
+        assert entry["nearest"]["dream_context"] == pytest.approx(entry["nearest"]["real_context"], abs=1.0)
+        assert entry["distances"]["filters"]["kid_error"] > 0
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    message = markdown_table(*rows.horizon_quality(found))
+    assert "| 5 s |" in message and "real, other drives" in message
+
+
+def test_quality_by_horizon_exposes_a_grid_a_frozen_image_and_replays(world: World) -> None:
+    honest, gridded, frozen, replayed, copied = (
+        horizon_quality(rollout_fn, world)["horizons"][-1]
+        for rollout_fn in (world.simulator(), world.gridded, world.frozen, world.replayed, copier)
+    )
+    assert gridded["peaks"] and gridded["sharpness"] > 0.85 * honest["sharpness"] and not gridded["replayed"]
+    assert gridded["distances"]["filters"]["frechet"] > honest["distances"]["filters"]["frechet"]
+    assert frozen["change"] == 0 and not frozen["peaks"] and frozen["sharpness"] > 0.7
+    assert replayed["nearest"]["dream_training"] == 100 and replayed["replayed"] == 1
+    assert copied["nearest"]["dream_context"] == 100 and copied["replayed"] == 1
+
+
+def test_evaluation_exposes_a_grid_and_a_frozen_image(world: World, tmp_path: Path) -> None:
+    """No false alarm for the simulator."""
+    settings: dict[str, Any] = {"split": "test", "context": CONTEXT, "horizon": 20, "clips": 8, "predictions": 1}
+    honest, gridded, frozen = (
+        evaluated(rollout_fn, world.store, tmp_path / str(k), **settings)
+        for k, rollout_fn in enumerate((world.simulator(), world.gridded, world.frozen))
+    )
+    assert honest["realistic_seconds"] == 2.0 and not any(band["peaks"] for band in honest["spectrum"]["bands"])
+    assert all(band["peaks"] for band in gridded["spectrum"]["bands"]) and gridded["realistic_seconds"] == 0
+    assert gridded["horizons"][0]["sharpness"] > 0.85, "which the mean gradient does not see"
+    assert 0.3 < frozen["realistic_seconds"] < 0.8 and not any(band["peaks"] for band in frozen["spectrum"]["bands"])
+    assert np.mean([entry["flicker"] for entry in frozen["horizons"][MOVING:]]) == 0
 
 
 def test_snapshots_and_curves_of_a_long_rollout(world: World) -> None:

@@ -90,7 +90,7 @@ def measure_long_rollouts(
     if min(steps) < 1:
         raise ValueError(f"steps must be at least 1, not {min(steps)}")
     dist = dist or DistributedContext.single(torch.device("cpu"))
-    chosen = _starting_clips(store, split, context, frame_skip, clips)
+    chosen = starting_clips(store, split, context, frame_skip, clips)
     tasks = [(count, clip) for count in sorted(steps, reverse=True) for clip in chosen]
     own = [_measure(rollout_fn, store, clip, context, count) for count, clip in dist.share(tasks)]
     by_steps: dict[int, list[_Measured]] = {count: [] for count in sorted(steps)}
@@ -133,7 +133,7 @@ def measure_long_rollouts(
 
 
 def _measure(rollout_fn: RolloutFunction, store: Store, clip: Clip, context: int, steps: int) -> _Measured:
-    seen, real, actions = _read(store, clip, context, steps)
+    seen, real, actions = read_drive(store, clip, context, steps)
     started = time.perf_counter()
     frames = rollout_fn(seen[None], actions[None])[0]
     seconds = time.perf_counter() - started
@@ -142,7 +142,7 @@ def _measure(rollout_fn: RolloutFunction, store: Store, clip: Clip, context: int
     return _Measured(_metrics(frames, real, last), _curves(frames, real, last), seconds, clip.drive, snapshots)
 
 
-def _starting_clips(store: Store, split: str, context: int, frame_skip: int, count: int) -> list[Clip]:
+def starting_clips(store: Store, split: str, context: int, frame_skip: int, count: int) -> list[Clip]:
     """Whole drives as clips, evenly spaced among those that are long enough. UserError if there are none."""
     min_frames = context * frame_skip + 1
     drives = [drive for drive in store.split(split) if drive.frames >= min_frames]
@@ -154,7 +154,7 @@ def _starting_clips(store: Store, split: str, context: int, frame_skip: int, cou
     ]
 
 
-def _read(store: Store, clip: Clip, context: int, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+def read_drive(store: Store, clip: Clip, context: int, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     """The context (C, 3, H, W), up to 300 real frames of the drive (R, 3, H, W), and actions (C-1+N, 4), which restart
     after the context when the drive ends."""
     skip = clip.frame_skip

@@ -18,7 +18,7 @@ from daydrive.data.sampling.clips import read_actions, read_clips
 from daydrive.data.store.store import Store
 from daydrive.evaluation.metrics.baselines import constant_flow
 from daydrive.evaluation.metrics.intervals import Array, Bootstrap, interval
-from daydrive.metrics import change, psnr, sharpness, ssim
+from daydrive.metrics import change, psnr, sharpness, ssim, structure
 from daydrive.perceptual import Distance
 from daydrive.types import Batch, Clip, Rollout, to_signed
 
@@ -114,6 +114,10 @@ def frame_metrics(rollout: Rollout, average: Tensor, lpips: Distance | None) -> 
         "mean_image_psnr": psnr(average.expand_as(real), real, UINT8_RANGE),
         "shuffled_actions_psnr": psnr(rollout.shuffled, real, UINT8_RANGE),
         "zero_actions_psnr": psnr(rollout.idle, real, UINT8_RANGE),
+        "structure": structure(predicted, real),
+        "copy_last_structure": structure(copied, real),
+        "shuffled_actions_structure": structure(rollout.shuffled, real),
+        "zero_actions_structure": structure(rollout.idle, real),
         "predicted_gradient": sharpness(predicted),
         "real_gradient": sharpness(real),
         "real_change": change(real, before[0]),
@@ -125,6 +129,8 @@ def frame_metrics(rollout: Rollout, average: Tensor, lpips: Distance | None) -> 
     return metrics
 
 
+POWERS = ("predicted_power", "real_power")
+"""Metrics (N, octaves, 3), see `daydrive.evaluation.metrics.spectrum`; all others are (N,)."""
 RATIOS = {"sharpness": ("predicted_gradient", "real_gradient"), "flicker": ("predicted_change", "real_change")}
 """Metrics that are ratios of two means: image detail, and change from frame to frame; 1 for real frames."""
 
@@ -135,7 +141,7 @@ def step_metrics(metrics: Mapping[str, Array], draws: Bootstrap | None) -> list[
 
     `sharpness` and `flicker` are ratios of means, predicted over real; None at steps where the denominator is zero.
     """
-    parts = {name for pair in RATIOS.values() for name in pair}
+    parts = {*POWERS, *(name for pair in RATIOS.values() for name in pair)}
     mean = {name: values.mean(0) for name, values in metrics.items() if name not in parts}
     bounds_of = {} if draws is None else {name: interval(draws.means(metrics[name])) for name in mean}
     with np.errstate(divide="ignore", invalid="ignore"):

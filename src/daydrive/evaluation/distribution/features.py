@@ -1,4 +1,4 @@
-"""Feature extractors for Fréchet distances: the filters, and Inception and I3D if their weights are given."""
+"""Feature extractors for distances of distributions: the filters, and Inception and I3D if their weights are given."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from daydrive.errors import UserError
-from daydrive.evaluation.frechet import filters, i3d, inception
+from daydrive.evaluation.distribution import filters, i3d, inception
 from daydrive.evaluation.manifest import file_hash
 
 _COUNTER = "num_batches_tracked"

@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 
 from daydrive.errors import UserError
-from daydrive.evaluation.frechet.accumulator import Gaussian, Moments, frechet_distance, gaussian
+from daydrive.evaluation.distribution.frechet import Gaussian, Moments, frechet_distance, gaussian
 from daydrive.evaluation.metrics.intervals import Array
 
 

@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from daydrive.errors import UserError
-from daydrive.evaluation.frechet import features as found
-from daydrive.evaluation.frechet import find_features
-from daydrive.evaluation.frechet.features import load_published
-from daydrive.evaluation.frechet.filters import COLOUR, DIMENSIONS, EDGE, change_features, image_features
-from daydrive.evaluation.frechet.i3d import I3D, pad_same
-from daydrive.evaluation.frechet.inception import InceptionV3, avg_pool_3x3, resize_tf1
+from daydrive.evaluation.distribution import features as found
+from daydrive.evaluation.distribution import find_features
+from daydrive.evaluation.distribution.features import load_published
+from daydrive.evaluation.distribution.filters import COLOUR, DIMENSIONS, EDGE, change_features, image_features
+from daydrive.evaluation.distribution.i3d import I3D, pad_same
+from daydrive.evaluation.distribution.inception import InceptionV3, avg_pool_3x3, resize_tf1
 from helpers.refusals import Refuse
 
 CPU = torch.device("cpu")

@@ -15,15 +15,15 @@ from torch import Tensor
 
 from daydrive.data.sampling.clips import read_images
 from daydrive.data.store.store import Store
-from daydrive.evaluation.frechet import (
+from daydrive.evaluation.distribution import (
     FILTERS,
+    DistributionAccumulator,
     Features,
-    FrechetAccumulator,
     choose_reference_clips,
 )
 from daydrive.report import rows
 from daydrive.report.tables import html_table
-from daydrive.report.text import frechet_markdown
+from daydrive.report.text import distribution_markdown
 from daydrive.types import Clip, Rollout
 from helpers.planted_predictions import evaluated, scene_store, steerer
 
@@ -47,9 +47,9 @@ def rollout(images: Tensor, predicted: Tensor) -> Rollout:
 
 def accumulate(
     clips: Tensor, rollout_fn: ImageFunction, numbers: Sequence[int] = range(12), others: bool = True
-) -> FrechetAccumulator:
+) -> DistributionAccumulator:
     """The first half of the clips is predicted, the second half is of other drives."""
-    accumulator = FrechetAccumulator(STEPS)
+    accumulator = DistributionAccumulator(STEPS)
     for number in numbers:
         accumulator.add(number, rollout(clips[number], rollout_fn(clips[number])))
         if others:
@@ -137,7 +137,7 @@ def test_bias_grows_with_fewer_samples(measured: dict[str, Any]) -> None:
 def test_extrapolation_removes_most_of_the_bias() -> None:
     """Two samples of the same noise have distance 0 in the limit, and a bias for few samples."""
     pixels = Features("fid", "pixels", 48, 0.25, True, False, lambda before, frames: frames.flatten(1).float())
-    accumulator = FrechetAccumulator(STEPS, [pixels])
+    accumulator = DistributionAccumulator(STEPS, [pixels])
     random = torch.Generator().manual_seed(0)
     for number in range(64):
         images, predicted_images = torch.randint(0, 256, (2, STEPS + 1, 3, 4, 4), dtype=torch.uint8, generator=random)
@@ -152,16 +152,16 @@ def test_extrapolation_removes_most_of_the_bias() -> None:
 def test_metrics_do_not_depend_on_order_and_partition(clips: Tensor) -> None:
     whole = accumulate(clips, blurred(1.0)).metrics()
     assert accumulate(clips, blurred(1.0), [*range(11, -1, -1)]).metrics() == whole
-    together = FrechetAccumulator(STEPS)
+    together = DistributionAccumulator(STEPS)
     for part in ([3, 0, 7], [1], [], [2, *range(4, 7), *range(8, 12)]):
         together.restore(accumulate(clips, blurred(1.0), part).arrays())
     assert together.metrics() == whole
 
 
 def test_ranges_of_steps(clips: Tensor) -> None:
-    assert FrechetAccumulator(3).bands == ((0, 3),) and FrechetAccumulator(10).bands == ((0, 10),)
-    assert FrechetAccumulator(60).bands == ((0, 10), (10, 25), (25, 50), (50, 60))
-    accumulator = FrechetAccumulator(14)
+    assert DistributionAccumulator(3).bands == ((0, 3),) and DistributionAccumulator(10).bands == ((0, 10),)
+    assert DistributionAccumulator(60).bands == ((0, 10), (10, 25), (25, 50), (50, 60))
+    accumulator = DistributionAccumulator(14)
     for number, clip in enumerate(clips[:4]):
         images = torch.cat((clip, clip[:7]))
         predicted = torch.cat((images[1:11], torch.zeros_like(images[11:])))
@@ -180,7 +180,7 @@ def test_too_few_samples_are_not_measured(clips: Tensor) -> None:
     assert entry["extrapolated"]["dream"] is None
     assert lone["fid"] == "not measured: it needs the published weights, --fid-weights FILE"
     nothing = Features("fvd", "an empty one", 3, 0.5, False, False, lambda before, frames: torch.empty(0, 3))
-    accumulator = FrechetAccumulator(STEPS, [*FILTERS, nothing])
+    accumulator = DistributionAccumulator(STEPS, [*FILTERS, nothing])
     accumulator.add(0, rollout(clips[0], clips[0][1:]))
     assert "16 steps" in accumulator.metrics()["fvd"]
 
@@ -204,7 +204,7 @@ def test_clips_of_other_drives(tmp_path: Path) -> None:
     assert isinstance(distribution["fvd"], str)
     assert distribution["change_filters"]["dream"] < distribution["change_filters"]["copy_last"]
     report = (tmp_path / "out" / "report.md").read_text()
-    assert frechet_markdown(distribution).strip() in report
+    assert distribution_markdown(distribution).strip() in report
     assert "| FID | 72 |" in report and "FID: w.pth, sha256 0" in report
     page = (tmp_path / "out" / "report.html").read_text()
     assert html_table(rows.frechet_sizes(distribution), "Fréchet distances by number of samples") in page
@@ -212,7 +212,7 @@ def test_clips_of_other_drives(tmp_path: Path) -> None:
 
 
 def test_report_does_not_call_filter_distances_fid(measured: dict[str, Any]) -> None:
-    message = frechet_markdown({"other_split": "train", "other_clips": 12, **measured["blurred"]})
+    message = distribution_markdown({"other_split": "train", "other_clips": 12, **measured["blurred"]})
     assert "FID: not measured: it needs the published weights, --fid-weights FILE." in message
     assert "12 clips of 'train'" in message and "daydrive-filters-1" in message
     table = rows.frechet_sizes({**measured["blurred"]})

@@ -1,24 +1,25 @@
-"""Accumulates Fréchet distances, those of the baselines, and their dependence on the number of clips.
+"""Accumulates features and computes Fréchet and kernel distances, beside those of baselines.
 
 With few samples a Fréchet distance is biased upwards by an amount proportional to 1/N (Chong and Forsyth, Effectively
 unbiased FID and Inception Score, 2020). Each distance is therefore given beside that of real frames of other drives
-with the same number of clips, for a quarter, a half and all of the clips, and extrapolated to infinitely many.
+with the same number of clips, for a quarter, a half and all of the clips, and extrapolated to infinitely many. The
+kernel distance of the same features has no such bias, see `kid`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from daydrive.data.sampling.clips import fixed_clips
 from daydrive.data.store.store import SPLITS, Store
-from daydrive.errors import UserError
-from daydrive.evaluation.frechet.features import ABSENT, FILTERS, Features
+from daydrive.evaluation.distribution.features import ABSENT, FILTERS, Features
+from daydrive.evaluation.distribution.frechet import Moments, frechet_distance
+from daydrive.evaluation.distribution.kid import SUBSETS, Samples, kernel_distance, pair_sums, set_sums
 from daydrive.evaluation.metrics.frame_metrics import ClipReader
-from daydrive.evaluation.metrics.intervals import Array
 from daydrive.types import Clip, Rollout
 
 
@@ -34,76 +35,12 @@ def choose_reference_clips(
 
 
 def add_reference_clips(
-    accumulator: FrechetAccumulator, read: ClipReader, clips: Sequence[Clip], indices: Iterable[int], context: int
+    accumulator: DistributionAccumulator, read: ClipReader, clips: Sequence[Clip], indices: Iterable[int], context: int
 ) -> None:
     """Adds the clips with these indices, one at a time."""
     for index in indices:
         (images,) = read([clips[index]]).images
         accumulator.add_reference(index, images[context - 1], images[context:])
-
-
-class Gaussian(NamedTuple):
-    """mean: (D,). factor: (D, R), with covariance = factor @ factor.T of rank R."""
-
-    mean: Array
-    factor: Array
-
-
-def gaussian(mean: Array, covariance: Array) -> Gaussian:
-    """Factorizes a Gaussian. mean: (D,). covariance: (D, D), symmetric, possibly singular. ValueError for NaN or
-    infinity."""
-    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-        raise ValueError("a Gaussian needs finite values; its mean or covariance contains NaN or infinity")
-    values, vectors = np.linalg.eigh(covariance)
-    known = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
-    return Gaussian(mean, vectors[:, known] * np.sqrt(values[known]))
-
-
-def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """|m_a - m_b|² + tr(A + B - 2 (A^½ B A^½)^½), in squared units of the features, at least 0.
-
-    The last trace is the sum of the singular values of F_a^T F_b for any factors with F F^T = A, B. This avoids the
-    square root of a nearly singular product, and the distance of equal Gaussians is 0 up to rounding.
-    """
-    if len(a.mean) != len(b.mean):
-        raise ValueError(f"two Gaussians of equal dimension are needed, not of {len(a.mean)} and {len(b.mean)}")
-    shared = np.linalg.svd(a.factor.T @ b.factor, compute_uv=False).sum() if a.factor.size and b.factor.size else 0.0
-    spread = np.square(a.factor).sum() + np.square(b.factor).sum() - 2.0 * shared
-    return max(0.0, float(np.square(a.mean - b.mean).sum() + spread))
-
-
-class Moments:
-    """The number, sum and sum of outer products of feature vectors, in constant memory: the sum of the outer products
-    of all rows (1, features…), float64 (D + 1, D + 1).
-
-    Features are rounded to multiples of `step`, a power of two. Sums of such numbers are exact as long as they fit into
-    the 53 bits of a float64, so they are identical for any order and number of processes: for features below 2^15 steps
-    in magnitude, up to eight million samples.
-    """
-
-    def __init__(self, dimensions: int, step: float) -> None:
-        self.sums, self.step = np.zeros((dimensions + 1, dimensions + 1)), step
-
-    @property
-    def count(self) -> int:
-        return int(self.sums[0, 0])
-
-    def add(self, features: Array) -> None:
-        """Adds features (N, D). UserError if a value is not finite."""
-        if not np.isfinite(features).all():
-            raise UserError("features contain NaN or infinity, so there is no Fréchet distance; check the weights")
-        rounded = np.round(np.asarray(features, dtype=np.float64) / self.step) * self.step
-        rows = np.concatenate((np.ones((len(rounded), 1)), rounded), axis=1)
-        self.sums += rows.T @ rows
-
-    def gaussian(self) -> Gaussian:
-        """Mean and unbiased covariance, singular if there are fewer samples than dimensions. ValueError for fewer than
-        two samples."""
-        count = self.count
-        if count < 2:
-            raise ValueError(f"a covariance needs at least 2 samples, not {count}")
-        mean = self.sums[0, 1:] / count
-        return gaussian(mean, (self.sums[1:, 1:] - count * np.outer(mean, mean)) / (count - 1))
 
 
 GROUPS = (((0,), (1,), (2,), (3,)), ((0, 2), (1, 3)), ((0, 1, 2, 3),))
@@ -123,11 +60,12 @@ BANDS = (10, 25, 50)
 """Last steps of the bands; the final band ends at the horizon."""
 
 
-class FrechetAccumulator:
-    """Feature moments of predicted, copied and real frames and of real frames of other drives, in constant memory.
+class DistributionAccumulator:
+    """Features of predicted, copied and real frames and of real frames of other drives, in constant memory.
 
-    Every sum is exact (see `Moments`), so the distances depend neither on the order of the clips nor on their division
-    over processes, whose accumulators are added up at the end.
+    Every sum of the moments is exact (see `Moments`), and which samples the kernel distances use depends on their
+    numbers alone (see `Samples`), so the distances depend neither on the order of the clips nor on their division over
+    processes, whose accumulators are added up at the end.
     """
 
     def __init__(self, steps: int, features: Sequence[Features] = FILTERS) -> None:
@@ -135,6 +73,7 @@ class FrechetAccumulator:
         ends = [end for end in BANDS if end < steps]
         self.bands = tuple(zip([0, *ends], [*ends, steps], strict=True))
         self._moments: dict[str, Moments] = {}
+        self._samples = {f"{each.key} {kind}": Samples(each.dimensions) for each in self.features for kind in KINDS}
 
     def add(self, index: int, rollout: Rollout) -> None:
         """Adds a rollout. index: of the clip among all clips."""
@@ -147,16 +86,21 @@ class FrechetAccumulator:
         """Adds a clip of another drive. before: the preceding frame, uint8 (3, H, W). frames: uint8 (N, 3, H, W)."""
         self._add(index, "other", before, frames)
 
-    def arrays(self) -> dict[str, Array]:
-        """The accumulated sums by name, for a file; see `restore`."""
-        return {key: moments.sums for key, moments in self._moments.items()}
+    def arrays(self) -> dict[str, Any]:
+        """The accumulated sums and samples by name, for a file; see `restore`."""
+        arrays: dict[str, Any] = {key: moments.sums for key, moments in self._moments.items()}
+        for key, samples in self._samples.items():
+            arrays |= {f"{key} keys": samples.keys, f"{key} values": samples.values}
+        return arrays
 
-    def restore(self, arrays: Mapping[str, Array]) -> None:
+    def restore(self, arrays: Mapping[str, Any]) -> None:
         """Adds the `arrays` of an accumulator with the same features and number of steps."""
         for features in self.features:
             for key in self._keys(features, KINDS, range(FOLDS), range(len(self._bands(features)))):
                 if key in arrays:
                     self._moments_for(features, key).sums += arrays[key]
+        for key, samples in self._samples.items():
+            samples.add(arrays[f"{key} keys"], arrays[f"{key} values"])
 
     def metrics(self) -> dict[str, Any]:
         """The distances by feature key, or the reason why they are not measured."""
@@ -165,12 +109,14 @@ class FrechetAccumulator:
     def _add(self, index: int, kind: str, before: Tensor, frames: Tensor) -> None:
         for features in self.features:
             if kind == "copied" and features.per_frame:  # all frames equal the preceding one
-                values = features.extract(before, frames[:1]).expand(len(frames), -1).double().numpy()
+                values = features.extract(before, frames[:1]).expand(len(frames), -1).numpy()
             else:
-                values = features.extract(before, frames).double().numpy()
+                values = features.extract(before, frames).numpy()
             for band, (start, end) in enumerate(self._bands(features)):
                 (key,) = self._keys(features, [kind], [index % FOLDS], [band])
                 self._moments_for(features, key).add(values[start:end])
+            keys = np.stack((np.full(len(values), index), np.arange(len(values))), axis=1)
+            self._samples[f"{features.key} {kind}"].add(keys, values)
 
     def _moments_for(self, features: Features, key: str) -> Moments:
         if key not in self._moments:
@@ -195,6 +141,34 @@ class FrechetAccumulator:
             result["bands"] = [
                 {"first": start + 1, "last": end, **self._distances(features, GROUPS[-1], [band])}
                 for band, (start, end) in enumerate(self.bands)
+            ]
+        return result | {"kid": self._kernel_distances(features)}
+
+    def _kernel_distances(self, features: Features) -> dict[str, Any]:
+        """The kernel distances of `PAIRS` with their errors, and those of the bands."""
+        samples = {kind: self._samples[f"{features.key} {kind}"] for kind in KINDS}
+        clips = 1 + max(int(each.keys[:, 0].max(initial=0)) for each in samples.values())
+        ends = np.array([end for _, end in self._bands(features)])
+        sums = {kind: set_sums(each, clips, ends) for kind, each in samples.items()}
+        between = {name: pair_sums(samples[one], samples[other], clips, ends) for name, (one, other) in PAIRS.items()}
+
+        def entry(bands: list[int]) -> dict[str, Any]:
+            found = {
+                name: kernel_distance(sums[one], sums[other], between[name], bands)
+                for name, (one, other) in PAIRS.items()
+            }
+            return {
+                "samples": int(sums["dream"].counts[:, bands].sum()),
+                **{name: distance and round(distance.value, 4) for name, distance in found.items()},
+                "errors": {
+                    name: distance and distance.error and round(distance.error, 4) for name, distance in found.items()
+                },
+            }
+
+        result = {"subsets": SUBSETS, **entry(list(range(len(ends))))}
+        if features.in_bands:
+            result["bands"] = [
+                {"first": start + 1, "last": end, **entry([band])} for band, (start, end) in enumerate(self.bands)
             ]
         return result
 
