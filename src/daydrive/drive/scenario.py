@@ -22,6 +22,7 @@ from daydrive.drive.simulators import ModelSimulator, RoadSimulator, Simulator
 from daydrive.errors import UserError
 from daydrive.evaluation.model_loading import check_fit
 from daydrive.types import ACTION_NAMES
+from daydrive.weights import find_weights
 
 PACKAGED = Path("road")
 """The checkpoint that is part of the package."""
@@ -147,7 +148,7 @@ def load_scenario(
 def _load(path: Path, device: torch.device) -> RolloutModel:
     if path == PACKAGED and not path.exists():
         try:
-            checkpoint.find(path)
+            find_weights(str(path))
         except UserError:
             raise UserError(
                 "this installation has no packaged weights; give --checkpoint RUN, or --env road for the simulator"
