@@ -49,6 +49,7 @@ def test_script_is_valid_shell_with_slurm_options() -> None:
     assert {"--signal=USR1@120", "--requeue", "--ntasks-per-node=4", "--gpus-per-node=4"} <= set(asked)
 
 
+@pytest.mark.slow
 def test_job_with_two_tasks_resumes_after_its_time_limit(road_store: Path, tmp_path: Path) -> None:
     for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
         (tmp_path / name).write_text(text)

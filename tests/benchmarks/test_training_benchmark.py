@@ -36,6 +36,7 @@ from helpers.runs import CPU
 OF_EACH = ("step_vs_eager_fp32", "loader_wait", "save_stall", "logging_cost")
 
 
+@pytest.mark.slow
 def test_the_training_suite_measures_everything(tiny_config: Path, road_store: Path, tmp_path: Path) -> None:
     output = tmp_path / "figures" / "training.json"
     arguments = ["benchmark", "training", "--output", str(output), "--config", str(tiny_config), "--quick"]

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from daydrive import checkpoint
+from daydrive import checkpoint, weights
 from daydrive.config import as_tree
-from daydrive.drive.scenario import PACKAGED
-from daydrive.errors import UserError
 from daydrive.files import write_json
 from daydrive.models import build_world_model
 from daydrive.tensors import write
@@ -121,8 +119,6 @@ def test_replayed_files_that_are_no_logs(refuse: Refuse, tmp_path: Path) -> None
     refuse("drive", *ROAD, "--replay", tmp_path / "log.ndjson", message="log.ndjson:1: not a line of an action log")
 
 
-def test_packaged_weights(refuse: Refuse) -> None:
-    try:
-        checkpoint.find(PACKAGED)
-    except UserError:
-        refuse("drive", message="no packaged weights; give --checkpoint RUN, or --env road")
+def test_installation_without_weights(refuse: Refuse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    refuse("drive", message="no packaged weights; give --checkpoint RUN, or --env road")

@@ -69,6 +69,7 @@ def finish(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
             process.kill()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_metrics_as_one(trained: Path, road_store: Path, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

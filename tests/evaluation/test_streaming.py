@@ -107,6 +107,7 @@ def test_devices_agree_within_rounding(trained: Path, road_store: Path) -> None:
         assert np.array_equal(here[i]["copy_last_psnr"], there[i]["copy_last_psnr"])
 
 
+@pytest.mark.slow
 def test_image_memory_is_constant(scene: Store, tmp_path: Path) -> None:
     alive: list[int] = []
 

@@ -208,6 +208,7 @@ def test_resuming_is_bit_identical(finished: Path, road_store: Path, tmp_path: P
         assert (folder / "model.safetensors").is_file() and (folder / "trained.safetensors").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_resuming_after_a_kill_is_bit_identical(finished: Path, road_store: Path, tmp_path: Path) -> None:
     run, config = tmp_path / "run", config_beside(finished)

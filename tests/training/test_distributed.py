@@ -51,6 +51,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_run_depends_only_on_the_global_batch(config: Path, road_store: Path, tmp_path: Path) -> None:
     runs = {
         world: trained(world, config, road_store, tmp_path / str(world), f"training.batch_size={16 // world}")
@@ -208,6 +209,7 @@ def test_unexpected_processes_are_rejected(monkeypatch: pytest.MonkeyPatch, tiny
     assert world == 1 and output is not None and "torchrun --nproc_per_node" in output
 
 
+@pytest.mark.slow
 def test_indivisible_step_is_rejected(config: Path, road_store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     trained(1, config, road_store, run, "training.max_steps=2", "training.batch_size=3")

@@ -66,6 +66,7 @@ def test_kills_at_random_moments_do_not_change_the_result(
     assert [event.step for event in events.Scalars("val/psnr")] == list(range(4, last + 1, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
 def test_resuming_after_a_signal_is_exact(
     config: Path, road_store: Path, tmp_path: Path, number: signal.Signals, code: int
@@ -180,6 +181,7 @@ def test_newest_and_best_checkpoints_are_retained(config: Path, road_store: Path
     assert steps == {10, 11, 12} | {checkpoint.read_state(checkpoint.find(run, "best"))["step"]}
 
 
+@pytest.mark.slow
 def test_state_contains_everything_needed_to_resume(config: Path, road_store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert run_training(config, road_store, run, "training.ema_decay=0.5", "training.amp_dtype=float16") == 0

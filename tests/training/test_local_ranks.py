@@ -203,6 +203,7 @@ def fail_before_joining() -> int:
     raise UserError("there is no such thing")
 
 
+@pytest.mark.slow
 def test_process_that_fails_at_start_is_reported(tmp_path: Path) -> None:
     program = (
         "import time\n"

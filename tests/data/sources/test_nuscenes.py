@@ -363,6 +363,7 @@ def test_matches_the_devkit(devkit: None, mini: Path, mini_store: Store) -> None
             assert names == set(lists[short + split])
 
 
+@pytest.mark.slow
 def test_guide_commands_and_training(
     mini: Path, here: Path, tiny_config: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -290,6 +290,7 @@ def test_quality_by_horizon_exposes_a_grid_a_frozen_image_and_replays(world: Wor
     assert copied["nearest"]["dream_context"] == 100 and copied["replayed"] == 1
 
 
+@pytest.mark.slow
 def test_evaluation_exposes_a_grid_and_a_frozen_image(world: World, tmp_path: Path) -> None:
     """No false alarm for the simulator."""
     settings: dict[str, Any] = {"split": "test", "context": CONTEXT, "horizon": 20, "clips": 8, "predictions": 1}

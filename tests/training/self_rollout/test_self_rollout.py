@@ -33,6 +33,7 @@ def lane_tensors(run: Path) -> dict[str, Any]:
     return checkpoint.read_self_rollout(checkpoint.find(run, "last"))
 
 
+@pytest.mark.slow
 def test_resumed_training_continues_bit_for_bit(road_store: Path, tmp_path: Path) -> None:
     config = write(tmp_path / "lanes.yaml")
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
@@ -64,6 +65,7 @@ def test_best_checkpoint_is_one_of_the_self_rollouts(
     assert checkpoint.find(tmp_path / "run", "best").name == "step-00000012"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_trains_on_its_rollouts(architecture: str, road_store: Path, tmp_path: Path) -> None:
     config = write(tmp_path / "lanes.yaml", architecture, interval=2)
