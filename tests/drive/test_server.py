@@ -218,7 +218,6 @@ def test_flood_is_disconnected(address: str) -> None:
         take_steps(driver, 6)
 
 
-@pytest.mark.slow
 def test_vanished_and_unread_clients_leave_memory_flat(address: str) -> None:
     """20 clients close their sockets without a word; another never reads, while images flow for the driver."""
     with Page(address) as driver:
