@@ -9,7 +9,11 @@ import pytest
 import yaml
 
 from daydrive import cli
+from daydrive.checkpoint import RolloutModel, load
 from daydrive.data.prepare.prepare import prepare
+from daydrive.data.store.store import Store
+from daydrive.envs.world_model import Readout
+from daydrive.envs.world_model.readout_training import train_readout
 from helpers.drives import write_drive
 from helpers.refusals import Refuse, check_sentence, listing
 from helpers.tiny_training import TINY_TRAINING
@@ -95,3 +99,26 @@ def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for k in range(3):
         write_drive(folder / "raw" / f"d{k}", 16)
     return prepare("folder", folder / "raw", folder / "store", (32, 32), workers=1)
+
+
+@pytest.fixture(scope="session")
+def world_model(trained: Path) -> RolloutModel:
+    return load(trained)
+
+
+@pytest.fixture(scope="session")
+def opened_store(road_store: Path) -> Store:
+    return Store.open(road_store)
+
+
+@pytest.fixture(scope="session")
+def readout(opened_store: Store) -> Readout:
+    """Hardly trained."""
+    return train_readout(opened_store, steps=20)
+
+
+@pytest.fixture(scope="session")
+def readout_file(readout: Readout, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("readout") / "readout.safetensors"
+    readout.save(file)
+    return file

@@ -9,7 +9,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,26 @@ def workspace(
             finally:
                 if not keep:
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def partial(output: Path) -> Path:
+    """The folder in which a command collects its results before it writes `output`."""
+    return output.with_name(output.name + ".partial")
+
+
+def results_workspace(output: Path, plan: dict[str, Any] | None, results: str) -> AbstractContextManager[Path]:
+    """`partial(output)` as a `workspace`: removed at the end and after a UserError.
+
+    After any other interruption (Ctrl-C, a kill, a full disk, too little memory) it remains, and the next call resumes
+    from it. UserError if another process uses the folder.
+    """
+    return workspace(
+        partial(output),
+        plan,
+        results=results,
+        busy=lambda holder: f"{holder} is writing to {output}; choose another --output",
+        resumable=lambda error: not isinstance(error, UserError),
+    )
 
 
 def publish(finished: Path, target: Path, aside: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from daydrive.envs.world_model import Readout, WorldModelEnv
 from daydrive.envs.world_model.readout import METADATA, reduce_images
 from daydrive.envs.world_model.readout_training import read_pairs, train_readout
 from daydrive.errors import UserError
+from helpers.described_files import with_header
 from helpers.refusals import Refuse
 
 
@@ -83,18 +83,6 @@ def test_file_gives_the_same_readings(learned: Readout, tmp_path: Path, world_mo
     assert isinstance(info["lane_offset"], float)
 
 
-def with_header(change: Callable[[dict[str, object]], object]) -> Callable[[Path], None]:
-    """Changes the JSON in the header of a readout."""
-
-    def apply(file: Path) -> None:
-        with safe_open(file, framework="pt") as opened:
-            header = json.loads(opened.metadata()[METADATA])
-            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        save_file(weights, file, {METADATA: json.dumps(change(header))})
-
-    return apply
-
-
 def nan_weights(file: Path) -> None:
     with safe_open(file, framework="pt") as opened:
         header, weights = opened.metadata(), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
@@ -109,10 +97,10 @@ def nan_weights(file: Path) -> None:
         (lambda file: file.write_bytes(file.read_bytes()[:-100]), "not a complete readout"),
         (lambda file: save_file({"a": torch.zeros(2)}, file), "is not a readout"),
         (lambda file: save_file({"a": torch.zeros(2)}, file, {METADATA: "{"}), "not a complete readout"),
-        (with_header(lambda header: {**header, "units": {}}), "not a complete readout"),
-        (with_header(lambda header: {**header, "hz": "fast"}), "not a complete readout"),
-        (with_header(lambda header: {**header, "units": {"a": "", "b": ""}}), "not a complete readout"),
-        (with_header(lambda _: [1]), "not a complete readout"),
+        (with_header(METADATA, lambda header: {**header, "units": {}}), "not a complete readout"),
+        (with_header(METADATA, lambda header: {**header, "hz": "fast"}), "not a complete readout"),
+        (with_header(METADATA, lambda header: {**header, "units": {"a": "", "b": ""}}), "not a complete readout"),
+        (with_header(METADATA, lambda _: [1]), "not a complete readout"),
         (nan_weights, "weights that are not finite"),
     ],
 )

@@ -19,8 +19,7 @@ import pytest
 import torch
 
 from daydrive.evaluation import EvaluateConfig, evaluate
-from daydrive.evaluation.output import partial
-from daydrive.workspace import PLAN
+from daydrive.workspace import PLAN, partial
 from helpers.paths import REPO
 from helpers.refusals import damage_images
 

@@ -33,9 +33,9 @@ from daydrive.evaluation.metrics.frame_metrics import (
     predict_clips,
 )
 from daydrive.evaluation.model_loading import make_rollout_fn
-from daydrive.evaluation.output import evaluation_workspace, partial
 from daydrive.evaluation.rollout_cache import WORST, RolloutCache, read_cached, worst
 from daydrive.types import Clip, Rollout
+from daydrive.workspace import partial, results_workspace
 from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, scene_store, steerer
 
 
@@ -221,7 +221,7 @@ def test_user_error_leaves_no_files(scene: Store, tmp_path: Path, weights: Path)
 
 def test_output_folder_is_locked(scene: Store, tmp_path: Path) -> None:
     with (
-        evaluation_workspace(tmp_path / "out", None),
+        results_workspace(tmp_path / "out", None, "*.npz"),
         pytest.raises(UserError, match=rf"process {os.getpid()} on .* is writing to"),
     ):
         evaluated(copier, scene, tmp_path / "out")

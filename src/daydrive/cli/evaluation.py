@@ -54,10 +54,10 @@ def evaluate(
     from daydrive.distributed import is_first_process
     from daydrive.evaluation import EvaluateConfig
     from daydrive.evaluation import evaluate as run
-    from daydrive.evaluation.output import partial
     from daydrive.progress import CountProgress
     from daydrive.report.sentences import long_sentence, realistic_sentence, usable_sentence, verdict_sentence
     from daydrive.report.text import margins_table
+    from daydrive.workspace import partial
 
     config = EvaluateConfig(
         split=split, horizon=steps, clips=clips, predictions=predictions, batch_size=batch_size, seed=seed,

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from daydrive.envs.road import RoadEnv
 from daydrive.envs.road.env import HZ
-from daydrive.envs.road.road import LANE_WIDTH
-from daydrive.envs.road.vehicle import WHEELBASE, full_lock
+from daydrive.envs.road.vehicle import FULL_BRAKE, WHEELBASE, engine_acceleration, full_lock, resistance
+from daydrive.envs.world_model.rewards import HALF_LANE
 from daydrive.errors import UserError
 from daydrive.evaluation.metrics.intervals import bootstrap, interval
 
@@ -31,7 +31,6 @@ Values = npt.NDArray[np.float64]
 FIRST_ROAD = {"test": 2**32, "val": 2**32 + 10**6}
 """Seeds of the first unseen roads. The seeds of recorded drives (`daydrive.data.sources.road`) are below 2**32."""
 
-HALF_LANE = LANE_WIDTH / 2
 SPEED_GAIN = 2.0
 """Acceleration per m/s of missing speed, 1/s."""
 
@@ -292,8 +291,7 @@ def controls(curvature: float, acceleration: float, speed: float) -> Action:
     """The action of the road world's car for a curvature (1/m, positive to the right) and an acceleration (m/s²) at a
     speed (m/s), on level ground."""
     steering = math.atan(WHEELBASE * curvature) / full_lock(speed)
-    engine = 4.2 / (1 + (speed / 18) ** 2)
-    throttle = (acceleration + 0.1 + 0.0009 * speed * speed) / engine
-    brake = -acceleration / 8 if acceleration < -0.3 else 0.0
+    throttle = (acceleration + resistance(speed)) / engine_acceleration(speed)
+    brake = -acceleration / FULL_BRAKE if acceleration < -0.3 else 0.0
     low, high = [-1, 0, 0, 1], [1, 1, 1, 1]
     return np.clip([steering, 0.0 if brake else throttle, brake, 1.0], low, high).astype(np.float32)

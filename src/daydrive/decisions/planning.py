@@ -10,7 +10,6 @@ from typing import Any
 
 from rich.table import Table
 
-from daydrive import workspace
 from daydrive.decisions.closed_loop import Driver, RoadResult, drive_closed_loop, summarize, unseen_roads
 from daydrive.decisions.costs import CostFunction, DrivingCost
 from daydrive.decisions.drive_images import plot_tracks, sheet_of_drives, video_of_drives
@@ -20,8 +19,8 @@ from daydrive.decisions.planner import Planner, PlannerSettings
 from daydrive.decisions.predictors import ModelDynamics, SimulatorDynamics
 from daydrive.decisions.result_files import cached
 from daydrive.envs.road.env import HZ
-from daydrive.errors import UserError
 from daydrive.files import write_json
+from daydrive.workspace import results_workspace, staged_folder
 
 RANDOMIZED = ("world_model", "simulator", "random")
 """Drivers whose drives depend on the seed."""
@@ -68,14 +67,7 @@ def plan(
         "readout_store": inputs.readout.info.store, "planner": asdict(settings), "cost": cost_name or asdict(own),  # type: ignore[call-overload]
         **asdict(options), "hz": HZ / skip,
     }  # fmt: skip
-    partial = output.with_name(output.name + ".partial")
-    with workspace.workspace(
-        partial,
-        about,
-        results="*.npz",
-        busy=lambda holder: f"{holder} is writing to {output}; choose another --output",
-        resumable=lambda error: not isinstance(error, UserError),
-    ) as folder:
+    with results_workspace(output, about, "*.npz") as folder:
         results = _drive_all(drivers, inputs.image_size, skip, options, folder, progress)
         found = {**about, "drivers": {name: summarize(each) for name, each in results.items()}}
         found["by_target_speed"] = {
@@ -83,7 +75,7 @@ def plan(
             for k, speed in enumerate(options.target_speeds)
         }
         shown = {name: each[len(options.target_speeds) - 1] for name, each in results.items()}
-        with workspace.staged_folder(output) as staged:
+        with staged_folder(output) as staged:
             write_json(staged / "plan.json", found)
             plot_tracks(staged / "tracks.png", shown)
             sheet_of_drives(staged / "views.png", shown, HZ / skip)

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from rich.table import Table
 from torch import nn
 
-from daydrive import workspace
 from daydrive.data.sources.road import drive_seed
 from daydrive.decisions.closed_loop import (
     Displacement,
@@ -29,10 +28,10 @@ from daydrive.decisions.model_drives import IgnoresActions, drive_in_model
 from daydrive.decisions.rank_correlation import kendall, spearman
 from daydrive.envs.road.env import HZ
 from daydrive.envs.world_model.readout import FRAMES
-from daydrive.errors import UserError
 from daydrive.evaluation.metrics.intervals import bootstrap, interval
 from daydrive.files import atomic_replace, write_json
 from daydrive.models import Predictor
+from daydrive.workspace import results_workspace, staged_folder
 
 Values = npt.NDArray[np.float64]
 MakeDriver = Callable[[], Driver]
@@ -87,15 +86,8 @@ def rank(
         "checkpoint": str(inputs.loaded.path), "training_step": inputs.loaded.step,
         "readout_store": inputs.readout.info.store, "names": list(drivers), **asdict(options), "hz": HZ / skip,
     }  # fmt: skip
-    partial = output.with_name(output.name + ".partial")
     worlds = ["simulator", "model", *(f"cheat-{k}" for k in range(options.cheats))]
-    with workspace.workspace(
-        partial,
-        about,
-        results="*.npy",
-        busy=lambda holder: f"{holder} is writing to {output}; choose another --output",
-        resumable=lambda error: not isinstance(error, UserError),
-    ) as folder:
+    with results_workspace(output, about, "*.npy") as folder:
         experiment = _Experiment(inputs, options, steps)
         errors: dict[str, list[Values]] = {world: [] for world in worlds}
         runs = [(world, number, make) for world in worlds for number, make in enumerate(drivers.values())]
@@ -104,7 +96,7 @@ def rank(
             errors[world].append(_cached(folder / f"{world}-{number}.npy", drive))
             progress(done, len(runs))
         found = {**about, **_compared({w: np.stack(each) for w, each in errors.items()}, list(drivers), HZ / skip)}
-        with workspace.staged_folder(output) as staged:
+        with staged_folder(output) as staged:
             write_json(staged / "rank.json", found)
     return found
 

@@ -38,7 +38,7 @@ from daydrive.evaluation.metrics.slices import slices
 from daydrive.evaluation.metrics.spectrum import spectrum_metrics
 from daydrive.evaluation.metrics.usable import usable
 from daydrive.evaluation.model_loading import EvaluatedModel, find_model
-from daydrive.evaluation.output import check_writable, evaluation_workspace, finite, partial
+from daydrive.evaluation.output import check_writable, finite
 from daydrive.evaluation.rollout_cache import bytes_cached, read_cached, worst
 from daydrive.evaluation.runner import Progress, Task, measure, measured_files
 from daydrive.evaluation.trajectories import CLIPS as TRAJECTORIES
@@ -50,7 +50,7 @@ from daydrive.report.artifacts import bytes_needed, write_images, write_predicti
 from daydrive.report.model_card import training_of
 from daydrive.types import Clip, Rollout
 from daydrive.version import __version__
-from daydrive.workspace import staged_folder
+from daydrive.workspace import partial, results_workspace, staged_folder
 
 
 def run_optional_suites(
@@ -150,7 +150,7 @@ def evaluate(
     the path passed to the adapter. data_root: a prepared store. config: by default `EvaluateConfig()`.
     Processes started by torchrun share the work: rank 0 writes the output, the others return an empty dictionary.
     processes: how many of this machine share it, see `count_processes`. An interrupted evaluation can be resumed, see
-    `evaluation_workspace`.
+    `results_workspace`.
     Raises UserError for incompatible arguments before anything is computed or written.
     """
     config, device = config or EvaluateConfig(), torch.device(device)
@@ -213,7 +213,7 @@ def evaluate_model(
         "cached": sorted(task.cached),
     }
     resumable = unchanged if model.weights else None
-    working = evaluation_workspace(output, resumable) if dist.is_main else nullcontext(partial(output))
+    working = results_workspace(output, resumable, "*.npz") if dist.is_main else nullcontext(partial(output))
     with working as work:
         dist.barrier()
         measure(model.rollout_fn, task, work, dist, progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from daydrive.decisions.policy.onnx_file import export_policy
 from daydrive.envs.world_model.readout import reduce_images
 from daydrive.errors import UserError
 from daydrive.types import to_signed
+from helpers.described_files import with_header
 
 FRAMES = torch.randint(0, 256, (3, 2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -54,16 +54,6 @@ def test_onnx_file_gives_the_same_controls(policy: Policy, tmp_path: Path) -> No
     assert policy(FRAMES).shape == (3, 4)  # tracing leaves the network as it was
 
 
-def with_header(change: Callable[[dict[str, object]], object]) -> Callable[[Path], None]:
-    def apply(file: Path) -> None:
-        with safe_open(file, framework="pt") as opened:
-            header = json.loads(opened.metadata()[METADATA])
-            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        save_file(weights, file, {METADATA: json.dumps(change(header))})
-
-    return apply
-
-
 def with_weights(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], None]:
     def apply(file: Path) -> None:
         with safe_open(file, framework="pt") as opened:
@@ -82,9 +72,9 @@ def with_weights(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Pa
         (lambda file: file.write_bytes(file.read_bytes()[:-100]), "is not a complete policy"),
         (lambda file: save_file({"a": torch.zeros(2)}, file), "is not a policy; learn one with"),
         (lambda file: save_file({"a": torch.zeros(2)}, file, {METADATA: "{"}), "is not a complete policy"),
-        (with_header(lambda header: {**header, "hz": 0}), "is not a complete policy"),
-        (with_header(lambda header: {**header, "wheels": 4}), "is not a complete policy"),
-        (with_header(lambda _: [1]), "is not a complete policy"),
+        (with_header(METADATA, lambda header: {**header, "hz": 0}), "is not a complete policy"),
+        (with_header(METADATA, lambda header: {**header, "wheels": 4}), "is not a complete policy"),
+        (with_header(METADATA, lambda _: [1]), "is not a complete policy"),
         (with_weights(lambda value: value[:1]), "is not a complete policy"),
         (with_weights(lambda value: torch.full_like(value, torch.nan)), "weights that are not finite"),
     ],

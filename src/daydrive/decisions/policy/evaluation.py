@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daydrive.decisions.closed_loop import HALF_LANE, Displacement, RoadResult, drive_closed_loop
+from daydrive.decisions.closed_loop import Displacement, RoadResult, drive_closed_loop
 from daydrive.decisions.policy.driver import PolicyDriver
 from daydrive.decisions.policy.learners import Progress
 from daydrive.decisions.policy.network import Policy
 from daydrive.envs.road.env import CAR_WIDTH, HZ
+from daydrive.envs.world_model.rewards import HALF_LANE
 from daydrive.evaluation.metrics.intervals import bootstrap, interval
 
 DISPLACEMENTS = {

@@ -43,7 +43,7 @@ from daydrive.machine import describe_machine
 from daydrive.models import WorldModel
 from daydrive.progress import CountProgress
 from daydrive.viz.images import write_png
-from daydrive.workspace import staged_folder, workspace
+from daydrive.workspace import results_workspace, staged_folder
 
 RESULTS = "done-*"
 READOUT_FILE = "readout.safetensors"
@@ -83,14 +83,7 @@ def learn(options: LearnOptions, output: Path, console: Console) -> dict[str, An
         "config": json.loads(json.dumps(asdict(options.config))),
         "roads": options.roads,
     }
-    working = workspace(
-        output.with_name(output.name + ".partial"),
-        plan,
-        results=RESULTS,
-        busy=lambda holder: f"{holder} is writing to {output}; choose another --output",
-        resumable=lambda error: not isinstance(error, UserError),
-    )
-    with created_parents(output), working as folder:
+    with created_parents(output), results_workspace(output, plan, RESULTS) as folder:
         stages = _Stages(folder, console)
         readout = given or stages.readout(store, loaded, options.seed)
         learners = Learners(store, loaded, _checked_readout(readout, loaded, store), options.config)

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from daydrive.decisions.closed_loop import HALF_LANE, Displacement, drive_closed_loop
+from daydrive.decisions.closed_loop import Displacement, drive_closed_loop
 from daydrive.decisions.policy.driver import PolicyDriver
 from daydrive.decisions.policy.evaluation import LANE_SECONDS, START_SPEED
 from daydrive.decisions.policy.network import Policy
 from daydrive.envs.road.env import HZ
+from daydrive.envs.world_model.rewards import HALF_LANE
 from daydrive.types import Image
 from daydrive.viz.charts import FAINT, line_styles, new_figure, render_figure, style_axis
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from daydrive.envs.road.env import HZ, RoadEnv
 from daydrive.envs.road.road import LANE_CENTRE
-from daydrive.envs.road.vehicle import WHEELBASE, full_lock
+from daydrive.envs.road.vehicle import DRAG, FULL_BRAKE, WHEELBASE, engine_acceleration, full_lock
 
 DT = 1 / HZ
 
@@ -74,10 +74,9 @@ class Driver:
         gear = -1.0 if self.manoeuvre == "reverse" and self.reversing else 1.0
         steering = self._steer(info)
         acceleration = self._target_acceleration(info)
-        throttle = min(
-            max((acceleration + 0.2 + 0.0009 * info["speed"] ** 2) / self._engine_acceleration(info["speed"]), 0.0), 1.0
-        )
-        brake = min(max(-acceleration / 8.0, 0.0), 1.0)
+        speed = info["speed"]
+        throttle = min(max((acceleration + 0.2 + DRAG * speed**2) / engine_acceleration(speed), 0.0), 1.0)
+        brake = min(max(-acceleration / FULL_BRAKE, 0.0), 1.0)
         if acceleration < -0.5:
             throttle = 0.0
         elif acceleration > -0.3:
@@ -90,10 +89,6 @@ class Driver:
         action = np.array([self.steering, self.throttle, self.brake, gear], np.float32)
         action[:3][np.abs(action[:3]) < 0.004] = 0
         return np.clip(action, [-1, 0, 0, -1], 1).astype(np.float32)
-
-    @staticmethod
-    def _engine_acceleration(speed: float) -> float:
-        return 4.2 / (1 + (speed / 18) ** 2)
 
     def _start_manoeuvre(self, task: str, seconds: float) -> None:
         self.manoeuvre, self.remaining = task, seconds

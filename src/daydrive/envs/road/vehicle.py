@@ -18,6 +18,10 @@ LOCK_SPEED = 6.6
 STEERING_LAG = 0.12
 GRIP_ROAD, GRIP_GRASS = 8.5, 5.5
 TOP_REVERSE = 6.0
+FULL_BRAKE = 8.0
+"""Deceleration (m/s²) of brake = 1."""
+DRAG = 0.0009
+"""Deceleration (m/s²) by the air at 1 m/s; it grows with the square of the speed."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,24 @@ def full_lock(speed: float) -> float:
     return FULL_LOCK / (1 + (speed / LOCK_SPEED) ** 2)
 
 
+def engine_acceleration(speed: float) -> float:
+    """Acceleration (m/s²) of full throttle at a speed (m/s), without resistance."""
+    return 4.2 / (1 + (abs(speed) / 18) ** 2)
+
+
+def resistance(speed: float) -> float:
+    """Deceleration (m/s²) on level asphalt without throttle and brake."""
+    return 0.10 + DRAG * speed * speed
+
+
 def _acceleration(speed: float, throttle: float, brake: float, gear: int, slope: float, off_road: bool) -> float:
     """Longitudinal acceleration (m/s²), without the handling of standstill."""
-    engine = 4.2 / (1 + (abs(speed) / 18) ** 2)
+    engine = engine_acceleration(speed)
     if gear < 0:
         engine *= max(0.0, 1 + min(speed, 0.0) / TOP_REVERSE)
     driving = gear * throttle * engine * (0.6 if off_road else 1.0)
-    resistance = 0.10 + 0.0009 * speed * speed + (0.9 if off_road else 0.0)
-    return driving - GRAVITY * slope - math.copysign(min(resistance + 8.0 * brake, abs(speed) * 40), speed)
+    slowing = resistance(speed) + (0.9 if off_road else 0.0) + FULL_BRAKE * brake
+    return driving - GRAVITY * slope - math.copysign(min(slowing, abs(speed) * 40), speed)
 
 
 def advance(

@@ -12,10 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from daydrive.envs.road.road import LANE_WIDTH
 from daydrive.errors import UserError
 
-HALF_LANE = 1.75
-"""Half the width of a lane, m."""
+HALF_LANE = LANE_WIDTH / 2
+"""Half the width of a lane of the road world, m."""
 
 
 class Transition(NamedTuple):
