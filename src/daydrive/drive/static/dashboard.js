@@ -3,11 +3,38 @@
 const LOCK_DEGREES = 120;
 const GEARS = { "-1": "R", 0: "N", 1: "D" };
 
+const MARKUP = `
+  <div id="steer" data-control="steer" title="Drag to steer">
+    <svg viewBox="-60 -60 120 120" aria-hidden="true">
+      <g data-part="wheel" class="wheel"><circle r="48"/><path d="M-48 0H48M0 0V48"/><circle r="9" class="hub"/>
+        <path d="M0 -53V-43" class="top"/></g>
+      <g data-part="ghost-wheel" class="ghost" hidden><circle r="36"/><path d="M-36 0H36M0 0V36M0 -41V-31"/></g>
+    </svg>
+  </div>
+  <div id="pedals">
+    <button type="button" data-control="back" aria-label="Brake, then reverse" tabindex="-1">
+      <svg viewBox="0 0 34 100" preserveAspectRatio="none" aria-hidden="true"><rect width="34" height="100" class="slot"/>
+        <rect data-part="brake" width="34" y="100" height="0" class="brake"/>
+        <rect data-part="ghost-brake" class="ghost-line" width="34" height="2" y="100" hidden/></svg>
+      <span>brake</span>
+    </button>
+    <button type="button" data-control="forward" aria-label="Throttle" tabindex="-1">
+      <svg viewBox="0 0 34 100" preserveAspectRatio="none" aria-hidden="true"><rect width="34" height="100" class="slot"/>
+        <rect data-part="throttle" width="34" y="100" height="0" class="throttle"/>
+        <rect data-part="ghost-throttle" class="ghost-line" width="34" height="2" y="100" hidden/></svg>
+      <span>throttle</span>
+    </button>
+    <p id="gear-box"><strong data-part="gear">D</strong> <span data-part="speed"></span></p>
+  </div>
+  <p class="visually-hidden" data-part="summary"></p>
+`;
+
 export class Dashboard {
   #part;
 
-  /** root: the element with the parts of index.html. */
+  /** root: an empty element. Its wheel and pedals have the attribute data-control for `Controls`. */
   constructor(root) {
+    root.innerHTML = MARKUP;
     this.#part = (name) => root.querySelector(`[data-part="${name}"]`);
   }
 

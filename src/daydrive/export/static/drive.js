@@ -9,8 +9,8 @@ import { Views } from "./views.js";
 
 const element = (id) => document.getElementById(id);
 const model = new WorldModel();
-const controls = new Controls();
 const dashboard = new Dashboard(element("dashboard"));
+const controls = new Controls();
 const views = new Views(element("views"));
 const moments = new MomentList(element("thumbnails"));
 let statistics = new Statistics();
