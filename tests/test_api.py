@@ -173,3 +173,9 @@ def test_evaluation_with_string_paths(trained: Path, road_store: Path, tmp_path:
     run = shutil.copytree(trained, tmp_path / "run")
     found = daydrive.evaluate(str(run), str(road_store), str(tmp_path / "e"), split="val", horizon=4, clips=2)
     assert found["split"] == "val" and (tmp_path / "e/report.html").is_file()
+
+
+def test_checkpoints_are_read_without_the_slow_import_of_sharded_tensors() -> None:
+    modules = "daydrive.evaluation, daydrive.training.optim.muon"
+    code = f"import sys, {modules}; print('torch.distributed.tensor' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"

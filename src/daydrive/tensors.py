@@ -5,22 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from daydrive.errors import UserError
 from daydrive.files import atomic_replace
 
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
 Named = Mapping[str, Tensor]
+
+
+def is_dtensor(tensor: Tensor) -> TypeGuard[DTensor]:
+    """Without an import of torch.distributed.tensor, which takes seconds."""
+    return hasattr(tensor, "full_tensor")
 
 
 def gather(tensors: Named) -> dict[str, Tensor]:
     """Contiguous full tensors on the CPU, since safetensors stores no strides. Every process has to call it."""
-    gathered = {name: t.full_tensor() if isinstance(t, DTensor) else t for name, t in tensors.items()}
+    gathered = {name: t.full_tensor() if is_dtensor(t) else t for name, t in tensors.items()}
     return {name: value.detach().cpu().contiguous() for name, value in gathered.items()}
 
 
@@ -62,7 +70,7 @@ def read_described(file: Path, key: str, what: str) -> tuple[str | None, dict[st
 
 
 def is_sharded(tensors: Iterable[Tensor]) -> bool:
-    return any(isinstance(tensor, DTensor) for tensor in tensors)
+    return any(is_dtensor(tensor) for tensor in tensors)
 
 
 def write_sharded(tensors: Named, folder: Path) -> None:
@@ -125,7 +133,11 @@ def fill(targets: Named, saved: Named, file: Path) -> None:
 def shard_like(target: Tensor, tensor: Tensor) -> Tensor:
     """Shard a full tensor as `target` is sharded."""
     tensor = tensor.to(target.device)
-    return distribute_tensor(tensor, target.device_mesh, target.placements) if isinstance(target, DTensor) else tensor
+    if not is_dtensor(target):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor, target.device_mesh, target.placements)
 
 
 def moments(optimizers: Sequence[torch.optim.Optimizer], model: nn.Module) -> dict[str, Tensor]:

@@ -219,6 +219,7 @@ def evaluate_model(
         measure(model.rollout_fn, task, work, dist, progress)
         dist.barrier()
         if not dist.is_main:
+            _trajectories(model, store, plan, work, dist)
             run_optional_suites(config, model, store, dist, None, ())
             return {}
         measured = task.empty_accumulator().read(measured_files(work))
@@ -229,11 +230,7 @@ def evaluate_model(
             save_frame_metrics(folder, measured.metrics)
             rollouts = (read_cached(work, i, task.clips[i]) for i in plan.with_images)
             write_predictions(folder, rollouts, len(plan.with_images), plan.steps, store)
-            some = [plan.with_images[k] for k in evenly(TRAJECTORIES, len(plan.with_images))]
-            evaluation["trajectories"] = measure_trajectories(
-                store, [task.clips[i] for i in some], model.context,
-                lambda k: read_cached(work, some[k], task.clips[some[k]]),
-            )  # fmt: skip
+            evaluation["trajectories"] = _trajectories(model, store, plan, work, dist)
             if choices is not None:
                 evaluation["human"] = choices
             evaluation |= run_optional_suites(config, model, store, dist, folder, shown)
@@ -241,6 +238,14 @@ def evaluate_model(
             write_images(folder, evaluation, store, shown, failed)
             write_reports(folder, evaluation, store, training)
     return evaluation
+
+
+def _trajectories(
+    model: EvaluatedModel, store: Store, plan: _Plan, work: Path, dist: DistributedContext
+) -> dict[str, Any] | str:
+    some = [plan.with_images[k] for k in evenly(TRAJECTORIES, len(plan.with_images))]
+    clips = [plan.task.clips[i] for i in some]
+    return measure_trajectories(store, clips, model.context, lambda k: read_cached(work, some[k], clips[k]), dist)
 
 
 def _plan(model: EvaluatedModel, store: Store, output: Path, config: EvaluateConfig, networks: Networks) -> _Plan:

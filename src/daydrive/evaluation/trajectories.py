@@ -15,6 +15,7 @@ from torch import Tensor
 
 from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
+from daydrive.distributed import DistributedContext
 from daydrive.envs.world_model.ground_motion import FOCAL, correlations
 from daydrive.envs.world_model.readout_training import HORIZON
 from daydrive.evaluation.controllability.egomotion import correlation, speeds_at
@@ -110,19 +111,23 @@ def camera_turn(frames: Tensor) -> Array:
     return np.asarray(np.arctan(motions(to_grey(frames))[..., 0] / (FOCAL * width)))
 
 
-def calibrate_reader(store: Store, frame_skip: int) -> MotionReader | None:
-    """Calibrates the estimator on the training drives. None if the store has no speed or no training drives."""
+def calibrate_reader(store: Store, frame_skip: int, dist: DistributedContext | None = None) -> MotionReader | None:
+    """Calibrates the estimator on the training drives. None if the store has no speed or no training drives.
+
+    dist: the processes that share the clips.
+    """
     if "speed" not in store.schema.names or not store.split("train"):
         return None
     clips = fixed_clips(store, "train", CALIBRATION_FRAMES, CALIBRATION_CLIPS, frame_skip)
     recorded = recorded_motion(store, clips)
     if not np.isfinite(recorded.speed).all():
         return None
-    features, turns = [], []
-    for start in range(0, len(clips), 32):
-        for frames in read_clips(store, clips[start : start + 32]).images:
-            features.append(ground_features(frames))
-            turns.append(camera_turn(frames))
+    dist = dist or DistributedContext.single(torch.device("cpu"))
+    own, measured = dist.share(clips), list[tuple[Array, Array]]()
+    for start in range(0, len(own), 32):
+        images = read_clips(store, own[start : start + 32]).images
+        measured += [(ground_features(frames), camera_turn(frames)) for frames in images]
+    features, turns = zip(*dist.gather(measured), strict=True)
     x, speed, turn, yaw = np.concatenate(features), recorded.speed.ravel(), np.stack(turns), recorded.yaw
     mean, std = x.mean(0), x.std(0) + 1e-6
     x = (x - mean) / std
@@ -146,11 +151,16 @@ def recorded_motion(store: Store, clips: Sequence[Clip]) -> Motion:
 
 
 def measure_trajectories(
-    store: Store, clips: Sequence[Clip], context: int, read_rollout: Callable[[int], Rollout]
+    store: Store,
+    clips: Sequence[Clip],
+    context: int,
+    read_rollout: Callable[[int], Rollout],
+    dist: DistributedContext | None = None,
 ) -> dict[str, Any] | str:
     """Compares the trajectories in the rollouts of clips with those in the recordings, for `evaluation.json`.
 
-    read_rollout: reads the rollout of the clip with this index. A sentence instead if they cannot be read.
+    read_rollout: reads the rollout of the clip with this index. dist: the processes that share the clips. A sentence
+    instead if they cannot be read.
 
     `estimator`: correlation and root mean square error of speed (m/s) and yaw rate (rad/s) on the real frames of these
     clips. `horizons`, for each of `SECONDS` within the clips: `ade`, `fde`, `dtw` in m and `frechet` in m² of `dream`,
@@ -159,15 +169,20 @@ def measure_trajectories(
     """
     hz = store.clip_hz(clips[0].frame_skip)
     ends = {second: round(second * hz) for second in SECONDS if 2 <= round(second * hz) <= clips[0].length - context}
-    reader = calibrate_reader(store, clips[0].frame_skip) if ends else None
+    dist = dist or DistributedContext.single(torch.device("cpu"))
+    reader = calibrate_reader(store, clips[0].frame_skip, dist) if ends else None
     if reader is None:
         return "not measured: they need a store with speeds and training drives, and clips of at least a second"
-    read: dict[str, list[Motion]] = {"real": [], "dream": [], "other_actions": []}
-    for index in range(len(clips)):
+
+    def read_motion(index: int) -> list[Motion]:
         rollout = read_rollout(index)
-        for name, frames in zip(read, (rollout.real, rollout.predicted, rollout.shuffled), strict=True):
-            read[name].append(reader(torch.cat((rollout.last[None], frames))))
-    found = {name: Motion(*(np.stack(x) for x in zip(*each, strict=True))) for name, each in read.items()}
+        return [reader(torch.cat((rollout.last[None], f))) for f in (rollout.real, rollout.predicted, rollout.shuffled)]
+
+    motions_read = dist.gather([read_motion(index) for index in dist.share(range(len(clips)))])
+    found = {
+        name: Motion(*(np.stack(values) for values in zip(*each, strict=True)))
+        for name, each in zip(("real", "dream", "other_actions"), zip(*motions_read, strict=True), strict=True)
+    }
     recorded = Motion(*(values[:, context - 1 :] for values in recorded_motion(store, clips)))
     paths = {name: positions(motion, hz) for name, motion in found.items()}
     known = np.isfinite(recorded.yaw).all() and np.isfinite(recorded.speed).all()

@@ -28,6 +28,8 @@ SECONDS = (1, 2, 5, 10, 20, 40, 60)
 """Horizons. Each is measured on the frames of the second before it."""
 CLIPS = 4
 """Number of drives that are rolled out."""
+BATCH = 2
+"""Drives in a batch at most, so that two processes can share them."""
 BYTES = 2**28
 """Memory for the frames of one batch of rollouts."""
 COMPARED = 4
@@ -88,7 +90,7 @@ def measure_horizons(
     chosen = starting_clips(store, split, context, frame_skip, clips)
     index = index or TrainingIndex(store)
     longest = max(ends.values())
-    size = max(1, BYTES // (longest * store.image_size[0] * store.image_size[1] * 3))
+    size = min(BATCH, max(1, BYTES // (longest * store.image_size[0] * store.image_size[1] * 3)))
     batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
     own = [
         [

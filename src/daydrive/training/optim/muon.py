@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, Replicate
 
 from daydrive.devices import has_bfloat16
+from daydrive.tensors import is_dtensor
 
 NEWTON_SCHULZ = (
     (4.0848, -6.8946, 2.9270),
@@ -98,12 +98,14 @@ class Muon(torch.optim.Optimizer):
 
 def _full_tensor(tensor: Tensor) -> Tensor:
     """The full tensor of a DTensor: only a complete matrix can be orthogonalized."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if is_dtensor(tensor) else tensor
 
 
 def _sharded_like(p: Tensor, tensor: Tensor) -> Tensor:
     """Shard `tensor`, which every process holds completely, as `p` is sharded."""
-    if not isinstance(p, DTensor):
+    if not is_dtensor(p):
         return tensor
+    from torch.distributed.tensor import DTensor, Replicate
+
     replicated = DTensor.from_local(tensor, p.device_mesh, [Replicate()], run_check=False)
     return replicated.redistribute(p.device_mesh, p.placements)
