@@ -51,6 +51,7 @@ def test_the_training_suite_measures_everything(tiny_config: Path, road_store: P
     assert result["machine"]["processors"] >= 1 and result["machine"]["torch"] == torch.__version__
     plain, ours = (min(result["raw"]["step_tiny"]["seconds"][kind]) for kind in ("plain", "ours"))
     assert result["ratios"]["step_vs_eager_fp32_tiny"] == pytest.approx(plain / ours)
+    assert result["raw"]["ranks"]["clips_a_second"].keys() == {"1", "2", "2 apart"}
     assert result["raw"]["saving_tiny"]["bytes"] > 4 * result["raw"]["step_tiny"]["workload"]["parameters"]
     assert sorted(path.name for path in output.parent.iterdir()) == ["training.json", "training.png"]
 

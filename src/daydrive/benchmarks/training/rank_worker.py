@@ -24,18 +24,19 @@ def main(task_file: Path, result_file: Path) -> None:
     with training_processes(config.training, torch.device(task["device"])) as dist:
         distributed = RandomSteps(config, dist, task["frames"])
         distributed.run(WARM_UP)
-        single = RandomSteps(config, DistributedContext.single(dist.device), task["frames"]) if dist.is_main else None
-        if single is not None:
-            single.run(WARM_UP)
+        single = RandomSteps(config, DistributedContext.single(dist.device), task["frames"])
+        single.run(WARM_UP)
 
         def timed(steps: RandomSteps) -> float:
             return seconds_of(functools.partial(steps.run, task["steps"]), dist.device)
 
-        seconds: dict[str, list[float]] = {"alone": [], "together": []}
+        seconds: dict[str, list[float]] = {"alone": [], "apart": [], "together": []}
         for _ in range(task["rounds"]):
             dist.barrier()
-            if single is not None:
+            if dist.is_main:
                 seconds["alone"].append(timed(single))
+            dist.barrier()
+            seconds["apart"].append(dist.max(timed(single)))
             dist.barrier()
             seconds["together"].append(dist.max(timed(distributed)))
         if dist.is_main:
