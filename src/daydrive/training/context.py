@@ -78,10 +78,9 @@ class TrainingContext:
     def steps_per_epoch(self) -> float:
         return len(self.clips) / self.resume_state.clips_per_step
 
-    @property
-    def lanes_start(self) -> int:
-        """The number of steps before self-rollouts begin; 0 without them."""
-        return self.resume_state.step_of(self.order.first_sample) if isinstance(self.order, LaneOrder) else 0
+    def among_self_rollouts(self, step: int) -> bool:
+        """Whether self-rollouts have begun by `step` (1-based)."""
+        return isinstance(self.order, LaneOrder) and step > self.resume_state.step_of(self.order.first_sample)
 
     def length_at(self, step: int) -> int:
         """Length in frames of the clips of `step` (0-based): context and unroll."""

@@ -86,9 +86,8 @@ def _loop(context: TrainingContext, run: Path, reporter: RunReporter) -> int:
                 validated = context.validation.run(engine)
                 metrics |= validated.metrics
                 reporter.validated(step, validated, frames)
-            if step > context.lanes_start >= best.step:
-                best = checkpoint.Best()  # rollouts that last cost PSNR: earlier checkpoints are no longer compared
-            improved = evaluated and metrics["val/psnr"] > best.psnr
+            # rollouts that last cost PSNR: while the model trains on them, the newest checkpoint is the best
+            improved = evaluated and (metrics["val/psnr"] > best.psnr or context.among_self_rollouts(step))
             if improved:
                 best = checkpoint.Best(step, metrics["val/psnr"])
                 reporter.best(best)
