@@ -97,9 +97,12 @@ class Decoder(GradientCheckpointing):
         flow, mask, content = self.checkpointed(self._full_size, self.motion_head, x).float().split([2, 1, 3], dim=1)
         return Motion(FLOW_SCALE * flow, torch.sigmoid(4 * mask + MASK_BIAS), torch.tanh(4 * content))
 
-    def draw_noise(self, generator: torch.Generator, device: torch.device) -> list[Tensor]:
-        """Random numbers for `Extras.noise`."""
+    def draw_noise(self, generator: torch.Generator | None, device: torch.device) -> list[Tensor] | None:
+        """Random numbers for `Extras.noise`; without a generator none, or zeros in training, where every weight has to
+        take part."""
         shapes = [(1, NOISE_CHANNELS, *size) for size in self.stage_sizes]
+        if generator is None:
+            return [torch.zeros(shape, device=device) for shape in shapes] if self.training else None
         return [sample_noise(torch.randn, shape, generator).to(device) for shape in shapes]
 
     def _trunk(

@@ -166,7 +166,7 @@ class TextureWorldModel(WorldModel):
         extras = NO_EXTRAS
         if self._source_detail or self._noise:
             known = texture_memory.known_detail(state.texture).detach()
-            noise = self.decoder.draw_noise(generator, action.device) if self._noise and generator else None
+            noise = self.decoder.draw_noise(generator, action.device) if self._noise else None
             extras = Extras(known, noise)
         motion = self.decoder.motion(step.latent, step.features, features, step.condition, extras)
         texture = self.checkpointed(texture_memory.warp, state.texture, motion)
