@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""(predicted, real) → (B,)."""
+
 
 def reconstruction_loss(reconstructed: Tensor, real: Tensor) -> Tensor:
     """Mean absolute error of the frames decoded from their own latents."""
@@ -45,6 +48,14 @@ def detail_loss(predicted: Tensor, real: Tensor, cell: int = 8) -> Tensor:
     gradients over cells of `cell` pixels, at three scales."""
     amounts = [_detail(images.flatten(0, -4).mean(1, keepdim=True), cell) for images in (predicted, real)]
     return _mean((amounts[0] - amounts[1]).abs().unflatten(0, (len(predicted), -1)))
+
+
+def energy_score(distance: Distance, samples: Sequence[Tensor], real: Tensor) -> Tensor:
+    """The energy score (Gneiting & Raftery 2007) of one or two samples, each like `real`: their mean distance from it,
+    less half the distance between two. Its expectation is lowest for samples of the true distribution; it is the
+    distance itself for one sample or two equal ones."""
+    error = torch.stack([distance(sample, real) for sample in samples]).mean(dim=0)
+    return error if len(samples) == 1 else error - 0.5 * distance(*samples)
 
 
 def relativistic_loss(better: Sequence[Tensor], worse: Sequence[Tensor]) -> Tensor:

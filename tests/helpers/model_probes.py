@@ -69,6 +69,15 @@ def painted(config: Config) -> list[float]:
 
 
 @torch.no_grad()
+def painted_motion(config: Config) -> list[float]:
+    """The rollout of weights without zeros."""
+    model = built(config)
+    for weight in model.parameters():
+        nn.init.normal_(weight, std=0.2)
+    return model(images(config), torch.zeros(1, 3, 4))["predicted"].flatten()[:50].tolist()
+
+
+@torch.no_grad()
 def rollout_size(config: Config) -> tuple[int, ...]:
     return tuple(built(config)(images(config), torch.zeros(1, 3, 4))["predicted"].shape[-2:])
 
@@ -100,6 +109,16 @@ def actions_taken(config: Config) -> list[int]:
 def rollouts_agree_in_training(config: Config) -> bool:
     model, actions = built(config).train(), torch.zeros(1, 3, 4)
     first, second = (model(images(config), actions)["predicted"] for _ in range(2))
+    return torch.equal(first, second)
+
+
+@torch.no_grad()
+def seeds_agree(config: Config) -> bool:
+    """Whether rollouts with different seeds are the same."""
+    model, actions = built(config).eval(), torch.zeros(1, 3, 4)
+    first, second = (
+        model(images(config), actions, generator=torch.Generator().manual_seed(seed))["predicted"] for seed in (0, 1)
+    )
     return torch.equal(first, second)
 
 
@@ -237,6 +256,11 @@ PROBES: dict[str, Probe] = {
         memory_shapes, {"1": [(16, 16, 16)], "3": [(16, 16, 16)] * 3}, SQUARE
     ),
     "model.dynamics.dropout": gives(rollouts_agree_in_training, {"0.0": True, "0.3": False}, SQUARE, THREE_SEEN),
+    "model.source_detail": differs(painted_motion, ["true", "false"], SQUARE, THREE_SEEN),
+    "model.noise": gives(seeds_agree, {"false": True, "true": False}, SQUARE, THREE_SEEN),
+    "model.context_noise": gives(
+        rollouts_agree_in_training, {"0.0": True, "0.3": False}, SQUARE, THREE_SEEN, "model.dynamics.dropout=0.0"
+    ),
     "model.decoder.stages": gives(widths_of_the_decoder, {"[16, 8]": [16, 8], "[12, 8, 4]": [12, 8, 4]}, SQUARE),
     "model.decoder.init_size": gives(latent_grid, {"16": (16, 16), "32": (32, 32)}, SQUARE),
     **{f"loss.{part}_weight": gives(factor(part), {"0.5": near(0.5), "2.0": near(2.0)}, *only(part)) for part in PARTS},

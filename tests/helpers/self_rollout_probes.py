@@ -68,6 +68,16 @@ def after_a_step(config: Config) -> tuple[TrainingContext, dict[str, float]]:
     return context, parts
 
 
+def passes_of_the_decoder(config: Config) -> int:
+    """Predicted frames per clip in a step on lanes."""
+    context, _ = built(config)
+    passes = []
+    model = context.engine.model
+    model.decoder.motion_head.register_forward_hook(lambda *_: passes.append(1))  # type: ignore[union-attr]
+    next(context.accumulate(context.longest_batch(), last=True))
+    return len(passes) // config.training.gradient_accumulation
+
+
 def loss_of(name: str, key: str, config: Config) -> float:
     """How much of the loss the part `name` contributes, found by leaving it out: weight times part."""
     lanes = config.training.self_rollout
@@ -138,6 +148,7 @@ PROBES: dict[str, Probe] = {
         {"3": [True] * 10, "9": [visit in (0, 1, 4, 7) for visit in range(10)]},
         *GIVEN,
     ),
+    f"{LANES}.samples": gives(passes_of_the_decoder, {"1": 3, "2": 6}, *GIVEN, f"{LANES}.free_steps=0"),
     f"{LANES}.truth_age": differs(lambda config: after_a_step(config)[1]["rollout_pred_loss"], ["1.0", "8.0"], *GIVEN),
     f"{LANES}.coarse_weight": gives(
         lambda config: loss_of("coarse_loss", "coarse_weight", config), {"0.5": near(0.5), "2.0": near(2.0)}, *GIVEN

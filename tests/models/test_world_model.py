@@ -5,11 +5,12 @@ import torch
 
 from daydrive.errors import UserError
 from daydrive.models import build_world_model
+from daydrive.models.noise import ClipGenerators
 from daydrive.models.texture import texture_memory
 from daydrive.models.texture.config import DecoderConfig, DynamicsConfig, EncoderConfig, TextureConfig
 from daydrive.models.texture.model import TextureWorldModel
 from daydrive.models.texture.sizes import stage_sizes
-from daydrive.models.texture.texture_memory import Motion, render, sample, warp
+from daydrive.models.texture.texture_memory import Motion, known_detail, render, sample, warp
 
 TINY = TextureConfig(
     latent_dim=8,
@@ -178,6 +179,52 @@ def image(frames: int = 1) -> torch.Tensor:
 def motion(dx: float, dy: float, mask: float = 0.0, content: float = 0.0) -> Motion:
     flow = torch.tensor([dx, dy]).view(1, 2, 1, 1).expand(1, 2, 12, 16)
     return Motion(flow, torch.full((1, 1, 12, 16), mask), torch.full((1, 3, 12, 16), content))
+
+
+def test_noise_changes_rollouts_most_where_the_source_shows_nothing() -> None:
+    model = tiny(noise=True)
+    images, actions = clip()
+    generators = [torch.Generator().manual_seed(seed) for seed in (0, 0, 1)]
+    first, again, other = (model(images, actions, generator=g)["predicted"] for g in generators)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(model(images, actions)["predicted"], model(images, actions)["predicted"])
+
+    state = model.init_state(images[:, :4], actions[:, :3])
+    gone = state._replace(texture=state.texture._replace(opacity=torch.zeros_like(state.texture.opacity)))
+    change = []
+    for start in (state, gone):
+        masks = [model.step(start, actions[:, 3], torch.Generator().manual_seed(s))[0].motion.mask for s in (0, 1)]
+        change.append((masks[0] - masks[1]).abs().mean())
+    assert change[1] > 3 * change[0]
+
+
+def test_noise_of_a_clip_does_not_depend_on_the_others() -> None:
+    model, (images, actions) = tiny(noise=True), clip()
+    together = ClipGenerators([torch.Generator().manual_seed(seed) for seed in (3, 4)])
+    both = model(images, actions, generator=together)["predicted"]
+    alone = model(images[1:], actions[1:], generator=torch.Generator().manual_seed(4))["predicted"]
+    assert torch.allclose(both[1], alone[0], atol=1e-5)
+
+
+def test_known_detail_falls_with_opacity_and_magnification() -> None:
+    texture = texture_memory.init(torch.zeros(1, 3, 8, 8))
+    assert torch.equal(known_detail(texture), torch.ones(1, 1, 8, 8))
+    assert torch.equal(
+        known_detail(texture._replace(opacity=torch.full((1, 1, 8, 8), 0.3))), torch.full((1, 1, 8, 8), 0.3)
+    )
+    grid = texture_memory.pixel_grid(8, 8, texture.source)
+    twice = known_detail(texture._replace(displacement=-0.5 * grid))  # each source pixel fills 2x2
+    assert twice[..., :-1, :-1].unique().tolist() == pytest.approx([0.25])
+    half = known_detail(texture._replace(displacement=grid.clone()))
+    assert half[..., :-1, :-1].unique().tolist() == [1.0]
+
+
+def test_level_of_the_context_noise_is_an_input() -> None:
+    model, (images, actions) = tiny(context_noise=0.5), clip()
+    assert model.dynamics.embed[0].in_features == 5
+    assert torch.equal(model(images, actions)["predicted"], model(images, actions)["predicted"])
+    model.train()
+    assert not torch.equal(model(images, actions)["predicted"], model(images, actions)["predicted"])
 
 
 def test_integer_flow_shifts_the_image_exactly() -> None:

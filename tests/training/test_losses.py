@@ -44,6 +44,19 @@ def test_temporal_loss_counts_an_offset_once() -> None:
     assert losses.temporal_loss(x + 0.3, x, images(1)[:, 0]).tolist() == pytest.approx([0.1] * 2, abs=1e-6)
 
 
+def test_energy_score_is_lowest_for_samples_as_spread_as_the_truth() -> None:
+    random = torch.Generator().manual_seed(0)
+    truth, *samples = (torch.randn((20_000, 1), generator=random) for _ in range(3))
+
+    def score(spread: float) -> float:
+        return float(losses.energy_score(losses.prediction_loss, [spread * s for s in samples], truth).mean())
+
+    assert score(1.0) < min(score(0.0), score(0.6), score(1.6))
+    assert score(0.0) == pytest.approx(float(truth.abs().mean()), rel=1e-6)  # two equal samples: the distance itself
+    alone = losses.energy_score(losses.prediction_loss, samples[:1], truth)
+    assert torch.equal(alone, losses.prediction_loss(samples[0], truth))
+
+
 def test_structure_loss_of_an_edge() -> None:
     edge, flat = torch.zeros(1, 1, 3, 4, 4), torch.zeros(1, 1, 3, 4, 4)
     edge[..., 2:] = 1

@@ -43,6 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("recipes/quick_prototype", 1, 1, ["training.gradient_accumulation=1", "training.batch_size=8"]),
         ("recipes/memory_efficient", 1, 1, []),
         ("recipes/long_rollouts", 1, 2, ["training.self_rollout.start=0.5"]),
+        ("recipes/sampled_rollouts", 1, 2, ["training.self_rollout.start=0.5"]),
         ("recipes/road", 1, 2, ["training.self_rollout.start=0.5"]),
         ("recipes/best_quality", 1, 1, ["training.gradient_accumulation=1", "training.batch_size=2"]),
     ],

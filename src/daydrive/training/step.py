@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -24,14 +24,17 @@ Autocast = Callable[[], AbstractContextManager[object]]
 
 
 class OngoingRollout(NamedTuple):
-    """A rollout to continue: its state, and the next actions (B, K, action_dim)."""
+    """A rollout to continue: its state, the next actions (B, K, action_dim), and the sources of random numbers of each
+    of its S futures."""
 
     state: State
     actions: Tensor
+    generators: Sequence[torch.Generator]
 
 
 class ContinuedRollout(NamedTuple):
-    """predicted: the next frames (B, K, 3, H, W). state: after them. recon_loss: (B,), of the newest context frame."""
+    """predicted: the next frames of each future (S, B, K, 3, H, W). state: after those of the first one. recon_loss:
+    (B,), of the newest context frame."""
 
     predicted: Tensor
     state: State
@@ -50,14 +53,18 @@ class Objective(nn.Module):
     ) -> LossOutput | ContinuedRollout:
         if rollout is None:
             return self.model.loss(images, actions, self.config, self.distance)
-        state, frames = rollout.state, []
-        for t in range(rollout.actions.shape[1]):
-            state, frame = self.model.step(state, rollout.actions[:, t])
-            frames.append(frame)
+        states, futures = [], []
+        for generator in rollout.generators:
+            state, frames = rollout.state, []
+            for t in range(rollout.actions.shape[1]):
+                state, frame = self.model.step(state, rollout.actions[:, t], generator)
+                frames.append(frame)
+            states.append(state)
+            futures.append(torch.stack(frames, dim=1))
         newest = images.shape[1] - 1
         reconstructed = self.model.reconstruct(images, actions, [newest])
         recon_loss = losses.reconstruction_loss(reconstructed.float(), images[:, newest:])
-        return ContinuedRollout(torch.stack(frames, dim=1), state, recon_loss)
+        return ContinuedRollout(torch.stack(futures), states[0], recon_loss)
 
 
 class StepResult(NamedTuple):

@@ -106,7 +106,7 @@ def _loop(context: TrainingContext, run: Path, reporter: RunReporter) -> int:
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """Random seed of a step on one process (it only affects dropout); a pure function, so no random state is saved."""
+    """Random seed of a step on one process, of dropout and `context_noise`; a pure function, so no state is saved."""
     return (seed * 1_000_003 + step) * 4_099 + rank
 
 

@@ -44,7 +44,12 @@ class StabilizerConfig(Settings):
 class TextureConfig(ModelConfig):
     """latent_dim: channels of the latent grid; hidden_dim: channels of the dynamics and of their recurrent state.
 
-    stabilizer: default none."""
+    stabilizer: default none. source_detail: the decoder also sees how much of each pixel's detail the stored real image
+    supplies, see `known_detail`. noise: random numbers enter the decoder, most where little detail is known, so that
+    futures differ with the seed where they are open. context_noise: largest standard deviation of the noise that
+    training adds to the images that the encoder sees, in their range of [-1, 1]; its level is an input (Ho et al. 2022,
+    Valevski et al. 2024).
+    """
 
     type: Literal["texture"] = "texture"
     latent_dim: PositiveInt = 256
@@ -53,6 +58,9 @@ class TextureConfig(ModelConfig):
     dynamics: DynamicsConfig = DynamicsConfig()
     decoder: DecoderConfig = DecoderConfig()
     stabilizer: StabilizerConfig | None = None
+    source_detail: bool = False
+    noise: bool = False
+    context_noise: float = Field(0.0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _heads_divide(self) -> TextureConfig:

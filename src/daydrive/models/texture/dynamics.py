@@ -69,7 +69,8 @@ class Dynamics(nn.Module):
         super().__init__()
         width = config.hidden_dim
         self.hidden_shape = (width, *grid)
-        self.embed = nn.Sequential(nn.Linear(config.action_dim, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        inputs = config.action_dim + (1 if config.context_noise else 0)
+        self.embed = nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.in_proj = nn.Conv2d(config.latent_dim, width, 1)
         self.pos_embed = nn.Parameter(0.02 * torch.randn(width, *grid))
         self.layers = nn.ModuleList(
@@ -82,7 +83,7 @@ class Dynamics(nn.Module):
         return tuple(torch.zeros(batch_size, *self.hidden_shape, device=device) for _ in self.layers)
 
     def forward(self, latent: Tensor, action: Tensor, hidden: Hidden) -> DynamicsStep:
-        """latent (B, latent_dim, h, w), action (B, action_dim)."""
+        """latent (B, latent_dim, h, w), action (B, action_dim), with `context_noise` followed by the noise's level."""
         condition = self.embed(action)
         x = self.in_proj(latent)
         x = x + self.pos_embed.to(x.dtype)

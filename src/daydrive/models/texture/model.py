@@ -15,7 +15,7 @@ from daydrive.config import ModelConfig
 from daydrive.models.interface import MotionFields, Unit, WorldModel, WorldModelOutput
 from daydrive.models.texture import texture_memory
 from daydrive.models.texture.config import TextureConfig
-from daydrive.models.texture.decoder import Decoder
+from daydrive.models.texture.decoder import NO_EXTRAS, Decoder, Extras
 from daydrive.models.texture.dynamics import Dynamics, DynamicsStep, Hidden
 from daydrive.models.texture.encoder import HISTORY, Encoder, EncoderFeatures, Encoding
 from daydrive.models.texture.sizes import stage_sizes
@@ -56,6 +56,14 @@ class TextureState(NamedTuple):
         return self.images[:, -1]
 
 
+class Seen(NamedTuple):
+    """encoding: of a window of images; level: (B, 1), standard deviation of the noise on it, None for models that are
+    trained without."""
+
+    encoding: Encoding
+    level: Tensor | None
+
+
 class TextureWorldModel(WorldModel):
     """Encoder → dynamics → decoder, for images from 64 to 256 pixels, square or not."""
 
@@ -66,6 +74,7 @@ class TextureWorldModel(WorldModel):
         assert isinstance(config, TextureConfig)
         sizes = stage_sizes(config, image_size)
         self._skips, self._stabilizer = sizes.skips, config.stabilizer
+        self._source_detail, self._noise, self._context_noise = config.source_detail, config.noise, config.context_noise
         self.encoder = Encoder(config, sizes.reductions)
         self.dynamics = Dynamics(config, sizes.grid)
         self.decoder = Decoder(config, sizes)
@@ -83,15 +92,14 @@ class TextureWorldModel(WorldModel):
         last = images.shape[1] - 1
         hidden = self.dynamics.init_hidden(images.shape[0], images.device)
         for t in range(min(HISTORY - 1, last), last):
-            encoding = self.encoder(_window(images, t))
-            hidden = self.dynamics(encoding.latent, actions[:, t], hidden).hidden
+            hidden = self._dynamics(self._encoded(_window(images, t)), actions[:, t], hidden).hidden
         reference = None if self._stabilizer is None else measure(images)
         return TextureState(_window(images, last), hidden, texture_memory.init(images[:, last]), reference, None, None)
 
     def step(
         self, state: TextureState, action: Tensor, generator: torch.Generator | None = None
     ) -> tuple[TextureState, Tensor]:
-        state = self._advance(state, self.encoder(state.images), action)
+        state = self._advance(state, self._encoded(state.images), action, generator)
         return state, state.image
 
     def detach_images(self, state: TextureState) -> TextureState:
@@ -112,13 +120,13 @@ class TextureWorldModel(WorldModel):
         frames = list(range(images.shape[1]) if reconstruct is None else reconstruct)
         last = self.context_frames - 1
         state = self.init_state(images[:, : last + 1], actions[:, :last])
-        newest: Encoding = self.encoder(state.images)
-        state = self._advance(state, newest, actions[:, last])
+        newest = self._encoded(state.images)
+        state = self._advance(state, newest, actions[:, last], generator)
         states = [state]
         for t in range(last + 1, images.shape[1] - 1):
-            state, _ = self.step(state, actions[:, t])
+            state, _ = self.step(state, actions[:, t], generator)
             states.append(state)
-        latents = self._latents(images, frames, {last: newest.latent})
+        latents = self._latents(images, frames, {last: newest.encoding.latent} if newest.level is None else {})
         return {
             "reconstructed": self.decode(latents),
             "predicted": torch.stack([s.image for s in states], dim=1),
@@ -150,10 +158,17 @@ class TextureWorldModel(WorldModel):
     def current_name(cls, name: str, format: int) -> str:
         return ".".join(FORMAT_2_NAMES.get(part, part) for part in name.split(".")) if format == 2 else name
 
-    def _advance(self, state: TextureState, encoding: Encoding, action: Tensor) -> TextureState:
-        step: DynamicsStep = self.dynamics(encoding.latent, action, state.hidden)
-        features = [None if i is None else encoding.features[i] for i in self._skips]
-        motion = self.decoder.motion(step.latent, step.features, features, step.condition)
+    def _advance(
+        self, state: TextureState, seen: Seen, action: Tensor, generator: torch.Generator | None
+    ) -> TextureState:
+        step = self._dynamics(seen, action, state.hidden)
+        features = [None if i is None else seen.encoding.features[i] for i in self._skips]
+        extras = NO_EXTRAS
+        if self._source_detail or self._noise:
+            known = texture_memory.known_detail(state.texture).detach()
+            noise = self.decoder.draw_noise(generator, action.device) if self._noise else None
+            extras = Extras(known, noise)
+        motion = self.decoder.motion(step.latent, step.features, features, step.condition, extras)
         texture = self.checkpointed(texture_memory.warp, state.texture, motion)
         image = self.checkpointed(texture_memory.render, texture)
         reference = state.reference
@@ -163,6 +178,22 @@ class TextureWorldModel(WorldModel):
             image = stable
         images = torch.cat([state.images[:, 1:], image[:, None]], dim=1)
         return TextureState(images, step.hidden, texture, reference, step.latent, motion)
+
+    def _encoded(self, window: Tensor) -> Seen:
+        """What the encoder sees of a window (B, HISTORY, 3, H, W); in training with `context_noise`, with noise of a
+        random level per clip."""
+        if not self._context_noise:
+            return Seen(self.encoder(window), None)
+        level = window.new_zeros(len(window), 1)
+        if self.training:
+            level.uniform_(0.0, self._context_noise)
+            window = window + level[:, :, None, None, None] * torch.randn_like(window)
+        return Seen(self.encoder(window), level)
+
+    def _dynamics(self, seen: Seen, action: Tensor, hidden: Hidden) -> DynamicsStep:
+        inputs = action if seen.level is None else torch.cat([action, seen.level], dim=1)
+        step: DynamicsStep = self.dynamics(seen.encoding.latent, inputs, hidden)
+        return step
 
     def _latents(self, images: Tensor, frames: Sequence[int], known: dict[int, Tensor]) -> Tensor:
         """Latents of the given frames (B, len(frames), …); `known` latents are reused."""

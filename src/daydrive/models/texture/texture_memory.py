@@ -77,6 +77,16 @@ def add(texture: Texture, change: Tensor) -> Texture:
     return texture._replace(overlay=texture.overlay + change)
 
 
+def known_detail(texture: Texture) -> Tensor:
+    """How much of each pixel's detail the source supplies, (B, 1, H, W) in [0, 1]: the opacity, less where the map
+    magnifies the source, so that a pixel shows less than one of the source's (determinant of its Jacobian)."""
+    d = F.pad(texture.displacement, (0, 1, 0, 1), mode="replicate")
+    along_x = d[..., :-1, 1:] - d[..., :-1, :-1]
+    along_y = d[..., 1:, :-1] - d[..., :-1, :-1]
+    area = (1 + along_x[:, 0]) * (1 + along_y[:, 1]) - along_x[:, 1] * along_y[:, 0]
+    return texture.opacity * area[:, None].abs().clamp(max=1.0)
+
+
 def render(texture: Texture) -> Tensor:
     """Render the image (B, 3, H, W). Bicubic sampling preserves detail of the source, which is sampled only once."""
     return texture.opacity * sample(texture.source, texture.displacement, "bicubic").clamp(-1, 1) + texture.overlay

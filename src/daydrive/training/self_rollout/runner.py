@@ -10,6 +10,7 @@ from torch import Tensor
 from daydrive import losses
 from daydrive.data.sampling.lanes import LaneOrder, LaneVisit
 from daydrive.models import LossOutput
+from daydrive.models.noise import ClipGenerators
 from daydrive.training.engine import Engine
 from daydrive.training.self_rollout.adversary import Adversary, Windows
 from daydrive.training.self_rollout.lane_buffer import SHOWN, LaneBuffer
@@ -18,6 +19,9 @@ from daydrive.types import Batch, to_signed
 
 COARSE_FLOOR, COARSE_AGE = 0.2, 40.0
 """The weight of the coarse loss decays with this age in frames to the floor: light and layout matter at any age."""
+
+FREE_STEPS = 2
+"""Number of the random numbers of frames without gradient; those of the futures are 0 and 1."""
 
 
 class SelfRollout:
@@ -85,23 +89,27 @@ class SelfRollout:
         self.engine.model.train()
         with torch.no_grad(), self.engine.precision.autocast():
             self._restart(visits, batch.samples, images, actions)
-            self._run_free(visits, actions)
+            self._run_free(visits, batch.samples, actions)
         lanes, rows = [visit.lane for visit in visits], torch.arange(len(visits), device=images.device)
         state, shown, ages = self._buffer.take(lanes)
         skipped = torch.tensor([self._free_steps(visit) for visit in visits], device=images.device)
         last = self._context - 1 + skipped  # index of each lane's newest frame in its clip
         ahead = torch.arange(self.config.steps, device=images.device)
         own_actions = actions[rows[:, None], last[:, None] + ahead]
+        futures = [self._random(batch.samples, number) for number in range(self.config.samples)]
         with self.engine.precision.autocast():
             continued: ContinuedRollout = self.engine.wrapped(
-                images[:, : self._context], actions[:, : self._context - 1], OngoingRollout(state, own_actions)
+                images[:, : self._context],
+                actions[:, : self._context - 1],
+                OngoingRollout(state, own_actions, futures),
             )
-        frames = torch.cat([shown, continued.predicted.float()], dim=1)
+        predicted = continued.predicted.float()
+        frames = torch.cat([shown, predicted[0]], dim=1)
         around = torch.arange(1 - SHOWN, self.config.steps + 1, device=images.device)
         real = images[rows[:, None], last[:, None] + around]
         window_actions = actions[rows[:, None], last[:, None] + around[:-1]]
         aligned = torch.tensor([not visit.wrapped for visit in visits], device=images.device)
-        loss, parts = self._losses(frames, real, window_actions, ages, aligned)
+        loss, parts = self._losses(frames, predicted, real, window_actions, ages, aligned)
         per_clip = loss + self.engine.config.loss.recon_weight * continued.recon_loss
         numbers = [visit.visit for visit in visits]
         self._buffer.put(lanes, numbers, ages + self.config.steps, continued.state, frames[:, -SHOWN:])
@@ -125,15 +133,16 @@ class SelfRollout:
         lanes, numbers = [visits[i].lane for i in rows], [visits[i].visit - 1 for i in rows]
         self._buffer.put(lanes, numbers, ages, state, context[:, -SHOWN:])
 
-    def _run_free(self, visits: list[LaneVisit], actions: Tensor) -> None:
+    def _run_free(self, visits: list[LaneVisit], samples: list[int], actions: Tensor) -> None:
         """Continue the long lanes by `free_steps` frames."""
         rows = [i for i, visit in enumerate(visits) if self._free_steps(visit)]
         if not rows:
             return
         lanes, numbers = [visits[i].lane for i in rows], [visits[i].visit - 1 for i in rows]
         state, shown, ages = self._buffer.take(lanes)
+        generator = self._random([samples[i] for i in rows], FREE_STEPS)
         for t in range(self.config.free_steps):
-            state, frame = self.engine.model.step(state, actions[rows, self._context - 1 + t])
+            state, frame = self.engine.model.step(state, actions[rows, self._context - 1 + t], generator)
             shown = torch.cat([shown[:, 1:], frame[:, None].float()], dim=1)
         self._buffer.put(lanes, numbers, ages + self.config.free_steps, state, shown)
 
@@ -141,21 +150,22 @@ class SelfRollout:
         return self.config.free_steps if visit.long else 0
 
     def _losses(
-        self, frames: Tensor, real: Tensor, actions: Tensor, ages: Tensor, aligned: Tensor
+        self, frames: Tensor, futures: Tensor, real: Tensor, actions: Tensor, ages: Tensor, aligned: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted loss (B,) and its parts. frames, real: (B, SHOWN + K, 3, H, W), the K newest predicted. actions: (B,
-        1 + K, action_dim). ages: (B,) before the K frames. aligned: (B,), see `LaneVisit.wrapped`."""
+        """Weighted loss (B,) and its parts. frames, real: (B, SHOWN + K, 3, H, W), the K newest predicted. futures: (S,
+        B, K, 3, H, W), of which the first is in `frames`. actions: (B, 1 + K, action_dim). ages: (B,) before the K
+        frames. aligned: (B,), see `LaneVisit.wrapped`."""
         config, weights = self.config, self.engine.config.loss
         count = config.steps
-        predicted, truth = frames[:, SHOWN:].flatten(0, 1), real[:, SHOWN:].flatten(0, 1)
+        samples, truth = list(futures.flatten(1, 2)), real[:, SHOWN:].flatten(0, 1)
         age = (ages[:, None] + torch.arange(count, device=frames.device)).flatten().float()
         known = aligned.repeat_interleave(count) * torch.exp(-age / config.truth_age)
         layout = COARSE_FLOOR + (1 - COARSE_FLOOR) * torch.exp(-age / COARSE_AGE)
         parts = {
-            "rollout_pred_loss": known * losses.prediction_loss(predicted[:, None], truth[:, None]),
-            "rollout_perceptual_loss": known * self.engine.objective.distance(predicted[:, None], truth[:, None]),
-            "coarse_loss": layout * losses.coarse_loss(predicted, truth),
-            "detail_loss": losses.detail_loss(predicted, truth),
+            "rollout_pred_loss": known * losses.energy_score(losses.prediction_loss, samples, truth),
+            "rollout_perceptual_loss": known * losses.energy_score(self._perceptual, samples, truth),
+            "coarse_loss": layout * losses.energy_score(losses.coarse_loss, samples, truth),
+            "detail_loss": losses.detail_loss(samples[0], truth),
         }
         total = (
             weights.pred_weight * parts["rollout_pred_loss"]
@@ -170,6 +180,15 @@ class SelfRollout:
             total, parts = total + adversarial, {**parts, **its_parts}
         per_clip = {name: part.unflatten(0, (-1, count)).mean(1) for name, part in parts.items()}
         return total.unflatten(0, (-1, count)).mean(1), per_clip
+
+    def _perceptual(self, predicted: Tensor, real: Tensor) -> Tensor:
+        return self.engine.objective.distance(predicted[:, None], real[:, None])
+
+    def _random(self, samples: list[int], number: int) -> ClipGenerators:
+        """The sources of random numbers of the clips of a visit, from their sample numbers: a resumed training draws
+        the same ones, with any number of processes. number: of the future, or `FREE_STEPS`."""
+        seed = self.engine.config.training.seed * 1_000_003
+        return ClipGenerators([torch.Generator().manual_seed((seed + sample) * 3 + number) for sample in samples])
 
 
 def _windows(frames: Tensor, count: int) -> Tensor:
