@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +17,10 @@ ReadoutFile = Annotated[
 ]
 ReadoutStore = Annotated[
     Path | None, typer.Option("--data-root", help="store to train a readout on; default: the model's")
+]
+RankStore = Annotated[
+    Path | None,
+    typer.Option("--data-root", help="store to clone drivers of and to train a readout on; default: the model's"),
 ]
 Roads = Annotated[int, typer.Option(min=1, max=10_000, help="number of unseen roads")]
 RoadSplit = Annotated[str, typer.Option("--split", help="test, or val: other roads, to choose settings on")]
@@ -89,42 +92,49 @@ def rank(
     checkpoint: Checkpoint,
     output: OutputFolder,
     readout: ReadoutFile = None,
-    data_root: ReadoutStore = None,
+    data_root: RankStore = None,
     policy: Annotated[
-        list[str] | None, typer.Option(help="FILE.py:NAME, a function that returns a driver; repeatable")
+        list[str] | None,
+        typer.Option(help="FILE.py:NAME, a function that returns a driver, or policy.safetensors; repeatable"),
     ] = None,
     target_speed: Annotated[float, typer.Option(help="m/s")] = 8.0,
     roads: Roads = 20,
     split: RoadSplit = "test",
     seed: Annotated[int, typer.Option(min=0, help="of the starts and of the drivers' noise")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, max=20, help="number of seeds, from --seed on")] = 1,
     precision: Precision = "bfloat16",
     device: Device = "auto",
 ) -> None:
     """Compare the order of drivers in a model with that in the true road simulator.
 
-    A dozen drivers of graded skill, and those of --policy, drive in both. Writes rank.json. An interrupted command
-    continues when run again.
+    A dozen drivers of graded skill, policies cloned for a few steps from the drivers of the store, and those of
+    --policy drive in both. Writes rank.json. An interrupted command continues when run again.
     """
-    from daydrive.decisions.drivers import load_driver
     from daydrive.decisions.inputs import load_inputs
-    from daydrive.decisions.ranking import RankOptions, graded_drivers, rank_sentence, rank_table
+    from daydrive.decisions.ranked_drivers import check_policies, cloning_store, graded_drivers, user_driver
+    from daydrive.decisions.ranking import RankOptions, rank_sentence, rank_table
     from daydrive.decisions.ranking import rank as run
     from daydrive.devices import find_device
     from daydrive.files import check_folder
     from daydrive.progress import CountProgress
 
     options = RankOptions(
-        roads, _check_split(split), _check_speed(target_speed), seed, bfloat16=_is_bfloat16(precision)
+        roads, _check_split(split), _check_speed(target_speed), seed, seeds, bfloat16=_is_bfloat16(precision)
     )
     check_folder(output, "output folder")
-    for spec in policy or ():
-        load_driver(spec)
+    own = {spec: user_driver(spec) for spec in policy or ()}
     console = Console()
     with CountProgress(console, "readout steps") as progress:
         inputs = load_inputs(checkpoint, readout, data_root, output, find_device(device), progress)
-    drivers = graded_drivers(inputs) | {spec: functools.partial(load_driver, spec) for spec in policy or ()}
-    with CountProgress(console, "drivers") as progress:
-        found = run(inputs, output, drivers, options, progress)
+    check_policies(own, inputs)
+    try:
+        store = cloning_store(data_root, inputs.loaded)
+    except UserError as error:
+        if data_root is not None:
+            raise
+        store = None
+        console.print(f"no cloned policies among the drivers: {error}", soft_wrap=True, markup=False)
+    found = run(inputs, output, graded_drivers(inputs) | own, options, store, console)
     console.print(rank_table(found))
     console.print(rank_sentence(found), soft_wrap=True)
     console.print(f"{output / 'rank.json'}", soft_wrap=True)

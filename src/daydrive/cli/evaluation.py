@@ -42,6 +42,9 @@ def evaluate(
         list[Path] | None, typer.Option(help="folder of another evaluation of the same clips; repeatable")
     ] = None,
     human: Annotated[Path | None, typer.Option(help="results of `daydrive drive --blind`, for the report")] = None,
+    decisions: Annotated[
+        list[Path] | None, typer.Option(help="folder of `daydrive plan`, `learn-policy` or `rank`; repeatable")
+    ] = None,
     processes: Processes = "auto",
     device: Device = "auto",
 ) -> None:
@@ -63,7 +66,7 @@ def evaluate(
         split=split, horizon=steps, clips=clips, predictions=predictions, batch_size=batch_size, seed=seed,
         counterfactual=counterfactual, controllability=controllability, long=long,
         lpips=lpips, lpips_weights=lpips_weights, fid_weights=fid_weights, fvd_weights=fvd_weights,
-        compare_with=tuple(compare or ()), human=human,
+        compare_with=tuple(compare or ()), human=human, decisions=tuple(decisions or ()),
     )  # fmt: skip
     console = Console(quiet=not is_first_process())
     where = find_device(device)

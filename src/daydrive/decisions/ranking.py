@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,41 +11,32 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 from rich.table import Table
 from torch import nn
 
 from daydrive.data.sources.road import drive_seed
+from daydrive.data.store.store import Store
 from daydrive.decisions.closed_loop import (
     Displacement,
-    Driver,
     Task,
     drive_closed_loop,
     first_observation,
     unseen_roads,
 )
-from daydrive.decisions.drivers import LaneKeeper, Skill
 from daydrive.decisions.inputs import Inputs
 from daydrive.decisions.model_drives import IgnoresActions, drive_in_model
 from daydrive.decisions.rank_correlation import kendall, spearman
+from daydrive.decisions.ranked_drivers import CLONING_STEPS, MakeDriver, cloned_drivers, cloned_name
 from daydrive.envs.road.env import HZ
 from daydrive.envs.world_model.readout import FRAMES
 from daydrive.evaluation.metrics.intervals import bootstrap, interval
 from daydrive.files import atomic_replace, write_json
 from daydrive.models import Predictor
+from daydrive.progress import CountProgress
 from daydrive.workspace import results_workspace, staged_folder
 
 Values = npt.NDArray[np.float64]
-MakeDriver = Callable[[], Driver]
-
-SKILLS = {
-    "good": Skill(),
-    "gain 0.5": Skill(gain=0.5), "gain 0.2": Skill(gain=0.2), "gain 0": Skill(gain=0.0),
-    "noise 0.1": Skill(noise=0.1), "noise 0.2": Skill(noise=0.2), "noise 0.4": Skill(noise=0.4),
-    "lag 3": Skill(lag=3), "lag 6": Skill(lag=6), "lag 9": Skill(lag=9),
-    "bias 0.5": Skill(bias=0.5), "bias 1": Skill(bias=1.0),
-}  # fmt: skip
-"""The graded drivers: lane keepers on the readout of the images that they see."""
-
 HORIZONS = (1.0, 3.0, 5.0)
 MAIN_HORIZON = 3.0
 LATERAL, HEADING = 1.0, 4.0
@@ -53,20 +45,16 @@ LATERAL, HEADING = 1.0, 4.0
 
 @dataclass(frozen=True)
 class RankOptions:
-    """roads: number of unseen ones of `split`; target_speed: m/s; seed: of starts and of the drivers' noise; cheats:
-    number of repetitions of the planted cheat; bfloat16: as for `drive_in_model`."""
+    """roads: number of unseen ones of `split`; target_speed: m/s; seed: the first of `seeds`, of the starts and of the
+    drivers' noise; cheats: number of repetitions of the planted cheat; bfloat16: as for `drive_in_model`."""
 
     roads: int = 20
     split: str = "test"
     target_speed: float = 8.0
     seed: int = 0
+    seeds: int = 1
     cheats: int = 3
     bfloat16: bool = True
-
-
-def graded_drivers(inputs: Inputs) -> dict[str, MakeDriver]:
-    """The drivers of `SKILLS`."""
-    return {name: lambda skill=skill: LaneKeeper(skill, inputs.readout) for name, skill in SKILLS.items()}  # type: ignore[misc]
 
 
 def rank(
@@ -74,40 +62,50 @@ def rank(
     output: Path,
     drivers: Mapping[str, MakeDriver],
     options: RankOptions,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    store: Store | None,
+    console: Console,
 ) -> dict[str, Any]:
     """Let each driver drive in the simulator and in the model, write `rank.json` to `output`, and return its contents.
 
     A driver's score is its mean distance from the lane's middle up to a horizon: the true one in the simulator, the one
-    that is read from the predicted frames in the model.
+    that is read from the predicted frames in the model. store: of which `cloned_drivers` are added; None: none are.
     """
     skip, steps = inputs.loaded.frame_skip, round(max(HORIZONS) * HZ / inputs.loaded.frame_skip)
+    names = [*drivers, *map(cloned_name, CLONING_STEPS if store else ())]
     about = {
         "checkpoint": str(inputs.loaded.path), "training_step": inputs.loaded.step,
-        "readout_store": inputs.readout.info.store, "names": list(drivers), **asdict(options), "hz": HZ / skip,
+        "readout_store": inputs.readout.info.store, "cloned_store": store.fingerprint if store else None,
+        "names": names, **asdict(options), "hz": HZ / skip,
     }  # fmt: skip
     worlds = ["simulator", "model", *(f"cheat-{k}" for k in range(options.cheats))]
-    with results_workspace(output, about, "*.npy") as folder:
-        experiment = _Experiment(inputs, options, steps)
-        errors: dict[str, list[Values]] = {world: [] for world in worlds}
-        runs = [(world, number, make) for world in worlds for number, make in enumerate(drivers.values())]
-        for done, (world, number, make) in enumerate(runs, start=1):
-            drive = functools.partial(experiment.offsets, world, number, make)
-            errors[world].append(_cached(folder / f"{world}-{number}.npy", drive))
-            progress(done, len(runs))
-        found = {**about, **_compared({w: np.stack(each) for w, each in errors.items()}, list(drivers), HZ / skip)}
+    with results_workspace(output, about, "done-*") as folder:
+        if store:
+            with CountProgress(console, "cloning steps") as progress:
+                drivers = {**drivers, **cloned_drivers(store, inputs, folder, progress)}
+        seeds = range(options.seed, options.seed + options.seeds)
+        experiments = [_Experiment(inputs, options, seed, steps) for seed in seeds]
+        runs = list(itertools.product(worlds, enumerate(drivers.values()), experiments))
+        offsets: dict[str, list[Values]] = {world: [] for world in worlds}
+        with CountProgress(console, "drivers") as progress:
+            for done, (world, (number, make), experiment) in enumerate(runs, start=1):
+                drive = functools.partial(experiment.offsets, world, number, make)
+                offsets[world].append(_cached(folder / f"done-{world}-{number}-{experiment.seed}.npy", drive))
+                progress(done, len(runs))
+        shape = (len(names), options.seeds, options.roads, steps)
+        by_world = {world: np.stack(each).reshape(shape) for world, each in offsets.items()}
+        found = {**about, **_compared(by_world, names, seeds, HZ / skip)}
         with staged_folder(output) as staged:
             write_json(staged / "rank.json", found)
     return found
 
 
 class _Experiment:
-    """The same roads, displaced starts and seeds for every driver, in the simulator and in models."""
+    """The same roads and, of one seed, displaced starts and noise for every driver, in the simulator and in models."""
 
-    def __init__(self, inputs: Inputs, options: RankOptions, steps: int) -> None:
-        self._inputs, self._options, self._steps = inputs, options, steps
+    def __init__(self, inputs: Inputs, options: RankOptions, seed: int, steps: int) -> None:
+        self._inputs, self._options, self._steps, self.seed = inputs, options, steps, seed
         self._roads = unseen_roads(options.roads, options.split)
-        random = np.random.default_rng(options.seed)
+        random = np.random.default_rng(seed)
         self._starts = [Displacement(*random.uniform((-LATERAL, -HEADING), (LATERAL, HEADING))) for _ in self._roads]
 
     def offsets(self, world: str, number: int, make_driver: MakeDriver) -> Values:
@@ -118,7 +116,8 @@ class _Experiment:
         hz = HZ / self._inputs.loaded.frame_skip
         if world.startswith("cheat"):
             assert isinstance(model, nn.Module)
-            model = IgnoresActions(model, hz, drive_seed(int(world.removeprefix("cheat-")), number))
+            repetition = self.seed * self._options.cheats + int(world.removeprefix("cheat-"))
+            model = IgnoresActions(model, hz, drive_seed(repetition, number))
         return self._in_model(make_driver, model, hz)
 
     def _in_simulator(self, make_driver: MakeDriver) -> Values:
@@ -127,7 +126,7 @@ class _Experiment:
         for road, displacement in zip(self._roads, self._starts, strict=True):
             (result,) = drive_closed_loop(
                 driver, [road], self._steps * skip / HZ, options.target_speed, displacement=displacement,
-                image_size=self._inputs.image_size, frame_skip=skip, seed=options.seed,
+                image_size=self._inputs.image_size, frame_skip=skip, seed=self.seed,
             )  # fmt: skip
             missing = self._steps - len(result.lane_offset)
             rows.append(np.pad(result.lane_offset, (0, missing), mode="edge"))
@@ -142,7 +141,7 @@ class _Experiment:
             )
             for road, displacement in zip(self._roads, self._starts, strict=True)
         ]
-        tasks = [Task(options.target_speed, hz, drive_seed(options.seed, road)) for road in self._roads]
+        tasks = [Task(options.target_speed, hz, drive_seed(self.seed, road)) for road in self._roads]
         return drive_in_model(make_driver, model, inputs.readout, starts, tasks, self._steps, options.bfloat16)
 
 
@@ -154,26 +153,31 @@ def _cached(file: Path, compute: Callable[[], Values]) -> Values:
     return np.asarray(np.load(file), np.float64)
 
 
-def _compared(offsets: Mapping[str, Values], names: Sequence[str], hz: float) -> dict[str, Any]:
-    """offsets: (drivers, roads, steps) by world → scores and coefficients by horizon."""
+def _compared(offsets: Mapping[str, Values], names: Sequence[str], seeds: Sequence[int], hz: float) -> dict[str, Any]:
+    """offsets: (drivers, seeds, roads, steps) by world → scores and coefficients by horizon, of the means over the
+    seeds and of each seed."""
     horizons = {}
     for seconds in HORIZONS:
         scores = {world: np.abs(each[..., : round(seconds * hz)]).mean(-1) for world, each in offsets.items()}
-        cheats = [scores[world] for world in scores if world.startswith("cheat")]
         horizons[f"{seconds:g}"] = {
-            **_coefficients(scores["model"], scores["simulator"]),
-            "cheat_spearman": float(np.mean([_coefficients(c, scores["simulator"])["spearman"] for c in cheats])),
+            **_coefficients({world: each.mean(1) for world, each in scores.items()}),
+            "by_seed": [
+                {"seed": seed, **_coefficients({world: each[:, k] for world, each in scores.items()})}
+                for k, seed in enumerate(seeds)
+            ],
             "lane_error": {
-                name: {"model": float(scores["model"][k].mean()), "simulator": float(scores["simulator"][k].mean())}
+                name: {world: float(scores[world][k].mean()) for world in ("model", "simulator")}
                 for k, name in enumerate(names)
             },
         }
     main = horizons[f"{MAIN_HORIZON:g}"]
-    return {**{name: main[name] for name in main if name != "lane_error"}, "horizons": horizons}
+    copied = {name: main[name] for name in main if name != "lane_error"}
+    return {**copied, "main_horizon": f"{MAIN_HORIZON:g}", "horizons": horizons}
 
 
-def _coefficients(model: Values, simulator: Values) -> dict[str, Any]:
-    """Scores (drivers, roads) → the coefficients of their means over roads, with intervals over roads."""
+def _coefficients(scores: Mapping[str, Values]) -> dict[str, Any]:
+    """Scores (drivers, roads) by world → the coefficients of their means over roads, with intervals over roads."""
+    model, simulator = scores["model"], scores["simulator"]
     draws = bootstrap([str(road) for road in range(model.shape[1])])
     found: dict[str, Any] = {}
     for name, coefficient in (("spearman", spearman), ("kendall", kendall)):
@@ -182,6 +186,8 @@ def _coefficients(model: Values, simulator: Values) -> dict[str, Any]:
         if draws is not None:
             bounds = interval(coefficient(draws.means(model.T), draws.means(simulator.T)))
             found[f"{name}_interval"] = [float(bound) for bound in bounds]
+    cheats = [scores[world].mean(1) for world in scores if world.startswith("cheat")]
+    found["cheat_spearman"] = float(np.mean([spearman(cheat, simulator.mean(1)) for cheat in cheats]))
     return found
 
 
@@ -200,7 +206,9 @@ def rank_table(found: dict[str, Any]) -> Table:
 def rank_sentence(found: dict[str, Any]) -> str:
     bounds = found["spearman_interval"]
     between = "" if bounds is None else f" ({bounds[0]:.2f} to {bounds[1]:.2f})"
+    by_seed = [f"{each['spearman']:.2f}" for each in found["by_seed"]]
+    seeds = f", by seed {', '.join(by_seed)}" if len(by_seed) > 1 else ""
     return (
-        f"Spearman {found['spearman']:.2f}{between}, Kendall {found['kendall']:.2f}; "
+        f"Spearman {found['spearman']:.2f}{between}{seeds}, Kendall {found['kendall']:.2f}; "
         f"a model that ignores its actions: Spearman {found['cheat_spearman']:.2f}"
     )

@@ -84,12 +84,7 @@ class Scenario:
 def with_policy(scenario: Scenario, file: Path) -> Scenario:
     """The scenario with a policy. Raises UserError if the file is none, or one for other images or another rate."""
     policy = load_policy(file)
-    for what, own, other in (
-        ("image size", policy.info.image_size, scenario.moments.image_size),
-        ("rate", f"{policy.info.hz:g} Hz", f"{scenario.moments.hz:g} Hz"),
-    ):
-        if own != other:
-            raise UserError(f"--policy {file}: its {what} is {own}, and that of what is driven is {other}")
+    policy.info.check(file, scenario.moments.hz, scenario.moments.image_size)
     return replace(scenario, policy=policy)
 
 

@@ -21,7 +21,8 @@ class EvaluateConfig:
     compute the controllability scorecard. long: also evaluate rollouts of 200 and 1000 steps.
     lpips, lpips_weights: see `find_lpips`. fid_weights, fvd_weights: files of the published networks, see
     `find_features`. compare_with: folders of other evaluations of the same clips. human: results of a blind comparison
-    by `daydrive drive`, for the report.
+    by `daydrive drive`, for the report. decisions: folders written by `daydrive plan`, `learn-policy` or `rank`,
+    likewise.
 
     Raises UserError if a number is too small.
 
@@ -44,6 +45,7 @@ class EvaluateConfig:
     fvd_weights: Path | None = None
     compare_with: tuple[Path, ...] = ()
     human: Path | None = None
+    decisions: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         for name, minimum in _MINIMUM.items():

@@ -26,6 +26,7 @@ from daydrive.evaluation.controllability import (
 )
 from daydrive.evaluation.controllability.counterfactual import counterfactual
 from daydrive.evaluation.controllability.training_index import as_json
+from daydrive.evaluation.decisions import read_decisions
 from daydrive.evaluation.distribution import FILTERS, Features, choose_reference_clips, find_features
 from daydrive.evaluation.human import read_choices
 from daydrive.evaluation.manifest import manifest
@@ -202,6 +203,7 @@ def evaluate_model(
         for folder in config.compare_with
     }
     choices = None if config.human is None else read_choices(config.human)
+    decisions = read_decisions(config.decisions)
     training = training_of(model.weights)
     unchanged: dict[str, Any] = {
         "manifest": plan.manifest,
@@ -233,6 +235,8 @@ def evaluate_model(
             evaluation["trajectories"] = _trajectories(model, store, plan, work, dist)
             if choices is not None:
                 evaluation["human"] = choices
+            if decisions:
+                evaluation["decisions"] = decisions
             evaluation |= run_optional_suites(config, model, store, dist, folder, shown)
             evaluation = finite(evaluation)
             write_images(folder, evaluation, store, shown, failed)

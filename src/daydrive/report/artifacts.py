@@ -30,11 +30,15 @@ def write_predictions(folder: Path, rollouts: Iterable[Rollout], clips: int, ste
 def write_images(
     folder: Path, evaluation: dict[str, Any], store: Store, shown: Sequence[Rollout], worst: Sequence[Rollout]
 ) -> None:
-    """Writes the curves, a strip of frames of the clips in `shown` and of the worst ones, and a video."""
+    """Writes the curves, a strip of frames of the clips in `shown` and of the worst ones, a video, and the rankings of
+    drivers if there are any."""
     hz, clips = evaluation["hz"], evaluation["clips"]
     plots.horizon_curves(folder / "horizon.png", evaluation)
     plots.strip(folder / "strip.png", shown, hz, clips, store.pixel_aspect)
     plots.strip(folder / "worst.png", worst, hz, clips, store.pixel_aspect, "lowest margin")
+    rankings = [entry["results"] for entry in evaluation.get("decisions", ()) if entry["command"] == "rank"]
+    if rankings:
+        plots.rankings(folder / "ranking.png", rankings)
     write_video(folder / "rollouts.mp4", plots.video(shown, hz, store.pixel_aspect), hz)
 
 

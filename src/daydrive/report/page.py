@@ -12,7 +12,10 @@ from daydrive.report.tables import format_value
 from daydrive.viz.html import environment
 from daydrive.viz.svg import Chart, Curve, chart_data, chart_html
 
-FILES = ("rollouts.mp4", "strip.png", "worst.png", "counterfactual.png", "counterfactual.mp4", "memory.png", "long.png")
+FILES = (
+    "rollouts.mp4", "strip.png", "worst.png", "counterfactual.png", "counterfactual.mp4", "memory.png", "long.png",
+    "ranking.png",
+)  # fmt: skip
 """Files of an evaluation's folder that the page embeds if they exist."""
 CURVES: dict[str, dict[str, str]] = {
     "PSNR (dB)": {"model": "psnr", **BASELINES},

@@ -10,8 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from daydrive.report.rows import BASELINES
+from daydrive.report.tables import format_number, format_with_interval
 from daydrive.types import Image, Rollout
-from daydrive.viz.charts import FAINT, new_figure, render_figure, style_axis
+from daydrive.viz.charts import FAINT, line_styles, new_figure, render_figure, style_axis
 from daydrive.viz.images import (
     contact_sheet,
     difference,
@@ -77,6 +78,25 @@ def _curves(axis: Axes, name: str, horizons: Sequence[dict[str, Any]], curves: d
     style_axis(axis, name)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axis.set_xlim(min(steps) - 0.5, max(steps) + 0.5)
+
+
+def rankings(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Plots each driver's score in the model over that in the simulator, one panel for each result of `daydrive rank`,
+    with Spearman's coefficient and that of the model with other actions."""
+    figure = new_figure(9, 4.6 * len(results))
+    for axis, result in zip(figure.subplots(len(results), squeeze=False)[:, 0], results, strict=True):
+        found = result["horizons"][result["main_horizon"]]
+        scores = dict(sorted(found["lane_error"].items(), key=lambda item: item[1]["simulator"]))
+        for (name, score), style in zip(scores.items(), line_styles(len(scores)), strict=True):
+            point = (score["simulator"], score["model"])
+            axis.plot(*point, color=style.colour, marker=style.marker, markersize=8, linestyle="none", label=name)
+        end = 1.08 * max(max(score.values()) for score in scores.values()) or 1.0
+        axis.plot([0, end], [0, end], color=_SHUFFLED, linewidth=1.2, linestyle=(0, (1, 2)))
+        axis.set(xlim=(0, end), ylim=(0, end), xlabel="in the simulator, m", ylabel="in the model, m", aspect="equal")
+        axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
+        spearman = f"Spearman {format_with_interval(found['spearman'], found['spearman_interval'])}"
+        style_axis(axis, f"{spearman}; actions ignored: {format_number(found['cheat_spearman'])}", grid="both")
+    write_png(path, render_figure(figure))
 
 
 def step_labels(steps: Sequence[int], hz: float) -> list[str]:

@@ -151,6 +151,49 @@ def human(choices: Mapping[str, Any]) -> str:
     )
 
 
+DECISIONS = {"plan": "Planning in the model", "learn-policy": "Learned policies", "rank": "Ranking of drivers"}
+"""Headings by command."""
+
+
+def about_decisions(entry: Mapping[str, Any]) -> str:
+    """What the results of `daydrive plan`, `learn-policy` or `rank` mean."""
+    sentence = {"plan": _planning, "learn-policy": _policies, "rank": _ranking}[entry["command"]]
+    results = entry["results"]
+    step = "" if results["training_step"] is None else f", {results['training_step']} steps of training"
+    return f"{sentence(results)} (model: {results['checkpoint']}{step}; results: {entry['folder']})."
+
+
+def _planning(results: Mapping[str, Any]) -> str:
+    own, ceiling = (results["drivers"][name] for name in ("world_model", "simulator"))
+    return (
+        f"On {results['roads']} unseen roads of the true simulator, planning in the model keeps the car in its lane "
+        f"for {own['lane_share']:.0%} of the time, where the same planner in the simulator itself keeps it there for "
+        f"{ceiling['lane_share']:.0%}, and takes {own['ms_per_decision']:.0f} ms per decision"
+    )
+
+
+def _policies(results: Mapping[str, Any]) -> str:
+    found = results["policies"]
+    own, cloning = found["world_model"]["recovered_share"], found["cloning"]["recovered_share"]
+    times = f"{own / cloning:.1f} times as many as cloning alone" if cloning else "cloning alone from none"
+    return (
+        f"On {len(results['roads'])} unseen roads of the true simulator, in which it was not learned, the policy from "
+        f"the model returns to its lane from {own:.0%} of the displaced starts, {times}"
+    )
+
+
+def _ranking(results: Mapping[str, Any]) -> str:
+    found = results["horizons"][results["main_horizon"]]
+    by_seed = [f"{each['spearman']:.2f}" for each in found["by_seed"]]
+    seeds = f" (by seed {', '.join(by_seed)})" if len(by_seed) > 1 else ""
+    return (
+        f"Over {results['main_horizon']} s on {results['roads']} roads the model orders {len(found['lane_error'])} "
+        f"drivers as the true simulator does with a rank correlation (Spearman) of {found['spearman']:.2f}{seeds}: 1 "
+        f"is the same order, 0 is unrelated; it is {found['cheat_spearman']:.2f} if the drivers' actions are ignored, "
+        "which has to be near 0"
+    )
+
+
 def provenance(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of the manifest and the names of the held-out drives."""
     return {**evaluation["manifest"], "held-out drives": evaluation["held"]}

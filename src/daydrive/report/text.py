@@ -90,6 +90,8 @@ def report_markdown(evaluation: dict[str, Any]) -> str:
     if "human" in evaluation:
         table = markdown_table(*rows.human(evaluation["human"]))
         parts.append(f"## Human comparison\n\n{sentences.human(evaluation['human'])}\n\n{table}")
+    if "decisions" in evaluation:
+        parts.append("## Decisions\n\n" + decisions_markdown(evaluation["decisions"]))
     parts.append("## Provenance\n\n" + _provenance(evaluation))
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
@@ -133,6 +135,15 @@ def trajectories_markdown(found: Mapping[str, Any] | str) -> str:
     """The displacements of trajectories, with the estimator's error; or why there are none."""
     table = "" if isinstance(found, str) else f"\n\n{markdown_table(*rows.trajectories(found), RIGHT)}"
     return f"{sentences.about_trajectories(found)}{table}\n"
+
+
+def decisions_markdown(decisions: Sequence[Mapping[str, Any]]) -> str:
+    """What planning, learned policies and rankings of drivers achieved outside of the model."""
+    parts = []
+    for entry in decisions:
+        parts += [f"### {sentences.DECISIONS[entry['command']]}", sentences.about_decisions(entry)]
+        parts += [markdown_table(*table, RIGHT) for _, table in rows.decisions(entry)]
+    return "\n\n".join(parts) + "\n"
 
 
 def spectrum_markdown(spectrum: Mapping[str, Any]) -> str:

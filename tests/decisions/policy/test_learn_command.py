@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -119,8 +120,10 @@ def test_an_interrupted_command_continues_and_gives_the_same_policies(
     for each in written["policies"].values():
         assert 0 <= each["lane_share"] <= 1 and 0 <= each["recovered_share"] <= 1 and each["minutes"]["cpu"] > 0
     names = sorted(path.name for path in (here / "policies").iterdir())
-    assert names == ["policies", "policy.json", "policy.onnx", "policy.safetensors", "roads.png"]
+    assert names == ["policies", "policy.json", "policy.onnx", "policy.safetensors", "roads.mp4", "roads.png"]
     assert read_image(here / "policies/roads.png", "roads", (0, 0)).shape[2] == 3
+    with av.open(str(here / "policies/roads.mp4")) as video:
+        assert len(list(video.decode(video=0))) == 5, "half a second"
     again = learn(options, here / "again", Console(quiet=True))
     assert again is not None
     frames = torch.randint(0, 256, (1, 2, 3, 64, 64), dtype=torch.uint8)

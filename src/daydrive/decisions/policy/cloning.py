@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from daydrive.data.store.store import Store
-from daydrive.decisions.policy.network import PolicyNetwork
+from daydrive.decisions.policy.network import Policy, PolicyInfo, PolicyNetwork
 from daydrive.envs.world_model import ground_motion
 from daydrive.envs.world_model.readout import FRAMES
 from daydrive.envs.world_model.readout_training import read_reduced, warmup_and_cosine
 from daydrive.errors import UserError
 from daydrive.types import to_signed
+from daydrive.version import __version__
 
 BATCH, LEARNING_RATE, WEIGHT_DECAY = 64, 1e-3, 1e-2
 BETA = 0.05
@@ -120,6 +121,44 @@ def clone(
     network.eval()
     if best is not None:
         network.load_state_dict(best)
+
+
+def cloned_policy(
+    store: Store,
+    examples: Examples,
+    frame_skip: int,
+    horizon: float,
+    steps: int,
+    seed: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Policy:
+    """A policy cloned for `steps` from the examples of a store. progress: called with the steps done."""
+    network = initial_network(horizon, seed)
+    clone(network, examples, steps, seed, progress)
+    return Policy(network, policy_info("cloning", store, frame_skip, horizon, seed))
+
+
+def initial_network(horizon: float, seed: int) -> PolicyNetwork:
+    """A network with the initial weights of a seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return PolicyNetwork(horizon)
+
+
+def policy_info(
+    learned: str, store: Store, frame_skip: int, horizon: float, seed: int, checkpoint: str | None = None
+) -> PolicyInfo:
+    """Describes a policy that was learned from the drives of a store."""
+    return PolicyInfo(
+        learned=learned,
+        hz=store.clip_hz(frame_skip),
+        image_size=store.image_size,
+        horizon=horizon,
+        checkpoint=checkpoint,
+        store=store.fingerprint,
+        seed=seed,
+        daydrive=__version__,
+    )
 
 
 @torch.no_grad()

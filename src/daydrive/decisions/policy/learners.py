@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
-
 from daydrive.checkpoint import RolloutModel
 from daydrive.data.store.store import Store
-from daydrive.decisions.policy.cloning import Examples, clone, join, recorded_examples
+from daydrive.decisions.policy.cloning import (
+    Examples,
+    clone,
+    initial_network,
+    join,
+    policy_info,
+    recorded_examples,
+)
 from daydrive.decisions.policy.imagination import ImaginationConfig, improve
 from daydrive.decisions.policy.network import Policy, PolicyInfo, PolicyNetwork
 from daydrive.decisions.policy.simulated import FIRST_SEED, disturbed_drive
 from daydrive.envs.world_model.moments import Moments
 from daydrive.envs.world_model.readout import FRAMES, Readout
 from daydrive.models import WorldModel
-from daydrive.version import __version__
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and in total."""
@@ -68,16 +72,8 @@ class Learners:
         return Policy(network, self._info(name, seed))
 
     def _info(self, name: str, seed: int) -> PolicyInfo:
-        return PolicyInfo(
-            learned=name,
-            hz=self._moments.hz,
-            image_size=self._store.image_size,
-            horizon=self._horizon,
-            checkpoint=self._loaded.name if name == "world_model" else None,
-            store=self._store.fingerprint,
-            seed=seed,
-            daydrive=__version__,
-        )
+        checkpoint = self._loaded.name if name == "world_model" else None
+        return policy_info(name, self._store, self._loaded.frame_skip, self._horizon, seed, checkpoint)
 
     def _world_model(self, seed: int, progress: Progress) -> PolicyNetwork:
         config = self._config
@@ -132,6 +128,4 @@ class Learners:
         return drives
 
     def _network(self, seed: int) -> PolicyNetwork:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return PolicyNetwork(self._horizon)
+        return initial_network(self._horizon, seed)

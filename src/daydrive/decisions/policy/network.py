@@ -45,6 +45,15 @@ class PolicyInfo(BaseModel):
     seed: int
     daydrive: str
 
+    def check(self, file: str | Path, hz: float, image_size: tuple[int, int]) -> None:
+        """Raises UserError, naming the policy's file, if it decides at another rate or on other images."""
+        for what, own, other in (
+            ("image size", self.image_size, image_size),
+            ("rate", f"{self.hz:g} Hz", f"{hz:g} Hz"),
+        ):
+            if own != other:
+                raise UserError(f"--policy {file}: its {what} is {own}, and that of what is driven is {other}")
+
 
 class PolicyNetwork(nn.Module):
     """Two frames → steering, throttle and brake."""

@@ -3,7 +3,7 @@
 <output>/policy.safetensors     learned in the model with the first seed      policy.onnx
          policies/world_model-0.safetensors …                                 all that were learned
          readout.safetensors                                                  unless one was given
-         policy.json  roads.png                                               with the comparison
+         policy.json  roads.png  roads.mp4                                    with the comparison
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from rich.table import Table
 from daydrive.checkpoint import RolloutModel, check_fit, load
 from daydrive.data.store.store import Store
 from daydrive.decisions.closed_loop import unseen_roads
+from daydrive.decisions.drive_images import video_of_drives
 from daydrive.decisions.policy.evaluation import (
     DISPLACEMENTS,
     Driven,
@@ -33,7 +34,7 @@ from daydrive.decisions.policy.imagination import HEADING, LANE_OFFSET, SPEED
 from daydrive.decisions.policy.learners import LEARNERS, LearnConfig, Learners
 from daydrive.decisions.policy.network import POLICY_FILE, load_policy
 from daydrive.decisions.policy.onnx_file import export_policy
-from daydrive.decisions.policy.trajectories import draw_roads
+from daydrive.decisions.policy.trajectories import draw_roads, drive_road
 from daydrive.envs.road.env import HZ
 from daydrive.envs.world_model.readout import Readout
 from daydrive.envs.world_model.readout_training import VALUES, train_readout
@@ -47,7 +48,7 @@ from daydrive.workspace import results_workspace, staged_folder
 
 RESULTS = "done-*"
 READOUT_FILE = "readout.safetensors"
-RESULT_FILE, ROADS_FILE, ONNX_FILE = "policy.json", "roads.png", "policy.onnx"
+RESULT_FILE, ROADS_FILE, VIDEO_FILE, ONNX_FILE = "policy.json", "roads.png", "roads.mp4", "policy.onnx"
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,10 @@ def _write(
                 "machine": describe_machine(torch.device("cpu")),
             }
             write_json(folder / RESULT_FILE, result)
-            drawn = {name: load_policy(stages.policy_file(name, options.seed)) for name in names}
-            write_png(folder / ROADS_FILE, draw_roads(drawn, unseen_roads(1)[0]))
+            shown = {name: load_policy(stages.policy_file(name, options.seed)) for name in names}
+            drives = drive_road(shown, unseen_roads(1)[0])
+            write_png(folder / ROADS_FILE, draw_roads(drives))
+            video_of_drives(folder / VIDEO_FILE, drives, HZ)
     return result
 
 
