@@ -81,7 +81,8 @@ ABOUT_SAMPLES = (
     "PSNR in dB, errors in grey levels of 255. The ratio of spread and error is 1 for samples that differ as much as "
     "they are wrong. The CRPS of samples compares with the absolute error of a single prediction; lower is better. The "
     "correlation is that of the spread with the error of the deterministic rollout over the blocks of an image: "
-    "whether samples differ where the future is open. The best of several is better than one by selection alone."
+    "whether samples differ where the future is open. The best of several is better than one by selection alone, and "
+    "noise of the right size is calibrated, too: look at the samples."
 )
 
 
