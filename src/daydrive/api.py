@@ -101,12 +101,12 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> WorldModel:
     return model
 
 
-def rollout(model: WorldModel, images: Tensor, actions: Tensor, seed: int = 0) -> Tensor:
+def rollout(model: WorldModel, images: Tensor, actions: Tensor, seed: int | None = 0) -> Tensor:
     """Predict future frames from context frames and actions.
 
     images: uint8 (B, C, 3, H, W), with C = `model.context_frames`. actions: float32 (B, C-1+N, 4), of which the first
     C-1 lie between the context frames. Returns uint8 (B, N, 3, H, W) on the model's device. The same `seed` gives the
-    same frames; it has no effect on deterministic models.
+    same frames, and None the most likely ones; it has no effect on deterministic models.
 
     Examples:
         >>> import daydrive
@@ -134,6 +134,7 @@ def evaluate(
     counterfactual: bool = False,
     controllability: bool = False,
     long: bool = False,
+    samples: int = 0,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
     """Evaluate a checkpoint on a split of a store, against baselines.
@@ -144,7 +145,7 @@ def evaluate(
     horizon: number of steps to predict; fewer if no two clips are that long. clips: number of clips, evenly spaced.
     seed: for pairing clips with the actions of other clips. counterfactual: also left, straight and right from one
     moment of the road world. controllability: also the controllability scorecard. long: also rollouts of 200 and 1000
-    steps.
+    steps. samples: number of futures to sample of each of 16 clips, at least 2; 0 for none.
 
     Examples:
         >>> import daydrive
@@ -162,6 +163,7 @@ def evaluate(
         counterfactual=counterfactual,
         controllability=controllability,
         long=long,
+        samples=samples,
     )
     return evaluate_checkpoint(Path(checkpoint), Path(data_root), Path(output), config, device=device)
 

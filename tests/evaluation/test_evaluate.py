@@ -20,7 +20,7 @@ from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.errors import UserError
 from daydrive.evaluation import EvaluateConfig, model_loading, pipeline
-from daydrive.evaluation.metrics.frame_metrics import RolloutFunction, other_clips, predict_clips
+from daydrive.evaluation.metrics.frame_metrics import other_clips, predict_clips
 from daydrive.evaluation.output import check_writable, finite
 from daydrive.evaluation.pipeline import choose_clips, evaluate
 from daydrive.metrics import PSNR_CAP, psnr
@@ -28,25 +28,22 @@ from daydrive.report.artifacts import PredictionsWriter, bytes_needed
 from daydrive.report.text import margins_markdown, margins_table
 from daydrive.types import Clip, Rollout
 from daydrive.workspace import staged_folder
-from helpers.planted_predictions import CONTEXT, HORIZON, SIZE, copier, evaluated, metric_values, scene_store, steerer
+from helpers.planted_predictions import (
+    CONTEXT,
+    HORIZON,
+    SIZE,
+    copier,
+    evaluated,
+    metric_values,
+    oracle,
+    scene_store,
+    steerer,
+)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return scene_store(tmp_path_factory.mktemp("scene"))
-
-
-def oracle(store: Store, split: str, horizon: int = HORIZON) -> RolloutFunction:
-    """Returns the true future of each clip, identified by its context actions; ignores later actions."""
-    clips = fixed_clips(store, split, CONTEXT + horizon, 10_000)
-    batch = read_clips(store, clips)
-    known = {past(a): image[CONTEXT:] for image, a in zip(batch.images, batch.actions, strict=True)}
-    return lambda context, actions: torch.stack([known[past(a)] for a in actions])
-
-
-def past(actions: Tensor) -> bytes:
-    """Identifies a clip: the throttle in its context is a running number."""
-    return actions[: CONTEXT - 1].numpy().tobytes()
 
 
 def test_oracle_scores_perfectly(store: Store, tmp_path: Path) -> None:
@@ -236,6 +233,8 @@ def test_reduced_horizon_and_clips_are_reported(store: Store) -> None:
         ({"horizon": 0}, "--horizon has to be at least 1, not 0"),
         ({"clips": 1}, "--clips has to be at least 2, not 1"),
         ({"batch_size": 0}, "--batch-size has to be at least 1, not 0"),
+        ({"samples": 1}, "--samples has to be at least 2, or 0 for none, not 1: one has no spread"),
+        ({"samples": -2}, "--samples has to be at least 2, or 0 for none, not -2"),
         ({"split": "vall"}, "no split 'vall'.*did you mean 'val'"),
         ({"split": "test", "context": 5}, "too short for two clips of 5 frames of context and 1 to predict"),
     ],

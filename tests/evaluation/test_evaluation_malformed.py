@@ -33,6 +33,7 @@ def test_invalid_options(refuse: Refuse, trained: Path, road_store: Path, small_
     refuse(*of_road, "--clips", 0, message="--clips has to be at least 2, not 0")
     refuse(*of_road, "--batch-size", 0, message="--batch-size has to be at least 1")
     refuse(*of_road, "--batch-size", -4, message="--batch-size has to be at least 1, not -4")
+    refuse(*of_road, "--samples", 1, message="--samples has to be at least 2, or 0 for none, not 1")
     refuse(*of_road, "--seed", -1, message="--seed has to be at least 0")
     refuse(*of_road, "--split", "tset", message="there is no split 'tset'; did you mean 'test'")
     refuse(*of_road, "--device", "cuda:99", message="--device cuda:99")

@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from daydrive.data.prepare.prepare import prepare
+from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.evaluation.config import EvaluateConfig
 from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
@@ -64,6 +65,19 @@ def steerer(context: Tensor, actions: Tensor) -> Tensor:
     first = context.shape[1] - 1
     moved = actions[:, first:, 0].cumsum(1).mul(PIXELS).round().int()
     return torch.stack([torch.stack([context[b, -1].roll(-int(m), -1) for m in moved[b]]) for b in range(len(context))])
+
+
+def oracle(store: Store, split: str, horizon: int = HORIZON) -> RolloutFunction:
+    """Returns the true future of each clip, identified by its context actions; ignores later actions."""
+    clips = fixed_clips(store, split, CONTEXT + horizon, 10_000)
+    batch = read_clips(store, clips)
+    known = {past(a): image[CONTEXT:] for image, a in zip(batch.images, batch.actions, strict=True)}
+    return lambda context, actions: torch.stack([known[past(a)] for a in actions])
+
+
+def past(actions: Tensor) -> bytes:
+    """Identifies a clip: the throttle in its context is a running number."""
+    return actions[: CONTEXT - 1].numpy().tobytes()
 
 
 def evaluated(rollout_fn: RolloutFunction, store: Store, output: Path, **options: Any) -> dict[str, Any]:

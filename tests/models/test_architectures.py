@@ -22,7 +22,7 @@ from daydrive.errors import UserError
 from daydrive.losses import structure_loss
 from daydrive.models import HasLatents, HasMotion, build_world_model
 from daydrive.models.diffusion import noise_levels
-from daydrive.models.interface import PARTS
+from daydrive.models.interface import PARTS, unroll
 from daydrive.models.registry import names
 from daydrive.models.rollout import rollout, rollout_uint8
 from daydrive.models.rssm import balanced_divergence
@@ -329,3 +329,17 @@ def test_uint8_rollouts_match(road_store: Path) -> None:
     frames = rollout_uint8(model, batch.images[:, :4], batch.actions, seed=5)
     assert frames.dtype == torch.uint8 and frames.shape == (2, 2, 3, 64, 64)
     assert torch.equal(frames, rollout_uint8(model, batch.images[:, :4], batch.actions, seed=5))
+
+
+@pytest.mark.parametrize("architecture", ["rssm", "diffusion"])
+def test_rollouts_have_a_seed_per_clip_or_none(architecture: str) -> None:
+    model, (images, actions) = built(architecture, 0.2), clip()
+    context = images[:, : model.context_frames]
+    by_clip = rollout(model, context, actions, [3, 4, 3])
+    for clip_number, seed in enumerate((3, 4, 3)):
+        torch.testing.assert_close(by_clip[clip_number], rollout(model, context, actions, seed)[clip_number])
+    likely = rollout(model, context, actions, None)
+    with torch.no_grad():
+        expected = torch.stack([frame for _, frame in unroll(model, context, actions)], dim=1)
+    assert torch.equal(likely, expected.clamp(-1, 1))
+    assert not likely.isclose(rollout(model, context, actions, 3), atol=1e-3).all()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from daydrive.evaluation.controllability import egomotion
 from daydrive.viz.svg import Chart, Curve, chart_html
@@ -57,7 +59,14 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any]
     store, output = scene_store(folder), folder / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(egomotion, "CLIPS", 20)
-        return evaluated(steerer, store, output, controllability=True, long=True, about=about), output
+        options = {"controllability": True, "long": True, "samples": 2, "sample_fn": noisy_steerer, "about": about}
+        return evaluated(steerer, store, output, **options), output
+
+
+def noisy_steerer(context: Tensor, actions: Tensor, seeds: Sequence[int] | None) -> Tensor:
+    """Adds brightness by seed."""
+    frames = steerer(context, actions)
+    return frames if seeds is None else frames + torch.tensor(seeds).remainder(9).view(-1, 1, 1, 1, 1).byte()
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +106,7 @@ def test_page_shows_the_measured_values(page: Page, evaluation: tuple[dict[str, 
     titles = page.text["h2"]
     for title in (
         "Prediction accuracy", "Real, predicted, difference", "Worst clips", "Controllability", "Memorization",
-        "Long rollouts", "Metrics by kind of clip", "Provenance",
+        "Sampled futures", "Long rollouts", "Metrics by kind of clip", "Provenance",
     ):  # fmt: skip
         assert title in titles
     ends = metrics["long_dreams"]["lengths"][-1]["verdict"]
@@ -109,6 +118,8 @@ def test_page_shows_the_measured_values(page: Page, evaluation: tuple[dict[str, 
     psnr = data["charts"][0]
     assert psnr["curves"][0] == [entry["psnr"] for entry in metrics["horizons"]]
     assert psnr["steps"] == [entry["step"] for entry in metrics["horizons"]]
+    assert data["charts"][-4]["curves"][3] == [entry["best_psnr"] for entry in metrics["samples"]["horizons"]]
+    assert data["charts"][-3]["curves"][0] == [entry["spread"] for entry in metrics["samples"]["horizons"]]
     assert data["charts"][-2]["steps"] == metrics["long_dreams"]["curves"]["steps"]
     assert data["charts"][-1]["steps"] == [10, 20, 50, 100, 200, 400, 600]
     sliders = [given for given in page.given("div") if given.get("role") == "slider"]

@@ -34,6 +34,9 @@ def evaluate(
         bool, typer.Option("--controllability", help="also the controllability scorecard")
     ] = False,
     long: Annotated[bool, typer.Option("--long", help="also rollouts of 200 and 1000 steps")] = False,
+    samples: Annotated[
+        int, typer.Option(metavar="K", help="also K sampled futures of 16 clips, of a model that samples; K >= 2")
+    ] = 0,
     lpips: Annotated[str | None, typer.Option(help="alexnet or vgg16; default: alexnet if available")] = None,
     lpips_weights: Annotated[Path | None, typer.Option(help="file of `fetch-weights`; default: the cache")] = None,
     fid_weights: Annotated[Path | None, typer.Option(help="Inception for FID: pt_inception-2015-12-05….pth")] = None,
@@ -58,13 +61,19 @@ def evaluate(
     from daydrive.evaluation import EvaluateConfig
     from daydrive.evaluation import evaluate as run
     from daydrive.progress import CountProgress
-    from daydrive.report.sentences import long_sentence, realistic_sentence, usable_sentence, verdict_sentence
+    from daydrive.report.sentences import (
+        long_sentence,
+        realistic_sentence,
+        samples_sentence,
+        usable_sentence,
+        verdict_sentence,
+    )
     from daydrive.report.text import margins_table
     from daydrive.workspace import partial
 
     config = EvaluateConfig(
         split=split, horizon=steps, clips=clips, predictions=predictions, batch_size=batch_size, seed=seed,
-        counterfactual=counterfactual, controllability=controllability, long=long,
+        counterfactual=counterfactual, controllability=controllability, long=long, samples=samples,
         lpips=lpips, lpips_weights=lpips_weights, fid_weights=fid_weights, fvd_weights=fvd_weights,
         compare_with=tuple(compare or ()), human=human, decisions=tuple(decisions or ()),
     )  # fmt: skip
@@ -90,9 +99,9 @@ def evaluate(
         return
     console.print(margins_table(result))
     console.print(usable_sentence(result), soft_wrap=True)
-    for sentence in (realistic_sentence(result), verdict_sentence(result), long_sentence(result)):
-        if sentence:
-            console.print(sentence, soft_wrap=True)
+    for sentence in (realistic_sentence, verdict_sentence, samples_sentence, long_sentence):
+        if sentence(result):
+            console.print(sentence(result), soft_wrap=True)
     for name in (
         "report.html",
         "report.md",
@@ -102,6 +111,7 @@ def evaluate(
         "horizon.png",
         "rollouts.mp4",
         "counterfactual.png",
+        "samples.png",
     ):
         if (output / name).is_file():
             console.print(f"{output / name}", soft_wrap=True)

@@ -12,15 +12,17 @@ from daydrive.data.store.store import Store
 from daydrive.evaluation.adapter import load_adapter
 from daydrive.evaluation.manifest import file_hash
 from daydrive.evaluation.metrics.frame_metrics import RolloutFunction
+from daydrive.evaluation.sampled_futures import SampleFunction
 from daydrive.models import Predictor
-from daydrive.models.rollout import rollout_uint8
+from daydrive.models.rollout import Seed, rollout_uint8
 
 
 class EvaluatedModel(NamedTuple):
     """A model as the evaluation uses it.
 
     rollout_fn: predicts from `context` frames that are `frame_skip` apart. weights: the file that identifies the model,
-    None if there is none. about: entries about the model for `evaluation.json`.
+    None if there is none. about: entries about the model for `evaluation.json`. sample_fn: predicts with given seeds,
+    None for a model that cannot be seeded.
     """
 
     rollout_fn: RolloutFunction
@@ -28,6 +30,7 @@ class EvaluatedModel(NamedTuple):
     frame_skip: int = 1
     weights: Path | None = None
     about: dict[str, Any] = {}  # noqa: RUF012
+    sample_fn: SampleFunction | None = None
 
 
 def find_model(
@@ -41,6 +44,7 @@ def find_model(
         loaded.frame_skip,
         weights_file(loaded),
         describe(loaded, adapter),
+        None if adapter else make_sample_fn(loaded.model),
     )
 
 
@@ -70,6 +74,11 @@ def describe(loaded: RolloutModel, adapter: str | None) -> dict[str, Any]:
     return {**about, "adapter": adapter, "adapter_code": file_hash(Path(adapter.rpartition(":")[0]))}
 
 
-def make_rollout_fn(model: Predictor, seed: int = 0) -> RolloutFunction:
+def make_rollout_fn(model: Predictor, seed: Seed = 0) -> RolloutFunction:
     """Binds a model to `rollout_uint8`, with the frames returned on the CPU. seed: of the model's sampling."""
     return lambda context, actions: rollout_uint8(model, context, actions, seed).cpu()
+
+
+def make_sample_fn(model: Predictor) -> SampleFunction:
+    """Binds a model to `rollout_uint8`, with the frames returned on the CPU."""
+    return lambda context, actions, seeds: rollout_uint8(model, context, actions, seeds).cpu()

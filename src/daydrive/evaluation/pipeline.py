@@ -42,6 +42,8 @@ from daydrive.evaluation.model_loading import EvaluatedModel, find_model
 from daydrive.evaluation.output import check_writable, finite
 from daydrive.evaluation.rollout_cache import bytes_cached, read_cached, worst
 from daydrive.evaluation.runner import Progress, Task, measure, measured_files
+from daydrive.evaluation.sampled_futures import CLIPS as SAMPLED
+from daydrive.evaluation.sampled_futures import measure_samples
 from daydrive.evaluation.trajectories import CLIPS as TRAJECTORIES
 from daydrive.evaluation.trajectories import measure_trajectories
 from daydrive.local_processes import count_processes, local_processes
@@ -99,6 +101,13 @@ def run_optional_suites(
         )
         if folder is not None:
             plots.long_sheet(folder / "long.png", snapshots, hz, store.pixel_aspect)
+    if config.samples:
+        count = min(config.clips, SAMPLED)
+        clips, _ = choose_clips(store, config.split, context, config.horizon, count, skip, seed)
+        sampled = measure_samples(model.sample_fn, store, clips, context, config.samples, seed=seed, dist=dist)
+        results["samples"] = sampled.results
+        if sampled.shown and folder is not None:
+            plots.samples_sheet(folder / "samples.png", sampled.shown, sampled.steps, hz, store.pixel_aspect)
     return results
 
 

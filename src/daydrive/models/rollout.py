@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,36 +10,40 @@ from torch import Tensor, nn
 
 from daydrive.models import Predictor
 from daydrive.models.interface import unroll
+from daydrive.models.noise import ClipGenerators
 from daydrive.types import to_signed, to_uint8
 
 STANDING_CHANGE = 1.0
 """Mean absolute difference of consecutive frames, of 255, below which a car of unknown speed stands."""
 
+Seed = int | Sequence[int] | None
+"""Of the random numbers of a model that samples: the same for every clip of a batch; one per clip; or None for no
+randomness, the most likely values."""
+
 
 @torch.no_grad()
-def rollout_states(model: Predictor, context: Tensor, actions: Tensor, seed: int = 0) -> Iterator[tuple[Any, Tensor]]:
+def rollout_states(model: Predictor, context: Tensor, actions: Tensor, seed: Seed = 0) -> Iterator[tuple[Any, Tensor]]:
     """Yield state and frame (B, 3, H, W) in [-1, 1] after each step; the cost of a step is constant.
 
     context: (B, C, 3, H, W) in [-1, 1]; actions: (B, C-1+N, action_dim), of which the first C-1 lie within the context.
-    seed: for models that sample. Random numbers are the same for every clip, so that the frames of a clip depend only
-    on its context, its actions and the seed.
+    The frames of a clip depend only on its context, its actions and its seed.
     """
-    for state, frame in unroll(model, context, actions, torch.Generator().manual_seed(seed)):
+    for state, frame in unroll(model, context, actions, _generator(seed)):
         yield state, frame.clamp(-1, 1)
 
 
-def rollout_frames(model: Predictor, context: Tensor, actions: Tensor, seed: int = 0) -> Iterator[Tensor]:
+def rollout_frames(model: Predictor, context: Tensor, actions: Tensor, seed: Seed = 0) -> Iterator[Tensor]:
     """Yield the frames only; arguments as for `rollout_states`."""
     for _, frame in rollout_states(model, context, actions, seed):
         yield frame
 
 
-def rollout(model: Predictor, context: Tensor, actions: Tensor, seed: int = 0) -> Tensor:
+def rollout(model: Predictor, context: Tensor, actions: Tensor, seed: Seed = 0) -> Tensor:
     """The N predicted frames, (B, N, 3, H, W) in [-1, 1]; arguments as for `rollout_states`."""
     return torch.stack(list(rollout_frames(model, context, actions, seed)), dim=1)
 
 
-def rollout_uint8(model: Predictor, context: Tensor, actions: Tensor, seed: int = 0) -> Tensor:
+def rollout_uint8(model: Predictor, context: Tensor, actions: Tensor, seed: Seed = 0) -> Tensor:
     """`rollout` with uint8 images: context (B, C, 3, H, W) → frames (B, N, 3, H, W) on the model's device."""
     device = device_of(model)
     signed, actions = to_signed(context.to(device)), actions.to(device)
@@ -70,3 +74,11 @@ def device_of(model: Predictor) -> torch.device:
     """The device of a model's weights; the CPU if it has none."""
     parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
     return next((parameter.device for parameter in parameters), torch.device("cpu"))
+
+
+def _generator(seed: Seed) -> torch.Generator | None:
+    if seed is None:
+        return None
+    if isinstance(seed, int):
+        return torch.Generator().manual_seed(seed)
+    return ClipGenerators([torch.Generator().manual_seed(each) for each in seed])

@@ -13,8 +13,8 @@ from daydrive.viz.html import environment
 from daydrive.viz.svg import Chart, Curve, chart_data, chart_html
 
 FILES = (
-    "rollouts.mp4", "strip.png", "worst.png", "counterfactual.png", "counterfactual.mp4", "memory.png", "long.png",
-    "ranking.png",
+    "rollouts.mp4", "strip.png", "worst.png", "counterfactual.png", "counterfactual.mp4", "memory.png", "samples.png",
+    "long.png", "ranking.png",
 )  # fmt: skip
 """Files of an evaluation's folder that the page embeds if they exist."""
 CURVES: dict[str, dict[str, str]] = {
@@ -40,6 +40,8 @@ def report_html(evaluation: Mapping[str, Any], files: Mapping[str, bytes]) -> st
     charts = _horizon_charts(horizons)
     spectrum = evaluation.get("spectrum")
     spectrum_charts = [_spectrum_chart(spectrum)] if spectrum and spectrum["periods"] else []
+    samples = evaluation.get("samples")
+    samples_charts = _samples_charts(samples) if isinstance(samples, Mapping) else []
     long = evaluation.get("long_dreams")
     long_charts = [_long_chart(long)] if long else []
     if long and "quality" in long:
@@ -62,8 +64,12 @@ def report_html(evaluation: Mapping[str, Any], files: Mapping[str, bytes]) -> st
         clip_seconds=(evaluation["context"] + len(horizons)) / hz,
         horizon_charts=[chart_html(chart) for chart in charts],
         spectrum_chart=chart_html(spectrum_charts[0]) if spectrum_charts else None,
+        samples_charts=[chart_html(chart) for chart in samples_charts],
         long_charts=[chart_html(chart) for chart in long_charts],
-        data={"hz": hz, "charts": [chart_data(chart) for chart in [*charts, *spectrum_charts, *long_charts]]},
+        data={
+            "hz": hz,
+            "charts": [chart_data(c) for c in [*charts, *spectrum_charts, *samples_charts, *long_charts]],
+        },
     )
 
 
@@ -109,6 +115,22 @@ def _spectrum_chart(spectrum: Mapping[str, Any]) -> Chart:
     labels = [f"{low} to {high} px" for low, high in spectrum["periods"]]
     curves = [Curve(label, values) for label, values in zip(labels, spectrum["by_step"], strict=True)]
     return Chart("Power relative to real frames (dB)", range(1, len(curves[0].values) + 1), curves, 0.0)
+
+
+def _samples_charts(samples: Mapping[str, Any]) -> list[Chart]:
+    count, horizons = samples["count"], samples["horizons"]
+    charts = {
+        "PSNR (dB)": {
+            "deterministic": "deterministic_psnr", f"mean image of {count}": "mean_image_psnr",
+            "one sample": "single_psnr", f"best of {count}": "best_psnr",
+        },
+        "Spread and error (grey levels of 255)": {"spread": "spread", "error of the mean image": "error"},
+    }  # fmt: skip
+    steps = [entry["step"] for entry in horizons]
+    return [
+        Chart(name, steps, [Curve(label, [h[entry] for h in horizons]) for label, entry in curves.items()])
+        for name, curves in charts.items()
+    ]
 
 
 def _quality_chart(quality: Mapping[str, Any]) -> Chart:

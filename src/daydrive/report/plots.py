@@ -13,6 +13,7 @@ from daydrive.report.rows import BASELINES
 from daydrive.report.tables import format_number, format_with_interval
 from daydrive.types import Image, Rollout
 from daydrive.viz.charts import FAINT, line_styles, new_figure, render_figure, style_axis
+from daydrive.viz.colormaps import ERRORS, apply_colormap, colour_scale, round_up, stack_vertically
 from daydrive.viz.images import (
     contact_sheet,
     difference,
@@ -159,6 +160,36 @@ def long_sheet(path: Path, shown: Mapping[str, Mapping[int, Tensor]], hz: float,
     rows = [[widen(to_images(frame[None]), pixel_aspect)[0] for frame in frames.values()] for frames in shown.values()]
     columns = ["last real", *(f"+{step}  {step / hz:.1f} s" for step in steps[1:])]
     write_png(path, contact_sheet(rows, list(shown), columns, height=_height(rows[0][0])))
+
+
+class SampledClip(NamedTuple):
+    """Futures of a clip at S steps. real, deterministic: uint8 (S, 3, H, W); samples: uint8 (K, S, 3, H, W); spread:
+    standard deviation of the samples in grey levels, (S, H, W)."""
+
+    real: Tensor
+    deterministic: Tensor
+    samples: Tensor
+    spread: Tensor
+
+
+def samples_sheet(
+    path: Path, shown: Sequence[SampledClip], steps: Sequence[int], hz: float, pixel_aspect: float = 1.0
+) -> None:
+    """Draws real frames, the rollout without randomness, sampled ones, and a map of their spread; one row per clip and
+    step."""
+    most = round_up(max(float(clip.spread.max()) for clip in shown))
+    rows, labels = [], []
+    for clip in shown:
+        frames = [widen(to_images(x), pixel_aspect) for x in (clip.real, clip.deterministic, *clip.samples)]
+        maps = np.stack([apply_colormap(spread, 0, most, ERRORS) for spread in clip.spread.numpy()])
+        rows += [list(row) for row in zip(*frames, widen(maps, pixel_aspect), strict=True)]
+        labels += step_labels(steps, hz)
+    samples = [f"sample {k + 1}" for k in range(len(shown[0].samples))]
+    sheet = contact_sheet(
+        rows, labels, ["real", "deterministic", *samples, "spread"], height=_height(rows[0][0]), group=len(steps)
+    )
+    legend = colour_scale(ERRORS, "0", f"{most:g}", "spread: standard deviation of all samples, grey levels of 255")
+    write_png(path, stack_vertically([sheet, legend]))
 
 
 class BranchClip(NamedTuple):

@@ -305,6 +305,31 @@ def trajectories(found: Mapping[str, Any]) -> Rows:
     return Rows(("horizon", "trajectory", "ADE (m)", "FDE (m)", "DTW (m)", "Fréchet, positions (m²)"), rows)
 
 
+def samples(found: Mapping[str, Any]) -> Rows:
+    """Sampled futures at a few steps, with confidence intervals."""
+    count = found["count"]
+    columns = {
+        "PSNR, deterministic": ("deterministic_psnr", ".2f"),
+        f"mean image of {count}": ("mean_image_psnr", ".2f"),
+        "one sample": ("single_psnr", ".2f"),
+        f"best of {count}": ("best_psnr", ".2f"),
+        "spread": ("spread", ".1f"),
+        "error of the mean image": ("error", ".1f"),
+        "ratio": ("spread_error_ratio", ".2f"),
+        "CRPS": ("crps", ".2f"),
+        "absolute error, deterministic": ("deterministic_error", ".2f"),
+        "correlation of spread and error": ("correlation", ".2f"),
+    }
+    rows = [
+        (
+            f"+{entry['step']}",
+            *(format_with_interval(entry[name], entry[f"{name}_interval"], form) for name, form in columns.values()),
+        )
+        for entry in shown_steps(found)
+    ]
+    return Rows(("steps ahead", *columns), rows)
+
+
 def frechet_sizes(distribution: Mapping[str, Any]) -> Rows:
     """Fréchet distances with a quarter, half and all of the samples, and extrapolated."""
     rows = []

@@ -21,6 +21,8 @@ ABOUT_SPECTRUM = (
     "-6 is half the contrast. Unlike the sharpness it is not fooled by a grid or by streaks: a grid is a "
     "peak, a single frequency far above its surroundings."
 )
+RATIO_TOLERANCE = 0.15
+"""Deviation of the ratio of spread and error from 1 up to which samples count as calibrated."""
 
 
 def headline(evaluation: Mapping[str, Any]) -> str:
@@ -73,6 +75,36 @@ def long_sentence(evaluation: Mapping[str, Any]) -> str:
         f"after {entry['steps'] / hz:.0f} s it {entry['verdict']}" for entry in evaluation["long_dreams"]["lengths"]
     ]
     return f"Long rollouts: {', '.join(ends)}."
+
+
+ABOUT_SAMPLES = (
+    "PSNR in dB, errors in grey levels of 255. The ratio of spread and error is 1 for samples that differ as much as "
+    "they are wrong. The CRPS of samples compares with the absolute error of a single prediction; lower is better. The "
+    "correlation is that of the spread with the error of the deterministic rollout over the blocks of an image: "
+    "whether samples differ where the future is open. The best of several is better than one by selection alone, and "
+    "noise of the right size is calibrated, too: look at the samples."
+)
+
+
+def samples_sentence(evaluation: Mapping[str, Any]) -> str:
+    """Whether sampled futures differ as much as they are wrong, or why none are measured; empty without any."""
+    found = evaluation.get("samples")
+    if not isinstance(found, Mapping):
+        return f"Sampled futures: {found}." if found else ""
+    first, last, hz = found["horizons"][0], found["horizons"][-1], evaluation["hz"]
+    return (
+        f"Sampled futures: {found['count']} samples of {found['clips']} clips differ by {first['spread']:.1f} levels "
+        f"after {first['step'] / hz:.1f} s and by {last['spread']:.1f} after {last['step'] / hz:.1f} s, where their "
+        f"mean is wrong by {last['error']:.1f}{_calibration(last['spread_error_ratio'])}."
+    )
+
+
+def _calibration(ratio: float | None) -> str:
+    if ratio is None:
+        return ""
+    if abs(ratio - 1) <= RATIO_TOLERANCE:
+        return f" (ratio {ratio:.2f}: calibrated)"
+    return f" (ratio {ratio:.2f}: too {'sure' if ratio < 1 else 'unsure'})"
 
 
 def about_branches(branches: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from daydrive.report.rows import BASELINES, shown_steps
 from daydrive.report.sentences import (
     ABOUT_FRECHET,
     ABOUT_KERNEL,
+    ABOUT_SAMPLES,
     ABOUT_SPECTRUM,
     about_branches,
     about_features,
@@ -21,6 +22,7 @@ from daydrive.report.sentences import (
     headline,
     provenance,
     realistic_sentence,
+    samples_sentence,
     usable_sentence,
 )
 from daydrive.report.tables import RIGHT, format_number, format_value, format_with_interval, markdown_table
@@ -82,6 +84,8 @@ def report_markdown(evaluation: dict[str, Any]) -> str:
         parts.append("## Controllability\n\n" + controllability_markdown(evaluation["controllability"]))
     if "long_dreams" in evaluation:
         parts.append("## Long rollouts\n\n" + long_markdown(evaluation["long_dreams"], evaluation["hz"]))
+    if "samples" in evaluation:
+        parts.append("## Sampled futures\n\n" + samples_markdown(evaluation))
     if "trajectories" in evaluation:
         parts.append("## Trajectories\n\n" + trajectories_markdown(evaluation["trajectories"]))
     parts.append("## Metrics by kind of clip\n\n" + markdown_table(*rows.slices(evaluation["slices"]), RIGHT))
@@ -128,6 +132,15 @@ def long_markdown(long: Mapping[str, Any], hz: float) -> str:
     parts = [markdown_table(*rows.long_rollouts(long, hz)), about_long_rollouts(long)]
     if "quality" in long:
         parts += [about_horizons(long["quality"]), markdown_table(*rows.horizon_quality(long["quality"]), RIGHT)]
+    return "\n\n".join(parts) + "\n"
+
+
+def samples_markdown(evaluation: Mapping[str, Any]) -> str:
+    """The sampled futures with explanations, or why there are none."""
+    found = evaluation["samples"]
+    parts = [samples_sentence(evaluation)]
+    if not isinstance(found, str):
+        parts += [markdown_table(*rows.samples(found), RIGHT), ABOUT_SAMPLES]
     return "\n\n".join(parts) + "\n"
 
 

@@ -149,7 +149,13 @@ def step_metrics(metrics: Mapping[str, Array], draws: Bootstrap | None) -> list[
             mean[name] = metrics[predicted].mean(0) / metrics[real].mean(0)
             if draws is not None:
                 bounds_of[name] = interval(draws.means(metrics[predicted]) / draws.means(metrics[real]))
-    steps = len(mean["psnr"])
+    return step_entries(mean, bounds_of)
+
+
+def step_entries(mean: Mapping[str, Array], bounds_of: Mapping[str, tuple[Array, Array]]) -> list[dict[str, Any]]:
+    """One entry per step with each of the values `mean` (steps,) and its `NAME_interval`, None where `bounds_of` has no
+    lower and upper bounds (steps,) for it."""
+    steps = len(next(iter(mean.values())))
     entries: list[dict[str, Any]] = [{"step": t + 1} for t in range(steps)]
     for t, entry in enumerate(entries):
         for name, values in mean.items():
