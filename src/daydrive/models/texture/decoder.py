@@ -23,7 +23,7 @@ FLOW_SCALE = 8.0
 NOISE_CHANNELS = 4
 """Random numbers per position of a stage."""
 
-KNOWN_NOISE = 0.1
+KNOWN_NOISE = 0.3
 """Amplitude of the noise where the source supplies all detail; 1 where it supplies none."""
 
 MASK_BIAS = -3.0
@@ -76,8 +76,6 @@ class Decoder(GradientCheckpointing):
         self.motion_head = Upsample(stages[-1], 6, sizes.head)
         with torch.no_grad():
             self.motion_head.conv.weight.mul_(0.1)
-            for weight in self.noise_proj.parameters():
-                weight.mul_(0.2)
 
     def reconstruct(self, latent: Tensor) -> Tensor:
         """latent (N, latent_dim, h, w) → images (N, 3, H, W) in [-1, 1]."""
