@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from daydrive.report import rows, sentences
+from daydrive.report import decision_rows, rows, sentences
 from daydrive.report.rows import BASELINES
 from daydrive.report.tables import format_value
 from daydrive.viz.html import environment
@@ -59,6 +59,7 @@ def report_html(evaluation: Mapping[str, Any], files: Mapping[str, bytes]) -> st
         long=long,
         compared=evaluation.get("compared", {}),
         rows=rows,
+        decision_rows=decision_rows,
         sentences=sentences,
         files={name: files.get(name) for name in FILES},
         clip_seconds=(evaluation["context"] + len(horizons)) / hz,

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from daydrive.report import rows, sentences
+from daydrive.report import decision_rows, rows, sentences
 from daydrive.report.rows import BASELINES, shown_steps
 from daydrive.report.sentences import (
     ABOUT_FRECHET,
@@ -155,7 +155,7 @@ def decisions_markdown(decisions: Sequence[Mapping[str, Any]]) -> str:
     parts = []
     for entry in decisions:
         parts += [f"### {sentences.DECISIONS[entry['command']]}", sentences.about_decisions(entry)]
-        parts += [markdown_table(*table, RIGHT) for _, table in rows.decisions(entry)]
+        parts += [markdown_table(*table, RIGHT) for _, table in decision_rows.tables(entry)]
     return "\n\n".join(parts) + "\n"
 
 
