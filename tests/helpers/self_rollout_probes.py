@@ -75,7 +75,7 @@ def passes_of_the_decoder(config: Config) -> int:
     model = context.engine.model
     model.decoder.motion_head.register_forward_hook(lambda *_: passes.append(1))  # type: ignore[union-attr]
     next(context.accumulate(context.longest_batch(), last=True))
-    return len(passes) // config.training.gradient_accumulation
+    return len(passes)
 
 
 def loss_of(name: str, key: str, config: Config) -> float:
