@@ -30,13 +30,19 @@ from helpers.guide import blocks
 from helpers.paths import REPO
 from helpers.refusals import Refuse
 
+ADDITIONS: dict[str, dict[str, Any]] = {
+    "a stabilizer": {"stabilizer": {"adaptation": 0.01}},
+    "noise": {"noise": True, "source_detail": True, "context_noise": 0.1},
+}
+"""Settings of the model."""
 
-@pytest.fixture(scope="module", params=[*ARCHITECTURES, "texture with a stabilizer"])
+
+@pytest.fixture(scope="module", params=[*ARCHITECTURES, "texture with a stabilizer", "texture with noise"])
 def exported(request: pytest.FixtureRequest, small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run and its export as ONNX."""
     folder = tmp_path_factory.mktemp("exported")
-    architecture, _, stabilizer = request.param.partition(" with ")
-    write_checkpoint(folder / "run", architecture, **({"stabilizer": {"adaptation": 0.01}} if stabilizer else {}))
+    architecture, _, addition = request.param.partition(" with ")
+    write_checkpoint(folder / "run", architecture, **ADDITIONS.get(addition, {}))
     command(folder / "run", small_store, folder / "onnx", "--format", "onnx")
     return folder
 

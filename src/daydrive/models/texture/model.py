@@ -184,7 +184,7 @@ class TextureWorldModel(WorldModel):
         random level per clip."""
         if not self._context_noise:
             return Seen(self.encoder(window), None)
-        level = window.new_zeros(len(window), 1)
+        level = window.new_zeros(window.shape[0], 1)
         if self.training:
             level.uniform_(0.0, self._context_noise)
             window = window + level[:, :, None, None, None] * torch.randn_like(window)
