@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-"""(predicted, real) → (B,)."""
+"""Two batches of clips or images, (B, ...) in [-1, 1] → the distance of each pair, (B,); 0 for equal ones."""
 
 
 def reconstruction_loss(reconstructed: Tensor, real: Tensor) -> Tensor:

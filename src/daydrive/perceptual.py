@@ -8,7 +8,6 @@ safetensors file, made by `daydrive fetch-weights`; nothing is downloaded automa
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,10 +18,7 @@ from torch import Tensor, nn
 
 from daydrive.errors import UserError
 from daydrive.files import atomic_replace
-from daydrive.losses import structure_loss
-
-Distance = Callable[[Tensor, Tensor], Tensor]
-"""Clips (B, T, 3, H, W) in [-1, 1] → mean distance per clip, (B,); 0 for identical clips."""
+from daydrive.losses import Distance, structure_loss
 
 
 class Backbone(NamedTuple):

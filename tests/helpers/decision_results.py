@@ -47,7 +47,8 @@ def rank_results() -> dict[str, Any]:
         },
     }  # fmt: skip
     seeds = [{"seed": 0, "spearman": 0.81}, {"seed": 1, "spearman": 0.93}]
-    return {**MODEL, "roads": 8, "horizons": {"1": {**found, "spearman": 0.5}, "3": {**found, "by_seed": seeds}}}
+    horizons = {"1": {**found, "spearman": 0.5, "by_seed": seeds}, "3": {**found, "by_seed": seeds}}
+    return {**MODEL, "roads": 8, "main_horizon": "3", "horizons": horizons}
 
 
 RESULTS = {"plan": plan_results, "policy": policy_results, "rank": rank_results}

@@ -57,14 +57,12 @@ def cloned_drivers(
     if missing:
         skip, horizon = inputs.loaded.frame_skip, inputs.readout.info.horizon
         examples = recorded_examples(store, "train", skip, horizon)
-        before = 0
-        for steps in missing:
-            policy = cloned_policy(
-                store, examples, skip, horizon, steps, seed=0,
-                progress=lambda done: progress(before + done, sum(missing)),  # noqa: B023
-            )  # fmt: skip
-            policy.save(files[steps])
-            before += steps
+        for k, steps in enumerate(missing):
+
+            def report(done: int, before: int = sum(missing[:k])) -> None:
+                progress(before + done, sum(missing))
+
+            cloned_policy(store, examples, skip, horizon, steps, seed=0, progress=report).save(files[steps])
     return {cloned_name(steps): functools.partial(PolicyDriver, load_policy(file)) for steps, file in files.items()}
 
 

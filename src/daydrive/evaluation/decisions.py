@@ -114,7 +114,7 @@ class Ranking(BaseModel):
     kendall: Coefficient
     kendall_interval: Interval
     cheat_spearman: Coefficient
-    by_seed: list[Seed] = []
+    by_seed: list[Seed]
     lane_error: Annotated[dict[str, Scores], Field(min_length=2)]
 
 
@@ -122,7 +122,7 @@ class RankResults(Results):
     """roads: their number; horizons: seconds → the ranking over them; main_horizon: one of them."""
 
     roads: int
-    main_horizon: str = "3"
+    main_horizon: str
     horizons: dict[str, Ranking]
 
     @model_validator(mode="after")

@@ -47,7 +47,7 @@ from daydrive.evaluation.sampled_futures import measure_samples
 from daydrive.evaluation.trajectories import CLIPS as TRAJECTORIES
 from daydrive.evaluation.trajectories import measure_trajectories
 from daydrive.local_processes import count_processes, local_processes
-from daydrive.perceptual import Distance
+from daydrive.losses import Distance
 from daydrive.report import plots
 from daydrive.report.artifacts import bytes_needed, write_images, write_predictions, write_reports
 from daydrive.report.model_card import training_of

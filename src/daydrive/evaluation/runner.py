@@ -26,7 +26,7 @@ from daydrive.evaluation.metrics.slices import kind_of, speeds
 from daydrive.evaluation.metrics.spectrum import ClipSpectrum, clip_spectrum
 from daydrive.evaluation.output import MEASURED
 from daydrive.evaluation.rollout_cache import RolloutCache
-from daydrive.perceptual import Distance
+from daydrive.losses import Distance
 from daydrive.types import Clip, Rollout
 
 SAVE_SECONDS = 30.0

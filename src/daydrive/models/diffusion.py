@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from daydrive.config import LossConfig, ModelConfig
 from daydrive.errors import UserError
-from daydrive.models.interface import Distance, GradientCheckpointing, LossOutput, Unit, WorldModel
+from daydrive.losses import Distance
+from daydrive.models.interface import GradientCheckpointing, LossOutput, Unit, WorldModel
 from daydrive.models.noise import sample_noise
 
 SIGMA_DATA = 0.5

@@ -16,15 +16,13 @@ from torch.utils.checkpoint import checkpoint
 
 from daydrive import losses
 from daydrive.config import LossConfig, ModelConfig
+from daydrive.losses import Distance
 
 State = Any
 """State of a rollout, specific to the architecture: nested tuples of tensors of constant size, clips first.
 
 Parts that `step` does not read may be None after `init_state`.
 """
-
-Distance = Callable[[Tensor, Tensor], Tensor]
-"""Two clips (B, T, 3, H, W) in [-1, 1] → the mean distance of each, (B,)."""
 
 PARTS = ("encoder", "dynamics", "decoder")
 """Submodules that can have a separate learning rate; all other parameters are the 'rest'."""

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from daydrive import losses
 from daydrive.config import LossConfig
 from daydrive.distributed import processes_of_this_machine
+from daydrive.losses import Distance
 from daydrive.models import LossOutput, State, WorldModel
-from daydrive.perceptual import Distance
 from daydrive.types import Batch, to_signed
 
 PIXELS_PER_PASS = 3_000_000

@@ -3,6 +3,14 @@
 const LOCK_DEGREES = 120;
 const GEARS = { "-1": "R", 0: "N", 1: "D" };
 
+const pedal = (name, control, label) => `
+    <button type="button" data-control="${control}" aria-label="${label}" tabindex="-1">
+      <svg viewBox="0 0 34 100" preserveAspectRatio="none" aria-hidden="true"><rect width="34" height="100" class="slot"/>
+        <rect data-part="${name}" width="34" y="100" height="0" class="${name}"/>
+        <rect data-part="ghost-${name}" class="ghost-line" width="34" height="2" y="100" hidden/></svg>
+      <span>${name}</span>
+    </button>`;
+
 const MARKUP = `
   <div id="steer" data-control="steer" title="Drag to steer">
     <svg viewBox="-60 -60 120 120" aria-hidden="true">
@@ -12,18 +20,8 @@ const MARKUP = `
     </svg>
   </div>
   <div id="pedals">
-    <button type="button" data-control="back" aria-label="Brake, then reverse" tabindex="-1">
-      <svg viewBox="0 0 34 100" preserveAspectRatio="none" aria-hidden="true"><rect width="34" height="100" class="slot"/>
-        <rect data-part="brake" width="34" y="100" height="0" class="brake"/>
-        <rect data-part="ghost-brake" class="ghost-line" width="34" height="2" y="100" hidden/></svg>
-      <span>brake</span>
-    </button>
-    <button type="button" data-control="forward" aria-label="Throttle" tabindex="-1">
-      <svg viewBox="0 0 34 100" preserveAspectRatio="none" aria-hidden="true"><rect width="34" height="100" class="slot"/>
-        <rect data-part="throttle" width="34" y="100" height="0" class="throttle"/>
-        <rect data-part="ghost-throttle" class="ghost-line" width="34" height="2" y="100" hidden/></svg>
-      <span>throttle</span>
-    </button>
+    ${pedal("brake", "back", "Brake, then reverse")}
+    ${pedal("throttle", "forward", "Throttle")}
     <p id="gear-box"><strong data-part="gear">D</strong> <span data-part="speed"></span></p>
   </div>
   <p class="visually-hidden" data-part="summary"></p>

@@ -18,8 +18,8 @@ from daydrive.data.sampling.clips import read_actions, read_clips
 from daydrive.data.store.store import Store
 from daydrive.evaluation.metrics.baselines import constant_flow
 from daydrive.evaluation.metrics.intervals import Array, Bootstrap, interval
+from daydrive.losses import Distance
 from daydrive.metrics import change, psnr, sharpness, ssim, structure
-from daydrive.perceptual import Distance
 from daydrive.types import Batch, Clip, Rollout, to_signed
 
 RolloutFunction = Callable[[Tensor, Tensor], Tensor]

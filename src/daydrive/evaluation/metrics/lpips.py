@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from daydrive.errors import UserError, did_you_mean
-from daydrive.perceptual import BACKBONES, MIN_SIDE, Distance, build_perceptual, cached_weights
+from daydrive.losses import Distance
+from daydrive.perceptual import BACKBONES, MIN_SIDE, build_perceptual, cached_weights
 
 DEFAULT = "alexnet"
 

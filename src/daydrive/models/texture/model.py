@@ -56,7 +56,7 @@ class TextureState(NamedTuple):
         return self.images[:, -1]
 
 
-class Seen(NamedTuple):
+class NoisyEncoding(NamedTuple):
     """encoding: of a window of images; level: (B, 1), standard deviation of the noise on it, None for models that are
     trained without."""
 
@@ -159,7 +159,7 @@ class TextureWorldModel(WorldModel):
         return ".".join(FORMAT_2_NAMES.get(part, part) for part in name.split(".")) if format == 2 else name
 
     def _advance(
-        self, state: TextureState, seen: Seen, action: Tensor, generator: torch.Generator | None
+        self, state: TextureState, seen: NoisyEncoding, action: Tensor, generator: torch.Generator | None
     ) -> TextureState:
         step = self._dynamics(seen, action, state.hidden)
         features = [None if i is None else seen.encoding.features[i] for i in self._skips]
@@ -179,18 +179,18 @@ class TextureWorldModel(WorldModel):
         images = torch.cat([state.images[:, 1:], image[:, None]], dim=1)
         return TextureState(images, step.hidden, texture, reference, step.latent, motion)
 
-    def _encoded(self, window: Tensor) -> Seen:
+    def _encoded(self, window: Tensor) -> NoisyEncoding:
         """What the encoder sees of a window (B, HISTORY, 3, H, W); in training with `context_noise`, with noise of a
         random level per clip."""
         if not self._context_noise:
-            return Seen(self.encoder(window), None)
+            return NoisyEncoding(self.encoder(window), None)
         level = window.new_zeros(window.shape[0], 1)
         if self.training:
             level.uniform_(0.0, self._context_noise)
             window = window + level[:, :, None, None, None] * torch.randn_like(window)
-        return Seen(self.encoder(window), level)
+        return NoisyEncoding(self.encoder(window), level)
 
-    def _dynamics(self, seen: Seen, action: Tensor, hidden: Hidden) -> DynamicsStep:
+    def _dynamics(self, seen: NoisyEncoding, action: Tensor, hidden: Hidden) -> DynamicsStep:
         inputs = action if seen.level is None else torch.cat([action, seen.level], dim=1)
         step: DynamicsStep = self.dynamics(seen.encoding.latent, inputs, hidden)
         return step

@@ -20,8 +20,8 @@ from daydrive.types import Batch, to_signed
 COARSE_FLOOR, COARSE_AGE = 0.2, 40.0
 """The weight of the coarse loss decays with this age in frames to the floor: light and layout matter at any age."""
 
-FREE_STEPS = 2
-"""Number of the random numbers of frames without gradient; those of the futures are 0 and 1."""
+STREAMS, FREE_STREAM = 3, 2
+"""Streams of random numbers of a visit: one for each of two futures, and that of the frames without gradient."""
 
 
 class SelfRollout:
@@ -140,7 +140,7 @@ class SelfRollout:
             return
         lanes, numbers = [visits[i].lane for i in rows], [visits[i].visit - 1 for i in rows]
         state, shown, ages = self._buffer.take(lanes)
-        generator = self._random([samples[i] for i in rows], FREE_STEPS)
+        generator = self._random([samples[i] for i in rows], FREE_STREAM)
         for t in range(self.config.free_steps):
             state, frame = self.engine.model.step(state, actions[rows, self._context - 1 + t], generator)
             shown = torch.cat([shown[:, 1:], frame[:, None].float()], dim=1)
@@ -184,11 +184,11 @@ class SelfRollout:
     def _perceptual(self, predicted: Tensor, real: Tensor) -> Tensor:
         return self.engine.objective.distance(predicted[:, None], real[:, None])
 
-    def _random(self, samples: list[int], number: int) -> ClipGenerators:
+    def _random(self, samples: list[int], stream: int) -> ClipGenerators:
         """The sources of random numbers of the clips of a visit, from their sample numbers: a resumed training draws
-        the same ones, with any number of processes. number: of the future, or `FREE_STEPS`."""
+        the same ones, with any number of processes. stream: see `STREAMS`."""
         seed = self.engine.config.training.seed * 1_000_003
-        return ClipGenerators([torch.Generator().manual_seed((seed + sample) * 3 + number) for sample in samples])
+        return ClipGenerators([torch.Generator().manual_seed((seed + sample) * STREAMS + stream) for sample in samples])
 
 
 def _windows(frames: Tensor, count: int) -> Tensor:
