@@ -134,6 +134,7 @@ def evaluate(
     counterfactual: bool = False,
     controllability: bool = False,
     long: bool = False,
+    deterministic: bool = False,
     samples: int = 0,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
@@ -145,7 +146,8 @@ def evaluate(
     horizon: number of steps to predict; fewer if no two clips are that long. clips: number of clips, evenly spaced.
     seed: for pairing clips with the actions of other clips. counterfactual: also left, straight and right from one
     moment of the road world. controllability: also the controllability scorecard. long: also rollouts of 200 and 1000
-    steps. samples: number of futures to sample of each of 16 clips, at least 2; 0 for none.
+    steps. deterministic: without random numbers, the most likely frames of a model that samples. samples: number of
+    futures to sample of each of 16 clips, at least 2; 0 for none.
 
     Examples:
         >>> import daydrive
@@ -163,6 +165,7 @@ def evaluate(
         counterfactual=counterfactual,
         controllability=controllability,
         long=long,
+        deterministic=deterministic,
         samples=samples,
     )
     return evaluate_checkpoint(Path(checkpoint), Path(data_root), Path(output), config, device=device)

@@ -12,10 +12,11 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
-from daydrive.data.sampling.clips import fixed_clips
+from daydrive.data.sampling.clips import fixed_clips, read_clips
 from daydrive.data.store.store import Store
 from daydrive.distributed import DistributedContext
 from daydrive.evaluation import EvaluateConfig, evaluate
+from daydrive.evaluation.model_loading import find_model
 from daydrive.evaluation.sampled_futures import SampleFunction, measure_samples, shown_steps
 from daydrive.report.rows import samples as sample_rows
 from helpers.checkpoints import write_checkpoint
@@ -152,6 +153,29 @@ def test_two_processes_share_the_clips(store: Store) -> None:
     assert alone.results == together.results and len(alone.shown) == len(together.shown) == 3
     for one, two in zip(alone.shown, together.shown, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_clips_of_a_batch_get_their_own_random_numbers_unless_deterministic(road_store: Path, tmp_path: Path) -> None:
+    run, store = write_checkpoint(tmp_path / "run", "rssm", (64, 64)), Store.open(road_store)
+    for seed, same in ((0, False), (None, True)):
+        model = find_model(run, None, store, torch.device("cpu"), seed)
+        (clip,) = fixed_clips(store, "val", model.context + HORIZON, 1)
+        read = read_clips(store, [clip, clip])
+        context = read.images[:, : model.context]
+        first, second = (model.clip_fn or model.rollout_fn)(context, read.actions)
+        assert torch.equal(first, second) == same
+        first, second = model.rollout_fn(context, read.actions)
+        assert torch.equal(first, second) and model.about["deterministic"] == same
+
+
+def test_deterministic_rollouts_do_not_depend_on_the_seed(road_store: Path, tmp_path: Path) -> None:
+    run = write_checkpoint(tmp_path / "run", "rssm", (64, 64))
+    found = []
+    for seed in (0, 1):
+        config = EvaluateConfig(split="val", horizon=HORIZON, clips=4, seed=seed, deterministic=True)
+        found.append(evaluate(run, road_store, tmp_path / f"{seed}", config))
+    assert [h["psnr"] for h in found[0]["horizons"]] == [h["psnr"] for h in found[1]["horizons"]]
+    assert found[0]["deterministic"] and "most likely frames" in (tmp_path / "0/report.md").read_text()
 
 
 @pytest.mark.slow

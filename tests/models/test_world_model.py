@@ -184,6 +184,7 @@ def motion(dx: float, dy: float, mask: float = 0.0, content: float = 0.0) -> Mot
 
 def test_noise_changes_rollouts_most_where_the_source_shows_nothing() -> None:
     model = tiny(noise=True)
+    torch.nn.init.zeros_(model.dynamics.noise_proj.weight)
     images, actions = clip()
     generators = [torch.Generator().manual_seed(seed) for seed in (0, 0, 1)]
     first, again, other = (model(images, actions, generator=g)["predicted"] for g in generators)
@@ -197,6 +198,19 @@ def test_noise_changes_rollouts_most_where_the_source_shows_nothing() -> None:
         masks = [model.step(start, actions[:, 3], torch.Generator().manual_seed(s))[0].motion.mask for s in (0, 1)]
         change.append((masks[0] - masks[1]).abs().mean())
     assert float(change[1] / change[0]) == pytest.approx(1 / KNOWN_NOISE, rel=0.4)
+
+
+def test_noise_of_the_whole_image_changes_its_motion() -> None:
+    model = tiny(noise=True)
+    for layer in model.decoder.noise_proj:
+        torch.nn.init.zeros_(layer.weight)
+    for name, weight in model.named_parameters():
+        if "modulation" in name:  # zero at first
+            torch.nn.init.normal_(weight, std=0.1)
+    images, actions = clip()
+    state = model.init_state(images[:, :4], actions[:, :3])
+    flows = [model.step(state, actions[:, 3], torch.Generator().manual_seed(s))[0].motion.flow for s in (0, 0, 1)]
+    assert torch.equal(flows[0], flows[1]) and not torch.equal(flows[0], flows[2])
 
 
 def test_noise_of_a_clip_does_not_depend_on_the_others() -> None:

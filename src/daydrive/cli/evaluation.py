@@ -34,6 +34,9 @@ def evaluate(
         bool, typer.Option("--controllability", help="also the controllability scorecard")
     ] = False,
     long: Annotated[bool, typer.Option("--long", help="also rollouts of 200 and 1000 steps")] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="the most likely frames of a model that samples")
+    ] = False,
     samples: Annotated[
         int, typer.Option(metavar="K", help="also K sampled futures of 16 clips, of a model that samples; K >= 2")
     ] = 0,
@@ -73,7 +76,8 @@ def evaluate(
 
     config = EvaluateConfig(
         split=split, horizon=steps, clips=clips, predictions=predictions, batch_size=batch_size, seed=seed,
-        counterfactual=counterfactual, controllability=controllability, long=long, samples=samples,
+        counterfactual=counterfactual, controllability=controllability, long=long,
+        deterministic=deterministic, samples=samples,
         lpips=lpips, lpips_weights=lpips_weights, fid_weights=fid_weights, fvd_weights=fvd_weights,
         compare_with=tuple(compare or ()), human=human, decisions=tuple(decisions or ()),
     )  # fmt: skip

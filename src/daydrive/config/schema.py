@@ -124,9 +124,9 @@ class SelfRolloutConfig(Settings):
     start: fraction of the training from which on every `interval`-th step continues lanes instead of new clips.
     lanes: their number over all processes, a multiple of the clips of a step. steps: frames with gradient per visit;
     free_steps: frames without gradient before them, in long lanes. max_age, short_age: frames after which the long and
-    the short half of the lanes restart from real frames. samples: futures with different random numbers per visit, of
-    models that sample; with two, the losses against the real frames become energy scores, which are lowest where the
-    futures differ as real ones do (Gneiting & Raftery 2007). truth_age: frames over which the weight of the losses
+    the short half of the lanes restart from real frames. samples: rollouts of each lane with different random numbers,
+    of models that sample; with two, the losses against the real frames become energy scores, which are lowest where the
+    rollouts differ as real drives do (Gneiting & Raftery 2007). truth_age: frames over which the weight of the losses
     against the real frames decays by e. coarse_weight: of the difference in 8x8-pixel means. detail_weight: of the
     difference in the amount of detail at three scales. critic: default none.
     """

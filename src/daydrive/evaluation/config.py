@@ -18,8 +18,8 @@ class EvaluateConfig:
     spaced. predictions: number of clips whose frames are saved in `predictions.npz`. batch_size: clips in memory at a
     time; does not affect the metrics. seed: of the assignment of another clip's actions to each clip.
     counterfactual: also drive left, straight and right from the same moments of the road world. controllability: also
-    compute the controllability scorecard. long: also evaluate rollouts of 200 and 1000 steps. samples: number of
-    futures to sample of each of a few clips, 0 for none.
+    compute the controllability scorecard. long: also evaluate rollouts of 200 and 1000 steps. deterministic: roll out
+    without random numbers. samples: number of futures to sample of each of a few clips, 0 for none.
     lpips, lpips_weights: see `find_lpips`. fid_weights, fvd_weights: files of the published networks, see
     `find_features`. compare_with: folders of other evaluations of the same clips. human: results of a blind comparison
     by `daydrive drive`, for the report. decisions: folders written by `daydrive plan`, `learn-policy` or `rank`,
@@ -40,6 +40,7 @@ class EvaluateConfig:
     counterfactual: bool = False
     controllability: bool = False
     long: bool = False
+    deterministic: bool = False
     samples: int = 0
     lpips: str | None = None
     lpips_weights: Path | None = None

@@ -20,9 +20,11 @@ from daydrive.models.rollout import Seed, rollout_uint8
 class EvaluatedModel(NamedTuple):
     """A model as the evaluation uses it.
 
-    rollout_fn: predicts from `context` frames that are `frame_skip` apart. weights: the file that identifies the model,
-    None if there is none. about: entries about the model for `evaluation.json`. sample_fn: predicts with given seeds,
-    None for a model that cannot be seeded.
+    rollout_fn: predicts from `context` frames that are `frame_skip` apart, all clips of a batch with the same random
+    numbers, so that variants of a moment can be compared. weights: the file that identifies the model, None if there is
+    none. about: entries about the model for `evaluation.json`. sample_fn: predicts with given seeds, None for a model
+    that cannot be seeded. clip_fn: like rollout_fn, with random numbers of its own for each clip of a batch; by default
+    rollout_fn.
     """
 
     rollout_fn: RolloutFunction
@@ -31,20 +33,24 @@ class EvaluatedModel(NamedTuple):
     weights: Path | None = None
     about: dict[str, Any] = {}  # noqa: RUF012
     sample_fn: SampleFunction | None = None
+    clip_fn: RolloutFunction | None = None
 
 
 def find_model(
-    checkpoint: Path, adapter: str | None, store: Store, device: torch.device, seed: int = 0
+    checkpoint: Path, adapter: str | None, store: Store, device: torch.device, seed: int | None = 0
 ) -> EvaluatedModel:
-    """Loads a model with `load_model`, ready to be evaluated. seed: of the model's sampling."""
+    """Loads a model with `load_model`, ready to be evaluated. seed: of the model's sampling; None: without random
+    numbers."""
     loaded = load_model(checkpoint, adapter, store, device)
+    sample_fn = None if adapter else make_sample_fn(loaded.model)
     return EvaluatedModel(
         make_rollout_fn(loaded.model, seed),
         loaded.context_frames,
         loaded.frame_skip,
         weights_file(loaded),
-        describe(loaded, adapter),
-        None if adapter else make_sample_fn(loaded.model),
+        {**describe(loaded, adapter), "deterministic": seed is None},
+        sample_fn,
+        None if sample_fn is None or seed is None else _seeded_by_row(sample_fn, seed),
     )
 
 
@@ -77,6 +83,10 @@ def describe(loaded: RolloutModel, adapter: str | None) -> dict[str, Any]:
 def make_rollout_fn(model: Predictor, seed: Seed = 0) -> RolloutFunction:
     """Binds a model to `rollout_uint8`, with the frames returned on the CPU. seed: of the model's sampling."""
     return lambda context, actions: rollout_uint8(model, context, actions, seed).cpu()
+
+
+def _seeded_by_row(sample_fn: SampleFunction, first: int) -> RolloutFunction:
+    return lambda context, actions: sample_fn(context, actions, range(first, first + len(context)))
 
 
 def make_sample_fn(model: Predictor) -> SampleFunction:

@@ -184,7 +184,7 @@ def _evaluate(
         features = find_features(config.fid_weights, config.fvd_weights, dist.device)
         store = Store.open(data_root)
         networks = Networks(features, *find_lpips(config.lpips, config.lpips_weights, store.image_size))
-        model = find_model(checkpoint, adapter, store, dist.device, config.seed)
+        model = find_model(checkpoint, adapter, store, dist.device, None if config.deterministic else config.seed)
         return evaluate_model(model, store, output, config, networks=networks, dist=dist, progress=progress)
 
 
@@ -227,7 +227,7 @@ def evaluate_model(
     working = results_workspace(output, resumable, "*.npz") if dist.is_main else nullcontext(partial(output))
     with working as work:
         dist.barrier()
-        measure(model.rollout_fn, task, work, dist, progress)
+        measure(model.clip_fn or model.rollout_fn, task, work, dist, progress)
         dist.barrier()
         if not dist.is_main:
             _trajectories(model, store, plan, work, dist)
@@ -267,6 +267,8 @@ def _plan(model: EvaluatedModel, store: Store, output: Path, config: EvaluateCon
         check_image_size(store.image_size)
     context, skip = model.context, model.frame_skip
     clips, notes = choose_clips(store, config.split, context, config.horizon, config.clips, skip, config.seed)
+    if config.deterministic:
+        notes.append("The rollouts are deterministic: no random numbers, the most likely frames.")
     steps = clips[0].length - context
     with_images, shown = evenly(config.predictions, len(clips)), evenly(SHOWN_CLIPS, len(clips))
     cached = {*with_images, *shown}

@@ -29,6 +29,16 @@ class Distribution(Protocol):
     def __call__(self, size: Sequence[int], *, generator: torch.Generator | None) -> Tensor: ...
 
 
+def step_noise(
+    shapes: Sequence[Sequence[int]], generator: torch.Generator | None, device: torch.device, training: bool
+) -> list[Tensor] | None:
+    """Normal random numbers of these shapes, whose first dimension is 1, for one step of a model, see `sample_noise`;
+    without a generator none, or zeros in training, where every weight has to take part."""
+    if generator is None:
+        return [torch.zeros(*shape, device=device) for shape in shapes] if training else None
+    return [sample_noise(torch.randn, shape, generator).to(device) for shape in shapes]
+
+
 def sample_noise(
     distribution: Distribution, shape: Sequence[int], generator: torch.Generator, clip_dim: int = 0
 ) -> Tensor:

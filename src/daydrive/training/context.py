@@ -93,7 +93,7 @@ class TrainingContext:
         lanes = training.self_rollout
         if lanes is None or not isinstance(self.order, LaneOrder) or not self.order.has_lanes(sample):
             return self.length_at(step) - training.context_frames / 2
-        frames = training.context_frames / 2 + lanes.samples * lanes.steps + lanes.free_steps / 6
+        frames = training.context_frames / 2 + lanes.samples * (lanes.steps + lanes.free_steps / 6)
         return frames if lanes.critic is None else CRITIC_COST * frames
 
     def prefetcher(self) -> DevicePrefetcher:

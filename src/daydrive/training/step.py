@@ -24,20 +24,20 @@ Autocast = Callable[[], AbstractContextManager[object]]
 
 
 class OngoingRollout(NamedTuple):
-    """A rollout to continue: its state, the next actions (B, K, action_dim), and the sources of random numbers of each
-    of its S futures."""
+    """S futures of the same clips to continue: their states and sources of random numbers, and the next actions (B, K,
+    action_dim)."""
 
-    state: State
-    actions: Tensor
+    states: Sequence[State]
     generators: Sequence[torch.Generator]
+    actions: Tensor
 
 
 class ContinuedRollout(NamedTuple):
-    """predicted: the next frames of each future (S, B, K, 3, H, W). state: after those of the first one. recon_loss:
-    (B,), of the newest context frame."""
+    """predicted: the next frames of each future (S, B, K, 3, H, W). states: after them. recon_loss: (B,), of the newest
+    context frame."""
 
     predicted: Tensor
-    state: State
+    states: Sequence[State]
     recon_loss: Tensor
 
 
@@ -54,8 +54,8 @@ class Objective(nn.Module):
         if rollout is None:
             return self.model.loss(images, actions, self.config, self.distance)
         states, futures = [], []
-        for generator in rollout.generators:
-            state, frames = rollout.state, []
+        for state, generator in zip(rollout.states, rollout.generators, strict=True):
+            frames = []
             for t in range(rollout.actions.shape[1]):
                 state, frame = self.model.step(state, rollout.actions[:, t], generator)
                 frames.append(frame)
@@ -64,7 +64,7 @@ class Objective(nn.Module):
         newest = images.shape[1] - 1
         reconstructed = self.model.reconstruct(images, actions, [newest])
         recon_loss = losses.reconstruction_loss(reconstructed.float(), images[:, newest:])
-        return ContinuedRollout(torch.stack(futures), states[0], recon_loss)
+        return ContinuedRollout(torch.stack(futures), states, recon_loss)
 
 
 class StepResult(NamedTuple):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from daydrive import checkpoint
@@ -77,6 +78,22 @@ def test_every_architecture_trains_on_its_rollouts(architecture: str, road_store
     assert len(logged(tmp_path / "run")) > 0
 
 
+def test_futures_of_a_lane_continue_separately(road_store: Path, tmp_path: Path) -> None:
+    run_training(write(tmp_path / "lanes.yaml", critic=None), road_store, tmp_path / "run", *SAMPLED)
+    stored = lane_tensors(tmp_path / "run")
+    first, second = stored["lanes.ages"][: LANES["lanes"]], stored["lanes.ages"][LANES["lanes"] :]
+    assert torch.equal(first, second) and first.max() > 0
+    newest = stored[max((name for name in stored if name.startswith("lanes.")), key=_number)]
+    differ = (newest[: LANES["lanes"]] - newest[LANES["lanes"] :]).abs().flatten(1).mean(1)
+    assert torch.equal(differ > 0, first > 0)
+
+
+def _number(name: str) -> int:
+    """Of one of the tensors of the stored states; the last one is that of the newest frames."""
+    last = name.rpartition(".")[2]
+    return int(last) if last.isdigit() else -1
+
+
 @pytest.mark.slow
 def test_lanes_do_not_depend_on_the_number_of_processes(road_store: Path, tmp_path: Path) -> None:
     config = write(tmp_path / "lanes.yaml")
@@ -118,12 +135,12 @@ def test_clips_too_short_for_a_visit_are_rejected(road_store: Path, tmp_path: Pa
         run_training(write(tmp_path / "lanes.yaml"), road_store, tmp_path / "run", "data.sequence_length=6")
 
 
-@pytest.mark.parametrize(("critic", "factor"), [(None, 1.0), ({}, 2.3)])
+@pytest.mark.parametrize(("critic", "samples", "factor"), [(None, 1, 1.0), ({}, 1, 2.3), (None, 2, 1.0)])
 def test_cost_of_a_step_follows_its_frames(
-    road_store: Path, tmp_path: Path, critic: dict[str, Any] | None, factor: float
+    road_store: Path, tmp_path: Path, critic: dict[str, Any] | None, samples: int, factor: float
 ) -> None:
-    file = write(tmp_path / "lanes.yaml", start=0.75, critic=critic)
+    file = write(tmp_path / "lanes.yaml", start=0.75, critic=critic, samples=samples)
     context, _ = built(load_config(file, [f"data.root={road_store}", "model.image_size=[64, 64]"]))
     # half of four frames of the context, then one or two predicted ones; on lanes two and a sixth
     assert [context.cost_at(step) for step in (0, 6)] == [3.0, 4.0]
-    assert context.cost_at(9) == pytest.approx(factor * (2 + 2 + 1 / 6))
+    assert context.cost_at(9) == pytest.approx(factor * (2 + samples * (2 + 1 / 6)))

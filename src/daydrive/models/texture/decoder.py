@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daydrive.models.interface import GradientCheckpointing
-from daydrive.models.noise import sample_noise
+from daydrive.models.noise import step_noise
 from daydrive.models.texture.config import TextureConfig
 from daydrive.models.texture.layers import ChannelNorm, ResidualBlock, Upsample
 from daydrive.models.texture.sizes import StageSizes
@@ -28,6 +28,11 @@ KNOWN_NOISE = 0.3
 
 MASK_BIAS = -3.0
 """At the start of training nearly all of the image is warped and little is generated."""
+
+
+def noise_level(known: Tensor) -> Tensor:
+    """Amplitude of the noise for `known_detail`: in between in proportion."""
+    return KNOWN_NOISE + (1 - KNOWN_NOISE) * (1 - known)
 
 
 class Extras(NamedTuple):
@@ -96,12 +101,8 @@ class Decoder(GradientCheckpointing):
         return Motion(FLOW_SCALE * flow, torch.sigmoid(4 * mask + MASK_BIAS), torch.tanh(4 * content))
 
     def draw_noise(self, generator: torch.Generator | None, device: torch.device) -> list[Tensor] | None:
-        """Random numbers for `Extras.noise`; without a generator none, or zeros in training, where every weight has to
-        take part."""
-        shapes = [(1, NOISE_CHANNELS, *size) for size in self.stage_sizes]
-        if generator is None:
-            return [torch.zeros(shape, device=device) for shape in shapes] if self.training else None
-        return [sample_noise(torch.randn, shape, generator).to(device) for shape in shapes]
+        """Random numbers for `Extras.noise`, see `step_noise`."""
+        return step_noise([(1, NOISE_CHANNELS, *size) for size in self.stage_sizes], generator, device, self.training)
 
     def _trunk(
         self,
@@ -127,8 +128,7 @@ class Decoder(GradientCheckpointing):
         if self.detail_proj:
             x = x + self.detail_proj[stage](known)
         if self.noise_proj and extras.noise is not None:
-            level = KNOWN_NOISE + (1 - KNOWN_NOISE) * (1 - known)
-            x = x + self.noise_proj[stage](level * extras.noise[stage].to(x.dtype))
+            x = x + self.noise_proj[stage](noise_level(known) * extras.noise[stage].to(x.dtype))
         return x
 
     def _full_size(self, head: nn.Module, x: Tensor) -> Tensor:

@@ -9,8 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daydrive.models.interface import GradientCheckpointing
+from daydrive.models.noise import step_noise
 from daydrive.models.texture.config import TextureConfig
 from daydrive.models.texture.layers import ChannelNorm, Modulation
+
+MOTION_NOISE = 4
+"""Random numbers per step with `noise`, the same for the whole image, so that its motion can differ."""
 
 Hidden = tuple[Tensor, ...]
 """The recurrent state: one grid (B, hidden_dim, h, w) per layer."""
@@ -71,6 +75,7 @@ class Dynamics(nn.Module):
         self.hidden_shape = (width, *grid)
         inputs = config.action_dim + (1 if config.context_noise else 0)
         self.embed = nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.noise_proj = nn.Linear(MOTION_NOISE, width, bias=False) if config.noise else None
         self.in_proj = nn.Conv2d(config.latent_dim, width, 1)
         self.pos_embed = nn.Parameter(0.02 * torch.randn(width, *grid))
         self.layers = nn.ModuleList(
@@ -82,9 +87,20 @@ class Dynamics(nn.Module):
     def init_hidden(self, batch_size: int, device: torch.device) -> Hidden:
         return tuple(torch.zeros(batch_size, *self.hidden_shape, device=device) for _ in self.layers)
 
-    def forward(self, latent: Tensor, action: Tensor, hidden: Hidden) -> DynamicsStep:
-        """latent (B, latent_dim, h, w), action (B, action_dim), with `context_noise` followed by the noise's level."""
+    def draw_noise(self, generator: torch.Generator | None, level: Tensor) -> Tensor | None:
+        """Random numbers (B, MOTION_NOISE) of amplitude `level` (B, 1), see `step_noise`; None for models without
+        noise."""
+        if self.noise_proj is None:
+            return None
+        drawn = step_noise([(1, MOTION_NOISE)], generator, level.device, self.training)
+        return None if drawn is None else level * drawn[0]
+
+    def forward(self, latent: Tensor, action: Tensor, hidden: Hidden, noise: Tensor | None = None) -> DynamicsStep:
+        """latent (B, latent_dim, h, w), action (B, action_dim), with `context_noise` followed by the noise's level.
+        noise: of `draw_noise`."""
         condition = self.embed(action)
+        if self.noise_proj is not None and noise is not None:
+            condition = condition + self.noise_proj(noise)
         x = self.in_proj(latent)
         x = x + self.pos_embed.to(x.dtype)
         updated = []

@@ -15,7 +15,7 @@ from daydrive.config import ModelConfig
 from daydrive.models.interface import MotionFields, Unit, WorldModel, WorldModelOutput
 from daydrive.models.texture import texture_memory
 from daydrive.models.texture.config import TextureConfig
-from daydrive.models.texture.decoder import NO_EXTRAS, Decoder, Extras
+from daydrive.models.texture.decoder import NO_EXTRAS, Decoder, Extras, noise_level
 from daydrive.models.texture.dynamics import Dynamics, DynamicsStep, Hidden
 from daydrive.models.texture.encoder import HISTORY, Encoder, EncoderFeatures, Encoding
 from daydrive.models.texture.sizes import stage_sizes
@@ -92,7 +92,7 @@ class TextureWorldModel(WorldModel):
         last = images.shape[1] - 1
         hidden = self.dynamics.init_hidden(images.shape[0], images.device)
         for t in range(min(HISTORY - 1, last), last):
-            hidden = self._dynamics(self._encoded(_window(images, t)), actions[:, t], hidden).hidden
+            hidden = self._dynamics(self._encoded(_window(images, t)), actions[:, t], hidden, None).hidden
         reference = None if self._stabilizer is None else measure(images)
         return TextureState(_window(images, last), hidden, texture_memory.init(images[:, last]), reference, None, None)
 
@@ -161,13 +161,14 @@ class TextureWorldModel(WorldModel):
     def _advance(
         self, state: TextureState, seen: NoisyEncoding, action: Tensor, generator: torch.Generator | None
     ) -> TextureState:
-        step = self._dynamics(seen, action, state.hidden)
-        features = [None if i is None else seen.encoding.features[i] for i in self._skips]
-        extras = NO_EXTRAS
+        extras, motion_noise = NO_EXTRAS, None
         if self._source_detail or self._noise:
             known = texture_memory.known_detail(state.texture).detach()
             noise = self.decoder.draw_noise(generator, action.device) if self._noise else None
             extras = Extras(known, noise)
+            motion_noise = self.dynamics.draw_noise(generator, noise_level(known).mean((2, 3)))
+        step = self._dynamics(seen, action, state.hidden, motion_noise)
+        features = [None if i is None else seen.encoding.features[i] for i in self._skips]
         motion = self.decoder.motion(step.latent, step.features, features, step.condition, extras)
         texture = self.checkpointed(texture_memory.warp, state.texture, motion)
         image = self.checkpointed(texture_memory.render, texture)
@@ -190,9 +191,9 @@ class TextureWorldModel(WorldModel):
             window = window + level[:, :, None, None, None] * torch.randn_like(window)
         return NoisyEncoding(self.encoder(window), level)
 
-    def _dynamics(self, seen: NoisyEncoding, action: Tensor, hidden: Hidden) -> DynamicsStep:
+    def _dynamics(self, seen: NoisyEncoding, action: Tensor, hidden: Hidden, noise: Tensor | None) -> DynamicsStep:
         inputs = action if seen.level is None else torch.cat([action, seen.level], dim=1)
-        step: DynamicsStep = self.dynamics(seen.encoding.latent, inputs, hidden)
+        step: DynamicsStep = self.dynamics(seen.encoding.latent, inputs, hidden, noise)
         return step
 
     def _latents(self, images: Tensor, frames: Sequence[int], known: dict[int, Tensor]) -> Tensor:

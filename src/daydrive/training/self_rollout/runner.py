@@ -20,8 +20,8 @@ from daydrive.types import Batch, to_signed
 COARSE_FLOOR, COARSE_AGE = 0.2, 40.0
 """The weight of the coarse loss decays with this age in frames to the floor: light and layout matter at any age."""
 
-STREAMS, FREE_STREAM = 3, 2
-"""Streams of random numbers of a visit: one for each of two futures, and that of the frames without gradient."""
+STREAMS = 4
+"""Streams of random numbers of a visit: for the frames with and without gradient of each of two futures."""
 
 
 class SelfRollout:
@@ -36,7 +36,7 @@ class SelfRollout:
         idle = torch.zeros(1, self._context - 1, model.config.action_dim, device=engine.dist.device)
         with torch.no_grad(), engine.precision.autocast():
             initial = model.init_state(black, idle)
-        self._buffer = LaneBuffer(self.config.lanes, engine.dist, initial, black[0, 0])
+        self._buffer = LaneBuffer(self.config.lanes * self.config.samples, engine.dist, initial, black[0, 0])
         self._adversary: Adversary | None = None
         if self.config.critic is not None:
             seed = engine.config.training.seed
@@ -90,29 +90,32 @@ class SelfRollout:
         with torch.no_grad(), self.engine.precision.autocast():
             self._restart(visits, batch.samples, images, actions)
             self._run_free(visits, batch.samples, actions)
-        lanes, rows = [visit.lane for visit in visits], torch.arange(len(visits), device=images.device)
-        state, shown, ages = self._buffer.take(lanes)
+        futures = range(self.config.samples)
+        states, shown, ages = zip(*(self._buffer.take(self._stored(visits, future)) for future in futures), strict=True)
+        rows = torch.arange(len(visits), device=images.device)
         skipped = torch.tensor([self._free_steps(visit) for visit in visits], device=images.device)
         last = self._context - 1 + skipped  # index of each lane's newest frame in its clip
         ahead = torch.arange(self.config.steps, device=images.device)
         own_actions = actions[rows[:, None], last[:, None] + ahead]
-        futures = [self._random(batch.samples, number) for number in range(self.config.samples)]
+        generators = [self._random(batch.samples, 2 * future) for future in futures]
         with self.engine.precision.autocast():
             continued: ContinuedRollout = self.engine.wrapped(
                 images[:, : self._context],
                 actions[:, : self._context - 1],
-                OngoingRollout(state, own_actions, futures),
+                OngoingRollout(states, generators, own_actions),
             )
         predicted = continued.predicted.float()
-        frames = torch.cat([shown, predicted[0]], dim=1)
+        frames = [torch.cat([shown[future], predicted[future]], dim=1) for future in futures]
         around = torch.arange(1 - SHOWN, self.config.steps + 1, device=images.device)
         real = images[rows[:, None], last[:, None] + around]
         window_actions = actions[rows[:, None], last[:, None] + around[:-1]]
         aligned = torch.tensor([not visit.wrapped for visit in visits], device=images.device)
-        loss, parts = self._losses(frames, predicted, real, window_actions, ages, aligned)
+        loss, parts = self._losses(frames, real, window_actions, ages[0], aligned)
         per_clip = loss + self.engine.config.loss.recon_weight * continued.recon_loss
-        numbers = [visit.visit for visit in visits]
-        self._buffer.put(lanes, numbers, ages + self.config.steps, continued.state, frames[:, -SHOWN:])
+        for future in futures:
+            lanes, numbers = self._stored(visits, future), [visit.visit for visit in visits]
+            state, newest = continued.states[future], frames[future][:, -SHOWN:]
+            self._buffer.put(lanes, numbers, ages[future] + self.config.steps, state, newest)
         weighted = per_clip.mean() if batch.weights is None else (batch.weights * per_clip).sum()
         parts = {"loss": per_clip, "recon_loss": continued.recon_loss, **parts}
         detached = {name: part.detach() for name, part in parts.items()}
@@ -130,35 +133,43 @@ class SelfRollout:
         context = images[rows, : self._context]
         state = self.engine.model.init_state(context, actions[rows, : self._context - 1])
         ages = torch.zeros(len(rows), dtype=torch.long)
-        lanes, numbers = [visits[i].lane for i in rows], [visits[i].visit - 1 for i in rows]
-        self._buffer.put(lanes, numbers, ages, state, context[:, -SHOWN:])
+        restarted = [visits[i] for i in rows]
+        for future in range(self.config.samples):
+            lanes, numbers = self._stored(restarted, future), [visit.visit - 1 for visit in restarted]
+            self._buffer.put(lanes, numbers, ages, state, context[:, -SHOWN:])
 
     def _run_free(self, visits: list[LaneVisit], samples: list[int], actions: Tensor) -> None:
         """Continue the long lanes by `free_steps` frames."""
         rows = [i for i, visit in enumerate(visits) if self._free_steps(visit)]
         if not rows:
             return
-        lanes, numbers = [visits[i].lane for i in rows], [visits[i].visit - 1 for i in rows]
-        state, shown, ages = self._buffer.take(lanes)
-        generator = self._random([samples[i] for i in rows], FREE_STREAM)
-        for t in range(self.config.free_steps):
-            state, frame = self.engine.model.step(state, actions[rows, self._context - 1 + t], generator)
-            shown = torch.cat([shown[:, 1:], frame[:, None].float()], dim=1)
-        self._buffer.put(lanes, numbers, ages + self.config.free_steps, state, shown)
+        continued = [visits[i] for i in rows]
+        for future in range(self.config.samples):
+            lanes, numbers = self._stored(continued, future), [visit.visit - 1 for visit in continued]
+            state, shown, ages = self._buffer.take(lanes)
+            generator = self._random([samples[i] for i in rows], 2 * future + 1)
+            for t in range(self.config.free_steps):
+                state, frame = self.engine.model.step(state, actions[rows, self._context - 1 + t], generator)
+                shown = torch.cat([shown[:, 1:], frame[:, None].float()], dim=1)
+            self._buffer.put(lanes, numbers, ages + self.config.free_steps, state, shown)
+
+    def _stored(self, visits: list[LaneVisit], future: int) -> list[int]:
+        """Numbers in the buffer of a future of the lanes: those of the second follow all of the first."""
+        return [visit.lane + future * self.config.lanes for visit in visits]
 
     def _free_steps(self, visit: LaneVisit) -> int:
         return self.config.free_steps if visit.long else 0
 
     def _losses(
-        self, frames: Tensor, futures: Tensor, real: Tensor, actions: Tensor, ages: Tensor, aligned: Tensor
+        self, futures: list[Tensor], real: Tensor, actions: Tensor, ages: Tensor, aligned: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted loss (B,) and its parts. frames, real: (B, SHOWN + K, 3, H, W), the K newest predicted. futures: (S,
-        B, K, 3, H, W), of which the first is in `frames`. actions: (B, 1 + K, action_dim). ages: (B,) before the K
-        frames. aligned: (B,), see `LaneVisit.wrapped`."""
+        """Weighted loss (B,) and its parts. futures (each) and real: (B, SHOWN + K, 3, H, W), the K newest predicted;
+        the critic sees the first future. actions: (B, 1 + K, action_dim). ages: (B,) before the K frames. aligned:
+        (B,), see `LaneVisit.wrapped`."""
         config, weights = self.config, self.engine.config.loss
         count = config.steps
-        samples, truth = list(futures.flatten(1, 2)), real[:, SHOWN:].flatten(0, 1)
-        age = (ages[:, None] + torch.arange(count, device=frames.device)).flatten().float()
+        samples, truth = [future[:, SHOWN:].flatten(0, 1) for future in futures], real[:, SHOWN:].flatten(0, 1)
+        age = (ages[:, None] + torch.arange(count, device=real.device)).flatten().float()
         known = aligned.repeat_interleave(count) * torch.exp(-age / config.truth_age)
         layout = COARSE_FLOOR + (1 - COARSE_FLOOR) * torch.exp(-age / COARSE_AGE)
         parts = {
@@ -175,7 +186,7 @@ class SelfRollout:
         )
         if self._adversary is not None:
             adversarial, its_parts = self._adversary.losses(
-                Windows(_windows(frames, count), _windows(real, count), _pairs(actions, count))
+                Windows(_windows(futures[0], count), _windows(real, count), _pairs(actions, count))
             )
             total, parts = total + adversarial, {**parts, **its_parts}
         per_clip = {name: part.unflatten(0, (-1, count)).mean(1) for name, part in parts.items()}
