@@ -267,7 +267,7 @@ def _plan(model: EvaluatedModel, store: Store, output: Path, config: EvaluateCon
         check_image_size(store.image_size)
     context, skip = model.context, model.frame_skip
     clips, notes = choose_clips(store, config.split, context, config.horizon, config.clips, skip, config.seed)
-    if config.deterministic:
+    if model.about.get("deterministic"):
         notes.append("The rollouts are deterministic: no random numbers, the most likely frames.")
     steps = clips[0].length - context
     with_images, shown = evenly(config.predictions, len(clips)), evenly(SHOWN_CLIPS, len(clips))

@@ -83,15 +83,10 @@ def test_futures_of_a_lane_continue_separately(road_store: Path, tmp_path: Path)
     stored = lane_tensors(tmp_path / "run")
     first, second = stored["lanes.ages"][: LANES["lanes"]], stored["lanes.ages"][LANES["lanes"] :]
     assert torch.equal(first, second) and first.max() > 0
-    newest = stored[max((name for name in stored if name.startswith("lanes.")), key=_number)]
+    numbers = (name.removeprefix("lanes.") for name in stored)
+    newest = stored[f"lanes.{max(int(number) for number in numbers if number.isdigit())}"]  # frames follow the state
     differ = (newest[: LANES["lanes"]] - newest[LANES["lanes"] :]).abs().flatten(1).mean(1)
     assert torch.equal(differ > 0, first > 0)
-
-
-def _number(name: str) -> int:
-    """Of one of the tensors of the stored states; the last one is that of the newest frames."""
-    last = name.rpartition(".")[2]
-    return int(last) if last.isdigit() else -1
 
 
 @pytest.mark.slow

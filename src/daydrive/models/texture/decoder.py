@@ -31,7 +31,7 @@ MASK_BIAS = -3.0
 
 
 def noise_level(known: Tensor) -> Tensor:
-    """Amplitude of the noise for `known_detail`: in between in proportion."""
+    """Amplitude of the noise for `known_detail`: from 1 where it is 0 to `KNOWN_NOISE` where it is 1."""
     return KNOWN_NOISE + (1 - KNOWN_NOISE) * (1 - known)
 
 

@@ -154,7 +154,8 @@ class SelfRollout:
             self._buffer.put(lanes, numbers, ages + self.config.free_steps, state, shown)
 
     def _stored(self, visits: list[LaneVisit], future: int) -> list[int]:
-        """Numbers in the buffer of a future of the lanes: those of the second follow all of the first."""
+        """Numbers in the buffer of a future of the lanes: those of the second follow all of the first, and belong to
+        the same process, since the number of lanes is a multiple of the processes."""
         return [visit.lane + future * self.config.lanes for visit in visits]
 
     def _free_steps(self, visit: LaneVisit) -> int:
